@@ -1,1 +1,4 @@
 //! ha-tests
+pub mod demo;
+pub mod lab;
+pub mod observe;

@@ -1,0 +1,193 @@
+//! The wires: one bridge in the switch namespace, one veth pair per node and for the client, and the cuts.
+//!
+//! Bridge and ports are in a namespace of their own, so a lab adds nothing to the host's network and several labs
+//! with the same addresses run side by side. Cuts are two nftables sets on the bridge: `mute` (frames coming from
+//! that port are dropped) and `deaf` (frames going to it are dropped); the node itself notices nothing but silence.
+
+use std::fs;
+use std::io;
+
+use super::ns;
+use super::proc::{Proc, run_ok};
+
+/// IPv4 prefix of the lab network (/24).
+pub const NET4: &str = "10.77.0";
+/// IPv6 prefix of the lab network (/64).
+pub const NET6: &str = "fd77::";
+/// The floating IPv4 address.
+pub const VIP4: &str = "10.77.0.100";
+/// The floating IPv6 address.
+pub const VIP6: &str = "fd77::100";
+/// IPv4 address of the client namespace.
+pub const CLIENT4: &str = "10.77.0.200";
+/// IPv6 address of the client namespace.
+pub const CLIENT6: &str = "fd77::200";
+/// Last byte of the client's MAC address.
+pub const CLIENT_HOST: u8 = 200;
+
+/// A MAC address: locally administered, last byte = host number, so that a frame tells who sent it.
+pub type Mac = [u8; 6];
+
+/// The MAC address of host `host`.
+#[must_use]
+pub fn mac_of(host: u8) -> Mac {
+    [0x02, 0x77, 0, 0, 0, host]
+}
+
+/// `02:77:00:00:00:0b`.
+#[must_use]
+pub fn mac_text(mac: &Mac) -> String {
+    mac.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// Host number of node `id`: 10.77.0.(10 + id).
+#[must_use]
+pub fn host_of(id: u64) -> u8 {
+    u8::try_from(10 + id).unwrap_or(u8::MAX)
+}
+
+/// Name of the bridge port of node `id`.
+#[must_use]
+pub fn port_of(id: u64) -> String {
+    format!("n{id}")
+}
+
+/// Name of the client's bridge port.
+pub const CLIENT_PORT: &str = "client";
+
+/// Makes bridge and cut rules in the switch namespace.
+///
+/// # Errors
+/// `ip` or `nft` is missing or refuses.
+pub fn make_switch(switch: Proc) -> io::Result<()> {
+    // No spanning tree and no snooping: a frame must pass at once, also a neighbour solicitation.
+    ip(
+        switch,
+        "link set lo up\n\
+         link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+         link set br0 addrgenmode none\n\
+         link set br0 up\n",
+    )?;
+    nft(
+        switch,
+        "table bridge cuts {\n\
+           set mute { type ifname; }\n\
+           set deaf { type ifname; }\n\
+           chain forwarding {\n\
+             type filter hook forward priority 0;\n\
+             iifname @mute drop\n\
+             oifname @deaf drop\n\
+           }\n\
+         }\n",
+    )
+}
+
+/// Connects the namespace of `holder` to the bridge: `eth0` there, `port` here, both addresses, up.
+///
+/// # Errors
+/// `ip` refuses, for example because the port exists already.
+pub fn plug(switch: Proc, holder: Proc, port: &str, host: u8) -> io::Result<()> {
+    ip(switch, &format!("link add {port} type veth peer name eth0 netns {}\n", holder.pid))?;
+    // Addresses are chosen by the lab: duplicate address detection would only delay them (a failure is harmless).
+    ns::inside(holder, || {
+        for conf in ["all", "default", "eth0"] {
+            for (key, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("router_solicitations", "0")] {
+                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{conf}/{key}"), value);
+            }
+            let _ = fs::write(format!("/proc/sys/net/ipv4/conf/{conf}/rp_filter"), "0");
+        }
+    })?;
+    ip(
+        holder,
+        &format!(
+            "link set lo up\n\
+             link set eth0 address {mac}\n\
+             addr add {NET4}.{host}/24 dev eth0\n\
+             addr add {NET6}{host}/64 dev eth0 nodad\n\
+             link set eth0 up\n",
+            mac = mac_text(&mac_of(host)),
+        ),
+    )?;
+    ip(switch, &format!("link set {port} addrgenmode none\nlink set {port} master br0\nlink set {port} up\n"))
+}
+
+/// Takes the bridge port down at once, as when the machine behind it loses power.
+///
+/// One ioctl and no child process: what comes after it is not heard by anyone.
+///
+/// # Errors
+/// The port does not exist.
+pub fn port_down(switch: Proc, port: &str) -> io::Result<()> {
+    ns::inside(switch, || set_down(port))?
+}
+
+fn set_down(port: &str) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: ifreq is plain data for which all-zero bytes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(port.bytes()) {
+        *to = from.cast_signed();
+    }
+    // Flags 0: neither up nor running; a bridge port has no other flag that the lab set.
+    request.ifr_ifru.ifru_flags = 0;
+    // SAFETY: the descriptor is open and `request` is a valid ifreq for the time of the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Removes the veth of a node that is gone. It is no error if it vanished with its namespace.
+pub fn unplug(switch: Proc, port: &str) {
+    let _ = ip(switch, &format!("link del {port}\n"));
+}
+
+/// What a cut takes away from a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Neither sends nor receives.
+    Both,
+    /// Receives, but nobody hears it.
+    SendOnly,
+}
+
+/// Cuts a port. Cutting twice is the same as once.
+///
+/// # Errors
+/// `nft` refuses.
+pub fn cut(switch: Proc, port: &str, what: Cut) -> io::Result<()> {
+    let mut rules = format!("add element bridge cuts mute {{ \"{port}\" }}\n");
+    if what == Cut::Both {
+        rules += &format!("add element bridge cuts deaf {{ \"{port}\" }}\n");
+    }
+    nft(switch, &rules)
+}
+
+/// Takes every cut of a port away.
+///
+/// # Errors
+/// `nft` refuses.
+pub fn heal(switch: Proc, port: &str) -> io::Result<()> {
+    // Adding first makes the deletion succeed whether it was cut or not; both in one transaction.
+    let rules: String = ["mute", "deaf"]
+        .iter()
+        .map(|set| {
+            format!(
+                "add element bridge cuts {set} {{ \"{port}\" }}\n\
+                 delete element bridge cuts {set} {{ \"{port}\" }}\n"
+            )
+        })
+        .collect();
+    nft(switch, &rules)
+}
+
+fn ip(holder: Proc, batch: &str) -> io::Result<()> {
+    let mut command = ns::command_in(holder, "ip", false)?;
+    command.args(["-batch", "-"]);
+    run_ok(command, batch).map(drop)
+}
+
+fn nft(holder: Proc, rules: &str) -> io::Result<()> {
+    let mut command = ns::command_in(holder, "nft", false)?;
+    command.args(["-f", "-"]);
+    run_ok(command, rules).map(drop)
+}
