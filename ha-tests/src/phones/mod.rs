@@ -1,0 +1,11 @@
+//! Phones in the lab's client namespace.
+//!
+//! | phone | what for |
+//! |---|---|
+//! | `sipp` | the real SIPp with the scenarios of `ha-tests/scenarios` |
+//! | `baresip` | the real baresip, driven over its control socket |
+//! | `tiny` | a UDP socket that sends one request when told and never repeats it: for what must happen in the last millisecond |
+
+pub mod baresip;
+pub mod sipp;
+pub mod tiny;
