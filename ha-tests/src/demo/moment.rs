@@ -34,6 +34,8 @@ pub struct Last {
     acknowledged: Vec<(String, Instant)>,
     trying: bool,
     struck: Instant,
+    /// The same moment on the observer's clock, ns.
+    pub observed: u64,
     early: Vec<Message>,
 }
 
@@ -75,6 +77,7 @@ pub fn strike(stage: &Stage, strike: &Strike, turn: usize) -> io::Result<Last> {
             break;
         }
     }
+    let observed = stage.observer.now();
     strike.now();
     let struck = Instant::now();
     let end = struck + DRAIN;
@@ -90,7 +93,7 @@ pub fn strike(stage: &Stage, strike: &Strike, turn: usize) -> io::Result<Last> {
             last.as_secs_f64() * 1000.0
         ));
     }
-    Ok(Last { caller, phone, acknowledged, trying, struck, early })
+    Ok(Last { caller, phone, acknowledged, trying, struck, observed, early })
 }
 
 /// Notes a registration that was answered with 200.

@@ -64,9 +64,7 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
 
     let round = format!("r{turn}");
     let mut stories = start_calls(stage, &round)?;
-    if let Some(pair) = &mut cast.baresips {
-        dial(pair, turn)?;
-    }
+    let dialled = cast.baresips.as_mut().map(dial);
     let ready = wait_prepared(stage, &stories);
     let callee = if stage.wants(6) { Some(start_late_callee(stage, &round)?) } else { None };
 
@@ -76,8 +74,8 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
         Loss::KillAgent => Strike::Signal(agent(stage, index)?, Signal::SIGKILL),
         Loss::Stop => Strike::Signal(agent(stage, index)?, Signal::SIGSTOP),
     };
-    let before = stage.observer.now();
     let last = moment::strike(stage, &strike, turn)?;
+    let before = last.observed;
     let struck_wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     stage.teller.say(&match loss {
         Loss::KillNode => {
@@ -91,7 +89,7 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
     }
 
     let mut column = Column { title: loss.title().to_owned(), ..Column::default() };
-    takeover(stage, active.node, before)?;
+    takeover(stage, index, before, &strike)?;
 
     if let Some(mut callee) = callee {
         let verdict = moment::complete_invite(&last).and_then(|detail| callee.finish().map(|()| detail));
@@ -101,7 +99,10 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
         let verdict = moment::find_registrations(&last);
         conclude(stage, &mut column, 5, verdict.map_err(|e| e.to_string()));
     }
-    let calls = cast.baresips.as_mut().map(|pair| hold_and_hang_up(pair, turn));
+    let calls = cast.baresips.as_mut().zip(dialled).map(|(pair, dialled)| match dialled {
+        Ok(()) => hold_and_hang_up(pair, turn),
+        Err(e) => Err(format!("the call between the baresips did not get ready: {e}")),
+    });
     for story in [1, 3, 2, 4] {
         if !stage.wants(story) {
             continue;
@@ -247,11 +248,12 @@ fn wait_prepared(stage: &Stage, stories: &[Story]) -> Vec<(u8, io::Result<()>)> 
 }
 
 /// Alice calls Bob with real audio between them.
-fn dial(pair: &mut [Baresip; 2], turn: usize) -> io::Result<()> {
+fn dial(pair: &mut [Baresip; 2]) -> io::Result<()> {
+    let before = pair.each_mut().map(|phone| phone.count("CALL_ESTABLISHED"));
     let [alice, bob] = pair;
     alice.command("dial", &format!("sip:{}@{}", bob.user, crate::lab::config::DOMAIN))?;
-    for phone in pair {
-        phone.wait_for("CALL_ESTABLISHED", turn + 1, PREPARE_LIMIT)?;
+    for (phone, before) in pair.iter_mut().zip(before) {
+        phone.wait_for("CALL_ESTABLISHED", before + 1, PREPARE_LIMIT)?;
     }
     Ok(())
 }
@@ -270,8 +272,9 @@ fn hold_and_hang_up(pair: &mut [Baresip; 2], turn: usize) -> Verdict {
         }
         let (first, other, who) =
             if turn.is_multiple_of(2) { (alice, bob, "caller") } else { (bob, alice, "callee") };
+        let closed = other.count("CALL_CLOSED");
         first.command("hangup", "")?;
-        other.wait_for("CALL_CLOSED", turn + 1, limit)?;
+        other.wait_for("CALL_CLOSED", closed + 1, limit)?;
         Ok(who)
     };
     go(pair)
@@ -326,36 +329,35 @@ fn own_acts(story: u8, events: &[Event]) -> Vec<f64> {
     events.iter().filter(is_act).map(|e| e.at).collect()
 }
 
-fn takeover(stage: &Stage, lost: u64, before: u64) -> io::Result<()> {
+/// Waits until another node is active, or the same one with a new agent (which was faster than an election).
+fn takeover(stage: &Stage, index: usize, before: u64, strike: &Strike) -> io::Result<()> {
     let lab = &stage.guard.lab;
+    let lost = lab.nodes[index].id;
+    let old_agent = match strike {
+        Strike::Power(..) => None,
+        Strike::Signal(agent, _) => Some(*agent),
+    };
     let mut new = None;
-    let found = wait_until(TAKEOVER_LIMIT, || {
-        new = status::active(lab).filter(|s| s.node != lost);
+    wait_until(TAKEOVER_LIMIT, || {
+        new = status::active(lab).filter(|s| s.node != lost || lab.nodes[index].agent() != old_agent);
         new.is_some() || crate::lab::interrupt::requested()
     });
     crate::lab::interrupt::check()?;
-    let owner = stage.observer.timeline().tenures().last().map(|t| (t.mac, t.first_at));
-    match new {
-        Some(s) if found => {
-            let since = owner.filter(|(_, at)| *at > before).map_or(String::new(), |(mac, at)| {
-                format!(
-                    "; {} answered {:.0} ms after the loss",
-                    stage.names.text(&mac),
-                    (at - before) as f64 / 1e6
-                )
-            });
-            stage.teller.say(&format!("node {} has taken over{since}", s.node));
-            Ok(())
-        }
-        _ => {
-            // A killed agent may be back on the same node before anybody else had to take over.
-            if let Some(s) = status::active(lab) {
-                stage.teller.say(&format!("node {} is active again", s.node));
-                return Ok(());
-            }
-            Err(io::Error::other(format!("no node was active {TAKEOVER_LIMIT:?} after the loss")))
-        }
-    }
+    let new = new.ok_or_else(|| {
+        io::Error::other(format!("no node was active {TAKEOVER_LIMIT:?} after the loss of node {lost}"))
+    })?;
+    // The end of the first silence after the loss, as the client saw it.
+    let timeline = stage.observer.timeline();
+    let silent = timeline.gaps(before, u64::MAX).iter().filter(|g| !g.open).map(|g| g.to).min();
+    drop(timeline);
+    let since = silent.map_or(String::new(), |at| {
+        format!(
+            "; the floating IP answers again {:.0} ms after the loss",
+            at.saturating_sub(before) as f64 / 1e6
+        )
+    });
+    stage.teller.say(&format!("node {} is active{since}", new.node));
+    Ok(())
 }
 
 fn after_gap(stage: &Stage, column: &mut Column, before: u64) {

@@ -40,7 +40,8 @@ impl Status {
     #[must_use]
     pub fn read(v: &Value) -> Status {
         // `leader` and `holder` may be a number, or an object with more about the node.
-        let id = |v: &Value| v.as_u64().or_else(|| v.get("id").and_then(Value::as_u64));
+        let id =
+            |v: &Value| v.as_u64().or_else(|| v.get("id").or_else(|| v.get("node")).and_then(Value::as_u64));
         Status {
             node: v["node"].as_u64().unwrap_or(0),
             active: v["active"].as_bool().unwrap_or(false),
@@ -135,13 +136,13 @@ pub fn wait_ready(lab: &LabState, within: Duration) -> io::Result<Status> {
     }
 }
 
-/// The node that is active now, if exactly one says so.
+/// The node that is active now, if exactly one says so. A node whose agent is stopped says nothing and is not asked.
 #[must_use]
 pub fn active(lab: &LabState) -> Option<Status> {
     let mut found = lab
         .nodes
         .iter()
-        .filter(|n| n.role == Role::Appliance && n.guard.is_some_and(|g| g.alive()))
+        .filter(|n| n.role == Role::Appliance && n.agent().is_some_and(|agent| !agent.stopped()))
         .filter_map(|n| ask(lab, n).ok())
         .filter(|s| s.active);
     let first = found.next()?;

@@ -141,7 +141,7 @@ impl Tiny {
     pub fn acknowledge(&self, answer: &Message, method: Method, cseq: u32) -> io::Result<()> {
         let contact = header(&answer.text, "Contact").unwrap_or_default();
         let target = contact.split(['<', '>']).nth(1).unwrap_or(contact);
-        let mut request = self.request(method.clone(), target, "x", cseq)?;
+        let mut request = self.request(method, target, "x", cseq)?;
         let keep = |name: &str| header(&answer.text, name).unwrap_or_default().to_owned();
         request.headers.retain(|h| {
             !matches!(
