@@ -122,10 +122,11 @@ pub fn run(options: &DemoOptions) -> io::Result<ExitCode> {
     let guard = DownGuard::new(lab);
     let observer = Observer::start(&guard.lab, PROBE_EVERY)?;
     let mut stage = Stage { guard, observer, names, teller, wanted, logs };
-    let result = tell(&mut stage, options);
+    let mut columns = Vec::new();
+    let result = tell(&mut stage, options, &mut columns);
+    stage.teller.table(&columns, &stage.wanted);
     let held = match &result {
-        Ok(columns) => {
-            stage.teller.table(columns, &stage.wanted);
+        Ok(()) => {
             // The columns hold what was seen after each loss; here counts what was ever seen.
             columns.iter().all(Column::held) && stage.observer.timeline().two_owners().is_empty()
         }
@@ -148,7 +149,7 @@ pub fn run(options: &DemoOptions) -> io::Result<ExitCode> {
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(stage: &mut Stage, options: &DemoOptions) -> io::Result<Vec<Column>> {
+fn tell(stage: &mut Stage, options: &DemoOptions, columns: &mut Vec<Column>) -> io::Result<()> {
     let active = status::wait_ready(&stage.guard.lab, RETURN_LIMIT)?;
     stage.teller.say(&format!(
         "node {} is active and answers on {} and {}",
@@ -157,7 +158,6 @@ fn tell(stage: &mut Stage, options: &DemoOptions) -> io::Result<Vec<Column>> {
         net::VIP6
     ));
     let mut cast = cast::Cast::assemble(stage)?;
-    let mut columns = Vec::new();
     if stage.wanted.iter().any(|s| *s < 7) {
         for loss in Loss::ALL {
             if options.losses.is_empty() || options.losses.contains(&loss) {
@@ -169,7 +169,7 @@ fn tell(stage: &mut Stage, options: &DemoOptions) -> io::Result<Vec<Column>> {
     if stage.wants(7) {
         columns.push(planned::play(stage)?);
     }
-    Ok(columns)
+    Ok(())
 }
 
 fn check_phones() -> io::Result<()> {

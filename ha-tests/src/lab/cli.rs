@@ -14,6 +14,7 @@ use super::fault::{self, Fault};
 use super::state::{self, LabState};
 use super::{cluster, interrupt, net, ns, rootless, status};
 use crate::demo::{self, DemoOptions};
+use crate::observe::bench::{self, BenchOptions};
 use crate::observe::{self, ObserveOptions};
 
 /// Relevo clusters on one machine: bring them up, break them, watch them.
@@ -81,6 +82,21 @@ enum Task {
         /// Milliseconds between two probes of a kind.
         #[arg(long, default_value_t = 5)]
         every_ms: u64,
+    },
+    /// Measure silent gaps of the floating IP, keepalived's beside them, and registrations per second.
+    Bench {
+        /// Runs of each kind of loss.
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+        /// Only these: kill-agent, kill-node, stop, switchover, keepalived, registrations.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// One JSON document at the end, too.
+        #[arg(long)]
+        json: bool,
+        /// The `relevo` program.
+        #[arg(long)]
+        relevo: Option<PathBuf>,
     },
     /// Tell the whole story: calls in every state survive every kind of loss.
     Demo {
@@ -158,6 +174,20 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
                 rootless::own_mounts()?;
             }
             demo::run(&DemoOptions { only, losses: fault, dir: cli.dir, keep_logs, relevo, rootless: inside })
+        }
+        Task::Bench { runs, only, json, relevo } => {
+            let inside = enter_for_new_lab(false)?;
+            if !inside {
+                rootless::own_mounts()?;
+            }
+            bench::run(&BenchOptions {
+                runs: runs.max(1),
+                only,
+                json,
+                dir: cli.dir,
+                relevo,
+                rootless: inside,
+            })
         }
         Task::Down { all } => down(cli.dir, all),
         Task::Show { json: _ } => {

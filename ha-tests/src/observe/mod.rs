@@ -2,6 +2,7 @@
 //!
 //! `frames` builds and reads the bytes, `probe` owns the sockets, `timeline` is the pure judgement, `report` words it.
 
+pub mod bench;
 pub mod frames;
 pub mod probe;
 pub mod report;

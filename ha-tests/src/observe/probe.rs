@@ -40,7 +40,15 @@ impl Observer {
     /// # Errors
     /// The client namespace is gone or raw sockets are not permitted.
     pub fn start(lab: &LabState, every: Duration) -> io::Result<Observer> {
-        let sockets = ns::inside(lab.client, || Sockets::open(lab.sip_port))??;
+        Observer::start_at(lab, net::VIP4, net::VIP6, every)
+    }
+
+    /// As [`Observer::start`], for other addresses.
+    ///
+    /// # Errors
+    /// As [`Observer::start`].
+    pub fn start_at(lab: &LabState, vip4: &str, vip6: &str, every: Duration) -> io::Result<Observer> {
+        let sockets = ns::inside(lab.client, || Sockets::open(vip4, vip6, lab.sip_port))??;
         let timeline = Arc::new(Mutex::new(Timeline::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let started = Instant::now();
@@ -112,9 +120,9 @@ struct Sockets {
 
 impl Sockets {
     /// Must run inside the client namespace.
-    fn open(sip_port: u16) -> io::Result<Sockets> {
+    fn open(vip4: &str, vip6: &str, sip_port: u16) -> io::Result<Sockets> {
         let own4 = net::CLIENT4.parse().map_err(io::Error::other)?;
-        let vip4 = net::VIP4.parse().map_err(io::Error::other)?;
+        let vip4 = vip4.parse().map_err(io::Error::other)?;
         let udp = UdpSocket::bind((own4, 0))?;
         udp.set_nonblocking(true)?;
         let every_protocol = i32::from((libc::ETH_P_ALL as u16).to_be());
@@ -129,7 +137,7 @@ impl Sockets {
             mac: mac_of(net::CLIENT_HOST),
             own4,
             vip4,
-            vip6: net::VIP6.parse().map_err(io::Error::other)?,
+            vip6: vip6.parse().map_err(io::Error::other)?,
             ident: run as u16,
             sip_port,
             udp_port: udp.local_addr()?.port(),

@@ -237,6 +237,21 @@ impl Timeline {
         found
     }
 
+    /// The first hand-over seen by probes of a kind that were sent from `after` on: when the old owner's last answer
+    /// arrived, and when the new owner's first did (ns). Unlike a gap it also exists when not one probe was lost.
+    #[must_use]
+    pub fn hand_over(&self, kind: Kind, after: u64) -> Option<(u64, u64)> {
+        let mut old: Option<(u64, Mac)> = None;
+        for p in self.probes.iter().filter(|p| p.kind == kind) {
+            let Some((at, mac)) = p.first else { continue };
+            match old {
+                Some((last, owner)) if owner != mac && p.sent >= after => return Some((last, at)),
+                _ => old = Some((at, mac)),
+            }
+        }
+        None
+    }
+
     /// The longest silence of a kind that touches `from..to`, ns; 0 if there was none.
     #[must_use]
     pub fn longest_gap(&self, kind: Kind, from: u64, to: u64) -> u64 {
@@ -350,6 +365,14 @@ mod tests {
         let t = line(&[repeat(Some(A), 10), repeat(None, 10)].concat());
         assert_eq!(t.gaps(0, u64::MAX), [Gap { kind: Kind::Arp, from: 50 * MS, to: 95 * MS, open: true }]);
         assert_eq!(t.gaps(0, 40 * MS), [], "outside of the asked time");
+    }
+
+    #[test]
+    fn a_hand_over_is_measured_from_the_last_answer_to_the_first_of_the_new_owner() {
+        let t = line(&[repeat(Some(A), 10), repeat(None, 3), repeat(Some(B), 10)].concat());
+        assert_eq!(t.hand_over(Kind::Arp, 0), Some((45 * MS + MS / 10, 65 * MS + MS / 10)));
+        assert_eq!(t.hand_over(Kind::Arp, 80 * MS), None, "before the asked time");
+        assert_eq!(t.hand_over(Kind::Sip, 0), None);
     }
 
     #[test]
