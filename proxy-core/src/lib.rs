@@ -1,1 +1,2 @@
 //! proxy-core
+pub mod msg;
