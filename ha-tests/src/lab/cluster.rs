@@ -24,6 +24,7 @@ const SOCKET_PATH_MAX: usize = 107;
 /// What is missing or does not come up; whatever had been started is gone again then.
 pub fn up(options: &Options) -> io::Result<LabState> {
     check(options)?;
+    sweep();
     let relevo = find_relevo(options.relevo.as_deref())?;
     let (dir, link, keep_dir) = match &options.dir {
         None => (state::fresh_dir()?, None, false),
@@ -68,6 +69,15 @@ pub fn up(options: &Options) -> io::Result<LabState> {
             let logs = last_words(&lab);
             down(&lab);
             Err(io::Error::new(e.kind(), format!("{e}{logs}")))
+        }
+    }
+}
+
+/// Removes what a demo that was killed could not: its processes died with it, its folder did not.
+fn sweep() {
+    for lab in state::known().iter().filter_map(|dir| LabState::load(dir).ok()) {
+        if lab.ephemeral && !lab.switch.alive() && !lab.client.alive() {
+            down(&lab);
         }
     }
 }

@@ -191,3 +191,73 @@ fn nft(holder: Proc, rules: &str) -> io::Result<()> {
     command.args(["-f", "-"]);
     run_ok(command, rules).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A switch and two plugged namespaces; all gone when dropped.
+    struct Wires {
+        switch: Proc,
+        hosts: [(Proc, UdpSocket); 2],
+    }
+
+    impl Drop for Wires {
+        fn drop(&mut self) {
+            for holder in [self.switch, self.hosts[0].0, self.hosts[1].0] {
+                holder.kill_and_wait(Duration::from_secs(5));
+            }
+        }
+    }
+
+    impl Wires {
+        fn new() -> Wires {
+            let switch = ns::hold_new(true).expect("namespace");
+            make_switch(switch).expect("bridge");
+            let hosts = [1, 2].map(|id| {
+                let holder = ns::hold_new(true).expect("namespace");
+                plug(switch, holder, &port_of(id), host_of(id)).expect("wire");
+                let address = format!("{NET4}.{}:5000", host_of(id));
+                let socket = ns::inside(holder, || UdpSocket::bind(address)).expect("inside").expect("bound");
+                socket.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+                (holder, socket)
+            });
+            Wires { switch, hosts }
+        }
+
+        /// Whether a datagram from host index `from` reaches the other one.
+        fn passes(&self, from: usize) -> bool {
+            let other = &self.hosts[1 - from].1;
+            let to = other.local_addr().expect("address");
+            let mut buffer = [0u8; 8];
+            // The first one may wait for a neighbour that ARP still has to find.
+            (0..5)
+                .any(|_| self.hosts[from].1.send_to(b"x", to).is_ok() && other.recv_from(&mut buffer).is_ok())
+        }
+    }
+
+    #[test]
+    fn cuts_silence_the_right_direction_and_heal_undoes_them() {
+        if !crate::lab::rootless::is_root() {
+            // Namespaces need root, or a process with a single thread, which a test is not.
+            return;
+        }
+        let w = Wires::new();
+        let port = port_of(1);
+        assert!(w.passes(0) && w.passes(1), "before any cut");
+        cut(w.switch, &port, Cut::SendOnly).expect("cut");
+        assert!(!w.passes(0), "host 1 is not heard");
+        // It still receives, but ARP is not answered: the neighbour entries are fresh from before.
+        assert!(w.passes(1), "host 1 still hears");
+        cut(w.switch, &port, Cut::Both).expect("cut");
+        assert!(!w.passes(0) && !w.passes(1));
+        heal(w.switch, &port).expect("healed");
+        assert!(w.passes(0) && w.passes(1), "healed");
+        heal(w.switch, &port).expect("healing twice is the same as once");
+        port_down(w.switch, &port).expect("down");
+        assert!(!w.passes(0) && !w.passes(1), "without power");
+    }
+}

@@ -223,6 +223,10 @@ pub fn find(dir: Option<PathBuf>) -> io::Result<PathBuf> {
         return Ok(fs::canonicalize(&dir).unwrap_or(dir));
     }
     let mut labs = known();
+    if labs.len() > 1 {
+        // Leftovers of a killed demo are not what is meant while another lab is alive.
+        labs.retain(|dir| LabState::load(dir).is_ok_and(|lab| lab.switch.alive()));
+    }
     match labs.len() {
         0 => Err(io::Error::other("no lab is running; start one with: relevo-lab up")),
         1 => Ok(labs.remove(0)),
