@@ -97,7 +97,7 @@ fn bring_up(lab: &mut LabState, options: &Options) -> io::Result<()> {
         power_on(lab, index)?;
     }
     let within = Duration::from_secs(options.timeout_s);
-    status::wait_ready(lab, within)?;
+    status::wait_first_ready(lab, within)?;
     lab.save()
 }
 

@@ -93,9 +93,25 @@ pub fn admin(lab: &LabState, node: &Node, args: &[&str], within: Duration) -> io
 /// # Errors
 /// `TimedOut`, with what each node said last.
 pub fn wait_ready(lab: &LabState, within: Duration) -> io::Result<Status> {
+    wait(lab, within, false)
+}
+
+/// As [`wait_ready`], for nodes that were just started: one that ends by itself is an error at once.
+///
+/// # Errors
+/// As [`wait_ready`], and a node that ended.
+pub fn wait_first_ready(lab: &LabState, within: Duration) -> io::Result<Status> {
+    wait(lab, within, true)
+}
+
+fn wait(lab: &LabState, within: Duration, none_may_end: bool) -> io::Result<Status> {
     let end = Instant::now() + within;
     loop {
         super::interrupt::check()?;
+        let ended = lab.nodes.iter().find(|n| n.guard.is_some_and(|g| !g.alive()));
+        if let Some(node) = ended.filter(|_| none_may_end) {
+            return Err(io::Error::other(format!("node {} ended by itself", node.id)));
+        }
         let said: Vec<(u64, Role, io::Result<Status>)> = lab
             .nodes
             .iter()
