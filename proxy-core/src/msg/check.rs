@@ -92,7 +92,7 @@ impl Message<'_> {
             *before = true;
         }
         let via = self.top_via()?;
-        if !via.params.is_well_formed() {
+        if via.version != "2.0" || !via.params.is_well_formed() {
             return Err(Fault::Bad(HeaderName::Via));
         }
         for (name, value) in [(HeaderName::From, self.from()?), (HeaderName::To, self.to()?)] {

@@ -38,6 +38,8 @@ impl<'a> Transport<'a> {
 pub struct Via<'a> {
     /// The whole value as it came.
     pub raw: &'a [u8],
+    /// Protocol version, `2.0` in all that this proxy may answer.
+    pub version: &'a str,
     /// Transport.
     pub transport: Transport<'a>,
     /// Host of sent-by.
@@ -54,7 +56,8 @@ impl<'a> Via<'a> {
     /// Reads one value.
     ///
     /// # Errors
-    /// [`Fault::Bad`] Via. Parameters are read past, not judged: see [`Params::is_well_formed`].
+    /// [`Fault::Bad`] Via. Parameters are read past, not judged (see [`Params::is_well_formed`]), and any version is
+    /// taken, so that a request of another version can be answered with 505.
     pub fn parse(value: &'a [u8]) -> Result<Self, Fault> {
         Self::read(value).ok_or(Fault::Bad(HeaderName::Via))
     }
@@ -63,7 +66,8 @@ impl<'a> Via<'a> {
         let text = std::str::from_utf8(value).ok()?;
         let (protocol, rest) = text.split_once('/')?;
         let (version, rest) = rest.split_once('/')?;
-        if !trim_str(protocol).eq_ignore_ascii_case("SIP") || trim_str(version) != "2.0" {
+        let version = trim_str(version);
+        if !trim_str(protocol).eq_ignore_ascii_case("SIP") || !is_token(version.as_bytes()) {
             return None;
         }
         let rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
@@ -77,6 +81,7 @@ impl<'a> Via<'a> {
         let (host, port) = Host::with_port(sent_by)?;
         Some(Self {
             raw: value,
+            version,
             transport: Transport::from_token(transport),
             host,
             port,

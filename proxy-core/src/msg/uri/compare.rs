@@ -7,10 +7,21 @@ use std::fmt::Write as _;
 /// Parameters that must stand in both URIs or in none (§19.1.4).
 const STRICT_PARAMS: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
 
+/// Most parameters, or headers, of a URI that are compared: each is looked up in the other URI, and a datagram has room
+/// for thousands.
+const MAX_COMPARED: usize = 32;
+
 impl Uri<'_> {
     /// Whether both name the same resource by the rules of §19.1.4. The relation is not transitive. Schemes other than
-    /// sip and sips: tel by its number without visual separators and its parameters, any other byte for byte.
+    /// sip and sips: tel by its number without visual separators and its parameters, any other byte for byte. URIs with
+    /// more than 32 parameters or headers are equal only byte for byte.
     pub fn equivalent(&self, other: &Uri<'_>) -> bool {
+        if self.raw == other.raw {
+            return true;
+        }
+        if self.is_excessive() || other.is_excessive() {
+            return false;
+        }
         match (self.scheme, other.scheme) {
             (Scheme::Sip, Scheme::Sip) | (Scheme::Sips, Scheme::Sips) => {
                 same_option(self.user, other.user, same_exact)
@@ -28,6 +39,11 @@ impl Uri<'_> {
             (Scheme::Other(_), Scheme::Other(_)) => self.raw == other.raw,
             _ => false,
         }
+    }
+
+    fn is_excessive(&self) -> bool {
+        let params = self.params.iter().nth(MAX_COMPARED).is_some();
+        params || self.headers.is_some_and(|h| h.split('&').nth(MAX_COMPARED).is_some())
     }
 
     /// The key of an address of record: `user@host` or `host` for sip and sips, the bare number for tel, the URI itself
@@ -127,11 +143,10 @@ fn same_headers(a: Option<&str>, b: Option<&str>) -> bool {
 }
 
 fn holds(a: Option<&str>, b: Option<&str>) -> bool {
-    let pair = |h: &str| -> (usize, bool) { (h.find('=').unwrap_or(h.len()), h.contains('=')) };
+    let name_end = |h: &str| h.find('=').unwrap_or(h.len());
     a.into_iter().flat_map(|t| t.split('&')).all(|x| {
         b.into_iter().flat_map(|t| t.split('&')).any(|y| {
-            let ((i, _), (j, _)) = (pair(x), pair(y));
-            let ((xn, xv), (yn, yv)) = (x.split_at(i), y.split_at(j));
+            let ((xn, xv), (yn, yv)) = (x.split_at(name_end(x)), y.split_at(name_end(y)));
             same_any_case(xn, yn) && same_exact(xv, yv)
         })
     })
