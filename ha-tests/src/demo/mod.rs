@@ -5,9 +5,11 @@
 //! | `teller` | lines with times, the closing table |
 //! | `cast` | who plays: users, ports, the phones that stay through all rounds |
 //! | `round` | one loss with stories 1 to 6 prepared at once |
+//! | `after` | the takeover, the silence, the way back |
 //! | `moment` | stories 5 and 6: what was acknowledged in the last millisecond |
 //! | `planned` | story 7: a switchover under load |
 
+mod after;
 mod cast;
 mod moment;
 mod planned;

@@ -4,12 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::cast::{CALLER_PORT, LOAD};
-use super::round::after_owners;
 use super::teller::{Column, Verdict};
-use super::{RETURN_LIMIT, Stage};
+use super::{RETURN_LIMIT, Stage, after};
 use crate::lab::proc::wait_until;
 use crate::lab::{interrupt, status};
-use crate::observe::timeline::KINDS;
 use crate::phones::sipp::{Plan, Scenario, Sipp, most_sendings};
 
 /// Calls per second.
@@ -34,15 +32,8 @@ pub(super) fn play(stage: &mut Stage) -> io::Result<Column> {
     let verdict = load(stage);
     stage.teller.verdict(7, &verdict);
     column.verdicts.insert(7, verdict);
-    let now = stage.observer.now();
-    {
-        let timeline = stage.observer.timeline();
-        column.gaps =
-            KINDS.iter().map(|k| (k.name(), timeline.longest_gap(*k, before, now) as f64 / 1e6)).collect();
-    }
-    let text: Vec<String> = column.gaps.iter().map(|(kind, ms)| format!("{kind} {ms:.0} ms")).collect();
-    stage.teller.say(&format!("the floating IP was silent for at most: {}", text.join(", ")));
-    after_owners(stage, &mut column, before);
+    after::silence(stage, &mut column, before);
+    after::owners(stage, &mut column, before);
     Ok(column)
 }
 

@@ -7,11 +7,10 @@ use nix::sys::signal::Signal;
 
 use super::cast::{ANNA, BERT, CALLER_PORT, Cast, LENA, NICK, RITA, TRIO};
 use super::teller::{Column, Verdict};
-use super::{Loss, RETURN_LIMIT, Stage, TIMER_C_S, moment};
+use super::{Loss, RETURN_LIMIT, Stage, TIMER_C_S, after, moment};
 use crate::lab::fault::{self, Blow};
-use crate::lab::proc::{Proc, wait_until};
-use crate::lab::{cluster, status};
-use crate::observe::timeline::KINDS;
+use crate::lab::proc::Proc;
+use crate::lab::status;
 use crate::phones::baresip::Baresip;
 use crate::phones::sipp::{Event, Plan, Scenario, Sipp};
 
@@ -21,8 +20,6 @@ const HOLD: Duration = Duration::from_secs(6);
 const LATE_ANSWER: Duration = Duration::from_millis(1500);
 /// Bound for a call to get into the state that its story needs.
 const PREPARE_LIMIT: Duration = Duration::from_secs(4);
-/// Bound for another node to be active after the loss.
-const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// Bound for a phone's whole part.
 const PHONE_LIMIT: Duration = Duration::from_secs(TIMER_C_S + 20);
 
@@ -89,7 +86,7 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
     }
 
     let mut column = Column { title: loss.title().to_owned(), ..Column::default() };
-    takeover(stage, index, before, &strike)?;
+    after::takeover(stage, index, before, &strike)?;
 
     if let Some(mut callee) = callee {
         let verdict = moment::complete_invite(&last).and_then(|detail| callee.finish().map(|()| detail));
@@ -124,9 +121,9 @@ pub(super) fn play(stage: &mut Stage, cast: &mut Cast, loss: Loss, turn: usize) 
         conclude(stage, &mut column, story, verdict);
     }
     drop(stories);
-    after_gap(stage, &mut column, before);
-    column.came_back = Some(come_back(stage, index));
-    after_owners(stage, &mut column, before);
+    after::silence(stage, &mut column, before);
+    column.came_back = Some(after::come_back(stage, index));
+    after::owners(stage, &mut column, before);
     Ok(column)
 }
 
@@ -327,101 +324,4 @@ fn own_acts(story: u8, events: &[Event]) -> Vec<f64> {
         _ => e.got("408", "INVITE"),
     };
     events.iter().filter(is_act).map(|e| e.at).collect()
-}
-
-/// Waits until another node is active, or the same one with a new agent (which was faster than an election).
-fn takeover(stage: &Stage, index: usize, before: u64, strike: &Strike) -> io::Result<()> {
-    let lab = &stage.guard.lab;
-    let lost = lab.nodes[index].id;
-    let old_agent = match strike {
-        Strike::Power(..) => None,
-        Strike::Signal(agent, _) => Some(*agent),
-    };
-    let mut new = None;
-    wait_until(TAKEOVER_LIMIT, || {
-        new = status::active(lab).filter(|s| s.node != lost || lab.nodes[index].agent() != old_agent);
-        new.is_some() || crate::lab::interrupt::requested()
-    });
-    crate::lab::interrupt::check()?;
-    let new = new.ok_or_else(|| {
-        io::Error::other(format!("no node was active {TAKEOVER_LIMIT:?} after the loss of node {lost}"))
-    })?;
-    // The end of the first silence after the loss, as the client saw it.
-    let timeline = stage.observer.timeline();
-    let silent = timeline.gaps(before, u64::MAX).iter().filter(|g| !g.open).map(|g| g.to).min();
-    drop(timeline);
-    let since = silent.map_or(String::new(), |at| {
-        format!(
-            "; the floating IP answers again {:.0} ms after the loss",
-            at.saturating_sub(before) as f64 / 1e6
-        )
-    });
-    stage.teller.say(&format!("node {} is active{since}", new.node));
-    Ok(())
-}
-
-fn after_gap(stage: &Stage, column: &mut Column, before: u64) {
-    let timeline = stage.observer.timeline();
-    let now = stage.observer.now();
-    column.gaps =
-        KINDS.iter().map(|k| (k.name(), timeline.longest_gap(*k, before, now) as f64 / 1e6)).collect();
-    drop(timeline);
-    let text: Vec<String> = column.gaps.iter().map(|(kind, ms)| format!("{kind} {ms:.0} ms")).collect();
-    stage.teller.say(&format!("the floating IP was silent for: {}", text.join(", ")));
-}
-
-pub(super) fn after_owners(stage: &Stage, column: &mut Column, before: u64) {
-    let evidence: Vec<String> = stage
-        .observer
-        .timeline()
-        .two_owners()
-        .into_iter()
-        .filter(|e| e.at >= before)
-        .map(|e| {
-            let [a, b] = e.macs.map(|m| stage.names.text(&m));
-            format!("{a} and {b}: {}", e.text)
-        })
-        .collect();
-    column.one_owner = Some(match evidence.first() {
-        None => {
-            stage.teller.say("the observer never saw two owners");
-            Ok(String::new())
-        }
-        Some(first) => {
-            stage.teller.say(&format!("TWO OWNERS: {first}"));
-            Err(first.clone())
-        }
-    });
-}
-
-/// The lost node gets power again (or is woken) and must catch up.
-fn come_back(stage: &mut Stage, index: usize) -> Verdict {
-    let lab = &mut stage.guard.lab;
-    let id = lab.nodes[index].id;
-    let back = (|| -> io::Result<status::Status> {
-        if let Some(agent) = lab.nodes[index].agent()
-            && agent.stopped()
-        {
-            agent.signal(Signal::SIGCONT);
-        }
-        cluster::power_on(lab, index)?;
-        // A guard restarts its agent with a growing pause; the node counts as back when it answers again.
-        let lab = &*lab;
-        wait_until(RETURN_LIMIT, || status::ask(lab, &lab.nodes[index]).is_ok());
-        status::wait_ready(lab, RETURN_LIMIT)
-    })();
-    match back {
-        Ok(ready) => {
-            let line = format!(
-                "node {id} is back and has caught up (entry {}); node {} stays active",
-                ready.applied, ready.node
-            );
-            stage.teller.say(&line);
-            Ok(line)
-        }
-        Err(e) => {
-            stage.teller.say(&format!("node {id} did NOT come back: {e}"));
-            Err(e.to_string())
-        }
-    }
 }
