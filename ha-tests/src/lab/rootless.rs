@@ -13,10 +13,16 @@ use nix::unistd::{getegid, geteuid};
 
 use super::proc::Proc;
 
-/// True if this process may make network namespaces without a user namespace.
+/// True if this process may make network namespaces and mounts without a user namespace: root that was not stripped
+/// of its rights, as it is in many containers.
 #[must_use]
 pub fn is_root() -> bool {
-    geteuid().is_root()
+    /// CAP_NET_ADMIN and CAP_SYS_ADMIN (linux/capability.h).
+    const NEEDED: u64 = 1 << 12 | 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    geteuid().is_root() && effective & NEEDED == NEEDED
 }
 
 /// Becomes root of a new user namespace with a mount namespace of its own.
