@@ -150,6 +150,18 @@ fn max_forwards_is_inserted_where_it_is_missing() {
 }
 
 #[test]
+fn a_message_without_line_ends_gets_them() {
+    let out = forwarded("BYE sip:x SIP/2.0", |f| {
+        f.push_via("SIP/2.0/UDP h");
+    });
+    assert_eq!(out, "BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n\r\n");
+    let out = forwarded("BYE sip:x SIP/2.0\nTo: x", |f| {
+        f.add_header("X", "1");
+    });
+    assert_eq!(out, "BYE sip:x SIP/2.0\nTo: x\r\nX: 1\r\n\r\n");
+}
+
+#[test]
 fn headers_are_set_added_and_removed_in_any_spelling() {
     let text = "BYE sip:x SIP/2.0\r\nm: <sip:a>\r\nContact: <sip:b>\r\nP-Hint: x\r\np-hint: y\r\n\r\n";
     let out = forwarded(text, |f| {

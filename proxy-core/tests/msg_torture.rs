@@ -2,7 +2,7 @@
 
 use proxy_core::msg::{
     Fault, HeaderName, MAX_HEADERS, MAX_MESSAGE_BYTES, Message, Method, ParseError, Refusal, Response,
-    SharedMessage, call_id_of,
+    SharedMessage, ViaStamp, call_id_of,
 };
 
 const GOOD: &str = "OPTIONS sip:bob@relevo.example SIP/2.0\r\n\
@@ -62,6 +62,18 @@ fn a_flood_of_via_headers_is_refused_within_bounds() {
     // In one line they are values, not headers; reading them all is linear work.
     let listed = GOOD.replace("Via: ", &format!("Via: {}", "SIP/2.0/UDP h,".repeat(4000)));
     assert_eq!(Message::parse(listed.as_bytes()).expect("parses").vias().count(), 4001);
+}
+
+#[test]
+fn thousands_of_parameters_are_refused_and_answered_within_bounds() {
+    let text = GOOD.replace(";branch", &format!("{};branch", ";received=9.9.9.9".repeat(3000)));
+    let message = Message::parse(text.as_bytes()).expect("parses");
+    let refused = Err(Refusal { fault: Fault::Bad(HeaderName::Via), answer: true });
+    assert_eq!(message.check_request(), refused);
+    let mut out = Vec::new();
+    let stamp = ViaStamp { received: Some([1, 2, 3, 4].into()), rport: None };
+    Response::new(&message, 400, "").stamp_via(stamp).write(&mut out);
+    assert!(out.len() < text.len() + 100);
 }
 
 #[test]

@@ -138,6 +138,25 @@ fn vias_are_read_with_odd_spacing_ipv6_and_unknown_transports() {
 }
 
 #[test]
+fn responses_go_to_maddr_or_received_or_sent_by_rfc3261_18_2_2() {
+    let target =
+        |text: &str| Via::parse(text.as_bytes()).expect("via").response_target().map(|a| a.to_string());
+    let cases = [
+        ("SIP/2.0/UDP 10.0.0.1", Some("10.0.0.1:5060")),
+        ("SIP/2.0/UDP 10.0.0.1:70", Some("10.0.0.1:70")),
+        ("SIP/2.0/UDP 10.0.0.1:70;rport", Some("10.0.0.1:70")),
+        ("SIP/2.0/UDP h:70;received=10.0.0.2", Some("10.0.0.2:70")),
+        ("SIP/2.0/UDP h:70;rport=81;received=10.0.0.2", Some("10.0.0.2:81")),
+        ("SIP/2.0/UDP [2001:db8::1];received=2001:db8::2", Some("[2001:db8::2]:5060")),
+        ("SIP/2.0/UDP 10.0.0.1;maddr=224.2.0.1", Some("224.2.0.1:5060")),
+        ("SIP/2.0/UDP h.example", None),
+    ];
+    for (via, expected) in cases {
+        assert_eq!(target(via).as_deref(), expected, "{via}");
+    }
+}
+
+#[test]
 fn name_addr_and_addr_spec_keep_their_parameters_apart_rfc3261_20_10() {
     let bare = NameAddr::parse(b"sip:a@h;unknown;tag=7").expect("bare");
     assert_eq!((bare.uri, bare.tag(), bare.display.len()), ("sip:a@h", Some("7"), 0));

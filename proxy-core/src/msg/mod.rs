@@ -45,6 +45,8 @@ pub const MAX_MESSAGE_BYTES: usize = 65_535;
 pub const MAX_HEADERS: usize = 256;
 /// Header lines that need no allocation; a longer message costs one growing vector.
 pub const INLINE_HEADERS: usize = 32;
+/// Most parameters of a Via, From, To or URI that are looked at: each look-up walks over all of them.
+pub const MAX_PARAMS: usize = 64;
 /// Largest CSeq number, RFC 3261 §8.1.1.5.
 pub const MAX_CSEQ: u32 = (1 << 31) - 1;
 /// Max-Forwards that a message built here starts with, RFC 3261 §8.1.1.6.

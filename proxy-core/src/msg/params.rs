@@ -1,5 +1,6 @@
 //! Parameters: `;name=value;name;name="quoted"`, as they follow a URI, a Via or a name-addr.
 
+use super::MAX_PARAMS;
 use super::scan::{is_token, skip_quoted, trim_str};
 
 /// One parameter.
@@ -49,13 +50,16 @@ impl<'a> Params<'a> {
     }
 
     /// Whether every parameter has a token for its name and, behind an `=`, a value: the grammar of RFC 3261 §25.1,
-    /// lenient about the characters of a value.
+    /// lenient about the characters of a value. More than [`MAX_PARAMS`] are not well-formed either.
     pub fn is_well_formed(&self) -> bool {
         let text = trim_str(self.text);
         if text.is_empty() {
             return true;
         }
         let Some(text) = text.strip_prefix(';') else { return false };
+        if (Segments { rest: Some(text) }).nth(MAX_PARAMS).is_some() {
+            return false;
+        }
         Segments { rest: Some(text) }.map(trim_str).all(|segment| {
             let (name, value) = match segment.split_once('=') {
                 Some((name, value)) => (trim_str(name), Some(trim_str(value))),

@@ -149,6 +149,7 @@ impl<'m, 'a, 'e> Forward<'m, 'a, 'e> {
             }
             _ => out.extend_from_slice(raw.get(..self.message.head_start).unwrap_or_default()),
         }
+        end_line(out);
         self.top.iter().for_each(|line| line.write(out));
         self.edits.copy(raw, self.message.head_start, self.message.head_end, out);
         end_line(out);

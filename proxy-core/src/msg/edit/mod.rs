@@ -27,6 +27,8 @@ enum Text<'e> {
     Bytes(&'e [u8]),
     /// A decimal number.
     Number(u32),
+    /// A To tag with its semicolon.
+    Tag(&'e str),
     /// Via parameters, RFC 3581.
     Stamp(ViaStamp),
 }
@@ -37,6 +39,10 @@ impl Text<'_> {
             Text::Nothing => {}
             Text::Bytes(bytes) => out.extend_from_slice(bytes),
             Text::Number(n) => push_number(out, n),
+            Text::Tag(tag) => {
+                out.extend_from_slice(b";tag=");
+                out.extend_from_slice(tag.as_bytes());
+            }
             Text::Stamp(stamp) => stamp.write(out),
         }
     }

@@ -83,16 +83,12 @@ impl<'m, 'a, 'e> Response<'m, 'a, 'e> {
         out.extend_from_slice(b"\r\n");
         let mut edits = Edits::new();
         self.stamp.edit(self.request, &mut edits);
-        let mut tagged = Vec::new();
         if let Some(tag) = self.to_tag
             && let Some((_, to)) = self.request.first_slot(HeaderName::To)
             && self.request.to_tag().is_none()
         {
-            // Kept outside of `edits`, whose texts are single pieces.
-            tagged.extend_from_slice(b";tag=");
-            tagged.extend_from_slice(tag.as_bytes());
             let end = usize::from(to.value_end);
-            edits.replace(end, end, Text::Bytes(&tagged));
+            edits.replace(end, end, Text::Tag(tag));
         }
         let raw = self.request.raw;
         let mut seen_single = [false; HeaderName::COUNT];

@@ -1,7 +1,7 @@
 //! `received` and `rport` on the topmost Via: RFC 3261 §18.2.1 and RFC 3581 §4.
 
 use super::{Edits, Text, place};
-use crate::msg::{Message, Via};
+use crate::msg::{MAX_PARAMS, Message, Via};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,7 +52,7 @@ impl ViaStamp {
         if self.is_empty() {
             return;
         }
-        for param in via.params.iter() {
+        for param in via.params.iter().take(MAX_PARAMS) {
             let ours = (self.received.is_some() && param.name.eq_ignore_ascii_case("received"))
                 || (self.rport.is_some() && param.name.eq_ignore_ascii_case("rport"));
             if !ours {

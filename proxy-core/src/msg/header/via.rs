@@ -2,7 +2,7 @@
 
 use crate::msg::scan::{is_lws, is_token, trim_str};
 use crate::msg::{Fault, HeaderName, Host, Params};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Transport of a Via.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +88,28 @@ impl<'a> Via<'a> {
             sent_by,
             params: Params::new(rest.get(params_at..)?),
         })
+    }
+
+    /// Port of sent-by, or the default of the transport (§18.1.1).
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(match self.transport {
+            Transport::Tls => 5061,
+            Transport::Ws => 80,
+            Transport::Wss => 443,
+            _ => 5060,
+        })
+    }
+
+    /// Where a response with this Via on top goes over UDP: to maddr if there is one, else to `received` and `rport`, else
+    /// to sent-by (§18.2.2, RFC 3581 §4). `None` when that takes a name to be resolved.
+    pub fn response_target(&self) -> Option<SocketAddr> {
+        if let Some(maddr) = self.params.value("maddr") {
+            return Some(SocketAddr::new(Host::parse(maddr)?.ip()?, self.port_or_default()));
+        }
+        let ip = self.received().or_else(|| self.host.ip())?;
+        // `rport` says where the request came from, so it counts with `received` only.
+        let rport = self.rport().flatten().filter(|_| self.received().is_some());
+        Some(SocketAddr::new(ip, rport.unwrap_or_else(|| self.port_or_default())))
     }
 
     /// The branch.

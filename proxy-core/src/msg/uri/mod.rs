@@ -107,6 +107,13 @@ impl<'a> Uri<'a> {
         Some(Self { user, password, host, port, params: Params::new(params), headers, ..self })
     }
 
+    /// The port, or the default of scheme and transport (§19.1.2): 5061 with TLS, otherwise 5060.
+    pub fn port_or_default(&self) -> u16 {
+        let tls =
+            self.scheme == Scheme::Sips || self.transport().is_some_and(|t| t.eq_ignore_ascii_case("tls"));
+        self.port.unwrap_or(if tls { 5061 } else { 5060 })
+    }
+
     /// Whether it is a sip or sips URI.
     pub fn is_sip(&self) -> bool {
         matches!(self.scheme, Scheme::Sip | Scheme::Sips)
