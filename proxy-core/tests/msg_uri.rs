@@ -30,6 +30,8 @@ fn uris_that_two_parsers_might_read_differently_are_refused() {
         "sip:",
         "sip:@host",
         "sip:a@b@c",
+        "sip:a@h;x=@y",
+        "sip:a@h?x=a@b",
         "sip:a b@c",
         "sip:a@",
         "sip:a@[::1",
