@@ -1,0 +1,162 @@
+//! openraft's view of the log.
+
+use std::fmt::Debug;
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::alias::{LogIdOf, VoteOf};
+use openraft::{LogId, LogState, OptionalSend, RaftLogReader, RaftTypeConfig};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::LogWriter;
+use crate::codec::{self, Kind};
+
+/// The log store of a node, for openraft; clones are its readers.
+pub struct RaftLog<C> {
+    writer: LogWriter,
+    config: PhantomData<fn() -> C>,
+}
+
+impl<C> Clone for RaftLog<C> {
+    fn clone(&self) -> Self {
+        Self::new(self.writer.clone())
+    }
+}
+
+impl<C> RaftLog<C> {
+    /// Wraps a writer.
+    pub fn new(writer: LogWriter) -> Self {
+        Self { writer, config: PhantomData }
+    }
+
+    /// The writer below, for its `fatal` flag.
+    pub fn writer(&self) -> &LogWriter {
+        &self.writer
+    }
+}
+
+fn read_mark<T: DeserializeOwned>(kind: Kind, bytes: Option<&[u8]>) -> io::Result<Option<T>> {
+    Ok(bytes.map(|b| codec::decode(kind, b)).transpose()?)
+}
+
+impl<C> RaftLog<C>
+where
+    C: RaftTypeConfig,
+    C::Entry: DeserializeOwned,
+{
+    fn entries(&self, start: u64, end: u64, bounded: bool) -> io::Result<Vec<C::Entry>> {
+        let payloads = self.writer.with(|log| log.read(start..end, bounded))?;
+        payloads.iter().map(|p| Ok(codec::decode(Kind::Entry, p)?)).collect()
+    }
+}
+
+impl<C> RaftLogReader<C> for RaftLog<C>
+where
+    C: RaftTypeConfig,
+    C::Entry: Serialize + DeserializeOwned,
+    VoteOf<C>: Serialize + DeserializeOwned,
+    LogIdOf<C>: Serialize + DeserializeOwned,
+{
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<C::Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(i) => *i,
+            Bound::Excluded(i) => i.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(i) => i.saturating_add(1),
+            Bound::Excluded(i) => *i,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(start, end, false)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<VoteOf<C>>, io::Error> {
+        self.writer.with(|log| read_mark(Kind::Vote, log.vote()))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<C::Entry>, io::Error> {
+        self.entries(start, end, true)
+    }
+}
+
+impl<C> RaftLogStorage<C> for RaftLog<C>
+where
+    C: RaftTypeConfig,
+    C::Entry: Serialize + DeserializeOwned,
+    VoteOf<C>: Serialize + DeserializeOwned,
+    LogIdOf<C>: Serialize + DeserializeOwned,
+{
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<C>, io::Error> {
+        let (purged, last) = self.writer.with(|log| -> io::Result<_> {
+            let purged = read_mark::<LogIdOf<C>>(Kind::LogId, log.purged().map(|(_, mark)| mark))?;
+            let range = log.entries();
+            let last = log.read(range.end.saturating_sub(1).max(range.start)..range.end, false)?;
+            Ok((purged, last.into_iter().next()))
+        })?;
+        let last = match last {
+            Some(payload) => {
+                let entry: C::Entry = codec::decode(Kind::Entry, &payload)?;
+                let (leader, index) = entry.log_id_parts();
+                Some(LogId { leader_id: leader.clone(), index })
+            }
+            None => purged.clone(),
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<C>) -> Result<(), io::Error> {
+        let bytes = codec::encode(Kind::Vote, vote)?;
+        self.writer.write_durably(|log| log.save_vote(&bytes)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {
+        let Some(committed) = committed else { return Ok(()) };
+        let bytes = codec::encode(Kind::LogId, &committed)?;
+        // Not waited for: the mark only saves time after a restart.
+        self.writer.with(|log| log.save_committed(&bytes))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogIdOf<C>>, io::Error> {
+        self.writer.with(|log| read_mark(Kind::LogId, log.committed()))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = C::Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut first = None;
+        let mut payloads = Vec::new();
+        for entry in entries {
+            first.get_or_insert(entry.log_id_parts().1);
+            payloads.push(codec::encode(Kind::Entry, &entry)?);
+        }
+        let write = |log: &mut super::SegmentLog| first.map_or(Ok(()), |i| log.append(i, &payloads));
+        self.writer.write(write, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogIdOf<C>>) -> Result<(), io::Error> {
+        let from = last_log_id.map_or(0, |id| id.index + 1);
+        self.writer.write_durably(|log| log.truncate_from(from)).await
+    }
+
+    async fn purge(&mut self, log_id: LogIdOf<C>) -> Result<(), io::Error> {
+        let mark = codec::encode(Kind::LogId, &log_id)?;
+        self.writer.with(|log| log.purge(log_id.index, &mark))
+    }
+}

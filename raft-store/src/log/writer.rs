@@ -1,0 +1,181 @@
+//! Group commit: records are written at once and in order, one fdatasync acknowledges all that wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use futures::channel::oneshot;
+use tokio::sync::watch;
+
+use super::{Durability, SegmentLog};
+
+/// Most callbacks that wait for a sync; the next caller waits until one is made.
+pub const MAX_WAITING: usize = 4096;
+
+/// Called once, when what was written before it is durable or never will be. Calls come in the order of the writes.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// Who makes the syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// An OS thread of its own.
+    Thread,
+    /// The caller, in place: for a simulator, where nothing may run beside it.
+    Inline,
+}
+
+struct Inner {
+    log: SegmentLog,
+    waiting: VecDeque<Done>,
+    closed: bool,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    work: Condvar,
+    room: Condvar,
+    mode: Mode,
+    fatal: watch::Sender<Option<String>>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already been reported; waiting makes sure that the files are free again.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The log of a running node; clones share it. The thread ends with the last clone.
+#[derive(Clone)]
+pub struct LogWriter {
+    shared: Arc<Shared>,
+    _owner: Arc<Owner>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_failure(&self, inner: &Inner) {
+        if let Some(why) = inner.log.failure() {
+            self.fatal.send_if_modified(|f| {
+                let first = f.is_none();
+                f.get_or_insert_with(|| why.to_owned());
+                first
+            });
+        }
+    }
+
+    fn run(&self) {
+        let mut inner = self.lock();
+        loop {
+            while inner.waiting.is_empty() {
+                if inner.closed {
+                    return;
+                }
+                inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            let group = std::mem::take(&mut inner.waiting);
+            self.room.notify_all();
+            let result = match (inner.log.failure(), inner.log.sync_target()) {
+                (Some(why), _) => Err(io::Error::other(why.to_owned())),
+                (None, Some((file, end))) => {
+                    let durability = inner.log.durability();
+                    drop(inner);
+                    // Without the lock: appends go on while the disk works, and make the next group.
+                    let result = if durability == Durability::Disk { file.sync_data() } else { Ok(()) };
+                    inner = self.lock();
+                    match result {
+                        Ok(()) => {
+                            inner.log.mark_synced(end);
+                            Ok(())
+                        }
+                        Err(e) => Err(inner.log.fail(e)),
+                    }
+                }
+                (None, None) => Ok(()),
+            };
+            self.note_failure(&inner);
+            drop(inner);
+            complete(group, result);
+            inner = self.lock();
+        }
+    }
+}
+
+fn complete(group: impl IntoIterator<Item = Done>, result: io::Result<()>) {
+    let result = result.map_err(|e| (e.kind(), e.to_string()));
+    for done in group {
+        done(result.clone().map_err(|(kind, why)| io::Error::new(kind, why)));
+    }
+}
+
+impl LogWriter {
+    /// Takes over an open log.
+    pub fn new(log: SegmentLog, mode: Mode) -> io::Result<Self> {
+        let inner = Mutex::new(Inner { log, waiting: VecDeque::new(), closed: false });
+        let fatal = watch::Sender::new(None);
+        let shared = Arc::new(Shared { inner, work: Condvar::new(), room: Condvar::new(), mode, fatal });
+        let thread = match mode {
+            Mode::Inline => None,
+            Mode::Thread => {
+                let shared = shared.clone();
+                let run = move || shared.run();
+                Some(std::thread::Builder::new().name("relevo-log".into()).spawn(run)?)
+            }
+        };
+        Ok(Self { _owner: Arc::new(Owner { shared: shared.clone(), thread }), shared })
+    }
+
+    /// Becomes `Some(why)` when the disk has failed: the node must give up ownership and exit.
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.shared.fatal.subscribe()
+    }
+
+    /// Reads or writes the log, without waiting for durability.
+    pub fn with<T>(&self, f: impl FnOnce(&mut SegmentLog) -> T) -> T {
+        let mut inner = self.shared.lock();
+        let out = f(&mut inner.log);
+        self.shared.note_failure(&inner);
+        out
+    }
+
+    /// Writes with `f`, then calls `done` once that is durable (or with the error).
+    pub fn write(&self, f: impl FnOnce(&mut SegmentLog) -> io::Result<()>, done: Done) {
+        let mut inner = self.shared.lock();
+        while self.shared.mode == Mode::Thread && inner.waiting.len() >= MAX_WAITING {
+            inner = self.shared.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut result = f(&mut inner.log);
+        if result.is_ok() && self.shared.mode == Mode::Thread {
+            inner.waiting.push_back(done);
+            self.shared.work.notify_one();
+            return;
+        }
+        if result.is_ok() {
+            result = inner.log.sync();
+        }
+        self.shared.note_failure(&inner);
+        drop(inner);
+        done(result);
+    }
+
+    /// Writes with `f` and waits until that is durable.
+    pub async fn write_durably(&self, f: impl FnOnce(&mut SegmentLog) -> io::Result<()>) -> io::Result<()> {
+        let (tx, rx) = oneshot::channel();
+        // The receiver may be gone with its task; the write stands all the same.
+        self.write(f, Box::new(move |r| drop(tx.send(r))));
+        rx.await.map_err(|_| io::Error::other("the log writer has ended"))?
+    }
+}

@@ -1,0 +1,162 @@
+//! Generations in sled, one folder each: `gen-NNNNNNNNNNNNNNNN`.
+//!
+//! sled 0.34's `flush` does not fsync (a power cut lost everything it had acknowledged), so that the folder, `conf`
+//! and `db` are synced here; see `docs/adr/0001-segment-log-and-sled.md`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, header};
+
+/// Bytes per value (256 KiB): sled keeps larger ones in files of their own, which it does not sync either.
+const CHUNK: usize = 256 << 10;
+
+/// sled's page cache in bytes; a generation is written and read once.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// Snapshots in sled.
+pub struct SledSnaps {
+    dir: PathBuf,
+}
+
+fn sync_path(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn open(path: &Path) -> io::Result<sled::Db> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    config.open().map_err(|e| bad(e.to_string()))
+}
+
+fn sync_generation(path: &Path) -> io::Result<()> {
+    for name in ["conf", "db"] {
+        sync_path(&path.join(name))?;
+    }
+    let blobs = path.join("blobs");
+    if blobs.is_dir() {
+        for blob in fs::read_dir(&blobs)? {
+            sync_path(&blob?.path())?;
+        }
+        sync_path(&blobs)?;
+    }
+    sync_path(path)
+}
+
+fn fill(path: &Path, meta: &[u8], data: &[u8]) -> io::Result<()> {
+    let db = open(path)?;
+    let put = |key: Vec<u8>, value: &[u8]| db.insert(key, value).map(drop).map_err(io::Error::from);
+    for (n, chunk) in meta.chunks(CHUNK).enumerate() {
+        put([b"m", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
+    }
+    for (n, chunk) in data.chunks(CHUNK).enumerate() {
+        put([b"s", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
+    }
+    put(b"header".to_vec(), &header(meta, data))?;
+    db.flush().map_err(io::Error::from)?;
+    drop(db);
+    sync_generation(path)
+}
+
+fn read(path: &Path) -> io::Result<Stored> {
+    if !path.join("db").is_file() {
+        return Err(bad("no database"));
+    }
+    let db = open(path)?;
+    let part = |prefix: &[u8]| -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for item in db.scan_prefix(prefix) {
+            let (_, value) = item.map_err(|e| bad(e.to_string()))?;
+            if (out.len() + value.len()) as u64 > MAX_SNAPSHOT_BYTES {
+                return Err(bad("larger than a snapshot may be"));
+            }
+            out.extend_from_slice(&value);
+        }
+        Ok(out)
+    };
+    let (meta, data) = (part(b"m")?, part(b"s")?);
+    let head = db.get(b"header").map_err(|e| bad(e.to_string()))?.ok_or_else(|| bad("no header"))?;
+    if header(&meta, &data)[..] != head[..] {
+        return Err(bad("the checksum differs"));
+    }
+    Ok((meta, data))
+}
+
+impl SledSnaps {
+    /// Uses the folder `dir`, making it where it is missing; what an interrupted write left is removed.
+    pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
+        let dir = dir.into();
+        if !dir.is_dir() {
+            fs::create_dir_all(&dir)?;
+            if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+                sync_path(parent)?;
+            }
+        }
+        let temporary = dir.join("new");
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        Ok(Self { dir })
+    }
+
+    fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            if let Some(hex) = name.to_str().and_then(|n| n.strip_prefix(prefix)) {
+                out.extend(u64::from_str_radix(hex, 16).ok());
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
+    fn path(&self, prefix: &str, number: u64) -> PathBuf {
+        self.dir.join(format!("{prefix}{number:016x}"))
+    }
+
+    fn keep(&self, prefix: &str, count: usize) -> io::Result<()> {
+        let all = self.numbers(prefix)?;
+        for &number in &all[..all.len().saturating_sub(count)] {
+            fs::remove_dir_all(self.path(prefix, number))?;
+        }
+        Ok(())
+    }
+}
+
+impl SnapStore for SledSnaps {
+    fn write(&mut self, meta: &[u8], data: &[u8]) -> io::Result<()> {
+        let number = self.numbers("gen-")?.last().map_or(0, |n| n + 1);
+        let temporary = self.dir.join("new");
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        fill(&temporary, meta, data)?;
+        let back = read(&temporary)?;
+        if back.0 != meta || back.1 != data {
+            return Err(bad("the snapshot reads back differently"));
+        }
+        // Reading opened the database, which may have written to it again.
+        sync_generation(&temporary)?;
+        fs::rename(&temporary, self.path("gen-", number))?;
+        sync_path(&self.dir)?;
+        self.keep("gen-", KEPT)
+    }
+
+    fn latest(&mut self) -> io::Result<Option<Stored>> {
+        for number in self.numbers("gen-")?.into_iter().rev() {
+            let path = self.path("gen-", number);
+            match read(&path) {
+                Ok(stored) => return Ok(Some(stored)),
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(path = %path.display(), error = %e, "a snapshot is set aside");
+                    fs::rename(&path, self.path("bad-", number))?;
+                    self.keep("bad-", KEPT_BAD)?;
+                    sync_path(&self.dir)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+}
