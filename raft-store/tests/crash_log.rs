@@ -1,0 +1,243 @@
+//! The segment log under power cuts, torn writes, damage, failing syncs, a full disk and kill -9.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use raft_store::disk::sim::SimDisk;
+use raft_store::disk::{Disk, RealDisk};
+use raft_store::log::{Identity, Limits, LogWriter, Mode, OpenError, SegmentLog};
+
+const CHILD: &str = "RELEVO_TEST_CRASH_CHILD";
+
+fn identity() -> Identity {
+    Identity::new("lab", 1)
+}
+
+fn limits() -> Limits {
+    Limits { segment_bytes: 2000, cache_bytes: 300, ..Limits::default() }
+}
+
+fn payload(index: u64) -> Vec<u8> {
+    let len = 1 + (index * 37 % 200) as usize;
+    (0..len).map(|n| (index as u8).wrapping_mul(31).wrapping_add(n as u8)).collect()
+}
+
+fn open(disk: &SimDisk) -> Result<SegmentLog, OpenError> {
+    SegmentLog::open(Arc::new(disk.clone()), identity(), limits()).map(|(log, _)| log)
+}
+
+fn check_entries(log: &SegmentLog) {
+    let range = log.entries();
+    let read = log.read(range.clone(), false).expect("entries are readable");
+    assert_eq!(read.len() as u64, range.end - range.start);
+    for (got, index) in read.iter().zip(range) {
+        assert_eq!(got[..], payload(index)[..], "entry {index}");
+    }
+}
+
+#[test]
+fn no_synced_entry_or_vote_is_lost_in_a_power_cut_at_any_batch() {
+    for seed in 0..400u64 {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).expect("an empty disk gives a log");
+        let (mut next, mut acknowledged, mut vote) = (0u64, 0u64, None);
+        for step in 0..seed % 40 {
+            let batch: Vec<_> = (next..next + 1 + (seed + step) % 5).map(payload).collect();
+            log.append(next, &batch).expect("append");
+            next += batch.len() as u64;
+            if (seed * 7 + step) % 3 != 0 {
+                log.save_vote(&step.to_le_bytes()).expect("vote");
+                log.sync().expect("sync");
+                (acknowledged, vote) = (next, Some(step));
+            }
+        }
+        disk.crash(seed);
+        let log = open(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let end = log.entries().end;
+        assert!((acknowledged..=next).contains(&end), "seed {seed}: {end} of {acknowledged}..={next}");
+        if let Some(vote) = vote {
+            assert!(log.vote() >= Some(&vote.to_le_bytes()[..]), "seed {seed}: the vote went back");
+        }
+        check_entries(&log);
+    }
+}
+
+#[test]
+fn every_prefix_of_the_last_batch_opens_without_losing_what_came_before() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).expect("open");
+    log.append(0, &[payload(0), payload(1)]).expect("append");
+    log.sync().expect("sync");
+    let whole = log.disk_bytes();
+    log.append(2, &[payload(2), payload(3), payload(4)]).expect("append");
+    for cut in whole..log.disk_bytes() {
+        let copy = disk.fork();
+        copy.open("0000000000000000.seg").and_then(|f| f.truncate(cut)).expect("cut");
+        let mut log = open(&copy).unwrap_or_else(|e| panic!("cut at {cut}: {e}"));
+        assert!((2..5).contains(&log.entries().end));
+        check_entries(&log);
+        let next = log.entries().end;
+        log.append(next, &[payload(next)]).expect("the log goes on behind the cut");
+        log.sync().expect("sync");
+        check_entries(&open(&copy).expect("opens again"));
+    }
+}
+
+#[test]
+fn damage_in_a_record_that_a_later_one_calls_durable_is_refused() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).expect("open");
+    for index in 0..40 {
+        log.append(index, &[payload(index)]).expect("append");
+        log.sync().expect("sync");
+    }
+    let names = disk.list().expect("list");
+    assert!(names.iter().filter(|n| n.ends_with(".seg")).count() > 2, "several segments: {names:?}");
+    let file = disk.open("0000000000000000.seg").expect("first segment");
+    file.write_at(60, b"x").expect("damage");
+    match open(&disk) {
+        Err(OpenError::Corrupt { file, .. }) => assert_eq!(file, "0000000000000000.seg"),
+        other => panic!("opened a damaged log: {:?}", other.map(|l| l.entries())),
+    }
+}
+
+#[test]
+fn purge_returns_space_and_a_purged_log_opens() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).expect("open");
+    for index in 0..100 {
+        log.append(index, &[payload(index)]).expect("append");
+    }
+    let before = disk.used();
+    log.purge(89, b"mark").expect("purge");
+    assert!(disk.used() < before / 3, "{} of {before} bytes left", disk.used());
+    drop(log);
+    disk.crash(1);
+    let mut log = open(&disk).expect("open after purge");
+    assert_eq!(log.purged(), Some((89, &b"mark"[..])));
+    assert_eq!(log.entries().start, 90);
+    check_entries(&log);
+    log.truncate_from(95).expect("truncate");
+    log.append(95, &[payload(95)]).expect("append");
+    log.sync().expect("sync");
+    disk.crash(2);
+    let log = open(&disk).expect("open after truncate");
+    assert_eq!(log.entries(), 90..96);
+    check_entries(&log);
+}
+
+#[test]
+fn folder_of_another_cluster_or_node_is_refused_and_unchanged() {
+    let disk = SimDisk::new();
+    drop(open(&disk).expect("open"));
+    let (names, used) = (disk.list().expect("list"), disk.used());
+    for other in [Identity::new("other", 1), Identity::new("lab", 2)] {
+        let opened = SegmentLog::open(Arc::new(disk.clone()), other, limits());
+        assert!(matches!(opened.map(|_| ()), Err(OpenError::Foreign { .. })));
+    }
+    assert_eq!((names, used), (disk.list().expect("list"), disk.used()));
+}
+
+fn failing_writer(mode: Mode, break_it: impl Fn(&SimDisk)) {
+    let disk = SimDisk::new();
+    let writer = LogWriter::new(open(&disk).expect("open"), mode).expect("writer");
+    break_it(&disk);
+    let (tx, rx) = mpsc::channel();
+    for index in 0..2 {
+        let tx = tx.clone();
+        let done = move |r: std::io::Result<()>| {
+            tx.send((index, r.is_err())).ok();
+        };
+        writer.write(|log| log.append(index, &[payload(index)]), Box::new(done));
+    }
+    let mut results = vec![rx.recv().expect("first"), rx.recv().expect("second")];
+    results.sort_unstable();
+    assert_eq!(results, [(0, true), (1, true)]);
+    assert!(writer.fatal().borrow().is_some(), "the fatal flag is up");
+    disk.fail_sync(None);
+    disk.set_capacity(None);
+    assert!(writer.with(|log| log.save_vote(b"v")).is_err(), "a failed log never works again");
+}
+
+#[test]
+fn failing_fsync_is_told_to_every_caller_and_ends_the_log() {
+    failing_writer(Mode::Inline, |disk| disk.fail_sync(Some(0)));
+    failing_writer(Mode::Thread, |disk| disk.fail_sync(Some(0)));
+}
+
+#[test]
+fn full_disk_is_told_to_every_caller_and_ends_the_log() {
+    failing_writer(Mode::Inline, |disk| disk.set_capacity(Some(30)));
+    failing_writer(Mode::Thread, |disk| disk.set_capacity(Some(30)));
+}
+
+#[test]
+fn callbacks_come_in_append_order_and_share_syncs() {
+    let disk = SimDisk::new();
+    let writer = LogWriter::new(open(&disk).expect("open"), Mode::Thread).expect("writer");
+    let (tx, rx) = mpsc::channel();
+    for index in 0..500u64 {
+        let tx = tx.clone();
+        let done = move |r: std::io::Result<()>| {
+            tx.send((index, r.is_ok())).ok();
+        };
+        writer.write(|log| log.append(index, &[payload(index)]), Box::new(done));
+    }
+    drop(tx);
+    let got: Vec<_> = rx.iter().collect();
+    assert_eq!(got, (0..500).map(|i| (i, true)).collect::<Vec<_>>());
+}
+
+/// Not a test of its own: the writer that the next test kills.
+#[test]
+fn child_that_writes_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let disk = Arc::new(RealDisk::new(dir).expect("folder"));
+    let limits = Limits { segment_bytes: 64 << 10, ..Limits::default() };
+    let (log, _) = SegmentLog::open(disk, identity(), limits).expect("open");
+    let mut next = log.entries().end;
+    let writer = LogWriter::new(log, Mode::Thread).expect("writer");
+    loop {
+        let (tx, rx) = mpsc::channel();
+        let done = move |r: std::io::Result<()>| {
+            tx.send(r.is_ok()).ok();
+        };
+        writer.write(|log| log.append(next, &[payload(next)]), Box::new(done));
+        assert!(rx.recv().expect("answer"));
+        eprintln!("acknowledged {next}");
+        next += 1;
+    }
+}
+
+#[test]
+fn kill_9_in_a_loop_loses_no_acknowledged_entry() {
+    let dir = tempfile::tempdir().expect("folder");
+    let mut acknowledged = None;
+    for round in 0..20 {
+        let mut child = Command::new(std::env::current_exe().expect("exe"))
+            .args(["--exact", "child_that_writes_until_it_is_killed", "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("child");
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let mut seen = 0;
+        while let Some(Ok(line)) = lines.next() {
+            if let Some(index) = line.strip_prefix("acknowledged ").and_then(|n| n.parse::<u64>().ok()) {
+                acknowledged = Some(index);
+                seen += 1;
+            }
+            if seen == 20 + round * 13 {
+                child.kill().expect("kill");
+            }
+        }
+        child.wait().expect("wait");
+        let disk = Arc::new(RealDisk::new(dir.path()).expect("folder"));
+        let (log, _) = SegmentLog::open(disk, identity(), limits()).expect("opens after kill -9");
+        assert!(seen > 0 && Some(log.entries().end) > acknowledged, "round {round}: {acknowledged:?}");
+        check_entries(&log);
+    }
+}
