@@ -1,2 +1,9 @@
-//! proxy-core
+//! The SIP proxy core of Relevo: pure. It takes bytes, verdicts and `now`, and returns what is to be done.
+//!
+//! No sockets, no clocks, no randomness of its own; it knows nothing of how state is replicated. Read
+//! [`io`] first: it is the contract with the shell.
+
+pub mod io;
 pub mod msg;
+pub mod state;
+pub mod time;

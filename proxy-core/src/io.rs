@@ -1,0 +1,130 @@
+//! The contract of the SIP engine with its shell: what goes in, what comes out.
+//!
+//! The engine is one shard (chosen by a hash of the Call-ID); the shell runs one per core. In go datagrams,
+//! verdicts on proposals, and the passing of time; out come transmissions and proposals. Nothing in here
+//! blocks, reads a clock or owns a socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::state::{Flow, SipCommand};
+
+/// Names a proposal of one engine until its verdict comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the engine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this message, now.
+    Transmit {
+        /// From `flow.local` to `flow.remote`.
+        flow: Flow,
+        /// The whole message.
+        bytes: Vec<u8>,
+    },
+    /// Have this committed by a majority and say `handle_committed` or `handle_refused`.
+    Propose {
+        /// Name of the proposal.
+        ticket: Ticket,
+        /// What to remember.
+        command: SipCommand,
+    },
+}
+
+/// Why a proposal has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// This node is not active (any more): whoever is will see the retransmission.
+    NotActive,
+    /// The queue of proposals is full.
+    Overloaded,
+    /// Nobody knows whether it was committed (leader lost, timeout).
+    Unknown,
+}
+
+/// What the engine is told once. Times in RFC 3261 Table 4 terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// This engine's number and how many there are: it rebuilds only the calls of its shard.
+    pub shard: u16,
+    /// Number of engines.
+    pub shards: u16,
+    /// Addresses the proxy answers on (VIPs, or the host's own), IPv4 and IPv6; used in Via and Record-Route.
+    /// The first of a family is the one used towards that family.
+    pub listen: Vec<SocketAddr>,
+    /// Domains it is responsible for, lower case; the listen addresses always count as local.
+    pub domains: Vec<String>,
+    /// Accept any domain as local for REGISTER and lookup (the embedded default without configuration).
+    pub any_domain: bool,
+    /// Key of deterministic branches and tags: equal on all nodes.
+    pub key: [u8; 16],
+    /// T1, default 500 ms.
+    pub t1: Duration,
+    /// T2, default 4 s.
+    pub t2: Duration,
+    /// T4, default 5 s.
+    pub t4: Duration,
+    /// Timer C, default 180 s.
+    pub timer_c: Duration,
+    /// Smallest expiry accepted, in seconds (423 below).
+    pub min_expires_s: u32,
+    /// Expiry given when none is asked, in seconds.
+    pub default_expires_s: u32,
+    /// Largest expiry granted, in seconds.
+    pub max_expires_s: u32,
+    /// Contacts per AOR.
+    pub max_contacts: u16,
+    /// Longest life of a dialog, default 12 h.
+    pub dialog_lifetime: Duration,
+    /// Value of the Server header in responses made here.
+    pub server: String,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            shards: 1,
+            listen: Vec::new(),
+            domains: Vec::new(),
+            any_domain: false,
+            key: [0; 16],
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            timer_c: Duration::from_secs(180),
+            min_expires_s: 60,
+            default_expires_s: 3600,
+            max_expires_s: 3600,
+            max_contacts: 10,
+            dialog_lifetime: Duration::from_secs(12 * 3600),
+            server: String::from("Relevo"),
+        }
+    }
+}
+
+/// What happened, counted; read by `relevo status` and the tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams seen.
+    pub received: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Dropped: not SIP, truncated, oversized, or a broken response.
+    pub dropped_malformed: u64,
+    /// Dropped: a response that matches no transaction.
+    pub dropped_stray: u64,
+    /// Dropped: this node is not active.
+    pub dropped_inactive: u64,
+    /// Dropped or refused: a bound of the engine is reached.
+    pub dropped_overload: u64,
+    /// Requests answered with an error made here.
+    pub rejected: u64,
+    /// Retransmissions absorbed.
+    pub retransmissions_in: u64,
+    /// Retransmissions sent.
+    pub retransmissions_out: u64,
+    /// Calls rebuilt at takeover.
+    pub rebuilt: u64,
+}

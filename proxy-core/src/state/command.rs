@@ -1,0 +1,166 @@
+//! What the SIP side asks the cluster to remember, and what the cluster answers.
+//!
+//! These enums travel in the replicated log: they are **append-only**. A new variant goes to the end, a
+//! field never changes its meaning; a changed variant is a new variant. Times inside are wall times set by
+//! the proposer; `apply` reads no clock.
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
+};
+use crate::time::WallTime;
+
+/// A change of the replicated SIP state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SipCommand {
+    /// REGISTER, RFC 3261 §10.3 steps 6-8, judged in `apply` so that two engines cannot both win.
+    Register(RegisterCommand),
+    /// Removal by the operator: all contacts of the AOR, or one.
+    Unregister {
+        /// Address of record, canonical.
+        aor: String,
+        /// Contact URI, or all.
+        contact: Option<Contact>,
+    },
+    /// An INVITE was accepted for forwarding: before its `100 Trying` leaves and before it is forwarded.
+    InviteReceived(Box<PendingInvite>),
+    /// A branch learned something worth surviving (first provisional, its To tag, a later timer C).
+    BranchProgress {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index into `PendingInvite::branches`.
+        branch: u16,
+        /// New state of the branch; a final one is never left again.
+        state: BranchState,
+        /// New timer C deadline of the call, if it moved.
+        timer_c_at: Option<WallTime>,
+    },
+    /// Further branches (serial forking, redirects): appended in order.
+    BranchesAdded {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// To be appended.
+        branches: Vec<Branch>,
+    },
+    /// The caller hung up: before the 200 to its CANCEL leaves.
+    InviteCancelled {
+        /// Transaction of the caller.
+        key: ServerKey,
+    },
+    /// A 2xx of a branch: before it is passed to the caller. Creates the dialog.
+    InviteAnswered {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// The branch that answered.
+        branch: u16,
+        /// The 2xx as it goes to the caller.
+        response: Vec<u8>,
+        /// The dialog it makes; `None` for a re-INVITE.
+        dialog: Option<Box<DialogRecord>>,
+        /// When this entry may be forgotten (64*T1 from now, RFC 6026 timer L).
+        forget_at: WallTime,
+    },
+    /// A non-2xx final for the caller: before it is sent.
+    InviteFailed {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// The response as it goes to the caller.
+        response: Vec<u8>,
+        /// When this entry may be forgotten (timer H).
+        forget_at: WallTime,
+    },
+    /// The INVITE transaction is over on all sides: the entry is forgotten.
+    InviteDone {
+        /// Transaction of the caller.
+        key: ServerKey,
+    },
+    /// A re-INVITE or UPDATE changed a target (RFC 3261 §12.2.2), or the CSeq moved.
+    DialogUpdated {
+        /// Which dialog.
+        id: DialogId,
+        /// New Contact of the caller side.
+        caller_target: Option<String>,
+        /// New Contact of the callee side.
+        callee_target: Option<String>,
+        /// New lifetime end.
+        expires_at: Option<WallTime>,
+    },
+    /// BYE was answered (or the dialog was ended by the operator): before the 2xx to the BYE leaves.
+    DialogEnded {
+        /// Which dialog.
+        id: DialogId,
+        /// When.
+        at: WallTime,
+    },
+    /// Everything whose end is at or before `up_to` goes. Only the active node proposes it.
+    Expire {
+        /// Wall time of the proposer.
+        up_to: WallTime,
+    },
+}
+
+/// One REGISTER, already checked for syntax by the registrar stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterCommand {
+    /// Address of record, canonical (`sip:user@domain`, escapes resolved, domain lower case).
+    pub aor: String,
+    /// Call-ID of the REGISTER.
+    pub call_id: CallId,
+    /// CSeq number of the REGISTER.
+    pub cseq: u32,
+    /// What is asked.
+    pub change: RegisterChange,
+    /// Limit of contacts per AOR, from the configuration of the proposer.
+    pub max_contacts: u16,
+    /// Wall time of the proposer.
+    pub at: WallTime,
+}
+
+/// The Contact part of a REGISTER.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegisterChange {
+    /// No Contact: only list.
+    Query,
+    /// `Contact: *` with `Expires: 0`.
+    RemoveAll,
+    /// Add, refresh, and remove (`expires_at <= at`), all or none (§10.3 step 7).
+    Contacts(Vec<Binding>),
+}
+
+/// What `apply` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SipResponse {
+    /// Done; nothing more to say.
+    Done,
+    /// REGISTER accepted: the bindings that are now current.
+    Registered(Vec<Binding>),
+    /// REGISTER refused.
+    RegisterRefused(RegisterRefusal),
+    /// `InviteReceived` for a key that is already there: this node (or its predecessor) has it already.
+    Duplicate,
+    /// The entry the command speaks of is not there (any more).
+    NotFound,
+    /// The command came too late: the call is already answered, failed, or the branch is final.
+    Superseded,
+    /// A named bound of the replicated state is reached.
+    Full,
+    /// `Expire`: how many records went.
+    Expired {
+        /// Bindings removed.
+        bindings: u32,
+        /// Pending INVITEs removed.
+        pending: u32,
+        /// Dialogs removed.
+        dialogs: u32,
+    },
+}
+
+/// Why a REGISTER was refused in `apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegisterRefusal {
+    /// Same Call-ID, CSeq not higher than the stored one, and not the same request again (§10.3 step 7).
+    OutOfOrder,
+    /// More contacts than the configuration allows (503).
+    TooManyContacts,
+}

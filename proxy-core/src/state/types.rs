@@ -1,0 +1,199 @@
+//! The records of the replicated SIP state.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::WallTime;
+
+/// Call-ID, compared byte for byte (RFC 3261 §20.8).
+pub type CallId = String;
+
+/// A Contact URI as registered, byte for byte as the client wrote it.
+pub type Contact = String;
+
+/// The transport a message came by. UDP now; TCP, TLS and WebSocket come with their issue (append only).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// RFC 3261 §18 over UDP.
+    Udp,
+}
+
+/// Where a message came from and to: the transport 4-tuple (a *flow* of RFC 5626 for UDP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Flow {
+    /// The transport.
+    pub transport: Transport,
+    /// Our address; the one the peer sent to, and the one we send from.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+/// A registered contact (RFC 3261 §10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Contact URI, as the client wrote it.
+    pub contact: Contact,
+    /// Key by which contacts are compared (§19.1.4, canonical form), so that `apply` compares strings.
+    pub contact_key: String,
+    /// Flow the REGISTER came by; requests go back this way if the contact does not match its source.
+    pub flow: Flow,
+    /// `true` if the source address differs from the contact: send to `flow.remote`, not to the contact.
+    pub natted: bool,
+    /// Path header values, top first (RFC 3327).
+    pub path: Vec<String>,
+    /// q in thousandths, 0..=1000; 1000 when absent.
+    pub q: u16,
+    /// Absolute end. At or before the proposer's time: remove.
+    pub expires_at: WallTime,
+    /// Call-ID of the REGISTER that wrote it.
+    pub call_id: CallId,
+    /// CSeq of the REGISTER that wrote it.
+    pub cseq: u32,
+    /// `+sip.instance`, if any (RFC 5626).
+    pub instance: Option<String>,
+    /// `reg-id`, if any (RFC 5626).
+    pub reg_id: Option<u32>,
+    /// User-Agent, for the operator.
+    pub user_agent: String,
+    /// When it was written last.
+    pub updated_at: WallTime,
+}
+
+/// Key of a server transaction (RFC 3261 §17.2.3): top Via branch, sent-by; INVITE and its ACK/CANCEL share it.
+/// For peers without the magic cookie the branch field holds a digest of the §17.2.3 RFC 2543 fields.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServerKey {
+    /// Branch of the top Via of the received request.
+    pub branch: String,
+    /// `host:port` of the top Via, lower case, as sent.
+    pub sent_by: String,
+}
+
+/// An INVITE between its `100` and its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingInvite {
+    /// Transaction of the caller.
+    pub key: ServerKey,
+    /// Call-ID, also the shard key.
+    pub call_id: CallId,
+    /// The request as received, with `received`/`rport` stamped: the forwarded requests are made of it.
+    pub request: Vec<u8>,
+    /// Flow of the caller: responses go back this way.
+    pub flow: Flow,
+    /// When it was received.
+    pub received_at: WallTime,
+    /// Timer C of the call (RFC 3261 §16.6 step 11): no final answer until then ends it.
+    pub timer_c_at: WallTime,
+    /// To tag of responses that the proxy makes itself (100 has none).
+    pub local_tag: String,
+    /// The target set so far, in order.
+    pub branches: Vec<Branch>,
+    /// Where the call stands.
+    pub state: InviteState,
+}
+
+/// Where a pending INVITE stands. States only move downwards in this list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InviteState {
+    /// Forwarded, no final answer.
+    Proceeding,
+    /// The caller sent CANCEL.
+    Cancelled,
+    /// A 2xx was passed on.
+    Answered {
+        /// The branch that answered first.
+        branch: u16,
+        /// The 2xx as sent to the caller.
+        response: Vec<u8>,
+        /// When to forget the entry.
+        forget_at: WallTime,
+    },
+    /// A non-2xx final was decided.
+    Failed {
+        /// The response as sent to the caller.
+        response: Vec<u8>,
+        /// When to forget the entry.
+        forget_at: WallTime,
+    },
+}
+
+/// One forwarded copy of an INVITE. The bytes sent are a function of (`PendingInvite::request`, this record,
+/// the configuration), so that a node that takes over sends the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Request-URI of the copy.
+    pub target: String,
+    /// Route headers to put in front (Path of the binding), top first.
+    pub route: Vec<String>,
+    /// Flow to send on: local (VIP) and remote address.
+    pub flow: Flow,
+    /// Deterministic branch parameter of our Via.
+    pub via_branch: String,
+    /// What is known of it.
+    pub state: BranchState,
+}
+
+/// What is known of a branch. States only move downwards in this list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BranchState {
+    /// Sent (or about to be); no answer.
+    Trying,
+    /// A provisional response came.
+    Proceeding {
+        /// Its status, 101..=199.
+        status: u16,
+        /// To tag, if any.
+        to_tag: Option<String>,
+    },
+    /// A final response came (or timer B/C/transport error, as 408/503 made here).
+    Final {
+        /// 200..=699.
+        status: u16,
+        /// The response without our Via, for best-response selection after a takeover; empty if made here.
+        response: Vec<u8>,
+    },
+}
+
+/// Identity of a dialog as a proxy sees it: caller's tag first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DialogId {
+    /// Call-ID.
+    pub call_id: CallId,
+    /// From tag of the INVITE.
+    pub from_tag: String,
+    /// To tag of the 2xx.
+    pub to_tag: String,
+}
+
+/// A confirmed dialog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialogRecord {
+    /// Identity.
+    pub id: DialogId,
+    /// From URI.
+    pub from_uri: String,
+    /// To URI.
+    pub to_uri: String,
+    /// Request-URI of the INVITE as received.
+    pub request_uri: String,
+    /// Contact of the caller.
+    pub caller_target: String,
+    /// Contact of the callee.
+    pub callee_target: String,
+    /// Route set towards the caller beyond this proxy, nearest first.
+    pub caller_route: Vec<String>,
+    /// Route set towards the callee beyond this proxy, nearest first.
+    pub callee_route: Vec<String>,
+    /// CSeq number of the INVITE.
+    pub caller_cseq: u32,
+    /// Flow towards the caller.
+    pub caller_flow: Flow,
+    /// Flow towards the callee.
+    pub callee_flow: Flow,
+    /// When the 2xx came.
+    pub started_at: WallTime,
+    /// Longest life (Kamailio's `default_timeout`, 12 h).
+    pub expires_at: WallTime,
+}
