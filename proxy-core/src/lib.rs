@@ -7,3 +7,4 @@ pub mod io;
 pub mod msg;
 pub mod state;
 pub mod time;
+pub mod transaction;
