@@ -1,7 +1,11 @@
 //! The replicated SIP state: location bindings, pending INVITEs, dialogs, and the one function that changes
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
+mod apply;
 mod command;
+mod index;
+pub mod limits;
+mod store;
 mod types;
 
 pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
@@ -12,14 +16,48 @@ pub use types::{
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use index::Index;
 
 /// The replicated SIP state. Only [`SipState::apply`] changes it; engines read it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Its serialised form holds the records and nothing else, in the order of their keys: equal states give equal
+/// bytes.
+#[derive(Debug, Clone, Default)]
 pub struct SipState {
+    records: Records,
+    index: Index,
+}
+
+/// What is replicated. Field order is the serialised form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Records {
     bindings: BTreeMap<String, Vec<Binding>>,
     pending: BTreeMap<ServerKey, PendingInvite>,
     dialogs: BTreeMap<DialogId, DialogRecord>,
+}
+
+impl PartialEq for SipState {
+    fn eq(&self, other: &Self) -> bool {
+        self.records == other.records
+    }
+}
+
+impl Eq for SipState {}
+
+impl Serialize for SipState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.records.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SipState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let records = Records::deserialize(deserializer)?;
+        let index = Index::build(&records);
+        Ok(Self { records, index })
+    }
 }
 
 /// How many records there are, for `relevo status`.
@@ -37,43 +75,74 @@ impl SipState {
     /// The contacts of an AOR, highest q first, then newest first; may hold expired ones (compare with `now`).
     #[must_use]
     pub fn bindings(&self, aor: &str) -> &[Binding] {
-        self.bindings.get(aor).map_or(&[], Vec::as_slice)
+        self.records.bindings.get(aor).map_or(&[], Vec::as_slice)
     }
 
     /// All AORs in order.
     pub fn aors(&self) -> impl Iterator<Item = (&str, &[Binding])> {
-        self.bindings.iter().map(|(a, b)| (a.as_str(), b.as_slice()))
+        self.records.bindings.iter().map(|(a, b)| (a.as_str(), b.as_slice()))
     }
 
     /// A pending INVITE.
     #[must_use]
     pub fn pending(&self, key: &ServerKey) -> Option<&PendingInvite> {
-        self.pending.get(key)
+        self.records.pending.get(key)
     }
 
     /// All pending INVITEs in order.
     pub fn pending_invites(&self) -> impl Iterator<Item = &PendingInvite> {
-        self.pending.values()
+        self.records.pending.values()
     }
 
     /// A dialog.
     #[must_use]
     pub fn dialog(&self, id: &DialogId) -> Option<&DialogRecord> {
-        self.dialogs.get(id)
+        self.records.dialogs.get(id)
+    }
+
+    /// The dialog with this Call-ID and these two tags, whichever side wrote the message they were taken from.
+    /// The caller's tag is `id.from_tag` of what is returned. Costs two look-ups.
+    #[must_use]
+    pub fn dialog_of(&self, call_id: &str, tag_a: &str, tag_b: &str) -> Option<&DialogRecord> {
+        let mut id =
+            DialogId { call_id: call_id.to_owned(), from_tag: tag_a.to_owned(), to_tag: tag_b.to_owned() };
+        if let Some(found) = self.records.dialogs.get(&id) {
+            return Some(found);
+        }
+        std::mem::swap(&mut id.from_tag, &mut id.to_tag);
+        self.records.dialogs.get(&id)
+    }
+
+    /// All dialogs with this Call-ID, in order of their tags: more than one if the call was forked.
+    pub fn dialogs_of_call<'s>(&'s self, call_id: &'s str) -> impl Iterator<Item = &'s DialogRecord> {
+        let first = DialogId { call_id: call_id.to_owned(), from_tag: String::new(), to_tag: String::new() };
+        self.records.dialogs.range(first..).map(|(_, d)| d).take_while(move |d| d.id.call_id == call_id)
     }
 
     /// All dialogs in order.
     pub fn dialogs(&self) -> impl Iterator<Item = &DialogRecord> {
-        self.dialogs.values()
+        self.records.dialogs.values()
     }
 
-    /// How many records there are.
+    /// How many records there are. Costs nothing.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            bindings: self.bindings.values().map(|b| b.len() as u64).sum(),
-            dialogs: self.dialogs.len() as u64,
-            pending_invites: self.pending.len() as u64,
+            bindings: self.index.binding_count,
+            dialogs: self.records.dialogs.len() as u64,
+            pending_invites: self.records.pending.len() as u64,
         }
+    }
+
+    /// Bytes of text and messages in all records, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.index.bytes
+    }
+
+    /// Whether the derived index says what the records say; for tests and simulations. Walks over everything.
+    #[must_use]
+    pub fn index_is_right(&self) -> bool {
+        self.index == Index::build(&self.records)
     }
 }

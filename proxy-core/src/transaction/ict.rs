@@ -138,9 +138,7 @@ impl Ict {
                 self.enter(IctState::Completed, Some(now + self.timers.t1_64()));
                 IctAction::Pass
             }
-            (IctState::Completed, 300..=699) => {
-                self.ack.clone().map_or(IctAction::None, IctAction::Transmit)
-            }
+            (IctState::Completed, 300..=699) => self.ack.clone().map_or(IctAction::None, IctAction::Transmit),
             (IctState::Accepted, 200..=299) => IctAction::Pass,
             _ => IctAction::None,
         }

@@ -1,0 +1,41 @@
+//! What has come to its end goes. Only the index is looked through.
+
+use crate::state::{SipResponse, SipState};
+use crate::time::WallTime;
+
+impl SipState {
+    pub(super) fn expire(&mut self, up_to: WallTime) -> SipResponse {
+        let mut bindings = 0u32;
+        while let Some((end, aor)) = self.index.bindings.first()
+            && *end <= up_to
+        {
+            let aor = aor.clone();
+            let mut list = self.records.bindings.get(&aor).cloned().unwrap_or_default();
+            let before = list.len();
+            list.retain(|b| b.expires_at > up_to);
+            bindings = bindings.saturating_add(count(before - list.len()));
+            self.put_bindings(&aor, list);
+        }
+        let mut pending = 0u32;
+        while let Some((end, key)) = self.index.pending.first()
+            && *end <= up_to
+        {
+            let key = key.clone();
+            self.remove_pending(&key);
+            pending = pending.saturating_add(1);
+        }
+        let mut dialogs = 0u32;
+        while let Some((end, id)) = self.index.dialogs.first()
+            && *end <= up_to
+        {
+            let id = id.clone();
+            self.remove_dialog(&id);
+            dialogs = dialogs.saturating_add(1);
+        }
+        SipResponse::Expired { bindings, pending, dialogs }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,199 @@
+//! The life of a pending INVITE: states only move down in the order of [`InviteState`] and [`BranchState`].
+
+use crate::state::index::{branch_state_bytes, pending_bytes};
+use crate::state::limits::{MAX_BRANCHES, MAX_DIALOGS, MAX_PENDING, MAX_PENDING_BYTES, MAX_STATE_BYTES};
+use crate::state::{
+    Branch, BranchState, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
+};
+use crate::time::WallTime;
+
+impl SipState {
+    pub(super) fn invite_received(&mut self, record: &PendingInvite) -> SipResponse {
+        if self.records.pending.contains_key(&record.key) {
+            return SipResponse::Duplicate;
+        }
+        let bytes = pending_bytes(record);
+        let full = self.records.pending.len() >= MAX_PENDING
+            || self.records.pending.len() + self.records.dialogs.len() >= MAX_DIALOGS
+            || record.branches.len() > MAX_BRANCHES
+            || bytes > MAX_PENDING_BYTES
+            || self.index.bytes + bytes as u64 > MAX_STATE_BYTES;
+        if full {
+            return SipResponse::Full;
+        }
+        self.put_pending(record.clone());
+        SipResponse::Done
+    }
+
+    pub(super) fn branch_progress(
+        &mut self,
+        key: &ServerKey,
+        index: u16,
+        state: &BranchState,
+        timer_c_at: Option<WallTime>,
+    ) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
+        let same = branch.state == *state;
+        if !same && !may_follow(&branch.state, state) {
+            return SipResponse::Superseded;
+        }
+        let open = is_open(record);
+        let mut state = state.clone();
+        if let BranchState::Final { response, .. } = &mut state {
+            // Best-response selection is over, or there is no room: the status alone is still worth having.
+            let others = pending_bytes(record) - branch_state_bytes(&branch.state);
+            if !same && (!open || others + response.len() > MAX_PENDING_BYTES) {
+                response.clear();
+            }
+        }
+        // Timer C only ever moves away (§16.7 step 2), so that a late command cannot end a call early.
+        let timer_c_at = timer_c_at.filter(|at| open && *at > record.timer_c_at);
+        self.change_pending(key, |record| {
+            if let Some(branch) = record.branches.get_mut(usize::from(index)) {
+                branch.state = state;
+            }
+            if let Some(at) = timer_c_at {
+                record.timer_c_at = at;
+            }
+        });
+        SipResponse::Done
+    }
+
+    /// Appends what is not there yet: the branch parameter says what is the same copy, as it is a function of the
+    /// call and the target.
+    pub(super) fn branches_added(&mut self, key: &ServerKey, branches: &[Branch]) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        if record.state != InviteState::Proceeding {
+            return SipResponse::Superseded;
+        }
+        let mut grown = record.clone();
+        for branch in branches {
+            if grown.branches.iter().any(|b| b.via_branch == branch.via_branch) {
+                continue;
+            }
+            if grown.branches.len() >= MAX_BRANCHES {
+                return SipResponse::Full;
+            }
+            grown.branches.push(branch.clone());
+        }
+        let (before, after) = (pending_bytes(record), pending_bytes(&grown));
+        let total = self.index.bytes + after.saturating_sub(before) as u64;
+        if after > before && (after > MAX_PENDING_BYTES || total > MAX_STATE_BYTES) {
+            return SipResponse::Full;
+        }
+        self.put_pending(grown);
+        SipResponse::Done
+    }
+
+    pub(super) fn invite_cancelled(&mut self, key: &ServerKey) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        if !is_open(record) {
+            return SipResponse::Superseded;
+        }
+        self.change_pending(key, |record| record.state = InviteState::Cancelled);
+        SipResponse::Done
+    }
+
+    /// The first 2xx decides the call, also one that crossed a CANCEL (§9.1). Any further one makes a dialog, too,
+    /// and is passed on by the engine (§16.7 step 5), but the entry keeps the first.
+    pub(super) fn invite_answered(
+        &mut self,
+        key: &ServerKey,
+        index: u16,
+        response: &[u8],
+        dialog: Option<&DialogRecord>,
+        forget_at: WallTime,
+    ) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
+        match &record.state {
+            InviteState::Failed { .. } => return SipResponse::Superseded,
+            InviteState::Answered { branch: first, response: stored, .. } => {
+                if *first == index && stored == response {
+                    return SipResponse::Done;
+                }
+                // Seen before: the dialog was made then, and may have ended since.
+                let known =
+                    |s: &BranchState| matches!(s, BranchState::Final { response: r, .. } if r == response);
+                if known(&branch.state) {
+                    return SipResponse::Superseded;
+                }
+                if *first != index {
+                    let state =
+                        BranchState::Final { status: status_of(response), response: response.to_vec() };
+                    self.set_branch(key, index, state);
+                }
+                dialog.into_iter().for_each(|d| self.keep_dialog(d));
+                return SipResponse::Superseded;
+            }
+            InviteState::Proceeding | InviteState::Cancelled => {}
+        }
+        self.change_pending(key, |record| {
+            for (i, branch) in record.branches.iter_mut().enumerate() {
+                if i == usize::from(index) {
+                    branch.state = BranchState::Final { status: status_of(response), response: Vec::new() };
+                } else if let BranchState::Final { response, .. } = &mut branch.state {
+                    // Nobody will choose among them any more.
+                    *response = Vec::new();
+                }
+            }
+            record.state = InviteState::Answered { branch: index, response: response.to_vec(), forget_at };
+        });
+        dialog.into_iter().for_each(|d| self.keep_dialog(d));
+        SipResponse::Done
+    }
+
+    pub(super) fn invite_failed(
+        &mut self,
+        key: &ServerKey,
+        response: &[u8],
+        forget_at: WallTime,
+    ) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        match &record.state {
+            InviteState::Answered { .. } => return SipResponse::Superseded,
+            InviteState::Failed { response: stored, .. } => {
+                return if stored == response { SipResponse::Done } else { SipResponse::Superseded };
+            }
+            InviteState::Proceeding | InviteState::Cancelled => {}
+        }
+        self.change_pending(key, |record| {
+            for branch in &mut record.branches {
+                if let BranchState::Final { response, .. } = &mut branch.state {
+                    *response = Vec::new();
+                }
+            }
+            record.state = InviteState::Failed { response: response.to_vec(), forget_at };
+        });
+        SipResponse::Done
+    }
+
+    fn set_branch(&mut self, key: &ServerKey, index: u16, state: BranchState) {
+        self.change_pending(key, |record| {
+            if let Some(branch) = record.branches.get_mut(usize::from(index)) {
+                branch.state = state;
+            }
+        });
+    }
+}
+
+/// Status of a stored response that answered a call; 200 if it cannot be read.
+fn status_of(response: &[u8]) -> u16 {
+    let digits = response.strip_prefix(b"SIP/2.0 ").and_then(|rest| rest.get(..3));
+    let status = digits.and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| d.parse().ok());
+    status.filter(|s| (200..300).contains(s)).unwrap_or(200)
+}
+
+/// Whether the call waits for a final answer.
+fn is_open(record: &PendingInvite) -> bool {
+    matches!(record.state, InviteState::Proceeding | InviteState::Cancelled)
+}
+
+/// Whether a branch may go from one state to the other. One provisional may follow another.
+fn may_follow(old: &BranchState, new: &BranchState) -> bool {
+    match (old, new) {
+        (BranchState::Final { .. }, _) | (BranchState::Proceeding { .. }, BranchState::Trying) => false,
+        (BranchState::Trying | BranchState::Proceeding { .. }, _) => true,
+    }
+}

@@ -1,0 +1,67 @@
+//! The one function that changes the replicated SIP state.
+//!
+//! | command | nothing there | there | too late |
+//! |---|---|---|---|
+//! | Register | `Registered` | `Registered`, `RegisterRefused` | |
+//! | Unregister | `NotFound` | `Done` | |
+//! | InviteReceived | `Done`, `Full` | `Duplicate` | |
+//! | BranchProgress | `NotFound` | `Done` | branch further on already: `Superseded` |
+//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding: `Superseded` |
+//! | InviteCancelled | `NotFound` | `Done` | answered, failed: `Superseded` |
+//! | InviteAnswered | `NotFound` | `Done` | answered by another 2xx: dialog kept, `Superseded`; failed: `Superseded` |
+//! | InviteFailed | `NotFound` | `Done` | answered, failed otherwise: `Superseded` |
+//! | InviteDone | `NotFound` | `Done` | |
+//! | DialogUpdated | `NotFound` | `Done`, `Full` | |
+//! | DialogEnded | `NotFound` | `Done` | |
+//! | Expire | `Expired` | `Expired` | |
+//!
+//! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
+//! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
+
+mod dialog;
+mod expire;
+mod invite;
+mod register;
+
+use super::{SipCommand, SipResponse, SipState};
+
+impl SipState {
+    /// Applies one command and says what came of it. Total: there is an answer to every command in every state.
+    /// Deterministic: nothing counts but the state and the command.
+    pub fn apply(&mut self, command: &SipCommand) -> SipResponse {
+        match command {
+            SipCommand::Register(register) => self.register(register),
+            SipCommand::Unregister { aor, contact } => self.unregister(aor, contact.as_deref()),
+            SipCommand::InviteReceived(record) => self.invite_received(record),
+            SipCommand::BranchProgress { key, branch, state, timer_c_at } => {
+                self.branch_progress(key, *branch, state, *timer_c_at)
+            }
+            SipCommand::BranchesAdded { key, branches } => self.branches_added(key, branches),
+            SipCommand::InviteCancelled { key } => self.invite_cancelled(key),
+            SipCommand::InviteAnswered { key, branch, response, dialog, forget_at } => {
+                self.invite_answered(key, *branch, response, dialog.as_deref(), *forget_at)
+            }
+            SipCommand::InviteFailed { key, response, forget_at } => {
+                self.invite_failed(key, response, *forget_at)
+            }
+            SipCommand::InviteDone { key } => {
+                if self.remove_pending(key) {
+                    SipResponse::Done
+                } else {
+                    SipResponse::NotFound
+                }
+            }
+            SipCommand::DialogUpdated { id, caller_target, callee_target, expires_at } => {
+                self.dialog_updated(id, caller_target.as_ref(), callee_target.as_ref(), *expires_at)
+            }
+            SipCommand::DialogEnded { id, .. } => {
+                if self.remove_dialog(id) {
+                    SipResponse::Done
+                } else {
+                    SipResponse::NotFound
+                }
+            }
+            SipCommand::Expire { up_to } => self.expire(*up_to),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The bounds of the replicated state.
+//!
+//! They are part of what a log means: a node that replays an old log under other bounds could come to another
+//! state. Whoever changes one has to do it together with the format version of the log.
+//!
+//! Bounds are checked where something is admitted (a new contact, a new call, a new branch). What ends or moves a
+//! record that is in already is never refused for want of room, so that a full proxy can still finish its calls.
+
+/// Contacts over all AORs.
+pub const MAX_BINDINGS: u64 = 1_000_000;
+/// Contacts of one AOR, whatever the configuration says: each REGISTER looks at all of them.
+pub const MAX_BINDINGS_PER_AOR: usize = 256;
+/// Changes in one REGISTER: each is compared with all contacts of the AOR.
+pub const MAX_CHANGES_PER_REGISTER: usize = 256;
+/// Pending INVITEs.
+pub const MAX_PENDING: usize = 200_000;
+/// Dialogs and pending INVITEs together: each pending INVITE has room for its dialog reserved.
+pub const MAX_DIALOGS: usize = 1_000_000;
+/// Branches of one INVITE, over its whole life.
+pub const MAX_BRANCHES: usize = 64;
+/// Bytes of text in one binding.
+pub const MAX_BINDING_BYTES: usize = 8 * 1024;
+/// Bytes of text and messages in one pending INVITE when it is admitted, or when branches are added.
+pub const MAX_PENDING_BYTES: usize = 256 * 1024;
+/// Bytes of text in one dialog.
+pub const MAX_DIALOG_BYTES: usize = 16 * 1024;
+/// Bytes of text and messages in all records together.
+pub const MAX_STATE_BYTES: u64 = 4 << 30;
+/// Milliseconds past timer C after which a pending INVITE goes even if nobody ended it: much longer than any
+/// takeover takes, so that only an entry that its engine lost is hit.
+pub const PENDING_GRACE_MS: u64 = 10 * 60 * 1000;

@@ -1,0 +1,57 @@
+//! The only way to change records: each change keeps the derived index right.
+
+use super::{Binding, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
+
+impl SipState {
+    /// Sets the contacts of an AOR; an empty list removes the AOR.
+    pub(super) fn put_bindings(&mut self, aor: &str, list: Vec<Binding>) {
+        if let Some(old) = self.records.bindings.remove(aor) {
+            self.index.remove_bindings(aor, &old);
+        }
+        if !list.is_empty() {
+            self.index.add_bindings(aor, &list);
+            self.records.bindings.insert(aor.to_owned(), list);
+        }
+    }
+
+    /// Adds a pending INVITE, or replaces the one with the same key.
+    pub(super) fn put_pending(&mut self, record: PendingInvite) {
+        self.remove_pending(&record.key);
+        self.index.add_pending(&record);
+        self.records.pending.insert(record.key.clone(), record);
+    }
+
+    /// Changes a pending INVITE (but not its key).
+    pub(super) fn change_pending(&mut self, key: &ServerKey, change: impl FnOnce(&mut PendingInvite)) {
+        if let Some(record) = self.records.pending.get_mut(key) {
+            self.index.remove_pending(record);
+            change(record);
+            self.index.add_pending(record);
+        }
+    }
+
+    /// Removes a pending INVITE; `false` if it is not there.
+    pub(super) fn remove_pending(&mut self, key: &ServerKey) -> bool {
+        let old = self.records.pending.remove(key);
+        if let Some(old) = &old {
+            self.index.remove_pending(old);
+        }
+        old.is_some()
+    }
+
+    /// Adds a dialog, or replaces the one with the same id.
+    pub(super) fn put_dialog(&mut self, record: DialogRecord) {
+        self.remove_dialog(&record.id);
+        self.index.add_dialog(&record);
+        self.records.dialogs.insert(record.id.clone(), record);
+    }
+
+    /// Removes a dialog; `false` if it is not there.
+    pub(super) fn remove_dialog(&mut self, id: &DialogId) -> bool {
+        let old = self.records.dialogs.remove(id);
+        if let Some(old) = &old {
+            self.index.remove_dialog(old);
+        }
+        old.is_some()
+    }
+}
