@@ -4,7 +4,9 @@
 //! [`io`] first: it is the contract with the shell.
 
 pub mod io;
+pub mod location;
 pub mod msg;
+pub mod registrar;
 pub mod state;
 pub mod time;
 pub mod transaction;

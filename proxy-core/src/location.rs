@@ -1,0 +1,126 @@
+//! The location service: from an address of record to the places where it can be reached (RFC 3261 §16.5).
+
+use std::net::SocketAddr;
+
+use crate::msg::{Host, NameAddr, Scheme, Uri};
+use crate::state::{Binding, Flow, SipState, Transport};
+use crate::time::WallTime;
+
+/// One place where an address of record can be reached now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Request-URI of the copy: the contact, byte for byte as it was registered.
+    pub uri: String,
+    /// Route values to put in front, top first: the Path of the registration (RFC 3327 §5.3).
+    pub route: Vec<String>,
+    /// Where to send it.
+    pub hop: Hop,
+    /// q in thousandths.
+    pub q: u16,
+}
+
+/// Where a request for some URI goes over the transports that exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hop {
+    /// Send it on this flow.
+    Send(Flow),
+    /// The name has to be resolved first (RFC 3263), which nobody here can do: to the caller that is a 503 of this
+    /// branch, and a 480 if there is no other.
+    Name {
+        /// Host, lower case.
+        host: String,
+        /// Port, if one is given (with one only addresses are looked up, RFC 3263 §4.2).
+        port: Option<u16>,
+    },
+    /// No transport leads there: sips, TCP or TLS, an address family without a listener, or no SIP URI at all.
+    None,
+}
+
+/// The canonical address of record of a URI, the key of the location service (§10.3 step 5): `sip:user@host`, or
+/// `sip:host` without a user, for sip and sips; `tel:number` for tel; `None` for other schemes.
+///
+/// The user keeps its case, needless escapes are resolved; the host is in lower case. Password, parameters, headers
+/// and the port do not count: like Kamailio, the proxy has one name space per domain, whichever port is used.
+#[must_use]
+pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
+    let scheme = match uri.scheme {
+        Scheme::Sip | Scheme::Sips => "sip:",
+        Scheme::Tel => "tel:",
+        Scheme::Other(_) => return None,
+    };
+    let mut aor = uri.aor_key();
+    aor.insert_str(0, scheme);
+    Some(aor)
+}
+
+/// All places where `aor` (canonical) can be reached at `now`, to be tried at once, highest q first, then newest
+/// first. `listen` holds the addresses that the proxy sends from.
+///
+/// Of several flows to one instance only the first is given: a request must not reach a phone twice (RFC 5626 §7).
+#[must_use]
+pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr]) -> Vec<Target> {
+    let bindings = state.bindings(aor);
+    let flow_of_instance = |b: &Binding| b.reg_id.and(b.instance.as_deref()).map(str::to_owned);
+    let mut targets = Vec::with_capacity(bindings.len());
+    let mut instances = Vec::new();
+    for binding in bindings.iter().filter(|b| b.expires_at > now) {
+        if let Some(instance) = flow_of_instance(binding) {
+            if instances.contains(&instance) {
+                continue;
+            }
+            instances.push(instance);
+        }
+        targets.push(Target {
+            uri: binding.contact.clone(),
+            route: binding.path.clone(),
+            hop: hop_of_binding(binding, listen),
+            q: binding.q,
+        });
+    }
+    targets
+}
+
+/// Path first; then the way the REGISTER came, if the contact cannot be reached directly; then the contact.
+fn hop_of_binding(binding: &Binding, listen: &[SocketAddr]) -> Hop {
+    if let Some(first) = binding.path.first() {
+        return NameAddr::parse(first.as_bytes())
+            .and_then(|path| path.parse_uri())
+            .map_or(Hop::None, |uri| hop_of_uri(&uri, listen));
+    }
+    if binding.natted {
+        // The address the phone knows, unless the proxy has lost it since: a NAT lets nobody else in.
+        let flow = binding.flow;
+        return if listen.contains(&flow.local) { Hop::Send(flow) } else { hop_to(flow.remote, listen) };
+    }
+    Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+}
+
+/// Where a request goes whose next hop is `uri`: to `maddr` if there is one, else to its host (RFC 3263 §4, as far as
+/// it goes without DNS).
+#[must_use]
+pub fn hop_of_uri(uri: &Uri<'_>, listen: &[SocketAddr]) -> Hop {
+    let over_udp = uri.scheme == Scheme::Sip && uri.transport().is_none_or(|t| t.eq_ignore_ascii_case("udp"));
+    if !over_udp {
+        return Hop::None;
+    }
+    let host = match uri.params.value("maddr") {
+        None => Some(uri.host),
+        Some(text) => Host::parse(text),
+    };
+    let Some(host) = host else { return Hop::None };
+    match host.ip() {
+        Some(ip) => hop_to(SocketAddr::new(ip, uri.port_or_default()), listen),
+        None => Hop::Name { host: host.to_string(), port: uri.port },
+    }
+}
+
+/// The flow to an address from the first listener of its family.
+#[must_use]
+pub fn hop_to(remote: SocketAddr, listen: &[SocketAddr]) -> Hop {
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let nowhere = remote.port() == 0 || remote.ip().is_unspecified();
+    match listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()) {
+        Some(local) if !nowhere => Hop::Send(Flow { transport: Transport::Udp, local: *local, remote }),
+        _ => Hop::None,
+    }
+}
