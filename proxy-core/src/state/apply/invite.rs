@@ -34,8 +34,10 @@ impl SipState {
     ) -> SipResponse {
         let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
         let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
-        let same = branch.state == *state;
-        if !same && !may_follow(&branch.state, state) {
+        if is_known(&branch.state, state) {
+            return SipResponse::Done;
+        }
+        if !may_follow(&branch.state, state) {
             return SipResponse::Superseded;
         }
         let open = is_open(record);
@@ -43,7 +45,7 @@ impl SipState {
         if let BranchState::Final { response, .. } = &mut state {
             // Best-response selection is over, or there is no room: the status alone is still worth having.
             let others = pending_bytes(record) - branch_state_bytes(&branch.state);
-            if !same && (!open || others + response.len() > MAX_PENDING_BYTES) {
+            if !open || others + response.len() > MAX_PENDING_BYTES {
                 response.clear();
             }
         }
@@ -188,6 +190,16 @@ fn status_of(response: &[u8]) -> u16 {
 /// Whether the call waits for a final answer.
 fn is_open(record: &PendingInvite) -> bool {
     matches!(record.state, InviteState::Proceeding | InviteState::Cancelled)
+}
+
+/// Whether the branch has that final response already, if only by its status.
+fn is_known(old: &BranchState, new: &BranchState) -> bool {
+    match (old, new) {
+        (BranchState::Final { status, response }, BranchState::Final { status: s, response: r }) => {
+            status == s && (response.is_empty() || response == r)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a branch may go from one state to the other. One provisional may follow another.

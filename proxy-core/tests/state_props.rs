@@ -1,0 +1,247 @@
+//! Properties of the replicated state over random logs: equal logs give equal bytes, nothing is beyond its bounds,
+//! a repeated command changes nothing, and nothing panics.
+
+#[path = "common/state.rs"]
+mod common;
+
+use bincode::serde::{decode_from_slice, encode_to_vec};
+use common::{at, contact, flow, invite, key, ok, refused, ringing};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proxy_core::state::{
+    Binding, BranchState, DialogId, DialogRecord, InviteState, RegisterChange, RegisterCommand, SipCommand,
+    SipResponse, SipState,
+};
+use proxy_core::time::WallTime;
+
+fn bytes(state: &SipState) -> Vec<u8> {
+    encode_to_vec(state, bincode::config::standard()).expect("a state is serialised")
+}
+
+/// Few names, so that commands meet.
+fn moment() -> impl Strategy<Value = WallTime> {
+    prop_oneof![8 => (0u64..400).prop_map(at), 1 => Just(WallTime(0)), 1 => Just(WallTime(u64::MAX))]
+}
+
+fn binding() -> impl Strategy<Value = Binding> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("c"), Just("d"), Just("e")];
+    let instance = option::of(prop_oneof![Just("<i1>"), Just("<i2>")]);
+    (name, moment(), 0u16..1200, instance, option::of(1u32..3), 1u8..3).prop_map(
+        |(name, expires_at, q, instance, reg_id, source)| Binding {
+            expires_at,
+            q,
+            instance: instance.map(str::to_owned),
+            reg_id,
+            flow: flow(source),
+            ..contact(name, 0, 60)
+        },
+    )
+}
+
+fn register() -> impl Strategy<Value = SipCommand> {
+    let change = prop_oneof![
+        1 => Just(RegisterChange::Query),
+        1 => Just(RegisterChange::RemoveAll),
+        6 => vec(binding(), 0..4).prop_map(RegisterChange::Contacts),
+    ];
+    let aor = prop_oneof![Just("sip:x@lab.test"), Just("sip:y@lab.test")];
+    let call_id = prop_oneof![Just("r1"), Just("r2")];
+    (aor, call_id, 0u32..6, change, 0u16..5, moment()).prop_map(
+        |(aor, call_id, cseq, change, max_contacts, at)| {
+            SipCommand::Register(RegisterCommand {
+                aor: aor.to_owned(),
+                call_id: call_id.to_owned(),
+                cseq,
+                change,
+                max_contacts,
+                at,
+            })
+        },
+    )
+}
+
+fn dialog_id() -> impl Strategy<Value = DialogId> {
+    (0u32..3, 0u8..3).prop_map(|(n, tag)| common::dialog(n, &format!("t{tag}")).id)
+}
+
+fn dialog() -> impl Strategy<Value = DialogRecord> {
+    (dialog_id(), moment()).prop_map(|(id, expires_at)| DialogRecord {
+        id,
+        expires_at,
+        ..common::dialog(0, "t")
+    })
+}
+
+fn branch_state() -> impl Strategy<Value = BranchState> {
+    prop_oneof![Just(BranchState::Trying), Just(ringing("x")), Just(ringing("y")), Just(refused(486))]
+}
+
+fn command() -> impl Strategy<Value = SipCommand> {
+    let n = 0u32..3;
+    let targets = vec(prop_oneof![Just("b"), Just("c"), Just("d")], 0..3);
+    prop_oneof![
+        6 => register(),
+        1 => option::of(Just("sip:a@10.0.0.1")).prop_map(|contact| SipCommand::Unregister {
+            aor: String::from("sip:x@lab.test"),
+            contact: contact.map(str::to_owned),
+        }),
+        3 => (n.clone(), targets.clone(), moment()).prop_map(|(n, targets, timer_c_at)| {
+            let mut record = invite(n, &targets);
+            record.timer_c_at = timer_c_at;
+            SipCommand::InviteReceived(Box::new(record))
+        }),
+        3 => (n.clone(), 0u16..4, branch_state(), option::of(moment())).prop_map(
+            |(n, branch, state, timer_c_at)| SipCommand::BranchProgress {
+                key: key(n), branch, state, timer_c_at
+            }
+        ),
+        1 => (n.clone(), targets).prop_map(|(n, targets)| SipCommand::BranchesAdded {
+            key: key(n),
+            branches: targets.into_iter().map(common::branch).collect(),
+        }),
+        1 => n.clone().prop_map(|n| SipCommand::InviteCancelled { key: key(n) }),
+        3 => (n.clone(), 0u16..4, 0u8..3, option::of(dialog()), moment()).prop_map(
+            |(n, branch, tag, dialog, forget_at)| SipCommand::InviteAnswered {
+                key: key(n),
+                branch,
+                response: ok(&tag.to_string()),
+                dialog: dialog.map(Box::new),
+                forget_at,
+            }
+        ),
+        1 => (n.clone(), moment()).prop_map(|(n, forget_at)| SipCommand::InviteFailed {
+            key: key(n), response: b"SIP/2.0 408".to_vec(), forget_at,
+        }),
+        1 => n.prop_map(|n| SipCommand::InviteDone { key: key(n) }),
+        1 => (dialog_id(), option::of(Just(String::from("sip:moved"))), option::of(moment())).prop_map(
+            |(id, target, expires_at)| SipCommand::DialogUpdated {
+                id, caller_target: target.clone(), callee_target: target, expires_at
+            }
+        ),
+        1 => (dialog_id(), moment()).prop_map(|(id, at)| SipCommand::DialogEnded { id, at }),
+        1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),
+    ]
+}
+
+fn log() -> impl Strategy<Value = Vec<SipCommand>> {
+    vec(command(), 0..60)
+}
+
+/// How far a call is; it never goes back while its entry lives.
+fn rank(state: &InviteState) -> u8 {
+    match state {
+        InviteState::Proceeding => 0,
+        InviteState::Cancelled => 1,
+        InviteState::Answered { .. } | InviteState::Failed { .. } => 2,
+    }
+}
+
+proptest! {
+    #[test]
+    fn equal_logs_give_equal_answers_and_equal_bytes_also_through_a_snapshot(log in log(), cut: usize) {
+        let cut = cut % (log.len() + 1);
+        let (mut one, mut other) = (SipState::default(), SipState::default());
+        for (i, command) in log.iter().enumerate() {
+            if i == cut {
+                let snapshot = bytes(&other);
+                let (loaded, read): (SipState, usize) =
+                    decode_from_slice(&snapshot, bincode::config::standard()).expect("a snapshot loads");
+                prop_assert_eq!(read, snapshot.len());
+                other = loaded;
+            }
+            prop_assert_eq!(one.apply(command), other.apply(command));
+            prop_assert!(one.index_is_right() && other.index_is_right(), "{:?}", command);
+        }
+        prop_assert_eq!(bytes(&one), bytes(&other));
+        prop_assert!(one == other);
+    }
+
+    #[test]
+    fn a_command_that_comes_twice_changes_nothing_the_second_time(log in log()) {
+        let mut state = SipState::default();
+        for command in &log {
+            let first = state.apply(command);
+            let before = state.clone();
+            let second = state.apply(command);
+            prop_assert_eq!(&state, &before, "{:?} said {:?}, then {:?}", command, first, second);
+        }
+    }
+
+    #[test]
+    fn a_refused_command_leaves_the_state_as_it_was(log in log()) {
+        let mut state = SipState::default();
+        for command in &log {
+            let before = state.clone();
+            let response = state.apply(command);
+            let may_change = match response {
+                SipResponse::Done | SipResponse::Registered(_) | SipResponse::Expired { .. } => true,
+                SipResponse::Superseded => matches!(command, SipCommand::InviteAnswered { .. }),
+                _ => false,
+            };
+            prop_assert!(may_change || state == before, "{:?} said {:?}", command, response);
+        }
+    }
+
+    #[test]
+    fn registrations_stay_ordered_current_and_within_bounds(log in log()) {
+        let mut state = SipState::default();
+        for command in &log {
+            let before = state.clone();
+            let response = state.apply(command);
+            let (SipCommand::Register(register), SipResponse::Registered(list)) = (command, response) else {
+                continue;
+            };
+            let old = before.bindings(&register.aor).iter().filter(|b| b.expires_at > register.at).count();
+            prop_assert!(list.len() <= usize::from(register.max_contacts).max(old));
+            prop_assert!(list.iter().all(|b| b.expires_at > register.at));
+            prop_assert!(list.windows(2).all(|w| (w[0].q, w[0].updated_at) >= (w[1].q, w[1].updated_at)));
+            if register.change != RegisterChange::Query {
+                prop_assert_eq!(state.bindings(&register.aor), &list[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn calls_and_branches_only_move_on(log in log()) {
+        let mut state = SipState::default();
+        for command in &log {
+            let before = state.clone();
+            state.apply(command);
+            for old in before.pending_invites() {
+                let Some(new) = state.pending(&old.key) else { continue };
+                prop_assert!(rank(&new.state) >= rank(&old.state));
+                prop_assert!(rank(&old.state) < 2 || old.state == new.state, "an end is final");
+                prop_assert!(new.branches.len() >= old.branches.len());
+                for (was, is) in old.branches.iter().zip(&new.branches) {
+                    let status = |s: &BranchState| match s {
+                        BranchState::Final { status, .. } => Some(*status),
+                        _ => None,
+                    };
+                    let answered = status(&is.state) == Some(200);
+                    prop_assert!(status(&was.state).is_none() || answered || status(&was.state) == status(&is.state));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn expire_leaves_nothing_that_has_ended(log in log(), up_to in moment()) {
+        let mut state = SipState::default();
+        log.iter().for_each(|c| { state.apply(c); });
+        let before = state.counts();
+        let SipResponse::Expired { bindings, pending, dialogs } = state.apply(&SipCommand::Expire { up_to }) else {
+            return Err(TestCaseError::fail("Expire is not answered by Expired"));
+        };
+        let after = state.counts();
+        prop_assert_eq!(u64::from(bindings), before.bindings - after.bindings);
+        prop_assert_eq!(u64::from(pending), before.pending_invites - after.pending_invites);
+        prop_assert_eq!(u64::from(dialogs), before.dialogs - after.dialogs);
+        prop_assert!(state.aors().all(|(_, l)| l.iter().all(|b| b.expires_at > up_to)));
+        prop_assert!(state.dialogs().all(|d| d.expires_at > up_to));
+        let all = SipCommand::Expire { up_to: WallTime(u64::MAX) };
+        state.apply(&all);
+        prop_assert_eq!(&state, &SipState::default());
+        prop_assert_eq!(state.bytes(), 0);
+    }
+}
