@@ -83,7 +83,7 @@ fn accept(
     stamp: ViaStamp,
     out: &mut Vec<u8>,
 ) {
-    let contacts: Vec<String> = bindings.iter().map(|b| contact_value(b, now)).collect();
+    let contacts: Vec<String> = bindings.iter().map(|b| contact_value(b, config, now)).collect();
     let supported = SUPPORTED.join(", ");
     let date = http_date(now.wall);
     let mut response = Response::new(request, 200, "");
@@ -113,8 +113,10 @@ fn finish<'e>(response: &mut Response<'_, '_, 'e>, config: &'e EngineConfig, out
 }
 
 /// `<sip:…>;expires=…;q=…` and what names the flow (RFC 5626 §6).
-fn contact_value(binding: &Binding, now: Now) -> String {
-    let mut value = format!("<{}>;expires={}", binding.contact, now.wall.secs_until(binding.expires_at));
+fn contact_value(binding: &Binding, config: &EngineConfig, now: Now) -> String {
+    // No more than the maximum, should the clock have been set back: the client then comes early, not late.
+    let expires = now.wall.secs_until(binding.expires_at).min(config.max_expires_s);
+    let mut value = format!("<{}>;expires={expires}", binding.contact);
     // Writing to a String cannot fail.
     if binding.q < 1000 {
         let _ = write!(value, ";q=0.{:03}", binding.q);
