@@ -1,1 +1,3 @@
-//! agent
+//! The Relevo agent: everything between the pure SIP core, the replicated state and the operating system.
+
+pub mod config;

@@ -1,0 +1,282 @@
+//! The configuration: what it is once it is right ([`Config`]), and how a file becomes one.
+//!
+//! `read.rs` walks the TOML with its spans and notes every fault it meets, `check.rs` compares the values with
+//! one another, `fault.rs` is how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
+//! proxy on this machine.
+
+mod check;
+mod fault;
+mod read;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use fault::{ConfigError, Fault};
+
+/// Where the configuration is looked for when none is named; used only if it exists.
+pub const DEFAULT_PATH: &str = "/etc/relevo/relevo.toml";
+/// State directory of the embedded default, relative to the working directory.
+pub const EMBEDDED_DATA: &str = "relevo-data";
+/// File name of the admin socket inside the state directory, where the configuration names none.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// Largest configuration file, bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Most nodes of a cluster.
+pub const MAX_NODES: usize = 9;
+/// Most floating addresses, and most listen addresses.
+pub const MAX_ADDRESSES: usize = 16;
+/// Most local domains.
+pub const MAX_DOMAINS: usize = 1000;
+/// Shortest lease, ms: below it the granularity of kernel timers and one fsync decide, not the network.
+pub const MIN_LEASE_MS: u64 = 50;
+
+/// What a node is for (DESIGN §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Votes and may own the service.
+    Appliance,
+    /// Votes, never owns.
+    Witness,
+}
+
+impl Role {
+    /// The word in the configuration and in `relevo status`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Appliance => "appliance",
+            Self::Witness => "witness",
+        }
+    }
+}
+
+/// When an entry counts as written (DESIGN §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After fsync, the default.
+    Disk,
+    /// Without fsync: a power loss of a majority loses what was acknowledged. The operator's choice.
+    Memory,
+}
+
+/// One node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id, 1..=65535.
+    pub id: u16,
+    /// What it is for.
+    pub role: Role,
+    /// Its RPC address (TCP), also where it hears the notices of guards (UDP).
+    pub addr: SocketAddr,
+}
+
+/// The floating IP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    /// Network interface, e.g. `eth0`.
+    pub interface: String,
+    /// Addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// A configuration that has passed every check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from; `None` for the embedded default.
+    pub file: Option<PathBuf>,
+    /// Id of this node.
+    pub id: u16,
+    /// Role of this node.
+    pub role: Role,
+    /// State directory.
+    pub data: PathBuf,
+    /// Admin socket.
+    pub admin: PathBuf,
+    /// Name of the cluster; a data directory of another one is refused.
+    pub cluster: String,
+    /// Shared secret; `None` in a single node without configured key (one is made in the state directory).
+    pub key: Option<[u8; 32]>,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest election timeout.
+    pub election_min: Duration,
+    /// Longest election timeout, which is also the lease.
+    pub election_max: Duration,
+    /// fsync or not.
+    pub durability: Durability,
+    /// All nodes, this one among them, in order of preference for ownership.
+    pub nodes: Vec<Member>,
+    /// The floating IP, if there is one.
+    pub vip: Option<Vip>,
+    /// SIP settings.
+    pub sip: Sip,
+}
+
+/// The `[sip]` part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sip {
+    /// UDP port.
+    pub port: u16,
+    /// Addresses to answer on where there is no floating IP; empty = all of this machine.
+    pub listen: Vec<IpAddr>,
+    /// Local domains besides the addresses, lower case.
+    pub domains: Vec<String>,
+    /// Any domain is local (the embedded default, and wherever no domain is configured).
+    pub any_domain: bool,
+    /// Timer C (RFC 3261 §16.6), seconds.
+    pub timer_c_s: u32,
+    /// Smallest expiry accepted, seconds.
+    pub min_expires_s: u32,
+    /// Largest expiry granted, seconds.
+    pub max_expires_s: u32,
+    /// Contacts per AOR.
+    pub max_contacts: u16,
+    /// Number of engines; 0 = one per core.
+    pub engines: u16,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            port: 5060,
+            listen: Vec::new(),
+            domains: Vec::new(),
+            any_domain: true,
+            timer_c_s: 180,
+            min_expires_s: 60,
+            max_expires_s: 3600,
+            max_contacts: 10,
+            engines: 0,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of a node that has no file: alone, no floating IP, state in `data`.
+    #[must_use]
+    pub fn embedded(data: &Path) -> Self {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            file: None,
+            id: 1,
+            role: Role::Appliance,
+            data: data.to_path_buf(),
+            admin: data.join(ADMIN_SOCKET),
+            cluster: String::from("relevo"),
+            key: None,
+            heartbeat: Duration::from_millis(30),
+            election_min: Duration::from_millis(75),
+            election_max: Duration::from_millis(150),
+            durability: Durability::Disk,
+            nodes: vec![Member { id: 1, role: Role::Appliance, addr }],
+            vip: None,
+            sip: Sip::default(),
+        }
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong in it, each with its line and cure.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_bounded(path).map_err(|e| ConfigError {
+            file: path.to_path_buf(),
+            faults: vec![Fault {
+                line: None,
+                what: format!("cannot be read: {e}"),
+                cure: String::from("name a readable file with --config FILE"),
+            }],
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks a text that came from `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it, each with its line and cure.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let (raw, mut faults) = read::read(text);
+        let config = check::check(&raw, &mut faults);
+        if faults.is_empty() {
+            return Ok(Self { file: Some(path.to_path_buf()), ..config });
+        }
+        faults.sort_by_key(|f| f.line);
+        Err(ConfigError { file: path.to_path_buf(), faults })
+    }
+
+    /// This node as a member.
+    #[must_use]
+    pub fn myself(&self) -> Member {
+        self.nodes.iter().find(|m| m.id == self.id).cloned().unwrap_or(Member {
+            id: self.id,
+            role: self.role,
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        })
+    }
+
+    /// Whether there are other nodes.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// The lease: the longest election timeout (DESIGN §3).
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.election_max
+    }
+
+    /// Two lines for `relevo config check`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |role| self.nodes.iter().filter(|m| m.role == role).count();
+        let vip = match &self.vip {
+            None => String::from("no floating IP"),
+            Some(vip) => {
+                let list: Vec<String> = vip.addresses.iter().map(|(a, p)| format!("{a}/{p}")).collect();
+                format!("floating IP {} on {}", list.join(" and "), vip.interface)
+            }
+        };
+        format!(
+            "node {} ({}) of cluster {:?}: {} appliance(s), {} witness(es), {vip}, SIP port {}",
+            self.id,
+            self.role.word(),
+            self.cluster,
+            count(Role::Appliance),
+            count(Role::Witness),
+            self.sip.port
+        )
+    }
+
+    /// What an operator should know although nothing is wrong.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.nodes.len() == 2 {
+            list.push(String::from(
+                "two nodes cannot fail over by themselves: neither is a majority without the other; add a witness",
+            ));
+        }
+        if self.durability == Durability::Memory {
+            list.push(String::from(
+                "durability = \"memory\": a power loss of a majority loses acknowledged calls",
+            ));
+        }
+        if self.is_cluster() && self.vip.is_none() {
+            list.push(String::from("no [vip]: phones have no address that moves with the service"));
+        }
+        list
+    }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::{Error, Read};
+    let file = std::fs::File::open(path)?;
+    let mut text = String::new();
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(text)
+}
