@@ -80,19 +80,34 @@ pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr])
     targets
 }
 
-/// Path first; then the way the REGISTER came, if the contact cannot be reached directly; then the contact.
+/// Path first; then the way the REGISTER came, if the contact cannot be reached directly; then the contact. Sent from
+/// the address that the REGISTER came to, where that is still ours: it is the one that the phone, or the NAT before it,
+/// lets in.
 fn hop_of_binding(binding: &Binding, listen: &[SocketAddr]) -> Hop {
-    if let Some(first) = binding.path.first() {
-        return NameAddr::parse(first.as_bytes())
-            .and_then(|path| path.parse_uri())
-            .map_or(Hop::None, |uri| hop_of_uri(&uri, listen));
+    let hop = if let Some(first) = binding.path.first() {
+        let path = NameAddr::parse(first.as_bytes()).and_then(|path| path.parse_uri());
+        path.map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+    } else if binding.natted {
+        hop_to(binding.flow.remote, listen)
+    } else {
+        Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+    };
+    let known = binding.flow.local;
+    match hop {
+        Hop::Send(flow) if known.is_ipv4() == flow.remote.is_ipv4() && is_ours(known, listen) => {
+            Hop::Send(Flow { local: known, ..flow })
+        }
+        hop => hop,
     }
-    if binding.natted {
-        // The address the phone knows, unless the proxy has lost it since: a NAT lets nobody else in.
-        let flow = binding.flow;
-        return if listen.contains(&flow.local) { Hop::Send(flow) } else { hop_to(flow.remote, listen) };
-    }
-    Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+}
+
+/// Whether the proxy has this address; a wildcard among `listen` covers all of its family and port.
+fn is_ours(address: SocketAddr, listen: &[SocketAddr]) -> bool {
+    listen.iter().any(|l| {
+        let wildcard =
+            l.ip().is_unspecified() && l.is_ipv4() == address.is_ipv4() && l.port() == address.port();
+        *l == address || wildcard
+    })
 }
 
 /// Where a request goes whose next hop is `uri`: to `maddr` if there is one, else to its host (RFC 3263 §4, as far as

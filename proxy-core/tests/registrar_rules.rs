@@ -414,6 +414,9 @@ fn lookup_sends_to_a_natted_phone_on_its_flow_and_to_a_path_by_its_first_hop() {
     let expected = Hop::Send(Flow { local: moved, ..flow_from(source) });
     assert_eq!(hops(&registrar, &[moved]), [expected]);
     assert_eq!(hops(&registrar, &[address("[fd77::100]:5060")]), [Hop::None], "no such family");
+    let second = address("10.0.1.100:5060");
+    assert_eq!(hops(&registrar, &[second, address(PROXY)]), [send(source)], "from where the phone knows us");
+    assert_eq!(hops(&registrar, &[second, address("0.0.0.0:5060")]), [send(source)], "a wildcard covers it");
     let lines = ["Contact: <sip:alice@192.168.1.5>", "Path: <sip:10.0.0.50:5070;lr>"];
     registrar.register(&request(2, &lines), source, 0);
     let targets = lookup(&registrar.state, aor, now(1).wall, &config().listen);

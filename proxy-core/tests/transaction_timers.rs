@@ -160,10 +160,9 @@ fn other_requests_are_sent_again_with_intervals_capped_by_t2_until_timer_f_rfc32
 fn after_a_provisional_response_other_requests_are_sent_again_every_t2() {
     let mut tx = nict();
     assert_eq!(tx.on_response(ms(100), 100), NictAction::Pass);
-    let mut expected: Vec<(u64, NictAction)> =
-        [500, 4500, 8500, 12_500, 16_500, 20_500, 24_500, 28_500]
-            .map(|at| (at, NictAction::Transmit(bytes(REQUEST))))
-            .to_vec();
+    let mut expected: Vec<(u64, NictAction)> = [500, 4500, 8500, 12_500, 16_500, 20_500, 24_500, 28_500]
+        .map(|at| (at, NictAction::Transmit(bytes(REQUEST))))
+        .to_vec();
     expected.push((32_000, NictAction::Timeout));
     assert_eq!(play!(tx), expected);
 }

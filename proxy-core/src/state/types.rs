@@ -151,7 +151,8 @@ pub enum BranchState {
     Final {
         /// 200..=699.
         status: u16,
-        /// The response without our Via, for best-response selection after a takeover; empty if made here.
+        /// The response without our Via, for best-response selection after a takeover; empty if made here, and once
+        /// the call is decided. Of a second 2xx: the response as it went to the caller.
         response: Vec<u8>,
     },
 }
