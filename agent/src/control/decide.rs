@@ -1,0 +1,220 @@
+//! The decision itself: facts in, what to do out. The table is in the module above.
+
+use std::time::Duration;
+
+use proxy_core::time::MonoTime;
+
+use super::{
+    Ask, Control, Decision, Facts, GRANT_RETRY, Goal, HAND_OVER_LIMIT, HandOver, LEASE_MARGIN, Led,
+    MAX_HAND_OVER_LAG, News, NotReady, Place, Proposed, REACH_LEASES, Resources, SHUTDOWN_LIMIT,
+};
+
+impl Control {
+    /// What this node must do now. To be called often (several times per lease) and whenever facts change.
+    pub fn decide(&mut self, now: MonoTime, facts: &Facts, resources: Resources) -> Decision {
+        self.note_leadership(facts);
+        let lease_until = self.lease_end(now, facts);
+        let goal = match (lease_until, facts.grant) {
+            (Some(_), Some(grant)) => Goal::Up { token: grant.token },
+            _ => Goal::Down,
+        };
+        self.plan_shutdown(now, facts, goal);
+        if facts.leading {
+            self.heir = self.best_other(now, facts);
+        }
+        let mut ask = Vec::new();
+        if goal == Goal::Down && resources == Resources::Stopped {
+            self.lead_without_service(now, facts, &mut ask);
+        } else if goal != Goal::Down {
+            self.lead_with_service(now, facts, &mut ask);
+        } else if !self.owned_by_me(facts) {
+            // On the way down. Only a grant may be asked for now; the transfer waits until all is down.
+            self.lead_without_service(now, facts, &mut ask);
+            ask.retain(|a| matches!(a, Ask::Grant { .. }));
+        }
+        self.note_asked(now, facts, &ask);
+        let news = self.news(now, facts, goal);
+        Decision {
+            goal,
+            lease_until,
+            may_exit: self.may_exit(now, facts, goal, resources),
+            heir: self.heir,
+            ask,
+            news,
+        }
+    }
+
+    /// The end of the lease if all conditions of ownership hold now.
+    pub(super) fn lease_end(&self, now: MonoTime, facts: &Facts) -> Option<MonoTime> {
+        let led = self.led.filter(|led| facts.leading && led.term == facts.term)?;
+        let transferred = led.transferred || facts.transfer_tried_in == Some(facts.term);
+        let knows_newest_grant = facts.applied >= led.log_at_start;
+        if transferred || !knows_newest_grant || !self.owned_by_me(facts) {
+            return None;
+        }
+        let end = facts.quorum_ack_at? + self.settings.lease.saturating_sub(LEASE_MARGIN);
+        (now < end).then_some(end)
+    }
+
+    fn owned_by_me(&self, facts: &Facts) -> bool {
+        facts.grant.is_some_and(|g| g.holder == self.settings.place)
+    }
+
+    fn note_leadership(&mut self, facts: &Facts) {
+        if !facts.leading {
+            self.led = None;
+            return;
+        }
+        if self.led.is_none_or(|led| led.term != facts.term) {
+            self.led = Some(Led {
+                term: facts.term,
+                log_at_start: facts.last_log,
+                proposed: None,
+                decided: None,
+                transferred: facts.transfer_tried_in == Some(facts.term),
+            });
+        }
+        if let (Some(led), Some(grant)) = (&mut self.led, facts.grant)
+            && let Some(proposed) = led.proposed
+            && proposed.holder == grant.holder
+            && proposed.after.is_none_or(|before| grant.token > before)
+        {
+            led.decided = Some(grant.token);
+            led.proposed = None;
+        }
+    }
+
+    fn plan_shutdown(&mut self, now: MonoTime, facts: &Facts, goal: Goal) {
+        let shutting_down = self.shutdown_at.is_some();
+        let unfit = facts.unfit.contains(&self.settings.place);
+        if goal != Goal::Down
+            && (shutting_down || unfit)
+            && self.hand_over.is_none()
+            && let Some(to) = self.best_other(now, facts)
+        {
+            self.hand_over =
+                Some(HandOver { to, since: now, token: facts.grant.map(|g| g.token), operator: false });
+        }
+    }
+
+    /// Active: the only thing to ask for is the grant of a planned hand-over.
+    fn lead_with_service(&self, now: MonoTime, facts: &Facts, ask: &mut Vec<Ask>) {
+        if let Some(hand_over) = self.hand_over
+            && self.may_propose(now)
+            && self.not_ready(now, hand_over.to, facts).is_none()
+        {
+            ask.push(Ask::Grant { holder: hand_over.to });
+        }
+    }
+
+    /// Leading, but not active: see that whoever should be active becomes leader.
+    fn lead_without_service(&self, now: MonoTime, facts: &Facts, ask: &mut Vec<Ask>) {
+        let Some(led) = self.led else { return };
+        let transferred = led.transferred || facts.transfer_tried_in == Some(facts.term);
+        // Before its log is applied the newest grant is not known; without a quorum nothing would be committed.
+        let fresh = facts
+            .quorum_ack_at
+            .is_some_and(|at| now.since(at) < self.settings.lease.saturating_sub(LEASE_MARGIN));
+        if transferred || !fresh || facts.applied < led.log_at_start {
+            return;
+        }
+        let me = self.settings.place;
+        let eligible = self.shutdown_at.is_none()
+            && self.settings.appliances.contains(&me)
+            && !facts.unfit.contains(&me);
+        let holder = facts.grant.map(|g| g.holder);
+        let mine_to_keep = led.decided.is_some() && led.decided == facts.grant.map(|g| g.token);
+        match holder {
+            Some(x) if x == me && eligible => {}
+            Some(x) if x != me && (mine_to_keep || !eligible) && self.not_ready(now, x, facts).is_none() => {
+                ask.push(Ask::Transfer { to: x });
+            }
+            _ if !self.may_propose(now) => {}
+            _ if eligible => ask.push(Ask::Grant { holder: me }),
+            _ => {
+                if let Some(best) = self.best_other(now, facts) {
+                    ask.push(Ask::Grant { holder: best });
+                }
+            }
+        }
+    }
+
+    fn may_propose(&self, now: MonoTime) -> bool {
+        self.led.is_some_and(|led| led.proposed.is_none_or(|p| now.since(p.at) >= GRANT_RETRY))
+    }
+
+    fn note_asked(&mut self, now: MonoTime, facts: &Facts, asked: &[Ask]) {
+        let Some(led) = &mut self.led else { return };
+        for ask in asked {
+            match ask {
+                Ask::Grant { holder } => {
+                    let after = facts.grant.map(|g| g.token);
+                    led.proposed = Some(Proposed { holder: *holder, at: now, after });
+                }
+                Ask::Transfer { .. } => led.transferred = true,
+            }
+        }
+    }
+
+    /// Whether the hand-over under way has ended, one way or the other.
+    fn news(&mut self, now: MonoTime, facts: &Facts, goal: Goal) -> Option<News> {
+        let hand_over = self.hand_over?;
+        let holder = facts.grant.map(|g| g.holder);
+        let there = holder == Some(hand_over.to) && facts.leader == Some(hand_over.to) && !facts.leading;
+        let mine_again = goal != Goal::Down
+            && holder == Some(self.settings.place)
+            && facts.grant.map(|g| g.token) != hand_over.token;
+        let elsewhere = !facts.leading && facts.leader.is_some() && facts.leader == holder && !there;
+        let late = now.since(hand_over.since) >= HAND_OVER_LIMIT;
+        if !(there || mine_again || elsewhere || late) {
+            return None;
+        }
+        self.hand_over = None;
+        let to = hand_over.to;
+        hand_over.operator.then_some(if there {
+            News::SwitchedOver { to }
+        } else {
+            News::SwitchoverFailed { to, holder }
+        })
+    }
+
+    fn may_exit(&self, now: MonoTime, facts: &Facts, goal: Goal, resources: Resources) -> bool {
+        let Some(since) = self.shutdown_at else { return false };
+        if now.since(since) >= SHUTDOWN_LIMIT {
+            return true;
+        }
+        let alone = self.best_other(now, facts).is_none();
+        if goal != Goal::Down {
+            // Active and nobody to hand over to: end now; the service stops either way.
+            return alone;
+        }
+        resources == Resources::Stopped && (!facts.leading || alone)
+    }
+
+    pub(super) fn others(&self) -> impl Iterator<Item = Place> + '_ {
+        self.settings.appliances.iter().copied().filter(|p| *p != self.settings.place)
+    }
+
+    /// The most preferred appliance beside this one that could take over now.
+    pub(super) fn best_other(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
+        self.others().find(|p| self.not_ready(now, *p, facts).is_none())
+    }
+
+    /// What keeps a node from taking over now; `None` if nothing does.
+    pub(super) fn not_ready(&self, now: MonoTime, place: Place, facts: &Facts) -> Option<NotReady> {
+        if facts.unfit.contains(&place) {
+            return Some(NotReady::Unfit);
+        }
+        let peer = facts.peers.iter().find(|p| p.place == place);
+        let heard = peer.and_then(|p| p.last_ack).map(|at| now.since(at));
+        let reach: Duration = self.settings.lease * REACH_LEASES;
+        if heard.is_none_or(|age| age > reach) {
+            return Some(NotReady::OutOfReach);
+        }
+        match peer.and_then(|p| p.lag) {
+            Some(lag) if lag <= MAX_HAND_OVER_LAG => None,
+            Some(lag) => Some(NotReady::Behind(lag)),
+            None => Some(NotReady::OutOfReach),
+        }
+    }
+}

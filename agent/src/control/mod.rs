@@ -1,0 +1,315 @@
+//! Ownership: what this node must do now, given what Raft knows. Pure: no clock, no socket, no thread.
+//!
+//! A node may own the service only while ALL of this holds (DESIGN §3):
+//!
+//! | condition | why |
+//! |---|---|
+//! | it leads in term t and has applied what was in its log when it began to | it knows the newest grant |
+//! | the newest applied grant names it | ownership is a decision of the cluster, leadership alone is permission for nothing |
+//! | the quorum acknowledgement is younger than the lease, less [`LEASE_MARGIN`] | no other leader can exist yet |
+//! | it has not tried to transfer leadership in term t | a transfer ends the followers' promise not to vote |
+//!
+//! What a leader does about the grant:
+//!
+//! | grant | this node | then |
+//! |---|---|---|
+//! | names it | eligible | nothing (it is active); asked to hand over: grant to the target |
+//! | names it | drained, unhealthy or shutting down | grant to the best other appliance, if there is one |
+//! | names X, made by this leader in this term | stopped, X within reach | transfer leadership to X |
+//! | names X, made by this leader in this term | stopped, X out of reach | grant to the best appliance again |
+//! | anything else | eligible | grant to itself: the new leader takes over |
+//! | names X, an earlier decision | not eligible, X within reach | transfer leadership to X |
+//! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
+//!
+//! Liveness of a transfer: in the term in which a leader tried it, it neither grants nor becomes active again. Raft stops
+//! its heartbeats then, so somebody (the target, or after the election timeout anybody, this node too) wins a higher
+//! term, and that leader starts at the top of this table.
+
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use proxy_core::time::MonoTime;
+
+/// A node id of the configuration.
+pub type Place = u16;
+
+/// The lease ends here this much earlier than the followers' promise: time for the kernel's timer granularity.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(10);
+/// A grant that was proposed and not seen applied is proposed again after this time.
+pub const GRANT_RETRY: Duration = Duration::from_millis(500);
+/// A switchover that has not ended by then has failed (whoever leads has decided otherwise).
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+/// Time a clean shutdown gives to the hand-over.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+/// A standby farther behind than this many log entries is not asked to take over as planned.
+pub const MAX_HAND_OVER_LAG: u64 = 2000;
+/// A peer is within reach if it acknowledged something within this many leases.
+pub const REACH_LEASES: u32 = 3;
+
+/// What does not change while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// This node.
+    pub place: Place,
+    /// All appliances, most preferred first.
+    pub appliances: Vec<Place>,
+    /// The lease.
+    pub lease: Duration,
+}
+
+/// What is known of another node; meaningful while this node leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Which.
+    pub place: Place,
+    /// Entries it is behind; `None` if unknown.
+    pub lag: Option<u64>,
+    /// Send time of the last message it acknowledged.
+    pub last_ack: Option<MonoTime>,
+}
+
+/// The applied grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Who may own the service.
+    pub holder: Place,
+    /// Log index of the grant: the fence token of every step.
+    pub token: u64,
+}
+
+/// What Raft knows at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The term of the newest vote seen.
+    pub term: u64,
+    /// The leader, if known.
+    pub leader: Option<Place>,
+    /// This node leads in `term`.
+    pub leading: bool,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Index of the last entry of the log.
+    pub last_log: u64,
+    /// The newest applied grant.
+    pub grant: Option<Grant>,
+    /// When the newest message was sent that a quorum acknowledged.
+    pub quorum_ack_at: Option<MonoTime>,
+    /// The last term in which this node asked for a transfer.
+    pub transfer_tried_in: Option<u64>,
+    /// The others.
+    pub peers: Vec<Peer>,
+    /// Places that must not become owner: drained or unhealthy.
+    pub unfit: Vec<Place>,
+}
+
+/// How far the resource sequence (Lease, Vip, SipListen) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resources {
+    /// All is down.
+    #[default]
+    Stopped,
+    /// On the way up or down, or a step failed.
+    Moving,
+    /// All is up.
+    Started,
+}
+
+/// What the resource sequence shall reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Goal {
+    /// Nothing of the service here.
+    #[default]
+    Down,
+    /// The service, under this fence token, until the lease ends (see [`Decision::lease_until`]).
+    Up {
+        /// Log index of the grant.
+        token: u64,
+    },
+}
+
+/// Something to ask of Raft. Never asked twice without need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Commit a grant.
+    Grant {
+        /// Whom to.
+        holder: Place,
+    },
+    /// Transfer leadership.
+    Transfer {
+        /// Whom to.
+        to: Place,
+    },
+}
+
+/// What this node must do now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decision {
+    /// For the resource sequence.
+    pub goal: Goal,
+    /// While the goal is up: the kernel's lease ends at this time and not later.
+    pub lease_until: Option<MonoTime>,
+    /// For Raft, in this order.
+    pub ask: Vec<Ask>,
+    /// A shutdown that was asked for may proceed.
+    pub may_exit: bool,
+    /// Who should lead if this node dies now (for the guard's notice to the peers).
+    pub heir: Option<Place>,
+    /// Something ended that an operator waits for.
+    pub news: Option<News>,
+}
+
+/// How a switchover ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Leadership and grant are with the target.
+    SwitchedOver {
+        /// The new holder.
+        to: Place,
+    },
+    /// It did not come about in time, or the cluster decided otherwise.
+    SwitchoverFailed {
+        /// Who was asked to take over.
+        to: Place,
+        /// Who holds the grant now.
+        holder: Option<Place>,
+    },
+}
+
+/// Why a switchover cannot begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CannotSwitch {
+    /// This node is not active; the holder (if known) has to be asked.
+    NotActive {
+        /// The node named in the newest grant here.
+        holder: Option<Place>,
+    },
+    /// The target is active already.
+    AlreadyThere,
+    /// The target is no appliance of this cluster.
+    NoAppliance {
+        /// The appliances there are.
+        appliances: Vec<Place>,
+    },
+    /// The target (or every other appliance) cannot take over.
+    NotReady {
+        /// Which, and what is wrong with it.
+        why: Vec<(Place, NotReady)>,
+    },
+    /// One is under way already, or the node shuts down.
+    Busy,
+}
+
+/// What keeps a standby from taking over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// It does not answer.
+    OutOfReach,
+    /// It is this many entries behind.
+    Behind(u64),
+    /// It is drained or unhealthy.
+    Unfit,
+}
+
+/// The state of ownership on one node.
+#[derive(Debug, Clone)]
+pub struct Control {
+    settings: Settings,
+    /// The term this node leads in, and the end of its log when it began to.
+    led: Option<Led>,
+    /// A hand-over an operator (or the shutdown) asked for.
+    hand_over: Option<HandOver>,
+    /// When the node was told to end.
+    shutdown_at: Option<MonoTime>,
+    /// The heir noted last while leading; kept so that a notice after a lost lease still names one.
+    heir: Option<Place>,
+}
+
+/// One term as leader.
+#[derive(Debug, Clone, Copy)]
+struct Led {
+    term: u64,
+    /// End of the log when leadership began: all that earlier leaders committed is in it.
+    log_at_start: u64,
+    /// The newest grant proposed in this term.
+    proposed: Option<Proposed>,
+    /// Token of the newest grant that this leader decided on in this term and saw applied.
+    decided: Option<u64>,
+    transferred: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Proposed {
+    holder: Place,
+    at: MonoTime,
+    /// The token applied when it was proposed: a newer one is the proposal come true.
+    after: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HandOver {
+    to: Place,
+    since: MonoTime,
+    /// The grant that was applied when it began: a newer one that names this node means that it failed.
+    token: Option<u64>,
+    operator: bool,
+}
+
+impl Control {
+    /// A node that owns nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, led: None, hand_over: None, shutdown_at: None, heir: None }
+    }
+
+    /// The operator asks for a planned hand-over, to `target` or to the best other appliance.
+    ///
+    /// # Errors
+    /// Why it cannot begin; nothing has changed then.
+    pub fn switchover(
+        &mut self,
+        now: MonoTime,
+        target: Option<Place>,
+        facts: &Facts,
+    ) -> Result<Place, CannotSwitch> {
+        if self.hand_over.is_some() || self.shutdown_at.is_some() {
+            return Err(CannotSwitch::Busy);
+        }
+        if target.is_some_and(|p| !self.settings.appliances.contains(&p)) {
+            return Err(CannotSwitch::NoAppliance { appliances: self.settings.appliances.clone() });
+        }
+        if self.lease_end(now, facts).is_none() {
+            return Err(CannotSwitch::NotActive { holder: facts.grant.map(|g| g.holder) });
+        }
+        if target == Some(self.settings.place) {
+            return Err(CannotSwitch::AlreadyThere);
+        }
+        let to = match target {
+            Some(place) => match self.not_ready(now, place, facts) {
+                None => place,
+                Some(why) => return Err(CannotSwitch::NotReady { why: vec![(place, why)] }),
+            },
+            None => self.best_other(now, facts).ok_or_else(|| CannotSwitch::NotReady {
+                why: self.others().filter_map(|p| Some((p, self.not_ready(now, p, facts)?))).collect(),
+            })?,
+        };
+        self.hand_over =
+            Some(HandOver { to, since: now, token: facts.grant.map(|g| g.token), operator: true });
+        Ok(to)
+    }
+
+    /// The node is told to end: hand over first if it is active and somebody can take over.
+    pub fn shutdown(&mut self, now: MonoTime) {
+        self.shutdown_at.get_or_insert(now);
+    }
+
+    /// A grant this node proposed was refused: it may be proposed again at once.
+    pub fn grant_refused(&mut self) {
+        if let Some(led) = &mut self.led {
+            led.proposed = None;
+        }
+    }
+}
