@@ -93,6 +93,9 @@ fn further_branches_are_appended_once_and_only_while_the_call_is_open() {
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
     assert_eq!(state.apply(&add(&crowd)), SipResponse::Full);
     assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
+    let long = "x".repeat(limits::MAX_PENDING_BYTES);
+    assert_eq!(state.apply(&add(&[&long])), SipResponse::Full);
+    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
     assert_eq!(state.apply(&cancelled(1)), DONE);
     assert_eq!(state.apply(&add(&["e"])), SipResponse::Superseded);
 }
@@ -121,9 +124,20 @@ fn the_first_answer_makes_the_call_and_its_dialog() {
     assert_eq!(branch_states(&state, 1), [BranchState::Trying, no_bytes(200), no_bytes(486)]);
     assert_eq!(state.dialog(&dialog(1, "t").id), Some(&dialog(1, "t")));
     assert_eq!(state.apply(&answered(1, 1, "t")), DONE, "the same 2xx again");
+    let late_timer_c =
+        SipCommand::BranchProgress { key: key(1), branch: 0, state: ringing("x"), timer_c_at: Some(at(999)) };
+    assert_eq!(state.apply(&late_timer_c), DONE);
+    assert!(state.pending_invites().all(|p| p.timer_c_at == at(180)), "timer C is over");
     // What the losers say to their CANCEL is kept, so that nobody cancels them again after a takeover.
     assert_eq!(state.apply(&progress(1, 0, refused(487))), DONE);
     assert_eq!(branch_states(&state, 1)[0], no_bytes(487));
+    assert_eq!(state.apply(&progress(1, 0, refused(487))), DONE, "said again");
+    assert_eq!(state.apply(&progress(1, 0, refused(404))), SipResponse::Superseded);
+    assert_eq!(
+        state.apply(&answered(1, 0, "t")),
+        SipResponse::Superseded,
+        "another branch, if in the same words"
+    );
 }
 
 #[test]
@@ -172,6 +186,40 @@ fn the_first_final_for_the_caller_stays() {
     let mut state = state_with(1, &["b"]);
     state.apply(&answered(1, 0, "t"));
     assert_eq!(state.apply(&failed(1, 408)), SipResponse::Superseded);
+}
+
+#[test]
+fn a_dialog_that_is_there_is_not_made_anew() {
+    let mut state = state_with(1, &["b"]);
+    state.apply(&answered(1, 0, "t"));
+    let end = SipCommand::DialogUpdated {
+        id: dialog(1, "t").id,
+        caller_target: None,
+        callee_target: Some(String::from("sip:b@10.0.0.66")),
+        expires_at: None,
+    };
+    state.apply(&end);
+    state.apply(&SipCommand::InviteDone { key: key(1) });
+    state.apply(&received(1, &["b"]));
+    assert_eq!(state.apply(&answered(1, 0, "t")), DONE);
+    assert_eq!(state.dialog(&dialog(1, "t").id).map(|d| d.callee_target.as_str()), Some("sip:b@10.0.0.66"));
+}
+
+#[test]
+fn a_call_is_answered_even_if_its_dialog_is_too_large_to_keep() {
+    let mut state = state_with(1, &["b"]);
+    let mut large = dialog(1, "t");
+    large.callee_route = vec!["x".repeat(limits::MAX_DIALOG_BYTES)];
+    let answer = SipCommand::InviteAnswered {
+        key: key(1),
+        branch: 0,
+        response: ok("t"),
+        dialog: Some(Box::new(large)),
+        forget_at: at(40),
+    };
+    assert_eq!(state.apply(&answer), DONE);
+    assert!(matches!(invite_state(&state, 1), InviteState::Answered { .. }));
+    assert_eq!(state.counts().dialogs, 0);
 }
 
 #[test]

@@ -230,14 +230,17 @@ proptest! {
         let mut state = SipState::default();
         log.iter().for_each(|c| { state.apply(c); });
         let before = state.counts();
+        let due = state.next_end().is_some_and(|end| end <= up_to);
         let SipResponse::Expired { bindings, pending, dialogs } = state.apply(&SipCommand::Expire { up_to }) else {
             return Err(TestCaseError::fail("Expire is not answered by Expired"));
         };
         let after = state.counts();
+        prop_assert_eq!(due, before != after);
         prop_assert_eq!(u64::from(bindings), before.bindings - after.bindings);
         prop_assert_eq!(u64::from(pending), before.pending_invites - after.pending_invites);
         prop_assert_eq!(u64::from(dialogs), before.dialogs - after.dialogs);
         prop_assert!(state.aors().all(|(_, l)| l.iter().all(|b| b.expires_at > up_to)));
+        prop_assert!(state.next_end().is_none_or(|end| end > up_to));
         prop_assert!(state.dialogs().all(|d| d.expires_at > up_to));
         let all = SipCommand::Expire { up_to: WallTime(u64::MAX) };
         state.apply(&all);

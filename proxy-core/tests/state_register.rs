@@ -131,6 +131,12 @@ fn more_contacts_than_configured_are_refused_but_changes_among_them_are_not() {
     assert_eq!(state.apply(&contacts("y", 1, 0, &[contact("d", 0, 60)])), too_many);
     let swap = [contact("a", 1, 0), contact("d", 1, 60)];
     assert_eq!(registered(&state.apply(&contacts("x", 2, 1, &swap))).len(), 3);
+    // A limit that was lowered since throws nobody out.
+    let SipCommand::Register(mut refresh) = contacts("y", 1, 2, &[contact("b", 2, 60)]) else {
+        unreachable!()
+    };
+    refresh.max_contacts = 1;
+    assert_eq!(registered(&state.apply(&SipCommand::Register(refresh))).len(), 3);
     // Expired ones take no place, though no Expire has come by.
     assert_eq!(registered(&state.apply(&contacts("z", 1, 3600, &[contact("e", 3600, 60)]))), ["e"]);
 }

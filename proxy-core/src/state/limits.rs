@@ -24,8 +24,46 @@ pub const MAX_BINDING_BYTES: usize = 8 * 1024;
 pub const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Bytes of text in one dialog.
 pub const MAX_DIALOG_BYTES: usize = 16 * 1024;
-/// Bytes of text and messages in all records together.
-pub const MAX_STATE_BYTES: u64 = 4 << 30;
+/// Bytes of text and messages in all records together; what they take in memory is up to three times as much.
+pub const MAX_STATE_BYTES: u64 = 1 << 30;
 /// Milliseconds past timer C after which a pending INVITE goes even if nobody ended it: much longer than any
 /// takeover takes, so that only an entry that its engine lost is hit.
 pub const PENDING_GRACE_MS: u64 = 10 * 60 * 1000;
+
+/// Whether one more INVITE is admitted beside so many.
+pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {
+    pending < MAX_PENDING && pending + dialogs < MAX_DIALOGS
+}
+
+/// Whether so many more contacts and bytes are admitted beside so many.
+pub(super) fn admits_contacts(bindings: u64, more: u64, bytes: u64, more_bytes: u64) -> bool {
+    (more == 0 || bindings + more <= MAX_BINDINGS) && admits_bytes(bytes, more_bytes)
+}
+
+/// Whether so many more bytes are admitted beside so many; no more always are.
+pub(super) fn admits_bytes(bytes: u64, more: u64) -> bool {
+    more == 0 || bytes + more <= MAX_STATE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_admitted_only_with_room_for_its_dialog() {
+        assert!(admits_invite(0, MAX_DIALOGS - 1));
+        assert!(!admits_invite(0, MAX_DIALOGS));
+        assert!(!admits_invite(1, MAX_DIALOGS - 1));
+        assert!(admits_invite(MAX_PENDING - 1, 0));
+        assert!(!admits_invite(MAX_PENDING, 0));
+    }
+
+    #[test]
+    fn a_full_location_service_still_refreshes_and_removes() {
+        assert!(admits_contacts(MAX_BINDINGS - 1, 1, 0, 1));
+        assert!(!admits_contacts(MAX_BINDINGS, 1, 0, 1));
+        assert!(!admits_contacts(0, 1, MAX_STATE_BYTES, 1));
+        assert!(admits_contacts(0, 1, MAX_STATE_BYTES - 1, 1));
+        assert!(admits_contacts(MAX_BINDINGS, 0, MAX_STATE_BYTES, 0));
+    }
+}

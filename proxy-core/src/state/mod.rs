@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::time::WallTime;
 use index::Index;
 
 /// The replicated SIP state. Only [`SipState::apply`] changes it; engines read it.
@@ -138,6 +139,15 @@ impl SipState {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.index.bytes
+    }
+
+    /// When the next record comes to its end: an `Expire` up to then would find it. Costs nothing.
+    #[must_use]
+    pub fn next_end(&self) -> Option<WallTime> {
+        let bindings = self.index.bindings.first().map(|(end, _)| *end);
+        let pending = self.index.pending.first().map(|(end, _)| *end);
+        let dialogs = self.index.dialogs.first().map(|(end, _)| *end);
+        [bindings, pending, dialogs].into_iter().flatten().min()
     }
 
     /// Whether the derived index says what the records say; for tests and simulations. Walks over everything.

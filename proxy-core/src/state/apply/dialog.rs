@@ -1,7 +1,7 @@
 //! Changes of a dialog.
 
 use crate::state::index::dialog_bytes;
-use crate::state::limits::{MAX_DIALOG_BYTES, MAX_DIALOGS, MAX_STATE_BYTES};
+use crate::state::limits::{MAX_DIALOG_BYTES, MAX_DIALOGS, admits_bytes};
 use crate::state::{DialogId, DialogRecord, SipResponse, SipState};
 use crate::time::WallTime;
 
@@ -39,7 +39,7 @@ impl SipState {
         let bytes = dialog_bytes(dialog);
         let fits = self.records.dialogs.len() < MAX_DIALOGS
             && bytes <= MAX_DIALOG_BYTES
-            && self.index.bytes + bytes as u64 <= MAX_STATE_BYTES;
+            && admits_bytes(self.index.bytes, bytes as u64);
         if fits && !self.records.dialogs.contains_key(&dialog.id) {
             self.put_dialog(dialog.clone());
         }

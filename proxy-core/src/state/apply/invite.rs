@@ -1,7 +1,7 @@
 //! The life of a pending INVITE: states only move down in the order of [`InviteState`] and [`BranchState`].
 
 use crate::state::index::{branch_state_bytes, pending_bytes};
-use crate::state::limits::{MAX_BRANCHES, MAX_DIALOGS, MAX_PENDING, MAX_PENDING_BYTES, MAX_STATE_BYTES};
+use crate::state::limits::{MAX_BRANCHES, MAX_PENDING_BYTES, admits_bytes, admits_invite};
 use crate::state::{
     Branch, BranchState, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
 };
@@ -13,11 +13,10 @@ impl SipState {
             return SipResponse::Duplicate;
         }
         let bytes = pending_bytes(record);
-        let full = self.records.pending.len() >= MAX_PENDING
-            || self.records.pending.len() + self.records.dialogs.len() >= MAX_DIALOGS
+        let full = !admits_invite(self.records.pending.len(), self.records.dialogs.len())
             || record.branches.len() > MAX_BRANCHES
             || bytes > MAX_PENDING_BYTES
-            || self.index.bytes + bytes as u64 > MAX_STATE_BYTES;
+            || !admits_bytes(self.index.bytes, bytes as u64);
         if full {
             return SipResponse::Full;
         }
@@ -79,9 +78,9 @@ impl SipState {
             }
             grown.branches.push(branch.clone());
         }
-        let (before, after) = (pending_bytes(record), pending_bytes(&grown));
-        let total = self.index.bytes + after.saturating_sub(before) as u64;
-        if after > before && (after > MAX_PENDING_BYTES || total > MAX_STATE_BYTES) {
+        let bytes = pending_bytes(&grown);
+        let more = bytes.saturating_sub(pending_bytes(record));
+        if (more > 0 && bytes > MAX_PENDING_BYTES) || !admits_bytes(self.index.bytes, more as u64) {
             return SipResponse::Full;
         }
         self.put_pending(grown);

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::state::index::binding_bytes;
 use crate::state::limits::{
-    MAX_BINDING_BYTES, MAX_BINDINGS, MAX_BINDINGS_PER_AOR, MAX_CHANGES_PER_REGISTER, MAX_STATE_BYTES,
+    MAX_BINDING_BYTES, MAX_BINDINGS_PER_AOR, MAX_CHANGES_PER_REGISTER, admits_contacts,
 };
 use crate::state::{Binding, RegisterChange, RegisterCommand, RegisterRefusal, SipResponse, SipState};
 
@@ -55,10 +55,9 @@ impl SipState {
         let bytes = |list: &[Binding]| list.iter().map(|b| binding_bytes(b) as u64).sum::<u64>();
         let more = (new.len() as u64).saturating_sub(old.len() as u64);
         let more_bytes = bytes(new).saturating_sub(bytes(old));
-        (more == 0 || (new.len() <= MAX_BINDINGS_PER_AOR && self.index.binding_count + more <= MAX_BINDINGS))
-            && (more_bytes == 0
-                || (new.iter().all(|b| binding_bytes(b) <= MAX_BINDING_BYTES)
-                    && self.index.bytes + more_bytes <= MAX_STATE_BYTES))
+        (more == 0 || new.len() <= MAX_BINDINGS_PER_AOR)
+            && (more_bytes == 0 || new.iter().all(|b| binding_bytes(b) <= MAX_BINDING_BYTES))
+            && admits_contacts(self.index.binding_count, more, self.index.bytes, more_bytes)
     }
 }
 
@@ -107,7 +106,7 @@ fn changed(
         for old in kept.iter().filter(|old| is_same_contact(old, &new)) {
             match order(old, command) {
                 Order::Newer => {}
-                Order::Same if !is_removal && is_retransmission(old, &new) => repeated = Some(old.clone()),
+                Order::Same if is_retransmission(old, &new) => repeated = Some(old.clone()),
                 Order::Same | Order::Older => {
                     return Err(SipResponse::RegisterRefused(RegisterRefusal::OutOfOrder));
                 }
