@@ -3,10 +3,14 @@
 //! No sockets, no clocks, no randomness of its own; it knows nothing of how state is replicated. Read
 //! [`io`] first: it is the contract with the shell.
 
+mod dialog;
+pub mod engine;
 pub mod io;
 pub mod location;
 pub mod msg;
+mod proxy;
 pub mod registrar;
+mod route;
 pub mod state;
 pub mod time;
 pub mod transaction;

@@ -1,0 +1,30 @@
+//! The bounds of one engine: whatever comes in, its memory and the work per datagram end here.
+
+use std::time::Duration;
+
+/// INVITE transactions at once; more INVITEs get a 503.
+pub const MAX_CALLS: usize = 50_000;
+/// Other transactions at once; the oldest finished ones give way, and if there is none, requests get a 503.
+pub const MAX_EXCHANGES: usize = 100_000;
+/// Proposals without a verdict; a request that needs one more is refused as if the cluster had said "overloaded".
+pub const MAX_TICKETS: usize = 100_000;
+/// Outputs that nobody has fetched; further transmissions are lost, as if the network had lost them.
+pub const MAX_OUTPUTS: usize = 400_000;
+/// Copies of one request sent at once (RFC 5393 asks for a bound): further bindings of the user are not tried.
+pub const MAX_FORKS: usize = 32;
+/// How often one request may come through this proxy with different targets (a spiral) before that is a loop.
+pub const MAX_SPIRALS: usize = 4;
+/// Different 2xx (by To tag) of one branch that are passed on.
+pub const MAX_ANSWERS_PER_BRANCH: usize = 8;
+/// Changes of a branch's provisional state that are replicated, apart from those that move timer C.
+pub const MAX_PROGRESS_PER_BRANCH: u8 = 8;
+/// Largest request in bytes; beyond it is a 513.
+pub const MAX_REQUEST_BYTES: usize = 16_384;
+/// Longest Request-URI in bytes; beyond it is a 414.
+pub const MAX_REQUEST_URI_BYTES: usize = 512;
+/// Longest Call-ID, tag or top branch in bytes that is accepted in a request; they are keys of what is remembered.
+pub const MAX_KEY_BYTES: usize = 256;
+/// Seconds that a client is told to wait after a 503.
+pub const RETRY_AFTER_S: &str = "2";
+/// How often the engine of shard 0 looks whether replicated records have come to their end.
+pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);

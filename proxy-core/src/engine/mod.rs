@@ -1,0 +1,413 @@
+//! The SIP engine: one shard of the proxy, pure. [`crate::io`] is its contract with the shell.
+//!
+//! Datagrams go through the stages of [`crate::route`]; what they start lives in [`crate::proxy`]. Whatever must
+//! survive this node is proposed first, and the message that would acknowledge it leaves when the verdict has come:
+//!
+//! | leaves only after its verdict | proposal |
+//! |---|---|
+//! | 2xx to REGISTER | `Register` |
+//! | 100 to INVITE, and its copies | `InviteReceived` |
+//! | 200 to CANCEL, and the CANCELs of the branches | `InviteCancelled` |
+//! | 2xx to INVITE, for the caller | `InviteAnswered` |
+//! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
+//! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
+//! | 2xx to BYE | `DialogEnded` |
+//!
+//! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
+//! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
+
+pub(crate) mod keys;
+pub mod limits;
+pub(crate) mod settings;
+pub(crate) mod ticket;
+
+pub use keys::shard_of;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
+use crate::msg::{Message, ParseError};
+use crate::proxy::call::Call;
+use crate::proxy::exchange::{Exchange, ExchangeKey};
+use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
+use crate::time::{MonoTime, Now};
+use crate::transaction::TimerQueue;
+use limits::{EXPIRE_INTERVAL, MAX_EXCHANGES, MAX_OUTPUTS, MAX_TICKETS};
+use settings::Settings;
+use ticket::Awaiting;
+
+/// What is true at one moment: the time, and what the cluster remembers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cx<'s> {
+    pub(crate) now: Now,
+    pub(crate) state: &'s SipState,
+}
+
+/// Who has a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Call(u64),
+    Exchange(u64),
+    Expire,
+}
+
+/// Whom a response with a branch of ours belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A branch of a call, by the INVITE or its CANCEL.
+    Call(u64, usize),
+    /// A branch of an exchange.
+    Exchange(u64, usize),
+}
+
+/// One shard of the proxy. See the module documentation.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) settings: Settings,
+    active: bool,
+    outputs: VecDeque<Output>,
+    pub(crate) counters: Counters,
+    next_id: u64,
+    tickets: BTreeMap<Ticket, Awaiting>,
+    calls: BTreeMap<u64, Box<Call>>,
+    call_by_key: HashMap<ServerKey, u64>,
+    /// For the ACK of a 2xx, whose branch is new.
+    call_by_cseq: HashMap<(String, u32), u64>,
+    exchanges: BTreeMap<u64, Box<Exchange>>,
+    exchange_by_key: HashMap<ExchangeKey, u64>,
+    /// Answered exchanges, oldest first: they give way when there are too many.
+    finished: VecDeque<u64>,
+    clients: HashMap<String, Client>,
+    timers: TimerQueue<Timer>,
+}
+
+impl Engine {
+    /// An engine that is not active.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            settings: Settings::new(config),
+            active: false,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            next_id: 0,
+            tickets: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            call_by_key: HashMap::new(),
+            call_by_cseq: HashMap::new(),
+            exchanges: BTreeMap::new(),
+            exchange_by_key: HashMap::new(),
+            finished: VecDeque::new(),
+            clients: HashMap::new(),
+            timers: TimerQueue::new(),
+        }
+    }
+
+    /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
+    /// last owner may have left unsaid is said. What was remembered here is forgotten before.
+    pub fn activate(&mut self, now: Now, state: &SipState) {
+        self.forget();
+        self.active = true;
+        let cx = Cx { now, state };
+        for record in state.pending_invites() {
+            if shard_of(record.call_id.as_bytes(), self.settings.config.shards) == self.settings.config.shard
+                && self.rebuild(cx, record)
+            {
+                self.counters.rebuilt += 1;
+            }
+        }
+        if self.settings.config.shard == 0 {
+            self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
+        }
+    }
+
+    /// This node answers no more: transactions and queued outputs are forgotten, verdicts to come are ignored.
+    pub fn deactivate(&mut self) {
+        self.forget();
+        self.active = false;
+    }
+
+    /// Between [`Engine::activate`] and [`Engine::deactivate`].
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Takes a datagram that came on `flow`. When the engine is not active it is dropped and counted.
+    pub fn handle_datagram(&mut self, now: Now, flow: Flow, bytes: &[u8], state: &SipState) {
+        self.counters.received += 1;
+        if !self.active {
+            self.counters.dropped_inactive += 1;
+            return;
+        }
+        let cx = Cx { now, state };
+        match Message::parse(bytes) {
+            Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
+            Ok(message) => self.on_response(cx, flow, &message),
+            // A keepalive is as it should be (RFC 5626 §4.4.1 asks for no answer over UDP).
+            Err(ParseError::Keepalive) => {}
+            Err(_) => self.counters.dropped_malformed += 1,
+        }
+    }
+
+    /// The proposal was committed and `response` is what came of it; `state` includes it.
+    pub fn handle_committed(&mut self, now: Now, ticket: Ticket, response: SipResponse, state: &SipState) {
+        let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        let cx = Cx { now, state };
+        match awaiting {
+            Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
+            Awaiting::Invite { call } => self.on_admitted(cx, call, &response),
+            Awaiting::Cancel { call, exchange } => self.on_cancel_safe(cx, call, exchange, &response),
+            Awaiting::Answer { call, branch, answer } => {
+                self.on_answer_safe(cx, call, branch, answer, &response);
+            }
+            Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
+            Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
+            Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Nothing => {}
+        }
+    }
+
+    /// The proposal was not committed, or nobody knows.
+    pub fn handle_refused(&mut self, now: Now, ticket: Ticket, why: Refusal, state: &SipState) {
+        let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        let cx = Cx { now, state };
+        match awaiting {
+            Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
+                self.on_exchange_refused(cx, exchange, why);
+            }
+            Awaiting::Invite { call } => self.on_invite_refused(cx, call, why),
+            Awaiting::Cancel { exchange, .. } => self.on_exchange_refused(cx, exchange, why),
+            Awaiting::Answer { call, branch, answer } => self.on_answer_refused(cx, call, branch, answer),
+            Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
+            Awaiting::Failed { call } => self.on_failure_refused(cx, call),
+            Awaiting::Nothing => {}
+        }
+    }
+
+    /// Fires all timers that are due.
+    pub fn handle_timeout(&mut self, now: Now, state: &SipState) {
+        let cx = Cx { now, state };
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Call(id) => self.on_call_timeout(cx, id),
+                Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Expire => {
+                    if state.next_end().is_some_and(|end| end <= now.wall) {
+                        self.propose(SipCommand::Expire { up_to: now.wall }, Awaiting::Nothing);
+                    }
+                    self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
+                }
+            }
+        }
+    }
+
+    /// What is to be done next; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front()?;
+        if matches!(output, Output::Transmit { .. }) {
+            self.counters.sent += 1;
+        }
+        Some(output)
+    }
+
+    /// When [`Engine::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        self.timers.next()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Transactions and proposals in memory: calls, other exchanges, tickets. For `status` and the tests.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.calls.len(), self.exchanges.len(), self.tickets.len())
+    }
+
+    fn forget(&mut self) {
+        self.outputs.clear();
+        self.tickets.clear();
+        self.calls.clear();
+        self.call_by_key.clear();
+        self.call_by_cseq.clear();
+        self.exchanges.clear();
+        self.exchange_by_key.clear();
+        self.finished.clear();
+        self.clients.clear();
+        self.timers.clear();
+    }
+
+    /// A number that this engine has not used before, also not before a deactivation.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn transmit(&mut self, flow: Flow, bytes: &[u8]) {
+        if self.outputs.len() >= MAX_OUTPUTS {
+            self.counters.dropped_overload += 1;
+            return;
+        }
+        self.outputs.push_back(Output::Transmit { flow, bytes: bytes.to_vec() });
+    }
+
+    /// Asks for a commit. `false` when there are too many proposals under way: then nothing was asked.
+    pub(crate) fn propose(&mut self, command: SipCommand, awaiting: Awaiting) -> bool {
+        if self.tickets.len() >= MAX_TICKETS || self.outputs.len() >= MAX_OUTPUTS {
+            self.counters.dropped_overload += 1;
+            return false;
+        }
+        let ticket = Ticket(self.new_id());
+        self.tickets.insert(ticket, awaiting);
+        self.outputs.push_back(Output::Propose { ticket, command });
+        true
+    }
+
+    pub(crate) fn call_count(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(crate) fn call_of_key(&self, key: &ServerKey) -> Option<u64> {
+        self.call_by_key.get(key).copied()
+    }
+
+    pub(crate) fn call_of_cseq(&self, call_id: &str, cseq: u32) -> Option<u64> {
+        self.call_by_cseq.get(&(call_id.to_owned(), cseq)).copied()
+    }
+
+    pub(crate) fn client_of(&self, branch: &str) -> Option<Client> {
+        self.clients.get(branch).copied()
+    }
+
+    pub(crate) fn exchange_of(&self, key: &ExchangeKey) -> Option<u64> {
+        self.exchange_by_key.get(key).copied()
+    }
+
+    pub(crate) fn insert_call(&mut self, cx: Cx<'_>, call: Call) -> u64 {
+        let id = self.new_id();
+        self.call_by_key.insert(call.key.clone(), id);
+        self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
+        for (index, branch) in call.branches.iter().enumerate() {
+            self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
+        }
+        self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));
+        self.calls.insert(id, Box::new(call));
+        id
+    }
+
+    /// Works on a call, and afterwards sets its timer, tells the cluster when nobody needs to know of it any more, or
+    /// forgets it. The call is out of the table meanwhile.
+    pub(crate) fn with_call<R>(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        work: impl FnOnce(&mut Self, &mut Call) -> R,
+    ) -> Option<R> {
+        let mut call = self.calls.remove(&id)?;
+        let result = work(self, &mut call);
+        if !call.done_told && call.is_settled() {
+            call.done_told = true;
+            if cx.state.pending(&call.key).is_some() {
+                self.propose(SipCommand::InviteDone { key: call.key.clone() }, Awaiting::Nothing);
+            }
+        }
+        if call.is_over(cx.now.mono) {
+            self.drop_call(id, &call);
+        } else {
+            self.timers.set(Timer::Call(id), Some(call.next_timeout()));
+            self.calls.insert(id, call);
+        }
+        Some(result)
+    }
+
+    /// Forgets a call without a word.
+    pub(crate) fn remove_call(&mut self, id: u64) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.drop_call(id, &call);
+        }
+    }
+
+    fn drop_call(&mut self, id: u64, call: &Call) {
+        self.timers.set(Timer::Call(id), None);
+        if self.call_by_key.get(&call.key) == Some(&id) {
+            self.call_by_key.remove(&call.key);
+        }
+        let by_cseq = (call.call_id.clone(), call.cseq);
+        if self.call_by_cseq.get(&by_cseq) == Some(&id) {
+            self.call_by_cseq.remove(&by_cseq);
+        }
+        for (index, branch) in call.branches.iter().enumerate() {
+            if self.clients.get(&branch.record.via_branch) == Some(&Client::Call(id, index)) {
+                self.clients.remove(&branch.record.via_branch);
+            }
+        }
+    }
+
+    /// Adds an exchange; `None` when there are too many that nobody has answered.
+    pub(crate) fn insert_exchange(&mut self, exchange: Exchange) -> Option<u64> {
+        while self.exchanges.len() >= MAX_EXCHANGES {
+            let oldest = self.finished.pop_front()?;
+            self.remove_exchange(oldest);
+        }
+        let id = self.new_id();
+        self.exchange_by_key.insert(exchange.key.clone(), id);
+        for (index, branch) in exchange.branches.iter().enumerate() {
+            self.clients.insert(branch.via_branch.clone(), Client::Exchange(id, index));
+        }
+        self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
+        self.exchanges.insert(id, Box::new(exchange));
+        Some(id)
+    }
+
+    /// Works on an exchange, and afterwards sets its timer or forgets it. It is out of the table meanwhile.
+    pub(crate) fn with_exchange<R>(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        work: impl FnOnce(&mut Self, &mut Exchange) -> R,
+    ) -> Option<R> {
+        let mut exchange = self.exchanges.remove(&id)?;
+        let was_open = exchange.nist.is_open();
+        let result = work(self, &mut exchange);
+        if exchange.is_over(cx.now.mono) {
+            self.drop_exchange(id, &exchange);
+        } else {
+            if was_open && !exchange.nist.is_open() {
+                exchange.request = None;
+                // Bounded: each entry is of an exchange that was there, and they are swept with them.
+                self.finished.push_back(id);
+                if self.finished.len() > 2 * MAX_EXCHANGES {
+                    let exchanges = &self.exchanges;
+                    self.finished.retain(|id| exchanges.contains_key(id));
+                }
+            }
+            self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
+            self.exchanges.insert(id, exchange);
+        }
+        Some(result)
+    }
+
+    /// Forgets an exchange without a word.
+    pub(crate) fn remove_exchange(&mut self, id: u64) {
+        if let Some(exchange) = self.exchanges.remove(&id) {
+            self.drop_exchange(id, &exchange);
+        }
+    }
+
+    fn drop_exchange(&mut self, id: u64, exchange: &Exchange) {
+        self.timers.set(Timer::Exchange(id), None);
+        if self.exchange_by_key.get(&exchange.key) == Some(&id) {
+            self.exchange_by_key.remove(&exchange.key);
+        }
+        for (index, branch) in exchange.branches.iter().enumerate() {
+            if self.clients.get(&branch.via_branch) == Some(&Client::Exchange(id, index)) {
+                self.clients.remove(&branch.via_branch);
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What waits for the verdict on a proposal.
+
+/// What is to be done when the verdict comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaiting {
+    /// The response to a REGISTER.
+    Register { exchange: u64 },
+    /// The 100 to an INVITE, and its copies.
+    Invite { call: u64 },
+    /// The 200 to a CANCEL, and the CANCELs of the branches.
+    Cancel { call: u64, exchange: u64 },
+    /// A 2xx for the caller.
+    Answer { call: u64, branch: usize, answer: u64 },
+    /// The ACK of a branch that failed.
+    BranchFinal { call: u64, branch: usize },
+    /// The failure for the caller.
+    Failed { call: u64 },
+    /// The 2xx of a BYE.
+    Bye { exchange: u64 },
+    /// Nothing: it was worth remembering, and if it was not remembered, calls go on all the same.
+    Nothing,
+}

@@ -1,0 +1,110 @@
+//! Messages as they are sent: copies of requests (RFC 3261 §16.6) and responses passed back (§16.7).
+//!
+//! A copy is a function of the request as received, of the branch's record and of the configuration, so that a node
+//! that takes over sends the same bytes.
+
+use std::net::SocketAddr;
+
+use crate::engine::settings::Settings;
+use crate::msg::{DEFAULT_MAX_FORWARDS, Forward, HeaderName, Message, Method, Response, ViaStamp};
+use crate::route::withindlg::Approach;
+use crate::state::{Branch, Flow};
+
+/// Bytes that Via and Record-Route may add to a request.
+const GROWTH: usize = 512;
+
+/// The request with `received` and `rport` on its top Via. Answers always go back where the request came from, as
+/// with Kamailio's `force_rport`.
+pub(crate) fn stamped(request: &Message<'_>, source: SocketAddr) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.raw().len() + 64);
+    Forward::new(request).stamp_via(ViaStamp::forced(source)).write(&mut out);
+    out
+}
+
+/// The copy of `request` (stamped) for one branch. `flow` is where it came in.
+pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branch: &Branch) -> Vec<u8> {
+    let approach = Approach::of(settings, request, flow.local);
+    let via = format!("SIP/2.0/UDP {};branch={}", branch.flow.local, branch.via_branch);
+    let outer = record_route_value(branch.flow.local);
+    let inner = record_route_value(flow.local);
+    let mut forward = Forward::new(request);
+    if branch.target != request.request_uri_str() {
+        forward.request_uri(&branch.target);
+    }
+    forward.push_via(&via);
+    if is_record_routed(request, &approach) {
+        // Each side must find an address of its own family; requests within the dialog bring both back.
+        forward.record_route(&outer);
+        if branch.flow.local != flow.local {
+            forward.record_route(&inner);
+        }
+    }
+    let hops = request.max_forwards().ok().flatten();
+    forward.max_forwards(hops.map_or(DEFAULT_MAX_FORWARDS, |n| n.saturating_sub(1)));
+    let displaced = format!("<{}>", approach.uri);
+    if approach.in_dialog {
+        for _ in 0..approach.own_routes + usize::from(approach.next_is_strict) {
+            forward.remove_first_route();
+        }
+        if approach.from_strict {
+            forward.remove_last_route();
+        }
+        if approach.next_is_strict {
+            forward.append_route(&displaced);
+        }
+    } else {
+        forward.remove_header("Route");
+    }
+    for value in &branch.route {
+        forward.prepend_route(value);
+    }
+    let mut out = Vec::with_capacity(request.raw().len() + GROWTH);
+    forward.write(&mut out);
+    out
+}
+
+fn record_route_value(local: SocketAddr) -> String {
+    format!("<sip:{local};lr>")
+}
+
+/// Kamailio's choice: what makes a dialog, and what may make one within another.
+fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
+    match request.method() {
+        Some(Method::Invite | Method::Subscribe) => !approach.in_dialog,
+        Some(Method::Refer) => true,
+        Some(Method::Notify) => approach.in_dialog,
+        _ => false,
+    }
+}
+
+/// A response as it goes on to whom it is for: without our Via. `None` if there is no other.
+pub(crate) fn passed_back(response: &Message<'_>) -> Option<Vec<u8>> {
+    response.values(HeaderName::Via).nth(1)?;
+    let mut out = Vec::with_capacity(response.raw().len());
+    Forward::new(response).pop_via().write(&mut out);
+    Some(out)
+}
+
+/// A response made here to a stamped request. A 100 has no tag.
+pub(crate) fn response(
+    settings: &Settings,
+    request: &Message<'_>,
+    status: u16,
+    reason: &str,
+    tag: &str,
+    extra: &[(&str, &str)],
+) -> Vec<u8> {
+    let mut response = Response::new(request, status, reason);
+    if status > 100 {
+        response.to_tag(tag);
+    }
+    for (name, value) in extra {
+        response.header(name, value);
+    }
+    if !settings.config.server.is_empty() {
+        response.header("Server", &settings.config.server);
+    }
+    let mut out = Vec::with_capacity(GROWTH);
+    response.write(&mut out);
+    out
+}

@@ -1,0 +1,185 @@
+//! An INVITE in this engine: server transaction, branches, and where the call stands.
+//!
+//! | phase | left by | what is safe on a majority |
+//! |---|---|---|
+//! | Admitting | verdict on `InviteReceived` | nothing: nothing has been sent |
+//! | Open | a decision | the request and its branches |
+//! | Cancelled | a decision | that the caller has hung up |
+//! | Answered | timers | the first 2xx, its dialog |
+//! | Failed | timers | the failure |
+
+use crate::msg::Message;
+use crate::state::{Branch, BranchState, Flow, PendingInvite, ServerKey};
+use crate::time::{MonoTime, WallTime};
+use crate::transaction::{Ict, Ist, Nict, SharedBytes};
+
+/// Where a call stands; see the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Admitting,
+    Open,
+    Cancelled,
+    Answered,
+    Failed,
+}
+
+/// A final response of a branch.
+#[derive(Debug, Clone)]
+pub(crate) struct Final {
+    pub(crate) status: u16,
+    /// Without our Via; empty if it was made here.
+    pub(crate) response: Vec<u8>,
+}
+
+/// A 2xx of a branch; there are several if the call was forked further on.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) to_tag: String,
+    /// As it goes to the caller.
+    pub(crate) response: Vec<u8>,
+    /// Whether it has been passed on, so that repetitions may be, too.
+    pub(crate) safe: bool,
+}
+
+/// One copy of the INVITE.
+#[derive(Debug)]
+pub(crate) struct CallBranch {
+    pub(crate) record: Branch,
+    /// None until it is sent, and once it is over.
+    pub(crate) ict: Option<Ict>,
+    /// The CANCEL.
+    pub(crate) cancel: Option<Nict>,
+    /// It is to be cancelled as soon as §9.1 allows.
+    pub(crate) cancel_wanted: bool,
+    pub(crate) outcome: Option<Final>,
+    /// The final response waits for its verdict before it is acknowledged.
+    pub(crate) final_waits: bool,
+    pub(crate) acked: bool,
+    pub(crate) answers: Vec<Answer>,
+    /// Proposals about provisional responses so far.
+    pub(crate) progress_told: u8,
+    /// Rebuilt at takeover: its peer may never have seen the INVITE.
+    pub(crate) rebuilt: bool,
+}
+
+impl CallBranch {
+    pub(crate) fn new(record: Branch) -> Self {
+        Self {
+            record,
+            ict: None,
+            cancel: None,
+            cancel_wanted: false,
+            outcome: None,
+            final_waits: false,
+            acked: false,
+            answers: Vec::new(),
+            progress_told: 0,
+            rebuilt: false,
+        }
+    }
+
+    /// Whether nothing more is expected of it.
+    fn is_over(&self) -> bool {
+        self.ict.as_ref().is_none_or(Ict::is_terminated)
+            && self.cancel.as_ref().is_none_or(Nict::is_terminated)
+    }
+
+    /// Whether every peer behind it knows how the call ended.
+    fn is_settled(&self) -> bool {
+        let finished = match &self.outcome {
+            Some(f) if f.status < 300 => self.answers.iter().all(|a| a.safe),
+            Some(f) => self.acked || f.response.is_empty(),
+            None => false,
+        };
+        finished && !self.final_waits && self.cancel.as_ref().is_none_or(|c| !c.is_open())
+    }
+}
+
+/// One INVITE.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) key: ServerKey,
+    pub(crate) call_id: String,
+    pub(crate) cseq: u32,
+    pub(crate) flow: Flow,
+    /// As received, with `received` and `rport`.
+    pub(crate) request: SharedBytes,
+    pub(crate) local_tag: String,
+    /// Within a dialog: it makes none.
+    pub(crate) in_dialog: bool,
+    pub(crate) ist: Ist,
+    pub(crate) phase: Phase,
+    pub(crate) branches: Vec<CallBranch>,
+    pub(crate) timer_c_at: MonoTime,
+    pub(crate) timer_c_wall: WallTime,
+    /// The final response that waits for its verdict.
+    pub(crate) deciding: Option<(u16, Vec<u8>)>,
+    /// A refused decision is tried again then.
+    pub(crate) retry_at: Option<MonoTime>,
+    /// The exchange of a CANCEL that came before the INVITE was safe.
+    pub(crate) early_cancel: Option<u64>,
+    /// The caller has acknowledged the final response.
+    pub(crate) acked: bool,
+    pub(crate) done_told: bool,
+    /// When it is forgotten, whatever it waits for.
+    pub(crate) hard_end: MonoTime,
+    pub(crate) next_answer: u64,
+}
+
+impl Call {
+    /// Whether the final response is not yet safe.
+    pub(crate) fn is_undecided(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Cancelled)
+    }
+
+    /// Whether all that is left is to absorb repetitions, so that a successor need not know of the call.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Answered | Phase::Failed)
+            && self.acked
+            && self.branches.iter().all(CallBranch::is_settled)
+    }
+
+    /// Whether it may be forgotten here.
+    pub(crate) fn is_over(&self, now: MonoTime) -> bool {
+        now >= self.hard_end || (self.ist.is_terminated() && self.branches.iter().all(CallBranch::is_over))
+    }
+
+    pub(crate) fn next_timeout(&self) -> MonoTime {
+        let mut at = self.hard_end;
+        let mut take = |t: Option<MonoTime>| {
+            if let Some(t) = t {
+                at = at.min(t);
+            }
+        };
+        take(self.ist.next_timeout());
+        for branch in &self.branches {
+            take(branch.ict.as_ref().and_then(Ict::next_timeout));
+            take(branch.cancel.as_ref().and_then(Nict::next_timeout));
+        }
+        if self.is_undecided() && self.deciding.is_none() {
+            take(Some(self.retry_at.unwrap_or(self.timer_c_at)));
+        }
+        at
+    }
+
+    /// The record that is replicated before anything of the call leaves.
+    pub(crate) fn record(&self, received_at: WallTime) -> PendingInvite {
+        PendingInvite {
+            key: self.key.clone(),
+            call_id: self.call_id.clone(),
+            request: self.request.to_vec(),
+            flow: self.flow,
+            received_at,
+            timer_c_at: self.timer_c_wall,
+            local_tag: self.local_tag.clone(),
+            branches: self.branches.iter().map(|b| b.record.clone()).collect(),
+            state: crate::state::InviteState::Proceeding,
+        }
+    }
+}
+
+/// What a provisional response says about a branch.
+pub(crate) fn progress_of(response: &Message<'_>, status: u16) -> BranchState {
+    BranchState::Proceeding { status, to_tag: response.to_tag().map(str::to_owned) }
+}

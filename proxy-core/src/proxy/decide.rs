@@ -1,0 +1,265 @@
+//! How a call is decided, and the verdicts on what was proposed for it.
+//!
+//! A call is decided by the first 2xx that is safe, by the failure of all branches, or by timer C. While it is open a
+//! branch's failure is acknowledged only when it is replicated; once the outcome is, it no longer matters how the
+//! other branches ended, and their failures are acknowledged at once.
+
+use super::best::{Best, best};
+use super::build;
+use super::call::{Call, Phase};
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, build_ack_for_failure};
+use crate::state::{BranchState, InviteState, SipCommand, SipResponse};
+use crate::transaction::IctAction;
+
+impl Engine {
+    /// Looks at a call after something happened to its branches: decides it, or replicates what branch `index` said.
+    pub(super) fn weigh(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: Option<usize>) {
+        if !call.is_undecided() {
+            self.acknowledge_failures(call);
+            return;
+        }
+        if call.deciding.is_some() {
+            // Its verdict settles all branches.
+            return;
+        }
+        if call.branches.iter().all(|b| b.outcome.is_some()) {
+            self.decide_failure(cx, id, call);
+            return;
+        }
+        let Some((index, branch)) = index.and_then(|i| Some((i, call.branches.get_mut(i)?))) else { return };
+        let Some(outcome) = branch.outcome.as_ref().filter(|_| !branch.final_waits) else { return };
+        let state = BranchState::Final { status: outcome.status, response: outcome.response.clone() };
+        let command = SipCommand::BranchProgress {
+            key: call.key.clone(),
+            branch: u16::try_from(index).unwrap_or(u16::MAX),
+            state,
+            timer_c_at: None,
+        };
+        branch.final_waits = self.propose(command, Awaiting::BranchFinal { call: id, branch: index });
+    }
+
+    /// All branches have failed.
+    fn decide_failure(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
+        let finals = call.branches.iter().filter_map(|b| b.outcome.as_ref());
+        let chosen = if call.phase == Phase::Cancelled {
+            // The caller has hung up and waits for nothing but this.
+            finals
+                .clone()
+                .find(|f| f.status == 487 && !f.response.is_empty())
+                .map_or(Best::Made(487), |f| Best::Received(487, f.response.clone()))
+        } else {
+            best(finals)
+        };
+        let (status, bytes) = match chosen {
+            Best::Received(status, bytes) => (status, bytes),
+            Best::Made(status) => (status, self.made_response(call, status)),
+        };
+        self.propose_failure(cx, id, call, status, bytes);
+    }
+
+    /// Nobody has answered in time: 408 for the caller, as Kamailio's `fr_inv_timer` does it, and CANCEL for the
+    /// phones once that is safe. Who has hung up gets the 487 that is due.
+    pub(super) fn on_timer_c(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
+        if call.retry_at.is_some_and(|at| at > cx.now.mono) {
+            return;
+        }
+        let status = if call.phase == Phase::Cancelled { 487 } else { 408 };
+        let bytes = self.made_response(call, status);
+        self.propose_failure(cx, id, call, status, bytes);
+    }
+
+    fn made_response(&self, call: &Call, status: u16) -> Vec<u8> {
+        Message::parse(&call.request).map_or_else(
+            |_| Vec::new(),
+            |request| build::response(&self.settings, &request, status, "", &call.local_tag, &[]),
+        )
+    }
+
+    fn propose_failure(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, status: u16, bytes: Vec<u8>) {
+        let command = SipCommand::InviteFailed {
+            key: call.key.clone(),
+            response: bytes.clone(),
+            forget_at: cx.now.wall + self.settings.timers.t1_64(),
+        };
+        if self.propose(command, Awaiting::Failed { call: id }) {
+            call.deciding = Some((status, bytes));
+            call.retry_at = None;
+        } else {
+            call.retry_at = Some(cx.now.mono + self.settings.timers.t1());
+        }
+    }
+
+    /// Verdict on `InviteFailed`.
+    pub(crate) fn on_failure_safe(&mut self, cx: Cx<'_>, id: u64, response: &SipResponse) {
+        self.with_call(cx, id, |engine, call| {
+            let Some((status, bytes)) = call.deciding.take() else { return };
+            if !call.is_undecided() {
+                return;
+            }
+            let (status, bytes) = match (response, cx.state.pending(&call.key).map(|r| &r.state)) {
+                // A 2xx came first; its own verdict is under way, or was refused and comes again with the 2xx.
+                (SipResponse::Superseded, Some(InviteState::Answered { .. })) => return,
+                // A decision of which nobody knew whether it was committed: that one counts.
+                (SipResponse::Superseded, Some(InviteState::Failed { response, .. })) => {
+                    (super::takeover::status_in(response).unwrap_or(status), response.clone())
+                }
+                _ => (status, bytes),
+            };
+            call.phase = Phase::Failed;
+            let action = call.ist.send_response(cx.now.mono, status, bytes.into());
+            engine.to_caller(call, action);
+            engine.acknowledge_failures(call);
+            engine.cancel_open_branches(cx, call, false);
+        });
+    }
+
+    /// `InviteFailed` was refused: nobody sends anything again that would bring us here, so a timer does.
+    pub(crate) fn on_failure_refused(&mut self, cx: Cx<'_>, id: u64) {
+        self.with_call(cx, id, |engine, call| {
+            call.deciding = None;
+            call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
+        });
+    }
+
+    /// Sends the ACKs that are owed: what they end is safe.
+    pub(super) fn acknowledge_failures(&mut self, call: &mut Call) {
+        for index in 0..call.branches.len() {
+            self.acknowledge(call, index);
+        }
+    }
+
+    fn acknowledge(&mut self, call: &mut Call, index: usize) {
+        let Some(branch) = call.branches.get_mut(index).filter(|b| !b.acked) else { return };
+        let (Some(outcome), Some(ict)) = (&branch.outcome, &mut branch.ict) else { return };
+        if outcome.status < 300 || outcome.response.is_empty() {
+            return;
+        }
+        let mut ack = Vec::new();
+        if build_ack_for_failure(ict.request(), &outcome.response, &mut ack).is_err() {
+            return;
+        }
+        if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {
+            branch.acked = true;
+            self.transmit(branch.record.flow, &ack);
+        }
+    }
+
+    /// Verdict on the failure of one branch.
+    pub(crate) fn on_final_safe(&mut self, cx: Cx<'_>, id: u64, index: usize) {
+        self.with_call(cx, id, |engine, call| {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.final_waits = false;
+            let declined = branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
+            engine.acknowledge(call, index);
+            if declined && call.phase == Phase::Open {
+                // §16.7 step 5: nobody else is to answer.
+                engine.cancel_open_branches(cx, call, false);
+            }
+        });
+    }
+
+    /// The failure of a branch was not replicated: the phone says it again.
+    pub(crate) fn on_final_refused(&mut self, cx: Cx<'_>, id: u64, index: usize) {
+        self.with_call(cx, id, |_, call| {
+            if let Some(branch) = call.branches.get_mut(index) {
+                branch.final_waits = false;
+            }
+        });
+    }
+
+    /// Verdict on a 2xx.
+    pub(crate) fn on_answer_safe(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        index: usize,
+        answer: u64,
+        response: &SipResponse,
+    ) {
+        self.with_call(cx, id, |engine, call| {
+            let failed = cx
+                .state
+                .pending(&call.key)
+                .is_some_and(|record| matches!(record.state, InviteState::Failed { .. }));
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            let Some(entry) = branch.answers.iter_mut().find(|a| a.id == answer) else { return };
+            if failed || call.phase == Phase::Failed || *response == SipResponse::Full {
+                // The caller has been told otherwise, or will be.
+                branch.answers.retain(|a| a.id != answer);
+                engine.counters.dropped_stray += 1;
+                return;
+            }
+            entry.safe = true;
+            let bytes = entry.response.clone();
+            branch.outcome = Some(super::call::Final { status: 200, response: Vec::new() });
+            let is_first = call.is_undecided();
+            call.phase = Phase::Answered;
+            call.deciding = None;
+            let status = super::takeover::status_in(&bytes).unwrap_or(200);
+            let action = call.ist.send_response(cx.now.mono, status, bytes.into());
+            engine.to_caller(call, action);
+            if is_first {
+                engine.acknowledge_failures(call);
+                engine.cancel_open_branches(cx, call, false);
+            }
+        });
+    }
+
+    /// A 2xx was not replicated: the phone says it again.
+    pub(crate) fn on_answer_refused(&mut self, cx: Cx<'_>, id: u64, index: usize, answer: u64) {
+        self.with_call(cx, id, |_, call| {
+            if let Some(branch) = call.branches.get_mut(index) {
+                branch.answers.retain(|a| a.id != answer);
+            }
+        });
+    }
+
+    /// Asks that the hanging up be remembered; `exchange` is its CANCEL.
+    pub(crate) fn propose_cancel(&mut self, id: u64, call: &Call, exchange: u64) {
+        let command = SipCommand::InviteCancelled { key: call.key.clone() };
+        if !self.propose(command, Awaiting::Cancel { call: id, exchange }) {
+            self.remove_exchange(exchange);
+        }
+    }
+
+    /// The CANCEL in `exchange` is for this call.
+    pub(crate) fn cancel_call(&mut self, cx: Cx<'_>, id: u64, exchange: u64) {
+        let phase = self.with_call(cx, id, |engine, call| {
+            match call.phase {
+                // Not safe yet: it waits with the INVITE.
+                Phase::Admitting => match call.early_cancel {
+                    None => call.early_cancel = Some(exchange),
+                    Some(_) => engine.remove_exchange(exchange),
+                },
+                Phase::Open => engine.propose_cancel(id, call, exchange),
+                _ => {}
+            }
+            call.phase
+        });
+        match phase {
+            Some(Phase::Admitting | Phase::Open) => {}
+            // §9.2: too late, or once more; either way the transaction is known.
+            Some(_) => self.answer_cancel(cx, exchange, 200),
+            None => self.answer_cancel(cx, exchange, 481),
+        }
+    }
+
+    /// Verdict on `InviteCancelled`.
+    pub(crate) fn on_cancel_safe(&mut self, cx: Cx<'_>, id: u64, exchange: u64, response: &SipResponse) {
+        let status = if *response == SipResponse::NotFound { 481 } else { 200 };
+        self.answer_cancel(cx, exchange, status);
+        if *response != SipResponse::Done {
+            return;
+        }
+        self.with_call(cx, id, |engine, call| {
+            if call.phase != Phase::Open {
+                return;
+            }
+            call.phase = Phase::Cancelled;
+            engine.cancel_open_branches(cx, call, false);
+            engine.weigh(cx, id, call, None);
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! A request that is neither INVITE nor ACK, in this engine.
+
+use crate::msg::Message;
+use crate::state::{Flow, ServerKey};
+use crate::time::MonoTime;
+use crate::transaction::{Nict, Nist, SharedBytes};
+
+use super::call::Final;
+
+/// Server transactions of requests other than INVITE are told apart by method, too (RFC 3261 §17.2.3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ExchangeKey {
+    pub(crate) key: ServerKey,
+    pub(crate) method: String,
+}
+
+impl ExchangeKey {
+    pub(crate) fn new(key: ServerKey, request: &Message<'_>) -> Self {
+        let method = request.method().map_or_else(String::new, |m| m.as_str().to_owned());
+        Self { key, method }
+    }
+}
+
+/// One copy of the request.
+#[derive(Debug)]
+pub(crate) struct PlainBranch {
+    pub(crate) via_branch: String,
+    pub(crate) flow: Flow,
+    pub(crate) nict: Nict,
+    pub(crate) outcome: Option<Final>,
+}
+
+/// One request with its copies.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) key: ExchangeKey,
+    pub(crate) flow: Flow,
+    /// As received, with `received` and `rport`; gone once the final response is.
+    pub(crate) request: Option<SharedBytes>,
+    pub(crate) local_tag: String,
+    pub(crate) nist: Nist,
+    pub(crate) branches: Vec<PlainBranch>,
+    /// The final response that waits for the verdict on a proposal.
+    pub(crate) held: Option<(u16, SharedBytes)>,
+    /// A verdict decides what is answered.
+    pub(crate) waits: bool,
+    /// When it is forgotten, whatever it waits for.
+    pub(crate) hard_end: MonoTime,
+}
+
+impl Exchange {
+    pub(crate) fn is_over(&self, now: MonoTime) -> bool {
+        if now >= self.hard_end {
+            return true;
+        }
+        let branches_done = self.branches.iter().all(|b| b.nict.is_terminated());
+        self.nist.is_terminated()
+            || (self.nist.is_open() && !self.waits && self.held.is_none() && branches_done)
+    }
+
+    pub(crate) fn next_timeout(&self) -> MonoTime {
+        let mut at = self.nist.next_timeout().unwrap_or(self.hard_end).min(self.hard_end);
+        for branch in &self.branches {
+            if let Some(t) = branch.nict.next_timeout() {
+                at = at.min(t);
+            }
+        }
+        at
+    }
+}

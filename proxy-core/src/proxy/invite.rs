@@ -1,0 +1,420 @@
+//! A call until it is decided: admission, provisional responses, answers and failures of branches, CANCEL, timers.
+
+use super::build;
+use super::call::{Answer, Call, Final, Phase, progress_of};
+use crate::engine::limits::{MAX_ANSWERS_PER_BRANCH, MAX_PROGRESS_PER_BRANCH};
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Cx, Engine};
+use crate::io::Refusal;
+use crate::msg::{Message, build_cancel};
+use crate::state::{BranchState, SipCommand, SipResponse};
+use crate::transaction::{Ict, IctAction, IctState, IstAction, Nict, NictAction, SharedBytes};
+
+impl Engine {
+    /// Sends what the server transaction says.
+    pub(super) fn to_caller(&mut self, call: &Call, action: IstAction) {
+        if let IstAction::Transmit(bytes) = action {
+            self.transmit(call.flow, &bytes);
+        }
+    }
+
+    /// Verdict on `InviteReceived`.
+    pub(crate) fn on_admitted(&mut self, cx: Cx<'_>, id: u64, response: &SipResponse) {
+        match response {
+            SipResponse::Done => {}
+            // Whoever proposed it, the record is what counts; its copies carry the same branches.
+            SipResponse::Duplicate => {
+                let Some(key) = self.with_call(cx, id, |_, call| call.key.clone()) else { return };
+                let early_cancel = self.with_call(cx, id, |_, call| call.early_cancel.take()).flatten();
+                self.remove_call(id);
+                if let Some(record) = cx.state.pending(&key) {
+                    self.rebuild(cx, record);
+                }
+                if let Some(exchange) = early_cancel {
+                    self.cancel_again(cx, &key, exchange);
+                }
+                return;
+            }
+            _ => {
+                self.refuse_call(cx, id);
+                return;
+            }
+        }
+        self.with_call(cx, id, |engine, call| {
+            call.phase = Phase::Open;
+            let request = call.request.clone();
+            let Ok(message) = Message::parse(&request) else { return };
+            let trying = build::response(&engine.settings, &message, 100, "", "", &[]);
+            let action = call.ist.send_response(cx.now.mono, 100, trying.into());
+            engine.to_caller(call, action);
+            if let Some(exchange) = call.early_cancel.take() {
+                // Hung up before anybody was called: nobody will be.
+                for branch in &mut call.branches {
+                    branch.outcome = Some(Final { status: 487, response: Vec::new() });
+                }
+                engine.propose_cancel(id, call, exchange);
+                return;
+            }
+            for index in 0..call.branches.len() {
+                engine.send_invite(cx, call, &message, index);
+            }
+        });
+    }
+
+    /// Makes the client transaction of a branch and sends its INVITE.
+    pub(super) fn send_invite(&mut self, cx: Cx<'_>, call: &mut Call, request: &Message<'_>, index: usize) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let bytes = build::copy(&self.settings, request, call.flow, &branch.record);
+        self.transmit(branch.record.flow, &bytes);
+        branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+    }
+
+    /// The INVITE cannot be taken: 503, and forgotten.
+    fn refuse_call(&mut self, cx: Cx<'_>, id: u64) {
+        self.with_call(cx, id, |engine, call| {
+            engine.reject_overload(call.flow, &call.request);
+        });
+        self.remove_call(id);
+    }
+
+    /// `InviteReceived` was refused. Silence makes the caller try again, here or at whoever is active then.
+    pub(crate) fn on_invite_refused(&mut self, cx: Cx<'_>, id: u64, why: Refusal) {
+        let early = self.with_call(cx, id, |_, call| call.early_cancel.take()).flatten();
+        if let Some(exchange) = early {
+            self.remove_exchange(exchange);
+        }
+        match why {
+            Refusal::Overloaded => self.refuse_call(cx, id),
+            Refusal::NotActive | Refusal::Unknown => self.remove_call(id),
+        }
+    }
+
+    /// A response to the INVITE of a branch.
+    pub(crate) fn on_invite_response(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+    ) {
+        self.with_call(cx, id, |engine, call| {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            let Some(ict) = &mut branch.ict else {
+                engine.counters.dropped_stray += 1;
+                return;
+            };
+            let was_calling = ict.state() == IctState::Calling;
+            match ict.on_response(cx.now.mono, status) {
+                IctAction::Transmit(ack) => {
+                    engine.counters.retransmissions_in += 1;
+                    engine.transmit(branch.record.flow, &ack);
+                }
+                IctAction::Pass => match status {
+                    100..=199 => engine.on_provisional(cx, id, call, index, response, status, was_calling),
+                    200..=299 => engine.on_answer(cx, id, call, index, response),
+                    _ => engine.on_failure(cx, id, call, index, response, status),
+                },
+                _ => {
+                    engine.counters.retransmissions_in += 1;
+                    // The verdict on this failure was a refusal: now it is tried again.
+                    if status >= 300 && branch.outcome.is_some() && !branch.acked && !branch.final_waits {
+                        engine.weigh(cx, id, call, Some(index));
+                    }
+                }
+            }
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
+    fn on_provisional(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+        was_calling: bool,
+    ) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.cancel_wanted {
+            self.cancel_branch(cx, call, index, false);
+            return;
+        }
+        if status == 100 || !call.is_undecided() {
+            return;
+        }
+        if let Some(bytes) = build::passed_back(response)
+            && call.deciding.is_none()
+        {
+            let action = call.ist.send_response(cx.now.mono, status, bytes.into());
+            self.to_caller(call, action);
+        }
+        self.remember_progress(cx, id, call, index, response, status, was_calling);
+    }
+
+    /// Replicates what is worth it of a provisional response that has been passed on already.
+    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
+    fn remember_progress(
+        &mut self,
+        cx: Cx<'_>,
+        _id: u64,
+        call: &mut Call,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+        was_calling: bool,
+    ) {
+        // §16.7 step 2: a provisional other than 100 sets timer C anew. The first one of a branch comes when there is
+        // nothing to win, or when a takeover has asked for it again; and only every half timer C is it replicated.
+        let timer_c = self.settings.config.timer_c;
+        let left = call.timer_c_at.since(cx.now.mono);
+        let extend = !was_calling && left < timer_c / 2 && call.deciding.is_none();
+        if extend {
+            call.timer_c_at = cx.now.mono + timer_c;
+            call.timer_c_wall = cx.now.wall + timer_c;
+            call.hard_end = call.timer_c_at + self.settings.timers.t1_64() * 3;
+        }
+        let news = progress_of(response, status);
+        let key = call.key.clone();
+        let timer_c_at = extend.then_some(call.timer_c_wall);
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let is_news = match (&branch.record.state, &news) {
+            (
+                BranchState::Proceeding { status: old, to_tag: old_tag },
+                BranchState::Proceeding { status: new, to_tag: new_tag },
+            ) => old != new || (old_tag.is_none() && new_tag.is_some()),
+            (BranchState::Trying, _) => true,
+            _ => false,
+        };
+        let is_news = is_news && branch.progress_told < MAX_PROGRESS_PER_BRANCH;
+        if !is_news && !extend {
+            return;
+        }
+        if is_news {
+            branch.progress_told += 1;
+            branch.record.state = news;
+        }
+        let state = branch.record.state.clone();
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        self.propose(SipCommand::BranchProgress { key, branch: index, state, timer_c_at }, Awaiting::Nothing);
+    }
+
+    /// A 2xx of a branch, the first or not.
+    fn on_answer(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, response: &Message<'_>) {
+        let to_tag = response.to_tag().unwrap_or_default();
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if let Some(known) = branch.answers.iter().find(|a| a.to_tag == to_tag) {
+            self.counters.retransmissions_in += 1;
+            if known.safe {
+                // The caller has not acknowledged it, or the ACK was lost.
+                let bytes: SharedBytes = known.response.as_slice().into();
+                let action = call.ist.send_response(cx.now.mono, 200, bytes);
+                self.to_caller(call, action);
+            }
+            return;
+        }
+        if call.phase == Phase::Failed || branch.answers.len() >= MAX_ANSWERS_PER_BRANCH {
+            // The caller was told that the call failed; RFC 6026 §7.1 has no way back.
+            self.counters.dropped_stray += 1;
+            return;
+        }
+        let Some(bytes) = build::passed_back(response) else { return };
+        let request = call.request.clone();
+        let Ok(invite) = Message::parse(&request) else { return };
+        let dialog = (!call.in_dialog)
+            .then(|| {
+                crate::dialog::made(
+                    &self.settings,
+                    &invite,
+                    response,
+                    call.flow,
+                    branch.record.flow,
+                    cx.now.wall,
+                )
+            })
+            .flatten();
+        let refresh =
+            if call.in_dialog { crate::dialog::refreshed(cx.state, &invite, response) } else { None };
+        call.next_answer += 1;
+        let answer = call.next_answer;
+        let command = SipCommand::InviteAnswered {
+            key: call.key.clone(),
+            branch: u16::try_from(index).unwrap_or(u16::MAX),
+            response: bytes.clone(),
+            dialog: dialog.map(Box::new),
+            forget_at: cx.now.wall + self.settings.timers.t1_64(),
+        };
+        if !self.propose(command, Awaiting::Answer { call: id, branch: index, answer }) {
+            return;
+        }
+        branch.answers.push(Answer { id: answer, to_tag: to_tag.to_owned(), response: bytes, safe: false });
+        if let Some(refresh) = refresh {
+            self.propose(refresh, Awaiting::Nothing);
+        }
+    }
+
+    /// A 300-699 of a branch.
+    fn on_failure(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+    ) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let bytes = build::passed_back(response).unwrap_or_default();
+        if branch.outcome.is_none() || branch.rebuilt {
+            branch.outcome = Some(Final { status, response: bytes });
+        }
+        branch.cancel_wanted = false;
+        self.weigh(cx, id, call, Some(index));
+    }
+
+    /// A branch has come to nothing without a word of its phone.
+    pub(super) fn on_branch_made(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.outcome.is_none() {
+            branch.outcome = Some(Final { status, response: Vec::new() });
+        }
+        branch.acked = true;
+        self.weigh(cx, id, call, Some(index));
+    }
+
+    /// Sends the CANCEL of a branch when it may be sent (§9.1: not before a provisional). `now_or_never` sends it at
+    /// once: at takeover nobody knows whether the phone has answered, and a CANCEL for nothing does no harm.
+    pub(super) fn cancel_branch(&mut self, cx: Cx<'_>, call: &mut Call, index: usize, now_or_never: bool) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let Some(ict) = branch.ict.as_mut().filter(|i| i.is_open()) else { return };
+        branch.cancel_wanted = true;
+        if branch.cancel.is_some() || (ict.state() == IctState::Calling && !now_or_never) {
+            return;
+        }
+        let mut bytes = Vec::new();
+        if build_cancel(ict.request(), &[], &mut bytes).is_err() {
+            return;
+        }
+        ict.on_cancel_sent(cx.now.mono);
+        self.transmit(branch.record.flow, &bytes);
+        branch.cancel = Some(Nict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+    }
+
+    pub(super) fn cancel_open_branches(&mut self, cx: Cx<'_>, call: &mut Call, now_or_never: bool) {
+        for index in 0..call.branches.len() {
+            if call.branches.get(index).is_some_and(|b| b.outcome.is_none() && b.answers.is_empty()) {
+                self.cancel_branch(cx, call, index, now_or_never);
+            }
+        }
+    }
+
+    /// A response to the CANCEL of a branch.
+    pub(crate) fn on_cancel_response(&mut self, cx: Cx<'_>, id: u64, index: usize, status: u16) {
+        self.with_call(cx, id, |engine, call| {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            let Some(cancel) = &mut branch.cancel else {
+                engine.counters.dropped_stray += 1;
+                return;
+            };
+            let action = cancel.on_response(cx.now.mono, status);
+            let never_seen = action == NictAction::Pass
+                && status == 481
+                && branch.rebuilt
+                && branch.ict.as_ref().is_some_and(Ict::is_open);
+            if never_seen {
+                branch.ict = None;
+                engine.on_branch_made(cx, id, call, index, 487);
+            }
+        });
+    }
+
+    /// The INVITE came again.
+    pub(crate) fn on_invite_again(&mut self, cx: Cx<'_>, id: u64) {
+        self.counters.retransmissions_in += 1;
+        self.with_call(cx, id, |engine, call| {
+            let action = call.ist.on_request_retransmit();
+            if action != IstAction::None {
+                engine.counters.retransmissions_out += 1;
+            }
+            engine.to_caller(call, action);
+        });
+    }
+
+    /// An ACK that belongs to the server transaction. `true` if it is for the callee.
+    pub(crate) fn on_ack(&mut self, cx: Cx<'_>, id: u64) -> bool {
+        self.with_call(cx, id, |_, call| {
+            if matches!(call.phase, Phase::Answered | Phase::Failed) {
+                call.acked = true;
+            }
+            call.ist.on_ack(cx.now.mono) == IstAction::Pass
+        })
+        .unwrap_or(false)
+    }
+
+    /// The ACK of a 2xx of this INVITE passed through.
+    pub(crate) fn on_answer_acked(&mut self, cx: Cx<'_>, id: u64) {
+        self.with_call(cx, id, |_, call| {
+            if call.phase == Phase::Answered {
+                call.acked = true;
+            }
+        });
+    }
+
+    /// Fires what is due in a call.
+    pub(crate) fn on_call_timeout(&mut self, cx: Cx<'_>, id: u64) {
+        let now = cx.now.mono;
+        self.with_call(cx, id, |engine, call| {
+            if call.ist.next_timeout().is_some_and(|at| at <= now)
+                && let IstAction::Transmit(bytes) = call.ist.on_timeout(now)
+            {
+                engine.counters.retransmissions_out += 1;
+                engine.transmit(call.flow, &bytes);
+            }
+            for index in 0..call.branches.len() {
+                engine.on_branch_timeout(cx, id, call, index);
+            }
+            if call.is_undecided() && call.deciding.is_none() {
+                if now >= call.timer_c_at {
+                    engine.on_timer_c(cx, id, call);
+                } else if call.retry_at.is_some_and(|at| at <= now) {
+                    call.retry_at = None;
+                    engine.weigh(cx, id, call, None);
+                }
+            }
+        });
+    }
+
+    fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        let now = cx.now.mono;
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let flow = branch.record.flow;
+        if let Some(cancel) = branch.cancel.as_mut()
+            && cancel.next_timeout().is_some_and(|at| at <= now)
+            && let NictAction::Transmit(bytes) = cancel.on_timeout(now)
+        {
+            self.counters.retransmissions_out += 1;
+            self.transmit(flow, &bytes);
+        }
+        let Some(ict) = branch.ict.as_mut().filter(|i| i.next_timeout().is_some_and(|at| at <= now)) else {
+            return;
+        };
+        match ict.on_timeout(now) {
+            IctAction::Transmit(bytes) => {
+                self.counters.retransmissions_out += 1;
+                self.transmit(flow, &bytes);
+            }
+            IctAction::Timeout => self.on_branch_made(cx, id, call, index, 408),
+            _ => {}
+        }
+    }
+
+    /// An exchange that holds a CANCEL for an INVITE whose record turned out to be there already.
+    fn cancel_again(&mut self, cx: Cx<'_>, key: &crate::state::ServerKey, exchange: u64) {
+        match self.call_of_key(key) {
+            Some(call) => self.cancel_call(cx, call, exchange),
+            None => self.answer_cancel(cx, exchange, 481),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The stateful proxy: response contexts (RFC 3261 §16.7), forking, and what a takeover rebuilds.
+//!
+//! | file | what |
+//! |---|---|
+//! | `call` | an INVITE: its server transaction, its branches, where it stands |
+//! | `exchange` | any other request but ACK |
+//! | `best` | which response goes back when all branches are done |
+//! | `build` | the copies of a request and the responses as they are sent |
+//! | `invite` | what happens to a call until it is decided |
+//! | `decide` | how a call is decided, and the verdicts on its proposals |
+//! | `plain` | what happens to an exchange |
+//! | `takeover` | a call out of its replicated record |
+
+pub(crate) mod best;
+pub(crate) mod build;
+pub(crate) mod call;
+mod decide;
+pub(crate) mod exchange;
+mod invite;
+mod plain;
+mod takeover;

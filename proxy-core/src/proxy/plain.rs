@@ -1,0 +1,281 @@
+//! What happens to a request that is neither INVITE nor ACK once it is under way.
+
+use super::best::{Best, best};
+use super::build;
+use super::call::Final;
+use super::exchange::{Exchange, ExchangeKey, PlainBranch};
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Cx, Engine};
+use crate::io::Refusal;
+use crate::msg::Message;
+use crate::registrar;
+use crate::state::{Branch, Flow, ServerKey, SipCommand, SipResponse};
+use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
+
+impl Engine {
+    /// Remembers a request; `None` when there is no room. `request` is stamped.
+    pub(crate) fn open_exchange(
+        &mut self,
+        cx: Cx<'_>,
+        key: ServerKey,
+        flow: Flow,
+        request: &Message<'_>,
+        targets: &[Branch],
+        waits: bool,
+    ) -> Option<u64> {
+        let timers = self.settings.timers;
+        let mut branches = Vec::with_capacity(targets.len());
+        let mut copies: Vec<(Flow, SharedBytes)> = Vec::with_capacity(targets.len());
+        for target in targets {
+            let bytes: SharedBytes = build::copy(&self.settings, request, flow, target).into();
+            branches.push(PlainBranch {
+                via_branch: target.via_branch.clone(),
+                flow: target.flow,
+                nict: Nict::new(cx.now.mono, &timers, false, bytes.clone()),
+                outcome: None,
+            });
+            copies.push((target.flow, bytes));
+        }
+        let id = self.insert_exchange(Exchange {
+            key: ExchangeKey::new(key, request),
+            flow,
+            request: Some(request.raw().into()),
+            local_tag: self.settings.keys.local_tag(request),
+            nist: Nist::new(&timers, false),
+            branches,
+            held: None,
+            waits,
+            // Every machine in it ends within 64*T1; the rest is for the verdict.
+            hard_end: cx.now.mono + timers.t1_64() * 3,
+        })?;
+        for (flow, bytes) in copies {
+            self.transmit(flow, &bytes);
+        }
+        Some(id)
+    }
+
+    fn to_client(&mut self, exchange: &Exchange, action: NistAction) {
+        if let NistAction::Transmit(bytes) = action {
+            self.transmit(exchange.flow, &bytes);
+        }
+    }
+
+    /// The request came again.
+    pub(crate) fn on_request_again(&mut self, cx: Cx<'_>, id: u64) {
+        self.counters.retransmissions_in += 1;
+        self.with_exchange(cx, id, |engine, exchange| {
+            let action = exchange.nist.on_request_retransmit();
+            if action != NistAction::None {
+                engine.counters.retransmissions_out += 1;
+            }
+            engine.to_client(exchange, action);
+        });
+    }
+
+    /// A response to one of its copies.
+    pub(crate) fn on_plain_response(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+    ) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(branch) = exchange.branches.get_mut(index) else { return };
+            if branch.nict.on_response(cx.now.mono, status) != NictAction::Pass {
+                engine.counters.retransmissions_in += 1;
+                return;
+            }
+            if status == 100 {
+                return;
+            }
+            let Some(bytes) = build::passed_back(response) else { return };
+            if status < 200 {
+                let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
+                engine.to_client(exchange, action);
+                return;
+            }
+            branch.outcome = Some(Final { status, response: bytes });
+            engine.weigh_exchange(cx, id, exchange, Some(response));
+        });
+    }
+
+    /// Answers when that can be done: at the first 2xx or 6xx, or when nothing more will come.
+    fn weigh_exchange(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        exchange: &mut Exchange,
+        response: Option<&Message<'_>>,
+    ) {
+        if !exchange.nist.is_open() || exchange.held.is_some() {
+            return;
+        }
+        let decisive = exchange
+            .branches
+            .iter()
+            .filter_map(|b| b.outcome.as_ref())
+            .find(|f| matches!(f.status, 200..=299 | 600..))
+            .cloned();
+        let all_done = exchange.branches.iter().all(|b| b.outcome.is_some() || !b.nict.is_open());
+        if decisive.is_none() && !all_done {
+            return;
+        }
+        let Some(request) = exchange.request.clone() else { return };
+        let Ok(request) = Message::parse(&request) else { return };
+        let (status, bytes) = match decisive {
+            Some(f) => (f.status, f.response),
+            None => {
+                let finals = exchange.branches.iter().filter_map(|b| b.outcome.as_ref());
+                if finals.clone().next().is_none() {
+                    // RFC 4320 §4.2: a 408 would come when nobody waits for it any more.
+                    self.on_silence(cx, &request);
+                    return;
+                }
+                match best(finals) {
+                    Best::Received(status, bytes) => (status, bytes),
+                    Best::Made(status) => (
+                        status,
+                        build::response(&self.settings, &request, status, "", &exchange.local_tag, &[]),
+                    ),
+                }
+            }
+        };
+        let bytes: SharedBytes = bytes.into();
+        match exchange.key.method.as_str() {
+            "BYE" => self.finish_bye(cx, id, exchange, &request, status, bytes),
+            method => {
+                let refresh = match response {
+                    Some(response) if method == "UPDATE" && status < 300 => {
+                        crate::dialog::refreshed(cx.state, &request, response)
+                    }
+                    _ => None,
+                };
+                let action = exchange.nist.send_response(cx.now.mono, status, bytes);
+                self.to_client(exchange, action);
+                if let Some(refresh) = refresh {
+                    self.propose(refresh, Awaiting::Nothing);
+                }
+            }
+        }
+    }
+
+    /// A BYE ends its dialog, also if the peer knows of none (§15.1.1); only a 2xx waits until that is safe.
+    fn finish_bye(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        exchange: &mut Exchange,
+        request: &Message<'_>,
+        status: u16,
+        bytes: SharedBytes,
+    ) {
+        let ends = matches!(status, 200..=299 | 408 | 481);
+        let dialog = crate::dialog::of(cx.state, request).filter(|_| ends);
+        if let Some((dialog, _)) = dialog {
+            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+            if status < 300 {
+                if self.propose(command, Awaiting::Bye { exchange: id }) {
+                    exchange.held = Some((status, bytes));
+                } else {
+                    // As if refused: the BYE comes again.
+                    exchange.hard_end = cx.now.mono;
+                }
+                return;
+            }
+            self.propose(command, Awaiting::Nothing);
+        }
+        let action = exchange.nist.send_response(cx.now.mono, status, bytes);
+        self.to_client(exchange, action);
+    }
+
+    /// Nobody answers a request. Of a BYE that is an end, too.
+    fn on_silence(&mut self, cx: Cx<'_>, request: &Message<'_>) {
+        if request.method() == Some(crate::msg::Method::Bye)
+            && let Some((dialog, _)) = crate::dialog::of(cx.state, request)
+        {
+            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+            self.propose(command, Awaiting::Nothing);
+        }
+    }
+
+    /// Verdict on `DialogEnded`.
+    pub(crate) fn on_bye_safe(&mut self, cx: Cx<'_>, id: u64) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some((status, bytes)) = exchange.held.take() else { return };
+            let action = exchange.nist.send_response(cx.now.mono, status, bytes);
+            engine.to_client(exchange, action);
+        });
+    }
+
+    /// Verdict on a REGISTER.
+    pub(crate) fn on_registered(&mut self, cx: Cx<'_>, id: u64, outcome: &SipResponse) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(request) = exchange.request.clone() else { return };
+            let Ok(request) = Message::parse(&request) else { return };
+            let mut out = Vec::new();
+            let stamp = crate::msg::ViaStamp::default();
+            let config = &engine.settings.config;
+            let status =
+                registrar::answer(&request, outcome, config, cx.now, &exchange.local_tag, stamp, &mut out);
+            if status >= 300 {
+                engine.counters.rejected += 1;
+            }
+            exchange.waits = false;
+            let action = exchange.nist.send_response(cx.now.mono, status, out.into());
+            engine.to_client(exchange, action);
+        });
+    }
+
+    /// What this request waited for was refused. It is forgotten, so that its retransmission is a new request; only
+    /// an overload is said.
+    pub(crate) fn on_exchange_refused(&mut self, cx: Cx<'_>, id: u64, why: Refusal) {
+        if why == Refusal::Overloaded {
+            self.with_exchange(cx, id, |engine, exchange| {
+                let Some(request) = exchange.request.clone() else { return };
+                if exchange.key.method == "REGISTER" {
+                    engine.reject_overload(exchange.flow, &request);
+                }
+            });
+        }
+        self.remove_exchange(id);
+    }
+
+    /// Answers a CANCEL.
+    pub(crate) fn answer_cancel(&mut self, cx: Cx<'_>, id: u64, status: u16) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(request) = exchange.request.clone() else { return };
+            let Ok(request) = Message::parse(&request) else { return };
+            let bytes = build::response(&engine.settings, &request, status, "", &exchange.local_tag, &[]);
+            exchange.waits = false;
+            let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
+            engine.to_client(exchange, action);
+        });
+    }
+
+    /// Fires what is due in an exchange.
+    pub(crate) fn on_exchange_timeout(&mut self, cx: Cx<'_>, id: u64) {
+        let now = cx.now.mono;
+        self.with_exchange(cx, id, |engine, exchange| {
+            exchange.nist.on_timeout(now);
+            let mut timed_out = false;
+            for branch in &mut exchange.branches {
+                if branch.nict.next_timeout().is_none_or(|at| at > now) {
+                    continue;
+                }
+                match branch.nict.on_timeout(now) {
+                    NictAction::Transmit(bytes) => {
+                        engine.counters.retransmissions_out += 1;
+                        engine.transmit(branch.flow, &bytes);
+                    }
+                    NictAction::Timeout => timed_out = true,
+                    _ => {}
+                }
+            }
+            if timed_out {
+                engine.weigh_exchange(cx, id, exchange, None);
+            }
+        });
+    }
+}

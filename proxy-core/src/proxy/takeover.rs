@@ -1,0 +1,171 @@
+//! A call out of its replicated record: at takeover, and when a message speaks of one that this engine has forgotten.
+//!
+//! | record | caller | branch without a final response | branch that has failed |
+//! |---|---|---|---|
+//! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
+//! | Cancelled | nothing | CANCEL | ACK |
+//! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
+//! | Failed | the failure until its ACK | CANCEL | ACK when it repeats itself |
+//!
+//! Nobody knows whether a phone has seen the INVITE of a branch without any answer. The CANCEL leaves all the same:
+//! it stops the ringing of one that has, and the other says 481, which ends the branch.
+
+use super::build;
+use super::call::{Answer, Call, CallBranch, Final, Phase};
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, build_ack_for_failure};
+use crate::route::withindlg::Approach;
+use crate::state::{BranchState, InviteState, PendingInvite};
+use crate::transaction::{Ict, Ist, SharedBytes};
+
+impl Engine {
+    /// Makes the call of a record, and says what the last owner may have left unsaid. `false` if it is here already,
+    /// or the record cannot be read.
+    pub(crate) fn rebuild(&mut self, cx: Cx<'_>, record: &PendingInvite) -> bool {
+        let now = cx.now.mono;
+        if self.call_of_key(&record.key).is_some() {
+            return false;
+        }
+        let Ok(request) = Message::parse(&record.request) else { return false };
+        let timers = self.settings.timers;
+        let timer_c_at = now + cx.now.wall.until(record.timer_c_at);
+        let in_dialog = Approach::of(&self.settings, &request, record.flow.local).in_dialog;
+        let mut call = Call {
+            key: record.key.clone(),
+            call_id: record.call_id.clone(),
+            cseq: request.cseq().map_or(0, |c| c.number),
+            flow: record.flow,
+            request: record.request.as_slice().into(),
+            local_tag: record.local_tag.clone(),
+            in_dialog,
+            ist: Ist::new(&timers, false),
+            phase: match record.state {
+                InviteState::Proceeding => Phase::Open,
+                InviteState::Cancelled => Phase::Cancelled,
+                InviteState::Answered { .. } => Phase::Answered,
+                InviteState::Failed { .. } => Phase::Failed,
+            },
+            branches: record.branches.iter().cloned().map(CallBranch::new).collect(),
+            timer_c_at,
+            timer_c_wall: record.timer_c_at,
+            deciding: None,
+            retry_at: None,
+            early_cancel: None,
+            acked: false,
+            done_told: false,
+            hard_end: timer_c_at + timers.t1_64() * 3,
+            next_answer: 0,
+        };
+        self.resume_caller(cx, &mut call, &request, record);
+        for index in 0..call.branches.len() {
+            self.resume_branch(cx, &mut call, &request, record, index);
+        }
+        let undecided = call.is_undecided();
+        let id = self.insert_call(cx, call);
+        if undecided {
+            self.with_call(cx, id, |engine, call| {
+                let declined =
+                    call.branches.iter().any(|b| b.outcome.as_ref().is_some_and(|f| f.status >= 600));
+                if declined {
+                    engine.cancel_open_branches(cx, call, true);
+                }
+                engine.weigh(cx, id, call, None);
+            });
+        }
+        true
+    }
+
+    fn resume_caller(&mut self, cx: Cx<'_>, call: &mut Call, request: &Message<'_>, record: &PendingInvite) {
+        match &record.state {
+            InviteState::Proceeding | InviteState::Cancelled => {
+                let trying = build::response(&self.settings, request, 100, "", "", &[]);
+                // Kept for a retransmission of the INVITE; who has seen the 100 need not see it again.
+                call.ist.send_response(cx.now.mono, 100, trying.into());
+            }
+            InviteState::Answered { response, .. } | InviteState::Failed { response, .. } => {
+                let status = status_in(response).unwrap_or(500);
+                let action = call.ist.send_response(cx.now.mono, status, response.as_slice().into());
+                self.to_caller(call, action);
+            }
+        }
+    }
+
+    fn resume_branch(
+        &mut self,
+        cx: Cx<'_>,
+        call: &mut Call,
+        request: &Message<'_>,
+        record: &PendingInvite,
+        index: usize,
+    ) {
+        let now = cx.now.mono;
+        let timers = self.settings.timers;
+        let undecided = call.is_undecided();
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.rebuilt = true;
+        let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
+        let flow = branch.record.flow;
+        if let InviteState::Answered { branch: first, response, .. } = &record.state
+            && usize::from(*first) == index
+        {
+            resume_answer(branch, response);
+            branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+            return;
+        }
+        match &branch.record.state {
+            BranchState::Final { status: 200..=299, response } => {
+                let response = response.clone();
+                resume_answer(branch, &response);
+                branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+            }
+            BranchState::Final { status, response } => {
+                let mut ack = Vec::new();
+                let known = !response.is_empty() && build_ack_for_failure(&bytes, response, &mut ack).is_ok();
+                branch.outcome = Some(Final { status: *status, response: response.clone() });
+                branch.acked = true;
+                if known {
+                    let ack: SharedBytes = ack.into();
+                    self.transmit(flow, &ack);
+                    branch.ict = Some(Ict::resume_completed(now, &timers, false, bytes, ack));
+                } else if !undecided {
+                    // It may repeat its failure until somebody acknowledges it.
+                    branch.acked = false;
+                    branch.ict = Some(listening(cx, &timers, bytes));
+                }
+            }
+            BranchState::Trying | BranchState::Proceeding { .. } if call.phase == Phase::Open => {
+                self.transmit(flow, &bytes);
+                branch.ict = Some(Ict::new(now, &timers, false, bytes));
+            }
+            BranchState::Trying | BranchState::Proceeding { .. } => {
+                branch.ict = Some(Ict::new(now, &timers, false, bytes));
+                self.cancel_branch(cx, call, index, true);
+                if let Some(ict) = call.branches.get_mut(index).and_then(|b| b.ict.as_mut()) {
+                    // No INVITE again: it would ring where it never has.
+                    ict.on_response(now, 100);
+                }
+            }
+        }
+    }
+}
+
+/// A client transaction that sends nothing, waits for a final response, and ends by itself.
+fn listening(cx: Cx<'_>, timers: &crate::transaction::TimerConfig, request: SharedBytes) -> Ict {
+    let mut ict = Ict::new(cx.now.mono, timers, false, request);
+    ict.on_response(cx.now.mono, 100);
+    ict.on_cancel_sent(cx.now.mono);
+    ict
+}
+
+fn resume_answer(branch: &mut CallBranch, response: &[u8]) {
+    branch.outcome = Some(Final { status: 200, response: Vec::new() });
+    if let Ok(message) = Message::parse(response) {
+        let to_tag = message.to_tag().unwrap_or_default().to_owned();
+        branch.answers.push(Answer { id: 0, to_tag, response: response.to_vec(), safe: true });
+    }
+}
+
+/// Status of a response that is kept.
+pub(super) fn status_in(response: &[u8]) -> Option<u16> {
+    Message::parse(response).ok()?.status().filter(|s| *s > 0)
+}

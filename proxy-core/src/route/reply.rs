@@ -1,0 +1,59 @@
+//! Kamailio's reply_route: a response finds its branch by the top Via, which is ours (RFC 3261 §16.7 steps 1 and 2).
+
+use crate::engine::{Client, Cx, Engine};
+use crate::msg::{Message, Method};
+use crate::proxy::build;
+use crate::state::{Flow, Transport};
+
+impl Engine {
+    /// A response came.
+    pub(crate) fn on_response(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
+        let Some(status) = response.status().filter(|_| response.check_response().is_ok()) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
+        let Ok(via) = response.top_via() else { return };
+        let is_ours = via
+            .host
+            .ip()
+            .is_some_and(|ip| self.settings.is_own_address(ip, via.port_or_default(), flow.local));
+        let Some(branch) = via.branch().filter(|_| is_ours) else {
+            self.counters.dropped_stray += 1;
+            return;
+        };
+        match (self.client_of(branch), response.method()) {
+            (Some(Client::Call(id, index)), Some(Method::Invite)) => {
+                self.on_invite_response(cx, id, index, response, status);
+            }
+            (Some(Client::Call(id, index)), Some(Method::Cancel)) => {
+                self.on_cancel_response(cx, id, index, status);
+            }
+            (Some(Client::Exchange(id, index)), Some(method))
+                if !matches!(method, Method::Invite | Method::Cancel) =>
+            {
+                self.on_plain_response(cx, id, index, response, status);
+            }
+            (None, Some(Method::Invite)) if (200..300).contains(&status) => {
+                self.pass_stray_answer(cx, flow, response);
+            }
+            _ => self.counters.dropped_stray += 1,
+        }
+    }
+
+    /// A 2xx to an INVITE that nobody remembers. RFC 6026 §8.9 drops it, as its transaction is long over. Here it can
+    /// also be that the call was confirmed under the last owner and the ACK was lost with that one: if the dialog is
+    /// known, the 2xx goes on without state, and the caller acknowledges it again.
+    fn pass_stray_answer(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
+        let known = crate::dialog::of(cx.state, response).is_some();
+        let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
+        match (next, build::passed_back(response)) {
+            (Some(remote), Some(bytes)) if known => {
+                let listen = &self.settings.config.listen;
+                let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied();
+                let local = local.unwrap_or(flow.local);
+                self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);
+            }
+            _ => self.counters.dropped_stray += 1,
+        }
+    }
+}

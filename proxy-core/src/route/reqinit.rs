@@ -1,0 +1,153 @@
+//! Kamailio's REQINIT: requests that go no further.
+//!
+//! | found | answer |
+//! |---|---|
+//! | a fault of RFC 3261 or RFC 4475 ([`Message::check_request`]) | 400, 416, 505; ACK and what has no Via: none |
+//! | larger than the limits | 513, 414; keys too long: 400 |
+//! | Max-Forwards 0 | 483 (§16.3 step 3) |
+//! | OPTIONS to the proxy itself | 200 |
+//! | Proxy-Require | 420 (§16.3 step 5) |
+//! | a Via of ours with the same digest: a loop; many of ours: a spiral without end | 482 (§16.3 step 4) |
+//!
+//! There is no check for merged requests (§8.2.2.2): that is for the one who answers. A proxy that refused them would
+//! break the call of a user who forwards to another user here.
+
+use crate::engine::Engine;
+use crate::engine::keys::loop_digest_in;
+use crate::engine::limits::{MAX_KEY_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_URI_BYTES, MAX_SPIRALS};
+use crate::msg::{HeaderName, Message, Method, Response, ViaStamp};
+use crate::state::Flow;
+
+/// What the proxy itself says it can do (RFC 3261 §11.2): all methods pass.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, INFO, MESSAGE, NOTIFY, SUBSCRIBE, REFER, PRACK, PUBLISH";
+/// Extensions of the registrar.
+const SUPPORTED: &str = "path";
+
+impl Engine {
+    /// Whether the request may go on; if not, it has been answered or dropped, and counted.
+    pub(super) fn accept_request(&mut self, flow: Flow, request: &Message<'_>) -> bool {
+        let method = request.method();
+        if let Err(refusal) = request.check_request() {
+            if refusal.answer {
+                self.refuse(flow, request, refusal.fault.status(), refusal.fault.reason(), &[]);
+            } else {
+                self.counters.dropped_malformed += 1;
+            }
+            return false;
+        }
+        if request.raw().len() > MAX_REQUEST_BYTES {
+            self.refuse(flow, request, 513, "", &[]);
+            return false;
+        }
+        if request.request_uri_str().len() > MAX_REQUEST_URI_BYTES {
+            self.refuse(flow, request, 414, "", &[]);
+            return false;
+        }
+        let too_long = |text: Option<&str>| text.is_some_and(|t| t.len() > MAX_KEY_BYTES);
+        let via = request.top_via();
+        if too_long(request.call_id())
+            || too_long(request.from_tag())
+            || too_long(request.to_tag())
+            || via.is_ok_and(|v| too_long(v.branch()) || too_long(Some(v.sent_by)))
+            || too_long(method.map(|m| m.as_str()))
+        {
+            self.refuse(flow, request, 400, "Identifier Too Long", &[]);
+            return false;
+        }
+        if method == Some(Method::Cancel) {
+            // It belongs to an INVITE that has passed (§16.10).
+            return true;
+        }
+        if request.max_forwards().ok().flatten() == Some(0) {
+            self.refuse(flow, request, 483, "", &[]);
+            return false;
+        }
+        if method == Some(Method::Options) && self.is_for_proxy(flow, request) {
+            self.answer_options(flow, request);
+            return false;
+        }
+        if method != Some(Method::Ack) && request.has(HeaderName::ProxyRequire) {
+            let tags: Vec<&str> = request.tokens(HeaderName::ProxyRequire).collect();
+            let unsupported = tags.join(", ");
+            if !unsupported.bytes().any(|b| b < b' ') {
+                self.refuse(flow, request, 420, "", &[("Unsupported", &unsupported)]);
+            } else {
+                self.refuse(flow, request, 420, "", &[]);
+            }
+            return false;
+        }
+        if self.is_loop(flow, request) {
+            self.refuse(flow, request, 482, "", &[]);
+            return false;
+        }
+        true
+    }
+
+    fn refuse(
+        &mut self,
+        flow: Flow,
+        request: &Message<'_>,
+        status: u16,
+        reason: &str,
+        extra: &[(&str, &str)],
+    ) {
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        self.counters.rejected += 1;
+        let tag = self.settings.keys.local_tag(request);
+        let mut response = Response::new(request, status, reason);
+        response.to_tag(&tag).stamp_via(ViaStamp::forced(flow.remote));
+        for (name, value) in extra {
+            response.header(name, value);
+        }
+        if !self.settings.config.server.is_empty() {
+            response.header("Server", &self.settings.config.server);
+        }
+        let mut out = Vec::with_capacity(512);
+        response.write(&mut out);
+        self.transmit(flow, &out);
+    }
+
+    /// A Request-URI that names one of our addresses or domains, and no user.
+    fn is_for_proxy(&self, flow: Flow, request: &Message<'_>) -> bool {
+        request
+            .request_uri()
+            .is_ok_and(|uri| uri.is_sip() && uri.user.is_none() && self.settings.is_local(&uri, flow.local))
+    }
+
+    /// 200 to OPTIONS: no state, no commit, as nothing is promised.
+    fn answer_options(&mut self, flow: Flow, request: &Message<'_>) {
+        let tag = self.settings.keys.local_tag(request);
+        let mut response = Response::new(request, 200, "");
+        response.to_tag(&tag).stamp_via(ViaStamp::forced(flow.remote));
+        response.header("Allow", ALLOW).header("Accept", "*/*").header("Supported", SUPPORTED);
+        if !self.settings.config.server.is_empty() {
+            response.header("Server", &self.settings.config.server);
+        }
+        let mut out = Vec::with_capacity(512);
+        response.write(&mut out);
+        self.transmit(flow, &out);
+    }
+
+    /// Whether the request has been here before with the same Request-URI, or too often with others.
+    fn is_loop(&self, flow: Flow, request: &Message<'_>) -> bool {
+        let mut digest = None;
+        let mut ours = 0;
+        for via in request.vias().flatten() {
+            let is_own = via
+                .host
+                .ip()
+                .is_some_and(|ip| self.settings.is_own_address(ip, via.port_or_default(), flow.local));
+            if !is_own {
+                continue;
+            }
+            ours += 1;
+            let Some(seen) = via.branch().and_then(loop_digest_in) else { continue };
+            if seen == *digest.get_or_insert_with(|| self.settings.keys.loop_digest(request)) {
+                return true;
+            }
+        }
+        ours > MAX_SPIRALS
+    }
+}

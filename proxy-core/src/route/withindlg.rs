@@ -1,0 +1,55 @@
+//! Kamailio's WITHINDLG: how Route and Request-URI say where a request goes (RFC 3261 §16.4, §16.12).
+//!
+//! | Request-URI | top Route | then |
+//! |---|---|---|
+//! | our Record-Route value (a strict router sent it) | any | the last Route becomes the Request-URI |
+//! | any | ours, once or twice (two families) | they go |
+//! | any | left, with `lr` | the request goes there, Request-URI untouched |
+//! | any | left, without `lr` | it becomes the Request-URI, the old one goes to the end of Route |
+//! | any | none left | the request goes to the Request-URI |
+//!
+//! A request is within a dialog if it has a To tag and has come by a Route of ours. Without To tag its Routes are
+//! preloaded: ours are stripped and others ignored, as in Kamailio, or this would be an open relay.
+
+use std::net::SocketAddr;
+
+use crate::engine::settings::Settings;
+use crate::msg::{Message, Uri};
+
+/// What Route and Request-URI come to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Approach<'a> {
+    /// Route values of ours at the top, to be taken away.
+    pub(crate) own_routes: usize,
+    /// The last Route has become the Request-URI.
+    pub(crate) from_strict: bool,
+    /// The Request-URI that counts.
+    pub(crate) uri: &'a str,
+    /// First Route of others.
+    pub(crate) next: Option<&'a str>,
+    /// It is a strict router.
+    pub(crate) next_is_strict: bool,
+    /// The request belongs to a dialog that goes through us.
+    pub(crate) in_dialog: bool,
+}
+
+impl<'a> Approach<'a> {
+    pub(crate) fn of(settings: &Settings, request: &Message<'a>, local: SocketAddr) -> Self {
+        let routes: Vec<&'a str> = request.routes().flatten().map(|r| r.uri).collect();
+        let is_own = |uri: &str| Uri::parse(uri).is_ok_and(|u| settings.is_own_hop(&u, local));
+        let mut uri = request.request_uri_str();
+        let mut rest = routes.as_slice();
+        let mut from_strict = false;
+        // What we write into Record-Route has `lr` and no user; nobody calls that.
+        let is_ours = Uri::parse(uri)
+            .is_ok_and(|u| u.user.is_none() && u.is_loose_router() && settings.is_own_hop(&u, local));
+        if is_ours && let Some((last, others)) = rest.split_last() {
+            (uri, rest, from_strict) = (*last, others, true);
+        }
+        let own_routes = rest.iter().take_while(|r| is_own(r)).count();
+        let next = rest.get(own_routes).copied();
+        let next_is_strict = next.is_some_and(|n| Uri::parse(n).is_ok_and(|u| !u.is_loose_router()));
+        let in_dialog = request.to_tag().is_some() && (own_routes > 0 || from_strict);
+        Self { own_routes, from_strict, uri, next, next_is_strict, in_dialog }
+    }
+}
