@@ -1,4 +1,7 @@
 //! The Relevo agent: everything between the pure SIP core, the replicated state and the operating system.
 
+pub mod admin;
+pub mod bridge;
 pub mod config;
 pub mod control;
+pub mod net;

@@ -1,0 +1,83 @@
+//! The admin socket: one line of JSON in, one line of JSON out, on a unix socket that only the owner may open.
+//!
+//! Request: `{"command":"status"}`, `{"command":"switchover","node":2}`, `{"command":"ul_show","aor":"sip:a@b"}`,
+//! `{"command":"ul_rm","aor":"sip:a@b","contact":"sip:a@10.0.0.1"}`, `{"command":"dlg_list"}`.
+//! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
+
+pub mod client;
+pub mod server;
+pub mod views;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Longest request, bytes.
+pub const MAX_REQUEST_BYTES: u64 = 64 << 10;
+/// Longest reply, bytes.
+pub const MAX_REPLY_BYTES: u64 = 64 << 20;
+/// Connections served at a time; more are told so and closed.
+pub const MAX_CONNECTIONS: usize = 16;
+/// Records in a list; a longer one is cut and says so.
+pub const MAX_RECORDS: usize = 20_000;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Everything `relevo status` shows.
+    Status {},
+    /// A planned hand-over.
+    Switchover {
+        /// To whom; the best other appliance if absent.
+        #[serde(default)]
+        node: Option<u16>,
+    },
+    /// Bindings of one AOR, or all.
+    UlShow {
+        /// Which AOR.
+        #[serde(default)]
+        aor: Option<String>,
+    },
+    /// Removes the bindings of an AOR, or one.
+    UlRm {
+        /// Which AOR.
+        aor: String,
+        /// Which contact; all if absent.
+        #[serde(default)]
+        contact: Option<String>,
+    },
+    /// The confirmed dialogs and the pending INVITEs.
+    DlgList {},
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// It worked.
+    Ok {
+        /// The answer.
+        ok: Value,
+    },
+    /// It did not.
+    Error {
+        /// What is wrong and why.
+        error: String,
+        /// What mends it.
+        cure: String,
+    },
+}
+
+impl Reply {
+    /// A refusal.
+    #[must_use]
+    pub fn error(error: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Error { error: error.into(), cure: cure.into() }
+    }
+}
+
+/// Who answers. Called on the thread of the connection; it may wait, within seconds.
+pub trait Backend: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request) -> Reply;
+}

@@ -1,0 +1,16 @@
+//! Between the SIP engines and the replicated state: proposals one way, verdicts back to the engine that asked.
+
+use proxy_core::io::Refusal;
+use proxy_core::state::{SipCommand, SipResponse, SipState};
+
+/// What is called, once, with the verdict on a proposal. It must not block.
+pub type Verdict = Box<dyn FnOnce(Result<SipResponse, Refusal>) + Send>;
+
+/// The replicated SIP state as the engines use it.
+pub trait Store: Clone + Send + 'static {
+    /// Reads the state. `f` must be short: `apply` waits for it.
+    fn read<R>(&self, f: impl FnOnce(&SipState) -> R) -> R;
+    /// Has a command committed. Never blocks; `done` is called on any thread, after the command is visible to
+    /// [`Store::read`].
+    fn propose(&self, command: SipCommand, done: Verdict);
+}

@@ -1,0 +1,161 @@
+//! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
+
+mod ask;
+mod print;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, DEFAULT_PATH, EMBEDDED_DATA};
+
+/// Exit code for a configuration or a command line that cannot be used.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit code for anything else that went wrong.
+pub const EXIT_FAILED: u8 = 1;
+
+/// A high-availability SIP proxy and registrar.
+#[derive(Debug, Parser)]
+#[command(name = "relevo", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Configuration file [default: /etc/relevo/relevo.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// State folder of a node without configuration file [default: ./relevo-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Admin socket of the node to ask [default: from the configuration]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub admin: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this node (without a configuration file: a registrar and proxy on this machine)
+    Run,
+    /// Show the node's view of the cluster
+    Status,
+    /// Hand the service over as planned, to NODE or to the best other appliance
+    Switchover {
+        /// Id of the node that shall take over
+        node: Option<u16>,
+    },
+    /// Registered contacts
+    Ul {
+        #[command(subcommand)]
+        command: Ul,
+    },
+    /// Calls
+    Dlg {
+        #[command(subcommand)]
+        command: Dlg,
+    },
+    /// The configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum Ul {
+    /// Show the contacts of AOR (sip:user@domain), or all
+    Show {
+        /// Address of record
+        aor: Option<String>,
+    },
+    /// Remove all contacts of AOR, or one
+    Rm {
+        /// Address of record
+        aor: String,
+        /// Contact URI as `ul show` prints it
+        contact: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Dlg {
+    /// List the calls: answered ones and pending INVITEs
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check FILE (or the one that `run` would use) and say everything that is wrong with it
+    Check {
+        /// The file
+        file: Option<PathBuf>,
+    },
+}
+
+impl Common {
+    /// The configuration that `relevo run` would use.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, crate::config::ConfigError> {
+        let default = PathBuf::from(DEFAULT_PATH);
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None if self.data.is_none() && default.exists() => Config::load(&default)?,
+            None => {
+                let data = self.data.clone().unwrap_or_else(|| PathBuf::from(EMBEDDED_DATA));
+                // Relative to here, but a node may change its folder later on.
+                Config::embedded(&std::path::absolute(&data).unwrap_or(data))
+            }
+        };
+        if let Some(admin) = &self.admin {
+            config.admin.clone_from(admin);
+        }
+        Ok(config)
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let common = &cli.common;
+    match &cli.command {
+        Command::Run => crate::run::main(common),
+        Command::Version => {
+            print::version(common.json);
+            ExitCode::SUCCESS
+        }
+        Command::Config { command: ConfigCommand::Check { file } } => check(common, file.clone()),
+        Command::Status => ask::status(common),
+        Command::Switchover { node } => ask::switchover(common, *node),
+        Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
+        Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
+        Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+    }
+}
+
+fn check(common: &Common, file: Option<PathBuf>) -> ExitCode {
+    let asked = Common { config: file.or_else(|| common.config.clone()), ..common.clone() };
+    match asked.load() {
+        Ok(config) => {
+            print::config_ok(&config, common.json);
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            print::config_error(&e, common.json);
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

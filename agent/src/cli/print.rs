@@ -1,0 +1,148 @@
+//! How answers look to people.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, ConfigError};
+
+/// Writes a line to standard output; a reader that is gone (`relevo … | head`) is no error.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// An error on standard error: what is wrong and why, then the cure.
+pub(crate) fn complain(error: &str, cure: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "relevo: {error}");
+    if !cure.is_empty() {
+        let _ = writeln!(err, "  cure: {cure}");
+    }
+}
+
+pub(super) fn version(as_json: bool) {
+    let version = env!("CARGO_PKG_VERSION");
+    if as_json { line(&json!({ "version": version }).to_string()) } else { line(&format!("relevo {version}")) }
+}
+
+pub(super) fn config_ok(config: &Config, as_json: bool) {
+    let file = config.file.as_ref().map(|f| f.display().to_string());
+    if as_json {
+        let value =
+            json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": config.warnings() });
+        return line(&value.to_string());
+    }
+    line(&format!("OK: {}", file.unwrap_or_else(|| String::from("no file, the embedded default"))));
+    line(&config.summary());
+    for warning in config.warnings() {
+        line(&format!("warning: {warning}"));
+    }
+}
+
+pub(crate) fn config_error(error: &ConfigError, as_json: bool) {
+    if as_json {
+        let list: Vec<Value> = error
+            .faults
+            .iter()
+            .map(|f| json!({ "line": f.line, "what": f.what, "cure": f.cure }))
+            .collect();
+        line(&json!({ "ok": false, "file": error.file.display().to_string(), "faults": list }).to_string());
+    }
+    complain(&error.to_string(), "");
+}
+
+/// A text of a JSON value without quotes; `-` for null.
+fn text(v: &Value) -> String {
+    match v {
+        Value::Null => String::from("-"),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        out += cells.join("  ").trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+fn list(v: &Value) -> &[Value] {
+    v.as_array().map_or(&[], Vec::as_slice)
+}
+
+pub(super) fn status(v: &Value) -> String {
+    let own = if v["active"] == json!(true) {
+        format!("ACTIVE (lease ends in {} ms)", text(&v["lease_ms_left"]))
+    } else {
+        String::from("standby")
+    };
+    let mut out = format!(
+        "node {} ({}): {own}\nholder {}  token {}  leader {}  term {}  applied {}\nbindings {}  dialogs {}  pending INVITEs {}\n",
+        text(&v["node"]),
+        text(&v["role"]),
+        text(&v["holder"]),
+        text(&v["token"]),
+        text(&v["leader"]),
+        text(&v["term"]),
+        text(&v["applied"]),
+        text(&v["counts"]["bindings"]),
+        text(&v["counts"]["dialogs"]),
+        text(&v["counts"]["pending_invites"]),
+    );
+    let rows: Vec<Vec<String>> = list(&v["peers"])
+        .iter()
+        .map(|p| ["node", "role", "addr", "lag", "last_ack_ms"].iter().map(|k| text(&p[*k])).collect())
+        .collect();
+    if !rows.is_empty() {
+        out.push('\n');
+        out += &table(&["PEER", "ROLE", "ADDRESS", "LAG", "HEARD MS AGO"], &rows);
+        if v["leading"] != json!(true) {
+            out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
+        }
+    }
+    out
+}
+
+pub(super) fn bindings(v: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(&v["bindings"])
+        .iter()
+        .map(|b| ["aor", "contact", "q", "expires_s", "received", "user_agent"].iter().map(|k| text(&b[*k])).collect())
+        .collect();
+    cut(table(&["AOR", "CONTACT", "Q", "EXPIRES S", "RECEIVED FROM", "USER AGENT"], &rows), v)
+}
+
+pub(super) fn dialogs(v: &Value) -> String {
+    let mut rows: Vec<Vec<String>> = list(&v["dialogs"])
+        .iter()
+        .map(|d| {
+            let [call_id, from, to, s] = ["call_id", "from", "to", "lasts_s"].map(|k| text(&d[k]));
+            vec![call_id, String::from("confirmed"), s, from, to]
+        })
+        .collect();
+    for p in list(&v["pending_invites"]) {
+        let [call_id, state, s, from] = ["call_id", "state", "since_s", "caller_addr"].map(|k| text(&p[k]));
+        let targets: Vec<String> =
+            list(&p["branches"]).iter().map(|b| format!("{} ({})", text(&b["target"]), b["status"])).collect();
+        rows.push(vec![call_id, state, s, from, targets.join(", ")]);
+    }
+    cut(table(&["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)
+}
+
+fn cut(mut out: String, v: &Value) -> String {
+    if v["truncated"] == json!(true) {
+        out += "(the list is cut; ask for one AOR, or see the counts in relevo status)\n";
+    }
+    out
+}

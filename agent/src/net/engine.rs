@@ -1,0 +1,177 @@
+//! One engine thread: takes a turn from its mailbox, lets the pure engine handle it under one read of the state,
+//! and carries out what the engine wants.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proxy_core::engine::Engine;
+use proxy_core::io::{Counters, EngineConfig, Output};
+use proxy_core::state::SipState;
+use proxy_core::time::Now;
+
+use crate::bridge::Store;
+
+use super::mailbox::{Mailbox, Order, Turn};
+use super::{NetError, batch};
+
+/// How long an engine with nothing to do sleeps at most.
+const IDLE: Duration = Duration::from_secs(1);
+/// Value of [`Shared::active`] while the engine is not active. Tokens are log indexes, from 1.
+pub const INACTIVE: u64 = 0;
+
+/// What others see of an engine thread.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// The fence token it is active under, or [`INACTIVE`].
+    pub active: AtomicU64,
+    counters: Mutex<Counters>,
+    /// Datagrams the kernel would not take.
+    pub send_failed: AtomicU64,
+}
+
+impl Shared {
+    /// The engine's counters as of its last turn.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sockets by their local address, to send from.
+pub type Sockets = Arc<BTreeMap<SocketAddr, Arc<UdpSocket>>>;
+
+/// Everything an engine thread needs.
+pub struct Parts<S> {
+    /// For the pure engine.
+    pub config: EngineConfig,
+    /// Its queue.
+    pub mailbox: Arc<Mailbox>,
+    /// What others see.
+    pub shared: Arc<Shared>,
+    /// The replicated state.
+    pub store: S,
+    /// For what it sends.
+    pub sockets: Sockets,
+    /// Both clocks.
+    pub clock: fn() -> Now,
+    /// Called when `shared.active` has changed.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<S> std::fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("shard", &self.config.shard).finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread; [`Order::Stop`] ends it.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, NetError> {
+    std::thread::Builder::new()
+        .name(format!("relevo-sip-{}", parts.config.shard))
+        .spawn(move || {
+            let engine = Engine::new(parts.config.clone());
+            Runner { parts, engine, epoch: 0, outbox: BTreeMap::new() }.run();
+        })
+        .map_err(NetError::Thread)
+}
+
+struct Runner<S> {
+    parts: Parts<S>,
+    engine: Engine,
+    epoch: u64,
+    outbox: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
+}
+
+impl<S: Store> Runner<S> {
+    fn run(mut self) {
+        loop {
+            let now = (self.parts.clock)();
+            let sleep = self.engine.poll_timeout().map_or(IDLE, |at| at.since(now.mono).min(IDLE));
+            let turn = self.parts.mailbox.take(sleep);
+            if turn.orders.iter().any(|o| matches!(o, Order::Stop)) {
+                return;
+            }
+            let now = (self.parts.clock)();
+            let store = self.parts.store.clone();
+            let before = self.active();
+            let after = store.read(|state| self.turn(now, turn, state));
+            self.carry_out();
+            *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
+                self.engine.counters();
+            if before != after {
+                self.parts.shared.active.store(after, Ordering::Release);
+                (self.parts.changed)();
+            }
+        }
+    }
+
+    fn active(&self) -> u64 {
+        self.parts.shared.active.load(Ordering::Acquire)
+    }
+
+    /// Handles one turn and returns the token the engine is active under afterwards.
+    fn turn(&mut self, now: Now, turn: Turn, state: &SipState) -> u64 {
+        let mut active = self.active();
+        for order in turn.orders {
+            match order {
+                Order::Activate { token } => {
+                    self.epoch += 1;
+                    self.engine.activate(now, state);
+                    active = token;
+                }
+                Order::Deactivate => {
+                    self.epoch += 1;
+                    self.engine.deactivate();
+                    active = INACTIVE;
+                }
+                Order::Verdict { epoch, ticket, outcome } if epoch == self.epoch => match outcome {
+                    Ok(response) => self.engine.handle_committed(now, ticket, response, state),
+                    Err(why) => self.engine.handle_refused(now, ticket, why, state),
+                },
+                Order::Verdict { .. } | Order::Stop => {}
+            }
+        }
+        for (flow, bytes) in turn.datagrams {
+            self.engine.handle_datagram(now, flow, &bytes, state);
+        }
+        if self.engine.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.engine.handle_timeout(now, state);
+        }
+        active
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit { flow, bytes } => {
+                    self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
+                }
+                Output::Propose { ticket, command } => {
+                    let mailbox = Arc::clone(&self.parts.mailbox);
+                    let epoch = self.epoch;
+                    let done =
+                        Box::new(move |outcome| mailbox.order(Order::Verdict { epoch, ticket, outcome }));
+                    self.parts.store.propose(command, done);
+                }
+            }
+        }
+        for (local, datagrams) in &mut self.outbox {
+            let socket = self.parts.sockets.get(local).or_else(|| {
+                // A flow of a former configuration: any socket of the family is better than none.
+                self.parts.sockets.iter().find(|(a, _)| a.is_ipv4() == local.is_ipv4()).map(|(_, s)| s)
+            });
+            let sent = socket.map_or(0, |socket| batch::send(socket, datagrams));
+            let failed = (datagrams.len() - sent) as u64;
+            if failed > 0 {
+                self.parts.shared.send_failed.fetch_add(failed, Ordering::Relaxed);
+            }
+            datagrams.clear();
+        }
+    }
+}

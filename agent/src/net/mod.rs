@@ -1,0 +1,61 @@
+//! SIP over UDP: sockets, receive threads, engine threads.
+//!
+//! ```text
+//! socket ─ recvmmsg ─► receive thread ─ shard_of(Call-ID) ─► mailbox ─► engine thread ─ sendmmsg ─► socket
+//!                                                              ▲              │
+//!                                                     verdict ─┘◄─ Store ◄────┘ proposal
+//! ```
+//! Sockets are bound when the process starts, also on a standby (`IP_FREEBIND`: the floating address need not be
+//! there), so that a port in use is found at once and takeover only has to flip the engines.
+
+pub mod batch;
+pub mod engine;
+pub mod mailbox;
+pub mod receive;
+pub mod sip;
+pub mod socket;
+
+use std::net::SocketAddr;
+
+/// Datagrams read or sent with one system call.
+pub const BATCH: usize = 32;
+/// Largest datagram taken, bytes: the largest a UDP datagram can be (RFC 3261 §18.1.1 asks for no less).
+pub const MAX_DATAGRAM_BYTES: usize = 65_535;
+/// Datagrams that wait for one engine; more are dropped and counted.
+pub const MAX_QUEUED_DATAGRAMS: usize = 4096;
+/// Bytes of datagrams that wait for one engine; more are dropped and counted.
+pub const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// Receive buffer asked of the kernel for each socket, bytes.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Messages an engine handles while it holds the state for reading.
+pub const MAX_TURN: usize = 64;
+
+/// Why SIP cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// Another program has the port.
+    #[error(
+        "UDP port {} on {} is in use by another program; stop it (see who: ss -lunp 'sport = :{}'), or set sip.port",
+        addr.port(), addr.ip(), addr.port()
+    )]
+    PortInUse {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// The address cannot be bound.
+    #[error("UDP {addr} cannot be bound: {why}; {cure}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the kernel said.
+        why: std::io::Error,
+        /// What may help.
+        cure: &'static str,
+    },
+    /// This machine has no address to answer on.
+    #[error("this machine has no usable IP address; configure one, or set sip.listen")]
+    NoAddress,
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(std::io::Error),
+}

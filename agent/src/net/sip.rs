@@ -1,0 +1,186 @@
+//! The whole SIP side of a node: opened once, switched on and off by the resource sequence, counted for the status.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use proxy_core::io::{Counters, EngineConfig};
+use proxy_core::time::Now;
+
+use crate::bridge::Store;
+
+use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
+use super::mailbox::{Mailbox, Order};
+use super::receive::{self, Received};
+use super::{NetError, socket};
+
+/// Sockets that are open and not yet read: everything that can fail has been tried before the node joins anything.
+#[derive(Debug)]
+pub struct Listening {
+    sockets: Sockets,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Opens the sockets.
+///
+/// # Errors
+/// A port in use, an address that is not there.
+pub fn listen(addresses: &[SocketAddr], floating: bool) -> Result<Listening, NetError> {
+    if addresses.is_empty() {
+        return Err(NetError::NoAddress);
+    }
+    let mut sockets = BTreeMap::new();
+    for addr in addresses {
+        sockets.insert(*addr, Arc::new(socket::open(*addr, floating)?));
+    }
+    Ok(Listening { sockets: Arc::new(sockets), addresses: addresses.to_vec() })
+}
+
+/// Figures of the SIP side.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    /// Sum over the engines.
+    pub engines: Counters,
+    /// Datagrams read.
+    pub datagrams: u64,
+    /// Dropped before any engine: longer than the largest taken.
+    pub oversized: u64,
+    /// Without a Call-ID: garbage, for the most part.
+    pub without_call_id: u64,
+    /// Keepalives seen.
+    pub keepalives: u64,
+    /// Dropped: the queue of an engine was full.
+    pub queue_full: u64,
+    /// Not taken by the kernel.
+    pub send_failed: u64,
+}
+
+/// The running SIP side.
+pub struct Sip {
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    shared: Vec<Arc<Shared>>,
+    received: Arc<Received>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Sip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sip").field("engines", &self.shared.len()).finish_non_exhaustive()
+    }
+}
+
+impl Sip {
+    /// Starts `config.shards` engine threads and a receive thread per socket; all engines inactive.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start<S: Store>(
+        listening: Listening,
+        config: &EngineConfig,
+        store: &S,
+        clock: fn() -> Now,
+        changed: &Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, NetError> {
+        let mailboxes: Arc<[Arc<Mailbox>]> = (0..config.shards.max(1)).map(|_| Arc::default()).collect();
+        let mut sip = Self {
+            mailboxes: Arc::clone(&mailboxes),
+            shared: Vec::new(),
+            received: Arc::default(),
+            stop: Arc::default(),
+            threads: Vec::new(),
+        };
+        for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
+            let shared: Arc<Shared> = Arc::default();
+            sip.shared.push(Arc::clone(&shared));
+            sip.threads.push(engine::start(Parts {
+                config: EngineConfig { shard, listen: listening.addresses.clone(), ..config.clone() },
+                mailbox: Arc::clone(mailbox),
+                shared,
+                store: store.clone(),
+                sockets: Arc::clone(&listening.sockets),
+                clock,
+                changed: Arc::clone(changed),
+            })?);
+        }
+        for (local, socket) in listening.sockets.iter() {
+            sip.threads.push(receive::start(
+                Arc::clone(socket),
+                *local,
+                Arc::clone(&mailboxes),
+                Arc::clone(&sip.received),
+                Arc::clone(&sip.stop),
+            )?);
+        }
+        Ok(sip)
+    }
+
+    /// Tells all engines that the service is here. Done when [`Sip::active_under`] says the token.
+    pub fn activate(&self, token: u64) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.order(Order::Activate { token });
+        }
+    }
+
+    /// Tells all engines that the service is not here. Done when [`Sip::is_inactive`].
+    pub fn deactivate(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.order(Order::Deactivate);
+        }
+    }
+
+    /// Whether every engine is active under this token.
+    #[must_use]
+    pub fn active_under(&self, token: u64) -> bool {
+        self.shared.iter().all(|s| s.active.load(Ordering::Acquire) == token)
+    }
+
+    /// Whether no engine is active.
+    #[must_use]
+    pub fn is_inactive(&self) -> bool {
+        self.active_under(INACTIVE)
+    }
+
+    /// Figures for the status.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let mut sum = Counters::default();
+        for c in self.shared.iter().map(|s| s.counters()) {
+            sum.received += c.received;
+            sum.sent += c.sent;
+            sum.dropped_malformed += c.dropped_malformed;
+            sum.dropped_stray += c.dropped_stray;
+            sum.dropped_inactive += c.dropped_inactive;
+            sum.dropped_overload += c.dropped_overload;
+            sum.rejected += c.rejected;
+            sum.retransmissions_in += c.retransmissions_in;
+            sum.retransmissions_out += c.retransmissions_out;
+            sum.rebuilt += c.rebuilt;
+        }
+        let of = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        Figures {
+            engines: sum,
+            datagrams: of(&self.received.datagrams),
+            oversized: of(&self.received.oversized),
+            without_call_id: of(&self.received.without_call_id),
+            keepalives: of(&self.received.keepalives),
+            queue_full: self.mailboxes.iter().map(|m| m.dropped()).sum(),
+            send_failed: self.shared.iter().map(|s| of(&s.send_failed)).sum(),
+        }
+    }
+}
+
+impl Drop for Sip {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for mailbox in self.mailboxes.iter() {
+            mailbox.order(Order::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
