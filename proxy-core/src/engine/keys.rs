@@ -118,11 +118,10 @@ mod tests {
     #[test]
     fn shards_never_change() {
         // Engines of different versions must agree while one takes over from the other.
-        assert_eq!([b"a".as_slice(), b"abc@host", b""].map(|id| shard_of(id, 64)), SHARDS);
+        assert_eq!([b"a".as_slice(), b"abc@host", b""].map(|id| shard_of(id, 64)), [19, 15, 44]);
         assert_eq!(shard_of(b"x", 0), 0);
         assert_eq!(shard_of(b"x", 1), 0);
     }
-    const SHARDS: [u16; 3] = [0, 0, 0];
 
     #[test]
     fn a_branch_carries_its_loop_digest() {

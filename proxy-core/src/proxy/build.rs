@@ -67,11 +67,11 @@ fn record_route_value(local: SocketAddr) -> String {
     format!("<sip:{local};lr>")
 }
 
-/// Kamailio's choice: what makes a dialog, and what may make one within another.
+/// What makes a dialog, and what may make one within another (Kamailio's choice). Also an INVITE within a dialog, as
+/// §16.6 step 4 recommends: a client that takes its routes from the last answer stays on the path.
 fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
     match request.method() {
-        Some(Method::Invite | Method::Subscribe) => !approach.in_dialog,
-        Some(Method::Refer) => true,
+        Some(Method::Invite | Method::Subscribe | Method::Refer) => true,
         Some(Method::Notify) => approach.in_dialog,
         _ => false,
     }
