@@ -70,7 +70,6 @@ impl Control {
                 term: facts.term,
                 log_at_start: facts.last_log,
                 proposed: None,
-                decided: None,
                 transferred: facts.transfer_tried_in == Some(facts.term),
             });
         }
@@ -79,7 +78,6 @@ impl Control {
             && proposed.holder == grant.holder
             && proposed.after.is_none_or(|before| grant.token > before)
         {
-            led.decided = Some(grant.token);
             led.proposed = None;
         }
     }
@@ -123,10 +121,11 @@ impl Control {
             && self.settings.appliances.contains(&me)
             && !facts.unfit.contains(&me);
         let holder = facts.grant.map(|g| g.holder);
-        let mine_to_keep = led.decided.is_some() && led.decided == facts.grant.map(|g| g.token);
+        // Entries beyond the log that leadership began with are of this term: nobody decided anything later.
+        let of_this_term = facts.grant.is_some_and(|g| g.token > led.log_at_start);
         match holder {
             Some(x) if x == me && eligible => {}
-            Some(x) if x != me && (mine_to_keep || !eligible) && self.not_ready(now, x, facts).is_none() => {
+            Some(x) if x != me && (of_this_term || !eligible) && self.not_ready(now, x, facts).is_none() => {
                 ask.push(Ask::Transfer { to: x });
             }
             _ if !self.may_propose(now) => {}

@@ -15,8 +15,8 @@
 //! |---|---|---|
 //! | names it | eligible | nothing (it is active); asked to hand over: grant to the target |
 //! | names it | drained, unhealthy or shutting down | grant to the best other appliance, if there is one |
-//! | names X, made by this leader in this term | stopped, X within reach | transfer leadership to X |
-//! | names X, made by this leader in this term | stopped, X out of reach | grant to the best appliance again |
+//! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
+//! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
 //! | anything else | eligible | grant to itself: the new leader takes over |
 //! | names X, an earlier decision | not eligible, X within reach | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
@@ -236,8 +236,6 @@ struct Led {
     log_at_start: u64,
     /// The newest grant proposed in this term.
     proposed: Option<Proposed>,
-    /// Token of the newest grant that this leader decided on in this term and saw applied.
-    decided: Option<u64>,
     transferred: bool,
 }
 

@@ -162,6 +162,18 @@ fn a_switchover_is_grant_then_stop_then_transfer() {
 }
 
 #[test]
+fn a_grant_that_another_node_proposed_in_this_term_is_obeyed() {
+    // `relevo switchover` asked on the standby: the grant comes through the log, nobody told this node.
+    let mut c = control(1);
+    let mut facts = leading(Some((1, 7)));
+    c.decide(at(1), &facts, Resources::Started);
+    facts.grant = Some(Grant { holder: 2, token: 41 });
+    let d = c.decide(at(2), &facts, Resources::Started);
+    assert_eq!((d.goal, d.ask), (Goal::Down, vec![]));
+    assert_eq!(c.decide(at(3), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
+}
+
+#[test]
 fn a_target_that_dies_before_the_transfer_gives_the_service_back() {
     let mut c = control(1);
     let mut facts = leading(Some((1, 7)));
@@ -181,7 +193,7 @@ fn a_target_that_dies_before_the_transfer_gives_the_service_back() {
 #[test]
 fn a_node_that_transferred_and_is_elected_again_owns_in_the_new_term() {
     let mut c = control(1);
-    let mut facts = leading(Some((2, 41)));
+    let mut facts = Facts { applied: 42, last_log: 42, ..leading(Some((2, 41))) };
     facts.transfer_tried_in = Some(5);
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, []);
     facts.term = 6;
