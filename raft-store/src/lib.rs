@@ -1,5 +1,10 @@
-//! raft-store
+//! The replicated state of Relevo, and the Raft node that keeps it: log and snapshots on disk, openraft between
+//! the nodes. `state` and `command` are pure; `node` is what an agent runs.
+
 pub mod codec;
+pub mod command;
 pub mod disk;
 pub mod log;
+pub mod node;
 pub mod snap;
+pub mod state;

@@ -1,0 +1,291 @@
+//! openraft's view of the replicated state: applies entries, builds snapshots, installs them.
+//!
+//! In production entries are applied on a thread of their own ("relevo-apply"), because the state is shared with
+//! the SIP engines behind a lock, and an engine that holds it must never stall the Raft thread. In a simulation
+//! everything happens in place.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+
+use futures::channel::oneshot;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
+use tokio::sync::watch;
+
+use super::types::{Entry, LogId, StoredMembership, TypeConfig};
+use crate::codec::{self, Kind};
+use crate::command::{Batch, Responses};
+use crate::log::Mode;
+use crate::snap::SnapStore;
+use crate::state::{ClusterState, Grant};
+
+/// Entries handed to the apply thread at once.
+const APPLY_CHUNK: usize = 64;
+
+/// The state that engines and operators read; only the machine writes it.
+pub struct View {
+    state: RwLock<ClusterState>,
+    grant: watch::Sender<Option<Grant>>,
+}
+
+impl View {
+    fn new(state: ClusterState) -> Self {
+        let grant = watch::Sender::new(state.grant());
+        Self { state: RwLock::new(state), grant }
+    }
+
+    /// Reads the state; keep it short, writers wait.
+    pub fn read<R>(&self, f: impl FnOnce(&ClusterState) -> R) -> R {
+        f(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest applied grant, and word of every new one.
+    pub fn grant(&self) -> watch::Receiver<Option<Grant>> {
+        self.grant.subscribe()
+    }
+
+    fn apply(&self, index: u64, batch: &Batch) -> Responses {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let responses = batch.0.iter().map(|command| state.apply(index, command)).collect();
+        let grant = state.grant();
+        drop(state);
+        self.note_grant(grant);
+        Responses(responses)
+    }
+
+    fn replace(&self, state: ClusterState) {
+        let grant = state.grant();
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.note_grant(grant);
+    }
+
+    fn note_grant(&self, grant: Option<Grant>) {
+        self.grant.send_if_modified(|known| {
+            let news = *known != grant;
+            *known = grant;
+            news
+        });
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Where work on the state is done.
+#[derive(Clone)]
+enum Worker {
+    Inline,
+    Thread(mpsc::Sender<Job>),
+}
+
+impl Worker {
+    fn new(mode: Mode) -> io::Result<Self> {
+        if mode == Mode::Inline {
+            return Ok(Self::Inline);
+        }
+        // At most a handful of jobs wait: openraft applies one chunk at a time and builds one snapshot at a time.
+        let (tx, rx) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name("relevo-apply".into()).spawn(move || {
+            for job in rx {
+                job();
+            }
+        })?;
+        Ok(Self::Thread(tx))
+    }
+
+    async fn run<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+        match self {
+            Self::Inline => Ok(f()),
+            Self::Thread(tx) => {
+                let (done, result) = oneshot::channel();
+                // The receiver goes away only with its task.
+                let job: Job = Box::new(move || drop(done.send(f())));
+                tx.send(job).map_err(|_| io::Error::other("the apply thread has ended"))?;
+                result.await.map_err(|_| io::Error::other("the apply thread has failed"))
+            }
+        }
+    }
+}
+
+/// Where snapshots go.
+type SharedSnaps = Arc<Mutex<Box<dyn SnapStore>>>;
+
+/// The state machine of a node.
+pub struct Machine {
+    view: Arc<View>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snaps: SharedSnaps,
+    worker: Worker,
+    mode: Mode,
+}
+
+fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, ClusterState)> {
+    Ok((codec::decode(Kind::SnapshotMeta, meta)?, codec::decode(Kind::Snapshot, data)?))
+}
+
+impl Machine {
+    /// Opens the newest snapshot that verifies, or begins with nothing.
+    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode) -> io::Result<Self> {
+        let (meta, state) = match snaps.latest()? {
+            Some((meta, data)) => decode(&meta, &data)?,
+            None => (SnapshotMeta::default(), ClusterState::default()),
+        };
+        Ok(Self {
+            view: Arc::new(View::new(state)),
+            applied: meta.last_log_id,
+            membership: meta.last_membership,
+            snaps: Arc::new(Mutex::new(snaps)),
+            worker: Worker::new(mode)?,
+            mode,
+        })
+    }
+
+    /// What readers share.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Position of the newest entry in the state: that of the snapshot right after `open`.
+    #[must_use]
+    pub fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    async fn apply_chunk(&mut self, chunk: Vec<Entry>) -> io::Result<Vec<Responses>> {
+        if let Some(last) = chunk.last() {
+            self.applied = Some(last.log_id);
+        }
+        for entry in &chunk {
+            if let EntryPayload::Membership(members) = &entry.payload {
+                self.membership = StoredMembership::new(Some(entry.log_id), members.clone());
+            }
+        }
+        let view = self.view.clone();
+        let apply = move |entry: &Entry| match &entry.payload {
+            EntryPayload::Normal(batch) => view.apply(entry.log_id.index, batch),
+            EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+        };
+        self.worker.run(move || chunk.iter().map(apply).collect()).await
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.try_ready_chunks(APPLY_CHUNK);
+        loop {
+            let chunk = match chunks.try_next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
+                Err(e) => return Err(e.1),
+            };
+            let (entries, responders): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
+            let responses = self.apply_chunk(entries).await?;
+            for (responder, response) in responders.into_iter().zip(responses) {
+                if let Some(responder) = responder {
+                    responder.send(response);
+                }
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            view: self.view.clone(),
+            applied: self.applied,
+            membership: self.membership.clone(),
+            snaps: self.snaps.clone(),
+            worker: self.worker.clone(),
+            mode: self.mode,
+            state: None,
+        }
+        .captured()
+        .await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: Vec<u8>,
+    ) -> Result<(), io::Error> {
+        let state: ClusterState = codec::decode(Kind::Snapshot, &snapshot)?;
+        let meta_bytes = codec::encode(Kind::SnapshotMeta, meta)?;
+        store(&self.snaps, self.mode, meta_bytes, snapshot).await?;
+        let view = self.view.clone();
+        self.worker.run(move || view.replace(state)).await?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
+        let snaps = self.snaps.clone();
+        let load = move || snaps.lock().unwrap_or_else(PoisonError::into_inner).latest();
+        let Some((meta, data)) = aside(self.mode, load).await?? else { return Ok(None) };
+        let meta = codec::decode(Kind::SnapshotMeta, &meta)?;
+        Ok(Some(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data }))
+    }
+}
+
+/// Runs what waits for the disk beside the Raft thread (or in place, in a simulation).
+async fn aside<R: Send + 'static>(mode: Mode, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    match mode {
+        Mode::Inline => Ok(f()),
+        Mode::Thread => tokio::task::spawn_blocking(f).await.map_err(io::Error::other),
+    }
+}
+
+async fn store(snaps: &SharedSnaps, mode: Mode, meta: Vec<u8>, data: Vec<u8>) -> io::Result<()> {
+    let snaps = snaps.clone();
+    let write = move || snaps.lock().unwrap_or_else(PoisonError::into_inner).write(&meta, &data);
+    aside(mode, write).await?
+}
+
+/// Builds a snapshot of the state as it was when the builder was made.
+pub struct Builder {
+    view: Arc<View>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snaps: SharedSnaps,
+    worker: Worker,
+    mode: Mode,
+    state: Option<io::Result<Vec<u8>>>,
+}
+
+impl Builder {
+    /// Takes the state's bytes now: the builder runs beside further applies, which must not show in them.
+    async fn captured(mut self) -> Self {
+        let view = self.view.clone();
+        let encode = move || view.read(|state| codec::encode(Kind::Snapshot, state));
+        self.state = Some(match self.worker.run(encode).await {
+            Ok(encoded) => encoded.map_err(io::Error::from),
+            Err(e) => Err(e),
+        });
+        self
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Vec<u8>>, io::Error> {
+        let data = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))??;
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let meta_bytes = codec::encode(Kind::SnapshotMeta, &meta)?;
+        // On return it is durable and was read back: only now may openraft purge the log behind it.
+        store(&self.snaps, self.mode, meta_bytes, data.clone()).await?;
+        Ok(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data })
+    }
+}

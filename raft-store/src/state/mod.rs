@@ -1,0 +1,141 @@
+//! The replicated state of a cluster: the SIP state, and who may serve. Pure and deterministic.
+
+use std::collections::BTreeMap;
+
+use proxy_core::state::{Counts, SipState};
+use proxy_core::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, GrantReason, Response};
+use crate::node::Place;
+
+/// Most places about which marks are kept.
+pub const MAX_PLACES: usize = 64;
+
+/// Who holds the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The node named.
+    pub holder: Place,
+    /// Fence token: the log index of the grant, so that a later one is always larger.
+    pub token: u64,
+    /// Why.
+    pub reason: GrantReason,
+    /// When it was decided.
+    pub at: WallTime,
+}
+
+/// What is known of a node beyond the membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The operator wants it to hold nothing.
+    pub drained: bool,
+    /// It says that it could serve.
+    pub healthy: bool,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { drained: false, healthy: true }
+    }
+}
+
+/// The replicated state. Only [`ClusterState::apply`] changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    sip: SipState,
+    grant: Option<Grant>,
+    marks: BTreeMap<Place, Marks>,
+}
+
+impl ClusterState {
+    /// Applies one command of the entry at `index`. Total: every command has an answer, none panics.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Response {
+        match command {
+            Command::Sip(command) => Response::Sip(self.sip.apply(command)),
+            Command::Grant { holder, reason, at } => {
+                self.grant = Some(Grant { holder: *holder, token: index, reason: *reason, at: *at });
+                Response::Granted { token: index }
+            }
+            Command::Drain { place, drained } => {
+                self.mark(*place, |m| m.drained = *drained);
+                Response::Done
+            }
+            Command::Health { place, healthy } => {
+                self.mark(*place, |m| m.healthy = *healthy);
+                Response::Done
+            }
+        }
+    }
+
+    fn mark(&mut self, place: Place, f: impl FnOnce(&mut Marks)) {
+        let mut marks = self.marks(place);
+        f(&mut marks);
+        if marks == Marks::default() {
+            // The usual case takes no room, and equal states stay equal bytes.
+            self.marks.remove(&place);
+        } else if self.marks.contains_key(&place) || self.marks.len() < MAX_PLACES {
+            self.marks.insert(place, marks);
+        }
+    }
+
+    /// Bindings, pending INVITEs and dialogs.
+    #[must_use]
+    pub fn sip(&self) -> &SipState {
+        &self.sip
+    }
+
+    /// The newest grant.
+    #[must_use]
+    pub fn grant(&self) -> Option<Grant> {
+        self.grant
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn marks(&self, place: Place) -> Marks {
+        self.marks.get(&place).copied().unwrap_or_default()
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.sip.counts()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(holder: Place) -> Command {
+        Command::Grant { holder, reason: GrantReason::Elected, at: WallTime(5) }
+    }
+
+    #[test]
+    fn the_newest_grant_holds_and_its_token_is_the_log_index() {
+        let mut state = ClusterState::default();
+        assert_eq!(state.apply(7, &grant(1)), Response::Granted { token: 7 });
+        assert_eq!(state.apply(9, &grant(2)), Response::Granted { token: 9 });
+        let grant = state.grant().expect("granted");
+        assert_eq!((grant.holder, grant.token), (2, 9));
+    }
+
+    #[test]
+    fn a_mark_taken_back_leaves_no_trace() {
+        let mut state = ClusterState::default();
+        state.apply(1, &Command::Drain { place: 2, drained: true });
+        assert!(state.marks(2).drained);
+        state.apply(2, &Command::Drain { place: 2, drained: false });
+        assert_eq!(state, ClusterState::default());
+    }
+
+    #[test]
+    fn marks_are_bounded() {
+        let mut state = ClusterState::default();
+        for place in 1..=200 {
+            state.apply(1, &Command::Health { place, healthy: false });
+        }
+        assert_eq!(state.marks.len(), MAX_PLACES);
+    }
+}
