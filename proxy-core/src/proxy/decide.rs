@@ -109,7 +109,7 @@ impl Engine {
             };
             call.phase = Phase::Failed;
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
-            engine.to_caller(call, action);
+            engine.send_to_caller(call, action);
             engine.acknowledge_failures(call);
             engine.cancel_open_branches(cx, call, false);
         });
@@ -199,7 +199,7 @@ impl Engine {
             call.deciding = None;
             let status = super::takeover::status_in(&bytes).unwrap_or(200);
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
-            engine.to_caller(call, action);
+            engine.send_to_caller(call, action);
             if is_first {
                 engine.acknowledge_failures(call);
                 engine.cancel_open_branches(cx, call, false);

@@ -12,7 +12,7 @@ use crate::transaction::{Ict, IctAction, IctState, IstAction, Nict, NictAction, 
 
 impl Engine {
     /// Sends what the server transaction says.
-    pub(super) fn to_caller(&mut self, call: &Call, action: IstAction) {
+    pub(super) fn send_to_caller(&mut self, call: &Call, action: IstAction) {
         if let IstAction::Transmit(bytes) = action {
             self.transmit(call.flow, &bytes);
         }
@@ -46,7 +46,7 @@ impl Engine {
             let Ok(message) = Message::parse(&request) else { return };
             let trying = build::response(&engine.settings, &message, 100, "", "", &[]);
             let action = call.ist.send_response(cx.now.mono, 100, trying.into());
-            engine.to_caller(call, action);
+            engine.send_to_caller(call, action);
             if let Some(exchange) = call.early_cancel.take() {
                 // Hung up before anybody was called: nobody will be.
                 for branch in &mut call.branches {
@@ -149,7 +149,7 @@ impl Engine {
             && call.deciding.is_none()
         {
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
-            self.to_caller(call, action);
+            self.send_to_caller(call, action);
         }
         self.remember_progress(cx, id, call, index, response, status, was_calling);
     }
@@ -211,7 +211,7 @@ impl Engine {
                 // The caller has not acknowledged it, or the ACK was lost.
                 let bytes: SharedBytes = known.response.as_slice().into();
                 let action = call.ist.send_response(cx.now.mono, 200, bytes);
-                self.to_caller(call, action);
+                self.send_to_caller(call, action);
             }
             return;
         }
@@ -338,7 +338,7 @@ impl Engine {
             if action != IstAction::None {
                 engine.counters.retransmissions_out += 1;
             }
-            engine.to_caller(call, action);
+            engine.send_to_caller(call, action);
         });
     }
 

@@ -54,7 +54,7 @@ impl Engine {
         Some(id)
     }
 
-    fn to_client(&mut self, exchange: &Exchange, action: NistAction) {
+    fn send_to_client(&mut self, exchange: &Exchange, action: NistAction) {
         if let NistAction::Transmit(bytes) = action {
             self.transmit(exchange.flow, &bytes);
         }
@@ -68,7 +68,7 @@ impl Engine {
             if action != NistAction::None {
                 engine.counters.retransmissions_out += 1;
             }
-            engine.to_client(exchange, action);
+            engine.send_to_client(exchange, action);
         });
     }
 
@@ -93,7 +93,7 @@ impl Engine {
             let Some(bytes) = build::passed_back(response) else { return };
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
-                engine.to_client(exchange, action);
+                engine.send_to_client(exchange, action);
                 return;
             }
             branch.outcome = Some(Final { status, response: bytes });
@@ -153,7 +153,7 @@ impl Engine {
                     _ => None,
                 };
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes);
-                self.to_client(exchange, action);
+                self.send_to_client(exchange, action);
                 if let Some(refresh) = refresh {
                     self.propose(refresh, Awaiting::Nothing);
                 }
@@ -187,7 +187,7 @@ impl Engine {
             self.propose(command, Awaiting::Nothing);
         }
         let action = exchange.nist.send_response(cx.now.mono, status, bytes);
-        self.to_client(exchange, action);
+        self.send_to_client(exchange, action);
     }
 
     /// Nobody answers a request. Of a BYE that is an end, too.
@@ -205,7 +205,7 @@ impl Engine {
         self.with_exchange(cx, id, |engine, exchange| {
             let Some((status, bytes)) = exchange.held.take() else { return };
             let action = exchange.nist.send_response(cx.now.mono, status, bytes);
-            engine.to_client(exchange, action);
+            engine.send_to_client(exchange, action);
         });
     }
 
@@ -224,7 +224,7 @@ impl Engine {
             }
             exchange.waits = false;
             let action = exchange.nist.send_response(cx.now.mono, status, out.into());
-            engine.to_client(exchange, action);
+            engine.send_to_client(exchange, action);
         });
     }
 
@@ -250,7 +250,7 @@ impl Engine {
             let bytes = build::response(&engine.settings, &request, status, "", &exchange.local_tag, &[]);
             exchange.waits = false;
             let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
-            engine.to_client(exchange, action);
+            engine.send_to_client(exchange, action);
         });
     }
 

@@ -85,7 +85,7 @@ impl Engine {
             InviteState::Answered { response, .. } | InviteState::Failed { response, .. } => {
                 let status = status_in(response).unwrap_or(500);
                 let action = call.ist.send_response(cx.now.mono, status, response.as_slice().into());
-                self.to_caller(call, action);
+                self.send_to_caller(call, action);
             }
         }
     }
