@@ -253,6 +253,8 @@ fn path_is_kept_and_repeated_only_to_who_understands_it_rfc3327_5_3() {
     assert_eq!(judged(&[contact, "Path: <tel:+1>"]), bad("Bad Path"));
     let long = format!("Path: {}", ["<sip:p;lr>"; 17].join(","));
     assert_eq!(judged(&[contact, &long]), bad("Path Too Long"));
+    let folded = "Path: <sip:p;lr>;x=\"a\r\n b\"";
+    assert_eq!(judged(&[contact, folded]), bad("Bad Path"), "it goes into other messages as it is");
 }
 
 #[test]
@@ -264,6 +266,12 @@ fn broken_contacts_and_addresses_of_record_are_refused_with_400() {
         let contact = format!("Contact: <sip:a@h>;+sip.instance={instance};reg-id=1");
         assert_eq!(judged(&[&contact]), bad("Bad Instance"), "{instance}");
     }
+    let long = format!("Contact: <sip:a@h>;+sip.instance=\"{}\"", "x".repeat(300));
+    assert_eq!(judged(&[&long]), bad("Bad Instance"));
+    let text = request(1, &[]).replace("%61lice", &"a".repeat(600));
+    let message = Message::parse(text.as_bytes()).expect("a message");
+    let verdict = judge(&message, &config(), flow_from(PHONE), now(0));
+    assert_eq!(verdict.map(|c| c.change), bad("Address of Record Too Long"));
     for reg_id in ["0", "x", "-1"] {
         let contact = format!("Contact: <sip:a@h>;+sip.instance=\"<i>\";reg-id={reg_id}");
         assert_eq!(judged(&[&contact]), bad("Bad reg-id"), "{reg_id}");
@@ -303,6 +311,7 @@ fn a_contact_behind_a_nat_is_reached_where_its_register_came_from() {
         "private behind a NAT"
     );
     assert!(natted("10.0.0.1:5060", "sip:a@10.0.0.1:5060", "10.0.0.1:40000"), "only the port is mapped");
+    assert!(natted("192.168.1.5:5060", "sip:a@192.168.1.5:5060", "203.0.113.7:5060"), "only the address is");
     assert!(!natted("192.168.1.5:5060", "sip:a@203.0.113.7:40000", "203.0.113.7:40000"), "STUN");
     assert!(!natted(PHONE, "sip:a@10.0.0.1:5090", PHONE), "listens on another port");
     assert!(!natted(PHONE, "sip:gateway@10.0.0.77", PHONE), "on behalf of another, §10.2");
@@ -422,6 +431,7 @@ fn lookup_sends_to_a_natted_phone_on_its_flow_and_to_a_path_by_its_first_hop() {
     let targets = lookup(&registrar.state, aor, now(1).wall, &config().listen);
     assert_eq!(targets[0].hop, send("10.0.0.50:5070"));
     assert_eq!(targets[0].route, ["<sip:10.0.0.50:5070;lr>"]);
+    assert!(!registrar.state.bindings(aor)[0].natted, "the source is the edge, not the phone");
 }
 
 #[test]
@@ -435,6 +445,11 @@ fn lookup_gives_one_flow_per_instance_rfc5626_7() {
     let targets = lookup(&registrar.state, "sip:alice@lab.test", now(5).wall, &config().listen);
     let uris: Vec<&str> = targets.iter().map(|t| t.uri.as_str()).collect();
     assert_eq!(uris, ["sip:alice@10.0.0.3", "sip:alice@10.0.0.2"]);
+    // Without reg-id there are no flows to choose among, only contacts.
+    let plain = |n: u32| format!("Contact: <sip:alice@10.0.0.{n}>;+sip.instance=\"<plain>\"");
+    registrar.register(&request(9, &["Contact: *", "Expires: 0"]), PHONE, 8);
+    registrar.register(&request(10, &[&plain(1), &plain(2)]), PHONE, 9);
+    assert_eq!(lookup(&registrar.state, "sip:alice@lab.test", now(9).wall, &config().listen).len(), 2);
 }
 
 #[test]

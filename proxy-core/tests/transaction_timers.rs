@@ -124,6 +124,10 @@ fn a_cancelled_invite_without_a_final_response_ends_after_64_t1_rfc3261_9_1() {
     tx.on_cancel_sent(ms(9000));
     assert_eq!(tx.on_response(ms(6000), 180), IctAction::Pass);
     assert_eq!(play!(tx), [(37_000, IctAction::Timeout)]);
+    // Before any provisional response timer B counts on.
+    let mut tx = Ict::new(ms(0), &timers(), true, bytes(REQUEST));
+    tx.on_cancel_sent(ms(5000));
+    assert_eq!(play!(tx), [(32_000, IctAction::Timeout)]);
 }
 
 #[test]
