@@ -70,12 +70,19 @@ pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr])
             }
             instances.push(instance);
         }
-        targets.push(Target {
+        let target = Target {
             uri: binding.contact.clone(),
             route: binding.path.clone(),
             hop: hop_of_binding(binding, listen),
             q: binding.q,
-        });
+        };
+        // A target set holds nothing twice (§16.5), though two instances may have registered the same.
+        if !targets
+            .iter()
+            .any(|t: &Target| (&t.uri, &t.route, &t.hop) == (&target.uri, &target.route, &target.hop))
+        {
+            targets.push(target);
+        }
     }
     targets
 }

@@ -445,6 +445,9 @@ fn lookup_gives_one_flow_per_instance_rfc5626_7() {
     let targets = lookup(&registrar.state, "sip:alice@lab.test", now(5).wall, &config().listen);
     let uris: Vec<&str> = targets.iter().map(|t| t.uri.as_str()).collect();
     assert_eq!(uris, ["sip:alice@10.0.0.3", "sip:alice@10.0.0.2"]);
+    registrar.register(&request(8, &[&flow(2, "third"), &flow(2, "fourth")]), PHONE, 8);
+    let targets = lookup(&registrar.state, "sip:alice@lab.test", now(8).wall, &config().listen);
+    assert_eq!(targets.len(), 2, "the same place twice is one target, RFC 3261 §16.5");
     // Without reg-id there are no flows to choose among, only contacts.
     let plain = |n: u32| format!("Contact: <sip:alice@10.0.0.{n}>;+sip.instance=\"<plain>\"");
     registrar.register(&request(9, &["Contact: *", "Expires: 0"]), PHONE, 8);
