@@ -119,6 +119,8 @@ pub(crate) struct Call {
     pub(crate) retry_at: Option<MonoTime>,
     /// The exchange of a CANCEL that came before the INVITE was safe.
     pub(crate) early_cancel: Option<u64>,
+    /// The last owner may have owed an answer to the caller's CANCEL, so that it may come again.
+    pub(crate) cancel_owed: bool,
     /// The caller has acknowledged the final response.
     pub(crate) acked: bool,
     pub(crate) done_told: bool,
@@ -137,6 +139,7 @@ impl Call {
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Answered | Phase::Failed)
             && self.acked
+            && !self.cancel_owed
             && self.branches.iter().all(CallBranch::is_settled)
     }
 

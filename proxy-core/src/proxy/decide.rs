@@ -241,7 +241,10 @@ impl Engine {
         match phase {
             Some(Phase::Admitting | Phase::Open) => {}
             // §9.2: too late, or once more; either way the transaction is known.
-            Some(_) => self.answer_cancel(cx, exchange, 200),
+            Some(_) => {
+                self.answer_cancel(cx, exchange, 200);
+                self.with_call(cx, id, |_, call| call.cancel_owed = false);
+            }
             None => self.answer_cancel(cx, exchange, 481),
         }
     }

@@ -51,6 +51,11 @@ impl Engine {
             deciding: None,
             retry_at: None,
             early_cancel: None,
+            cancel_owed: match &record.state {
+                InviteState::Cancelled => true,
+                InviteState::Failed { response, .. } => status_in(response) == Some(487),
+                _ => false,
+            },
             acked: false,
             done_told: false,
             hard_end: timer_c_at + timers.t1_64() * 3,

@@ -59,6 +59,7 @@ impl Engine {
             deciding: None,
             retry_at: None,
             early_cancel: None,
+            cancel_owed: false,
             acked: false,
             done_told: false,
             hard_end: cx.now.mono + timer_c + timers.t1_64() * 3,

@@ -1,0 +1,331 @@
+//! One call of automatic phones through nodes that die: a network with delay, a cluster with delay, and a node that is
+//! lost after any one of its outputs.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proxy_core::engine::Engine;
+use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
+use proxy_core::state::{SipCommand, SipState};
+use proxy_core::time::{MonoTime, Now, WallTime};
+
+use crate::phones::{Callee, Caller};
+use crate::story::{addr, flow_of, register};
+
+/// Milliseconds a datagram takes, and a commit.
+const NETWORK: u64 = 1;
+const COMMIT: u64 = 3;
+
+/// What becomes of proposals under way when their node is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Lost,
+    Committed,
+    /// The first half of them.
+    Halved,
+}
+
+/// When a node is lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Kill {
+    /// After this many outputs of the run (counted from 1), the last one included.
+    pub after_output: u64,
+    pub fate: Fate,
+    /// Milliseconds until the next node is active.
+    pub outage: u64,
+}
+
+/// Small faults, drawn from a seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Of 1000 datagrams, so many are lost.
+    pub loss: u64,
+    /// Of 1000 datagrams, so many come twice.
+    pub twice: u64,
+    /// Of 1000 proposals, so many are refused; half of these are committed all the same.
+    pub refused: u64,
+    /// Milliseconds by which a datagram may be late.
+    pub jitter: u64,
+}
+
+enum Event {
+    ToProxy(SocketAddr, String),
+    ToPhone(SocketAddr, String),
+    Commit(u64, Ticket, SipCommand),
+    Active,
+}
+
+pub struct Sim {
+    pub state: SipState,
+    pub engine: Option<Engine>,
+    config: EngineConfig,
+    generation: u64,
+    now: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    pub outputs: u64,
+    kills: Vec<Kill>,
+    faults: Faults,
+    seed: u64,
+    pub caller: Caller,
+    pub callees: Vec<Callee>,
+    pub trace: Vec<String>,
+    pub registered: bool,
+    pub rebuilt: u64,
+}
+
+impl Sim {
+    pub fn new(
+        config: EngineConfig,
+        caller: (Caller, String),
+        callees: Vec<Callee>,
+        kills: Vec<Kill>,
+        faults: Faults,
+        seed: u64,
+    ) -> Self {
+        let mut sim = Self {
+            state: SipState::default(),
+            engine: None,
+            config,
+            generation: 0,
+            now: 0,
+            events: BTreeMap::new(),
+            sequence: 0,
+            outputs: 0,
+            kills,
+            faults,
+            seed: seed | 1,
+            caller: caller.0,
+            callees,
+            trace: Vec::new(),
+            registered: false,
+            rebuilt: 0,
+        };
+        // Registered beforehand, without faults.
+        let mut engine = Engine::new(sim.config.clone());
+        engine.activate(sim.at(), &sim.state);
+        for callee in &sim.callees {
+            let text = register("bob", callee.at, 1, &format!("<sip:bob@{}>", callee.at));
+            engine.handle_datagram(sim.at(), flow_of(addr(callee.at)), text.as_bytes(), &sim.state);
+            while let Some(output) = engine.poll_output() {
+                if let Output::Propose { ticket, command } = output {
+                    let response = sim.state.apply(&command);
+                    engine.handle_committed(sim.at(), ticket, response, &sim.state);
+                }
+            }
+        }
+        engine.activate(sim.at(), &sim.state);
+        sim.engine = Some(engine);
+        sim.datagram_to_proxy(addr(sim.caller.at), caller.1);
+        sim
+    }
+
+    pub fn at(&self) -> Now {
+        Now {
+            mono: MonoTime(5_000_000_000_000 + self.now * 1_000_000),
+            wall: WallTime(1_700_000_000_000 + self.now),
+        }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        // xorshift64*
+        self.seed ^= self.seed >> 12;
+        self.seed ^= self.seed << 25;
+        self.seed ^= self.seed >> 27;
+        (self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % below.max(1)
+    }
+
+    fn push(&mut self, delay: u64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now + delay, self.sequence), event);
+    }
+
+    fn copies(&mut self) -> u64 {
+        let dice = self.random(1000);
+        if dice < self.faults.loss {
+            0
+        } else if dice < self.faults.loss + self.faults.twice {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn datagram_to_proxy(&mut self, from: SocketAddr, text: String) {
+        for _ in 0..self.copies() {
+            let late = self.random(self.faults.jitter + 1);
+            self.push(NETWORK + late, Event::ToProxy(from, text.clone()));
+        }
+    }
+
+    fn note(&mut self, what: &str, text: &str) {
+        let first = text.lines().next().unwrap_or_default();
+        let cseq = text.lines().find(|l| l.starts_with("CSeq")).unwrap_or_default();
+        self.trace.push(format!("{:>7} {what} {first} | {cseq}", self.now));
+    }
+
+    /// Takes the engine's outputs, until it is lost.
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.as_mut().and_then(Engine::poll_output) {
+            self.outputs += 1;
+            match output {
+                Output::Transmit { flow, bytes } => {
+                    let text = String::from_utf8(bytes).expect("text");
+                    self.note(&format!("proxy -> {}", flow.remote), &text);
+                    for _ in 0..self.copies() {
+                        let late = self.random(self.faults.jitter + 1);
+                        self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
+                    }
+                }
+                Output::Propose { ticket, command } => {
+                    self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
+                    self.push(COMMIT, Event::Commit(self.generation, ticket, command));
+                }
+            }
+            if let Some(n) = self.kills.iter().position(|k| k.after_output == self.outputs) {
+                let kill = self.kills.remove(n);
+                self.kill(kill);
+            }
+        }
+    }
+
+    fn kill(&mut self, kill: Kill) {
+        self.note("LOST", &format!("{kill:?}"));
+        self.engine = None;
+        let keys: Vec<(u64, u64)> = self
+            .events
+            .iter()
+            .filter(|(_, e)| matches!(e, Event::Commit(generation, ..) if *generation == self.generation))
+            .map(|(k, _)| *k)
+            .collect();
+        let kept = match kill.fate {
+            Fate::Lost => 0,
+            Fate::Committed => keys.len(),
+            Fate::Halved => keys.len() / 2,
+        };
+        for (n, key) in keys.into_iter().enumerate() {
+            if let Some(Event::Commit(_, _, command)) = self.events.remove(&key)
+                && n < kept
+            {
+                self.state.apply(&command);
+            }
+        }
+        self.generation += 1;
+        self.push(kill.outage, Event::Active);
+    }
+
+    fn phones_say(&mut self, from: &'static str, out: Vec<String>) {
+        for text in out {
+            self.note(&format!("{from} -> proxy"), &text);
+            self.datagram_to_proxy(addr(from), text);
+        }
+    }
+
+    /// The next moment at which something happens.
+    fn next(&self) -> Option<u64> {
+        let base = 5_000_000_000_000;
+        let engine = self
+            .engine
+            .as_ref()
+            .and_then(Engine::poll_timeout)
+            .map(|at| (at.0.saturating_sub(base)).div_ceil(1_000_000));
+        let phones = self.callees.iter().filter_map(Callee::next).min();
+        let event = self.events.keys().next().map(|(at, _)| *at);
+        [engine, phones, event, self.caller.next()].into_iter().flatten().min()
+    }
+
+    /// Runs until `end` milliseconds.
+    pub fn run(&mut self, end: u64) {
+        let mut rounds = 0u64;
+        while let Some(at) = self.next().filter(|at| *at <= end) {
+            rounds += 1;
+            assert!(
+                rounds < 1_000_000,
+                "time stands still: {:#?}",
+                self.trace.iter().rev().take(20).collect::<Vec<_>>()
+            );
+            self.now = self.now.max(at);
+            let now = self.at();
+            if let Some(engine) = &mut self.engine
+                && engine.poll_timeout().is_some_and(|t| t <= now.mono)
+            {
+                engine.handle_timeout(now, &self.state);
+                self.drain();
+            }
+            self.run_events();
+            let mut out = Vec::new();
+            self.caller.tick(self.now, &mut out);
+            self.phones_say(self.caller.at, out);
+            for n in 0..self.callees.len() {
+                let mut out = Vec::new();
+                self.callees[n].tick(self.now, &mut out);
+                self.phones_say(self.callees[n].at, out);
+            }
+        }
+    }
+
+    fn run_events(&mut self) {
+        while let Some(entry) = self.events.first_entry().filter(|e| e.key().0 <= self.now) {
+            let event = entry.remove();
+            let now = self.at();
+            match event {
+                Event::ToProxy(from, text) => {
+                    if let Some(engine) = &mut self.engine {
+                        engine.handle_datagram(now, flow_of(from), text.as_bytes(), &self.state);
+                        self.drain();
+                    }
+                }
+                Event::ToPhone(to, text) => {
+                    let mut out = Vec::new();
+                    if to == addr(self.caller.at) {
+                        self.caller.on(self.now, &text, &mut out);
+                        self.phones_say(self.caller.at, out);
+                    } else if let Some(n) = self.callees.iter().position(|c| addr(c.at) == to) {
+                        self.callees[n].on(self.now, &text, &mut out);
+                        self.phones_say(self.callees[n].at, out);
+                    }
+                }
+                Event::Commit(generation, ticket, command) => {
+                    assert_eq!(generation, self.generation);
+                    let refused = self.random(1000) < self.faults.refused;
+                    if refused && self.random(2) == 0 {
+                        if let Some(engine) = &mut self.engine {
+                            engine.handle_refused(now, ticket, Refusal::Unknown, &self.state);
+                        }
+                    } else {
+                        let response = self.state.apply(&command);
+                        if let Some(engine) = &mut self.engine {
+                            if refused {
+                                engine.handle_refused(now, ticket, Refusal::Unknown, &self.state);
+                            } else {
+                                engine.handle_committed(now, ticket, response, &self.state);
+                            }
+                        }
+                    }
+                    self.drain();
+                }
+                Event::Active => {
+                    let mut engine = Engine::new(self.config.clone());
+                    engine.activate(now, &self.state);
+                    self.rebuilt += engine.counters().rebuilt;
+                    self.engine = Some(engine);
+                    self.note("ACTIVE", "");
+                    self.drain();
+                }
+            }
+        }
+    }
+
+    /// The whole story, for a failing test.
+    pub fn tell(&self) -> String {
+        self.trace.join("\n")
+    }
+}
+
+/// How long a run takes until all timers of all parties have ended.
+pub fn long() -> u64 {
+    u64::try_from(Duration::from_secs(600).as_millis()).expect("fits")
+}

@@ -1,0 +1,225 @@
+//! The node is lost after every single output of a call, with each fate of what was under way; then at random, with
+//! losses, repetitions and refusals on top. Whatever happens, the call must come to the right end for everybody.
+
+#[path = "common/phones.rs"]
+mod phones;
+#[path = "common/sim.rs"]
+mod sim;
+#[path = "common/story.rs"]
+mod story;
+
+use std::time::Duration;
+
+use phones::*;
+use proptest::prelude::*;
+use proxy_core::io::EngineConfig;
+use sim::*;
+
+const ALICE: &str = "10.77.0.201:5061";
+const PLACES: [&str; 3] = ["10.77.0.202:5062", "10.77.0.202:5063", "10.77.0.202:5064"];
+const BOB_URI: &str = "sip:bob@lab.test";
+
+/// A story: what the caller does, what the callees do, and the status that the caller must see.
+#[derive(Debug, Clone, Copy)]
+struct Story {
+    plan: Plan,
+    manners: [Manner; 3],
+    timer_c_s: u64,
+    wants: u16,
+}
+
+const STORIES: [Story; 7] = [
+    // One of three answers.
+    Story {
+        plan: Plan::HangUpAfter(1000),
+        manners: [Manner::Rings, Manner::Answers(300), Manner::Rings],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // It takes until after the takeover.
+    Story {
+        plan: Plan::HangUpAfter(1000),
+        manners: [Manner::Refuses(100, 486), Manner::Answers(3000), Manner::Rings],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // The caller hangs up.
+    Story {
+        plan: Plan::CancelAt(200),
+        manners: [Manner::Rings, Manner::Rings, Manner::Refuses(50, 486)],
+        timer_c_s: 60,
+        wants: 487,
+    },
+    // Nobody answers.
+    Story { plan: Plan::HangUpAfter(0), manners: [Manner::Rings; 3], timer_c_s: 14, wants: 408 },
+    // All refuse.
+    Story {
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Refuses(100, 486), Manner::Refuses(200, 480), Manner::Refuses(90, 404)],
+        timer_c_s: 60,
+        wants: 486,
+    },
+    // One declines for all.
+    Story {
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Rings, Manner::Refuses(100, 603), Manner::Rings],
+        timer_c_s: 60,
+        wants: 603,
+    },
+    // At once.
+    Story {
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Answers(0), Manner::Rings, Manner::Rings],
+        timer_c_s: 60,
+        wants: 200,
+    },
+];
+
+fn run(story: Story, kills: Vec<Kill>, faults: Faults, seed: u64) -> Sim {
+    let config = EngineConfig { timer_c: Duration::from_secs(story.timer_c_s), ..story::config() };
+    let caller = Caller::new(ALICE, BOB_URI, "call", story.plan, 0);
+    let callees = PLACES.iter().zip(story.manners).map(|(at, m)| Callee::new(at, m)).collect();
+    let mut sim = Sim::new(config, caller, callees, kills, faults, seed);
+    sim.run(long());
+    sim
+}
+
+/// What must hold after every run, whatever happened.
+fn judge(sim: &Sim) -> Result<(), String> {
+    let caller = &sim.caller;
+    if !caller.gave_up && caller.finals.is_empty() {
+        return Err("the caller waits for ever".into());
+    }
+    let failures = caller.finals.iter().filter(|f| f.0 >= 300).count();
+    let answers = caller.finals.len() - failures;
+    if failures > 1 || (failures > 0 && answers > 0) {
+        return Err(format!("the caller was told this and that: {:?}", caller.finals));
+    }
+    for callee in &sim.callees {
+        if callee.state == CalleeState::Ringing {
+            return Err(format!("{} rings for ever", callee.at));
+        }
+        if callee.rang > 1 {
+            return Err(format!("{} was called {} times", callee.at, callee.rang));
+        }
+    }
+    let load = sim.engine.as_ref().map(|e| e.load());
+    if load != Some((0, 0, 0)) {
+        return Err(format!("left in memory: {load:?}"));
+    }
+    let counts = sim.state.counts();
+    if counts.pending_invites != 0 {
+        return Err(format!("left in the cluster: {counts:?}"));
+    }
+    Ok(())
+}
+
+/// What must hold besides when datagrams are only lost with a node.
+fn judge_strictly(story: Story, sim: &Sim) -> Result<(), String> {
+    judge(sim)?;
+    let caller = &sim.caller;
+    if caller.finals.len() != 1 || caller.finals[0].0 != story.wants {
+        return Err(format!("the caller wants {} and gets {:?}", story.wants, caller.finals));
+    }
+    if story.wants == 200 {
+        if caller.bye_answer != Some(200) {
+            return Err(format!("BYE got {:?}", caller.bye_answer));
+        }
+        if sim.callees.iter().filter(|c| c.state == CalleeState::HungUp).count() != 1 {
+            return Err("not one callee has talked and hung up".into());
+        }
+    }
+    if matches!(story.plan, Plan::CancelAt(_)) && caller.cancel_answer != Some(200) {
+        return Err(format!("CANCEL got {:?}", caller.cancel_answer));
+    }
+    for callee in &sim.callees {
+        if callee.unacknowledged {
+            return Err(format!("nobody acknowledged what {} said", callee.at));
+        }
+        if matches!(callee.state, CalleeState::Answered | CalleeState::Talking) {
+            return Err(format!("{} talks to nobody", callee.at));
+        }
+    }
+    if sim.state.counts().dialogs != 0 {
+        return Err("a dialog was left".into());
+    }
+    Ok(())
+}
+
+fn must(result: Result<(), String>, sim: &Sim, what: &str) {
+    if let Err(why) = result {
+        panic!("{what}: {why}\n{}", sim.tell());
+    }
+}
+
+#[test]
+fn without_losses_every_story_ends_as_it_should() {
+    for story in STORIES {
+        let sim = run(story, Vec::new(), Faults::default(), 1);
+        must(judge_strictly(story, &sim), &sim, &format!("{story:?}"));
+    }
+}
+
+#[test]
+fn a_node_may_be_lost_after_any_output() {
+    let mut runs = 0;
+    for story in STORIES {
+        let outputs = run(story, Vec::new(), Faults::default(), 1).outputs;
+        for after_output in 1..=outputs {
+            for fate in [Fate::Lost, Fate::Committed, Fate::Halved] {
+                for outage in [60, 300] {
+                    let kill = Kill { after_output, fate, outage };
+                    let sim = run(story, vec![kill], Faults::default(), 1);
+                    must(judge_strictly(story, &sim), &sim, &format!("{story:?} {kill:?}"));
+                    runs += 1;
+                }
+            }
+        }
+    }
+    assert!(runs > 500, "{runs}");
+}
+
+#[test]
+fn the_next_node_may_be_lost_too() {
+    for story in STORIES {
+        let outputs = run(story, Vec::new(), Faults::default(), 1).outputs;
+        for first in 1..=outputs {
+            for second in 1..=12 {
+                for fate in [Fate::Lost, Fate::Committed] {
+                    let kills = vec![
+                        Kill { after_output: first, fate, outage: 120 },
+                        Kill { after_output: first + second, fate, outage: 120 },
+                    ];
+                    let sim = run(story, kills.clone(), Faults::default(), 1);
+                    must(judge_strictly(story, &sim), &sim, &format!("{story:?} {kills:?}"));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// With losses, repetitions, reordering and refusals nobody is left ringing, nobody rings twice, nobody is told
+    /// two things, and nothing is left behind.
+    #[test]
+    fn with_all_kinds_of_faults_every_call_comes_to_one_end(
+        story in 0..STORIES.len(),
+        kills in proptest::collection::vec((1u64..60, 0..3usize, 20u64..2000), 0..3),
+        loss in 0u64..150, twice in 0u64..100, refused in 0u64..300, jitter in 0u64..20,
+        seed in any::<u64>(),
+    ) {
+        let kills: Vec<Kill> = kills
+            .into_iter()
+            .map(|(after_output, fate, outage)| Kill {
+                after_output,
+                fate: [Fate::Lost, Fate::Committed, Fate::Halved][fate],
+                outage,
+            })
+            .collect();
+        let sim = run(STORIES[story], kills, Faults { loss, twice, refused, jitter }, seed);
+        let verdict = judge(&sim);
+        prop_assert!(verdict.is_ok(), "{}\n{}", verdict.unwrap_err(), sim.tell());
+    }
+}
