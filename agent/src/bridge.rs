@@ -2,6 +2,9 @@
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
+use raft_store::command::GrantReason;
+
+use crate::control::{Facts, Place};
 
 /// What is called, once, with the verdict on a proposal. It must not block.
 pub type Verdict = Box<dyn FnOnce(Result<SipResponse, Refusal>) + Send>;
@@ -13,4 +16,14 @@ pub trait Store: Clone + Send + 'static {
     /// Has a command committed. Never blocks; `done` is called on any thread, after the command is visible to
     /// [`Store::read`].
     fn propose(&self, command: SipCommand, done: Verdict);
+}
+
+/// The cluster as the control thread uses it.
+pub trait Cluster: Store + Sync {
+    /// What Raft knows now. Cheap.
+    fn facts(&self) -> Facts;
+    /// Has a grant committed. Never blocks; `done` is called on any thread with whether it was.
+    fn grant(&self, holder: Place, why: GrantReason, done: Box<dyn FnOnce(bool) + Send>);
+    /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
+    fn transfer(&self, to: Place);
 }

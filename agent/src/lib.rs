@@ -5,3 +5,4 @@ pub mod bridge;
 pub mod config;
 pub mod control;
 pub mod net;
+pub mod run;

@@ -1,0 +1,298 @@
+//! Answers to the admin socket.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use proxy_core::location::canonical_aor;
+use proxy_core::msg::Uri;
+use proxy_core::state::{SipCommand, SipResponse};
+use proxy_core::time::Now;
+use raft_store::command::GrantReason;
+use serde_json::{Value, json};
+
+use super::driver::{Handle, Message, Outcome};
+use super::live::Live;
+use crate::admin::{Backend, Reply, Request, views};
+use crate::bridge::Cluster;
+use crate::config::{Config, Role};
+use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Place};
+use crate::net::sip::Sip;
+
+/// How long a request waits for its commit.
+const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+/// How often a hand-over asked for on a standby is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What answers need.
+pub struct Desk<C> {
+    /// The configuration.
+    pub config: Config,
+    /// The cluster.
+    pub cluster: C,
+    /// What the control thread shows.
+    pub live: Arc<Live>,
+    /// The control thread.
+    pub control: Handle,
+    /// The SIP side; none on a witness.
+    pub sip: Option<Arc<Sip>>,
+    /// The clocks.
+    pub clock: fn() -> Now,
+    /// When the agent started.
+    pub started: Instant,
+}
+
+impl<C: Cluster> Backend for Desk<C> {
+    fn answer(&self, request: Request) -> Reply {
+        match request {
+            Request::Status {} => Reply::Ok { ok: self.status() },
+            Request::Switchover { node } => self.switchover(node),
+            Request::UlShow { aor } => {
+                let now = (self.clock)().wall;
+                match aor.as_deref().map(canonical).transpose() {
+                    Ok(aor) => {
+                        Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
+                    }
+                    Err(reply) => reply,
+                }
+            }
+            Request::UlRm { aor, contact } => self.ul_rm(&aor, contact),
+            Request::DlgList {} => {
+                let now = (self.clock)().wall;
+                Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
+            }
+        }
+    }
+}
+
+fn canonical(aor: &str) -> Result<String, Reply> {
+    let text = if aor.contains(':') { aor.to_owned() } else { format!("sip:{aor}") };
+    Uri::parse(&text).ok().and_then(|uri| canonical_aor(&uri)).ok_or_else(|| {
+        Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
+    })
+}
+
+impl<C: Cluster> Desk<C> {
+    fn status(&self) -> Value {
+        let facts = self.cluster.facts();
+        let now = (self.clock)();
+        let picture = self.live.picture();
+        let active = picture.active(now.mono);
+        let left = picture.lease_until.filter(|_| active).map(|end| end.since(now.mono).as_millis() as u64);
+        let counts = self.cluster.read(|s| s.counts());
+        let holder = facts.grant.map(|g| g.holder);
+        let peers: Vec<Value> = self
+            .config
+            .nodes
+            .iter()
+            .filter(|m| m.id != self.config.id)
+            .map(|m| {
+                let peer = facts.peers.iter().find(|p| p.place == m.id);
+                json!({
+                    "node": m.id,
+                    "role": m.role.word(),
+                    "addr": m.addr.to_string(),
+                    "lag": peer.and_then(|p| p.lag),
+                    "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
+                })
+            })
+            .collect();
+        json!({
+            "node": self.config.id,
+            "role": self.config.role.word(),
+            "active": active,
+            "leader": facts.leader,
+            "holder": holder,
+            "holder_active": if facts.leading { active } else { facts.leader.is_some() && facts.leader == holder },
+            "token": facts.grant.map(|g| g.token),
+            "lease_ms_left": left,
+            "term": facts.term,
+            "leading": facts.leading,
+            "applied": facts.applied,
+            "last_log": facts.last_log,
+            "peers": peers,
+            "counts": {
+                "bindings": counts.bindings,
+                "dialogs": counts.dialogs,
+                "pending_invites": counts.pending_invites,
+            },
+            "cluster": self.config.cluster,
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "takeovers": picture.takeovers,
+            "longest_round_ms": ms(picture.longest_round),
+            "trouble": picture.trouble,
+            "unfit": facts.unfit,
+            "counters": self.counters(),
+        })
+    }
+
+    fn counters(&self) -> Value {
+        let Some(sip) = &self.sip else { return Value::Null };
+        let f = sip.figures();
+        let e = f.engines;
+        json!({
+            "datagrams": f.datagrams,
+            "oversized": f.oversized,
+            "without_call_id": f.without_call_id,
+            "keepalives": f.keepalives,
+            "queue_full": f.queue_full,
+            "send_failed": f.send_failed,
+            "received": e.received,
+            "sent": e.sent,
+            "dropped_malformed": e.dropped_malformed,
+            "dropped_stray": e.dropped_stray,
+            "dropped_inactive": e.dropped_inactive,
+            "dropped_overload": e.dropped_overload,
+            "rejected": e.rejected,
+            "retransmissions_in": e.retransmissions_in,
+            "retransmissions_out": e.retransmissions_out,
+            "rebuilt": e.rebuilt,
+        })
+    }
+
+    fn ul_rm(&self, aor: &str, contact: Option<String>) -> Reply {
+        let aor = match canonical(aor) {
+            Ok(aor) => aor,
+            Err(reply) => return reply,
+        };
+        let (tx, rx) = sync_channel(1);
+        let command = SipCommand::Unregister { aor: aor.clone(), contact };
+        // The receiver may have given up waiting.
+        self.cluster.propose(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
+        match rx.recv_timeout(COMMIT_LIMIT) {
+            Ok(Ok(SipResponse::NotFound)) => {
+                Reply::error(format!("{aor} has no such contact"), "see what there is: relevo ul show")
+            }
+            Ok(Ok(_)) => Reply::Ok { ok: json!({ "removed": true, "aor": aor }) },
+            Ok(Err(why)) => Reply::error(
+                format!("the cluster did not take it ({why:?})"),
+                "see relevo status: is there a leader? then try again",
+            ),
+            Err(_) => {
+                Reply::error("the cluster did not answer in time", "see relevo status: is there a leader?")
+            }
+        }
+    }
+
+    fn switchover(&self, target: Option<Place>) -> Reply {
+        let begun = Instant::now();
+        if !self.live.picture().active((self.clock)().mono) {
+            return self.switchover_from_afar(target, begun);
+        }
+        let (tx, rx) = sync_channel(1);
+        if !self.control.tell(Message::Switchover { target, reply: tx }) {
+            return Reply::error("the control thread is busy", "try again in a moment");
+        }
+        match rx.recv_timeout(HAND_OVER_LIMIT + Duration::from_secs(1)) {
+            Ok(Outcome::Ended(News::SwitchedOver { to })) => done(to, begun),
+            Ok(Outcome::Ended(News::SwitchoverFailed { to, holder })) => failed(to, holder),
+            Ok(Outcome::Cannot(CannotSwitch::NotActive { .. })) => self.switchover_from_afar(target, begun),
+            Ok(Outcome::Cannot(why)) => refusal(&why),
+            Err(_) => failed(target.unwrap_or(0), self.cluster.facts().grant.map(|g| g.holder)),
+        }
+    }
+
+    /// Asked on a node that is not active: the grant goes to the leader through the log, and whoever holds the
+    /// service obeys it (or takes it back, if the target cannot take over).
+    fn switchover_from_afar(&self, target: Option<Place>, begun: Instant) -> Reply {
+        let facts = self.cluster.facts();
+        let holder = facts.grant.map(|g| g.holder);
+        let appliances: Vec<Place> =
+            self.config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
+        let me = Some(self.config.id).filter(|_| self.config.role == Role::Appliance);
+        let to = target
+            .or(me.filter(|me| holder != Some(*me)))
+            .or_else(|| appliances.iter().copied().find(|p| Some(*p) != holder));
+        let Some(to) = to else {
+            return refusal(&CannotSwitch::NotReady { why: Vec::new() });
+        };
+        if !appliances.contains(&to) {
+            return refusal(&CannotSwitch::NoAppliance { appliances });
+        }
+        if holder == Some(to) {
+            return refusal(&CannotSwitch::AlreadyThere);
+        }
+        if facts.unfit.contains(&to) {
+            return refusal(&CannotSwitch::NotReady { why: vec![(to, NotReady::Unfit)] });
+        }
+        let (tx, rx) = sync_channel(1);
+        self.cluster.grant(
+            to,
+            GrantReason::Switchover,
+            Box::new(move |ok| {
+                // The receiver may have given up waiting.
+                let _ = tx.try_send(ok);
+            }),
+        );
+        if !matches!(rx.recv_timeout(COMMIT_LIMIT), Ok(true)) {
+            let ask = holder.map_or_else(String::new, |h| format!(", or ask node {h}"));
+            return Reply::error("the cluster did not take the grant", format!("see relevo status{ask}"));
+        }
+        while begun.elapsed() < HAND_OVER_LIMIT {
+            let facts = self.cluster.facts();
+            let is = |f: &Facts| f.leader == Some(to) && f.grant.is_some_and(|g| g.holder == to);
+            if is(&facts) {
+                return done(to, begun);
+            }
+            std::thread::sleep(LOOK);
+        }
+        failed(to, self.cluster.facts().grant.map(|g| g.holder))
+    }
+}
+
+fn done(to: Place, begun: Instant) -> Reply {
+    Reply::Ok { ok: json!({ "holder": to, "ms": ms(begun.elapsed()) }) }
+}
+
+fn failed(to: Place, holder: Option<Place>) -> Reply {
+    let holder = holder.map_or_else(|| String::from("nobody"), |h| format!("node {h}"));
+    Reply::error(
+        format!("node {to} did not take over in time; the service is granted to {holder}"),
+        "see relevo status on every node, then try again",
+    )
+}
+
+fn refusal(why: &CannotSwitch) -> Reply {
+    match why {
+        CannotSwitch::NotActive { holder: Some(holder) } => {
+            Reply::error("this node is not active", format!("ask node {holder}, which holds the service"))
+        }
+        CannotSwitch::NotActive { holder: None } => {
+            Reply::error("nobody holds the service", "see relevo status: is there a leader?")
+        }
+        CannotSwitch::AlreadyThere => Reply::error("that node holds the service already", "name another one"),
+        CannotSwitch::NoAppliance { appliances } => {
+            let list: Vec<String> = appliances.iter().map(Place::to_string).collect();
+            Reply::error(
+                "only an appliance can hold the service",
+                format!("name one of: {}", list.join(", ")),
+            )
+        }
+        CannotSwitch::NotReady { why } if why.is_empty() => {
+            Reply::error("there is no other appliance", "add one to [[cluster.node]]")
+        }
+        CannotSwitch::NotReady { why } => {
+            let list: Vec<String> = why
+                .iter()
+                .map(|(place, why)| match why {
+                    NotReady::OutOfReach => format!("node {place} does not answer"),
+                    NotReady::Behind(lag) => {
+                        format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")
+                    }
+                    NotReady::Unfit => format!("node {place} is drained or unhealthy"),
+                })
+                .collect();
+            Reply::error(list.join(", "), "start or mend it; relevo status shows when it has caught up")
+        }
+        CannotSwitch::Busy => {
+            Reply::error("a hand-over is under way already", "wait for its end: relevo status")
+        }
+    }
+}
+
+/// Milliseconds with three digits behind the point.
+fn ms(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}

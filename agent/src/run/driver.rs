@@ -1,0 +1,256 @@
+//! The control thread: a few times per lease it asks Raft for facts, lets [`Control`] decide, and carries the decision
+//! out: resources, kernel lease, grants, transfer, and the petting of the guard. It has real-time priority where that
+//! is allowed, holds no lock of the SIP side, and never waits for the network or a disk.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+use proxy_core::time::{MonoTime, Now};
+use raft_store::command::GrantReason;
+
+use super::live::{Live, Picture};
+use super::resources::Steps;
+use crate::bridge::Cluster;
+use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place};
+
+/// Messages that wait for the control thread; more kicks are of no use, more requests are refused.
+pub const MAX_MESSAGES: usize = 64;
+/// Rounds per lease.
+const ROUNDS_PER_LEASE: u32 = 8;
+/// Longest pause between two rounds: the announcements after a takeover need it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Time the resources get to stop at the end before the process ends regardless.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the control thread is told.
+pub enum Message {
+    /// Something changed: look now.
+    Kick,
+    /// An operator asks for a hand-over.
+    Switchover {
+        /// To whom.
+        target: Option<Place>,
+        /// Where the outcome goes.
+        reply: SyncSender<Outcome>,
+    },
+    /// A grant this node proposed was refused.
+    GrantRefused,
+    /// The process shall end cleanly.
+    Shutdown,
+    /// The store has failed: give up everything and end.
+    Fatal(String),
+}
+
+/// How a request for a hand-over ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It could not begin.
+    Cannot(CannotSwitch),
+    /// It began, and ended so.
+    Ended(News),
+}
+
+/// The sending side.
+#[derive(Clone)]
+pub struct Handle(pub SyncSender<Message>);
+
+impl Handle {
+    /// Has the control thread look now.
+    pub fn kick(&self) {
+        // Full means that it is about to look anyway.
+        let _ = self.0.try_send(Message::Kick);
+    }
+
+    /// Says something; `false` if the queue is full or the thread is gone.
+    #[must_use]
+    pub fn tell(&self, message: Message) -> bool {
+        self.0.try_send(message).is_ok()
+    }
+}
+
+/// Told the guard in each round.
+pub type Pet = Box<dyn FnMut(&PetFacts) + Send>;
+
+/// What the guard has to know to act for a dead agent.
+#[derive(Debug, Clone, Copy)]
+pub struct PetFacts {
+    /// Raft's term.
+    pub term: u64,
+    /// This node leads.
+    pub leading: bool,
+    /// Who should follow.
+    pub heir: Option<Place>,
+    /// End of the lease, while the service is here.
+    pub lease_until: Option<MonoTime>,
+}
+
+/// How the control thread ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// As asked, after a hand-over where one was possible.
+    Clean,
+    /// The store failed.
+    Fatal(String),
+}
+
+/// The control thread's own.
+pub struct Driver<C> {
+    /// The cluster.
+    pub cluster: C,
+    /// The decisions.
+    pub control: Control,
+    /// The resources.
+    pub steps: Steps,
+    /// For the admin socket.
+    pub live: Arc<Live>,
+    /// What it is told.
+    pub messages: Receiver<Message>,
+    /// For verdicts on its grants.
+    pub handle: Handle,
+    /// Told in each round.
+    pub pet: Option<Pet>,
+    /// The clocks.
+    pub clock: fn() -> Now,
+    /// The lease.
+    pub lease: Duration,
+}
+
+impl<C: Cluster> Driver<C> {
+    /// Runs until the process is to end.
+    #[must_use]
+    pub fn run(mut self) -> End {
+        let pause = (self.lease / ROUNDS_PER_LEASE).min(LONGEST_PAUSE);
+        let mut waiting: Option<SyncSender<Outcome>> = None;
+        let mut picture = Picture::default();
+        let mut last_round = (self.clock)().mono;
+        loop {
+            let now = (self.clock)().mono;
+            picture.longest_round = picture.longest_round.max(now.since(last_round));
+            last_round = now;
+            let decision = self.round(now, &mut picture);
+            if let (Some(news), Some(reply)) = (decision.news, waiting.take_if(|_| decision.news.is_some())) {
+                // Whoever asked may have gone away.
+                let _ = reply.try_send(Outcome::Ended(news));
+            }
+            if decision.may_exit {
+                return self.end(End::Clean, picture);
+            }
+            let mut next = self.messages.recv_timeout(pause);
+            // All that is waiting, then one round.
+            loop {
+                match next {
+                    Ok(Message::Kick) => {}
+                    Ok(Message::GrantRefused) => self.control.grant_refused(),
+                    Ok(Message::Shutdown) => self.control.shutdown((self.clock)().mono),
+                    Ok(Message::Fatal(why)) => return self.end(End::Fatal(why), picture),
+                    Ok(Message::Switchover { target, reply }) => {
+                        let facts = self.cluster.facts();
+                        match self.control.switchover((self.clock)().mono, target, &facts) {
+                            Ok(to) => {
+                                tracing::info!("switchover to node {to} asked for");
+                                waiting = Some(reply);
+                            }
+                            Err(why) => {
+                                let _ = reply.try_send(Outcome::Cannot(why));
+                            }
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => break,
+                    // Nobody is left to tell anything: the process is ending.
+                    Err(RecvTimeoutError::Disconnected) => return self.end(End::Clean, picture),
+                }
+                next = self.messages.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+            }
+        }
+    }
+
+    fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
+        let facts = self.cluster.facts();
+        let decision = self.control.decide(now, &facts, self.steps.state());
+        if decision.goal != picture.goal {
+            match decision.goal {
+                Goal::Up { token } => {
+                    picture.takeovers += 1;
+                    tracing::info!("active under token {token} in term {}", facts.term);
+                }
+                Goal::Down => tracing::info!("not active any more (term {})", facts.term),
+            }
+        }
+        self.steps.reach(now, decision.goal, decision.lease_until);
+        for ask in &decision.ask {
+            match *ask {
+                Ask::Grant { holder } => {
+                    tracing::info!("proposing to grant the service to node {holder}");
+                    let handle = self.handle.clone();
+                    let why = match decision.goal {
+                        Goal::Up { .. } => GrantReason::Switchover,
+                        Goal::Down if facts.leader == Some(holder) => GrantReason::Elected,
+                        Goal::Down => GrantReason::Unfit,
+                    };
+                    self.cluster.grant(
+                        holder,
+                        why,
+                        Box::new(move |ok| {
+                            if ok {
+                                handle.kick();
+                            } else {
+                                // Lost if the queue is full: the grant is then repeated after its time.
+                                let _ = handle.tell(Message::GrantRefused);
+                            }
+                        }),
+                    );
+                }
+                Ask::Transfer { to } => {
+                    tracing::info!("transferring leadership of term {} to node {to}", facts.term);
+                    self.cluster.transfer(to);
+                }
+            }
+        }
+        if let Some(pet) = &mut self.pet {
+            pet(&PetFacts {
+                term: facts.term,
+                leading: facts.leading,
+                heir: decision.heir,
+                lease_until: decision.lease_until,
+            });
+        }
+        picture.goal = decision.goal;
+        picture.lease_until = decision.lease_until;
+        picture.heir = decision.heir;
+        picture.resources = self.steps.state();
+        picture.trouble = self.steps.trouble();
+        self.live.show(picture.clone());
+        decision
+    }
+
+    /// Takes the service down, waits for it within a bound, and says how it ended.
+    fn end(mut self, end: End, mut picture: Picture) -> End {
+        let since = (self.clock)().mono;
+        picture.ending = true;
+        picture.goal = Goal::Down;
+        loop {
+            let now = (self.clock)().mono;
+            self.steps.reach(now, Goal::Down, None);
+            picture.resources = self.steps.state();
+            self.live.show(picture.clone());
+            if picture.resources == crate::control::Resources::Stopped || now.since(since) > STOP_LIMIT {
+                return end;
+            }
+            if let Some(pet) = &mut self.pet {
+                pet(&PetFacts { term: 0, leading: false, heir: None, lease_until: None });
+            }
+            // A kick comes when an engine has stopped.
+            let _ = self.messages.recv_timeout(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Sends a message that must not be lost, waiting for room.
+pub fn insist(handle: &Handle, mut message: Message) {
+    const PAUSE: Duration = Duration::from_millis(5);
+    while let Err(TrySendError::Full(back)) = handle.0.try_send(message) {
+        message = back;
+        std::thread::sleep(PAUSE);
+    }
+}

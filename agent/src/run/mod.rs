@@ -1,0 +1,18 @@
+//! `relevo run`: what is started in which order, and how it ends.
+//!
+//! | order | what | why there |
+//! |---|---|---|
+//! | 1 | configuration, state folder, key | a fault is one message and nothing has changed |
+//! | 2 | admin socket, SIP sockets | a port in use is one message, before the node votes |
+//! | 3 | kernel gate of the floating IP | closed before anything could open it |
+//! | 4 | Raft | the node is part of the cluster from here on |
+//! | 5 | engines, control thread | may own the service from here on |
+//! | 6 | admin answers, guards' notices | all they speak of is there |
+
+pub mod backend;
+pub mod driver;
+pub mod live;
+pub mod log;
+pub mod resources;
+pub mod service;
+pub mod setup;

@@ -1,0 +1,128 @@
+//! Engines, resources, control thread and admin socket around one cluster: everything of a node but Raft itself
+//! and the process around it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use proxy_core::io::EngineConfig;
+use proxy_core::time::Now;
+
+use super::backend::Desk;
+use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
+use super::live::Live;
+use super::resources::{Address, Steps};
+use crate::admin::server::Admin;
+use crate::bridge::Cluster;
+use crate::config::{Config, Role};
+use crate::control::{Control, Settings};
+use crate::net::NetError;
+use crate::net::sip::{Listening, Sip};
+
+/// What has been opened before the node joined anything.
+pub struct Opened {
+    /// The admin socket.
+    pub admin: Admin,
+    /// The SIP sockets; none on a witness.
+    pub listening: Option<Listening>,
+    /// The floating IP, if there is one.
+    pub address: Option<Box<dyn Address>>,
+    /// Told in each round of the control thread.
+    pub pet: Option<Pet>,
+    /// Done by the control thread first: real-time priority.
+    pub on_control_thread: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// A running node.
+pub struct Service {
+    control: Handle,
+    thread: JoinHandle<End>,
+    // Removes the file of the socket at the end.
+    _admin: Admin,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+/// Starts the threads.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn start<C: Cluster>(
+    config: &Config,
+    engine: &EngineConfig,
+    cluster: C,
+    opened: Opened,
+    clock: fn() -> Now,
+) -> Result<Service, NetError> {
+    let (tx, messages) = sync_channel(MAX_MESSAGES);
+    let control = Handle(tx);
+    let sip = match opened.listening {
+        None => None,
+        Some(listening) => {
+            let kick = control.clone();
+            let changed: Arc<dyn Fn() + Send + Sync> = Arc::new(move || kick.kick());
+            Some(Arc::new(Sip::start(listening, engine, &cluster, clock, &changed)?))
+        }
+    };
+    let live: Arc<Live> = Arc::default();
+    let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
+    let driver = Driver {
+        cluster: cluster.clone(),
+        control: Control::new(Settings { place: config.id, appliances, lease: config.lease() }),
+        steps: Steps::new(opened.address, sip.clone()),
+        live: Arc::clone(&live),
+        messages,
+        handle: control.clone(),
+        pet: opened.pet,
+        clock,
+        lease: config.lease(),
+    };
+    let first = opened.on_control_thread;
+    let thread = std::thread::Builder::new()
+        .name(String::from("relevo-control"))
+        .spawn(move || {
+            if let Some(first) = first {
+                first();
+            }
+            driver.run()
+        })
+        .map_err(NetError::Thread)?;
+    let desk = Desk {
+        config: config.clone(),
+        cluster,
+        live,
+        control: control.clone(),
+        sip,
+        clock,
+        started: Instant::now(),
+    };
+    opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
+    Ok(Service { control, thread, _admin: opened.admin })
+}
+
+impl Service {
+    /// For whoever has something to say to the control thread.
+    #[must_use]
+    pub fn control(&self) -> Handle {
+        self.control.clone()
+    }
+
+    /// Asks for a clean end: hand-over where possible, then stop.
+    pub fn shutdown(&self) {
+        insist(&self.control, Message::Shutdown);
+    }
+
+    /// Waits until the node has ended.
+    ///
+    /// # Errors
+    /// The control thread died of a fault in this program.
+    pub fn wait(self) -> io::Result<End> {
+        self.thread.join().map_err(|_| io::Error::other("the control thread died; this is a fault of relevo"))
+    }
+}
