@@ -199,7 +199,7 @@ fn the_next_node_may_be_lost_too() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// With losses, repetitions, reordering and refusals nobody is left ringing, nobody rings twice, nobody is told
     /// two things, and nothing is left behind.

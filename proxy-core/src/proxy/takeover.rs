@@ -3,6 +3,7 @@
 //! | record | caller | branch without a final response | branch that has failed |
 //! |---|---|---|---|
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
+//! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
 //! | Failed | the failure until its ACK | CANCEL | ACK when it repeats itself |
@@ -68,14 +69,7 @@ impl Engine {
         let undecided = call.is_undecided();
         let id = self.insert_call(cx, call);
         if undecided {
-            self.with_call(cx, id, |engine, call| {
-                let declined =
-                    call.branches.iter().any(|b| b.outcome.as_ref().is_some_and(|f| f.status >= 600));
-                if declined {
-                    engine.cancel_open_branches(cx, call, true);
-                }
-                engine.weigh(cx, id, call, None);
-            });
+            self.with_call(cx, id, |engine, call| engine.weigh(cx, id, call, None));
         }
         true
     }
@@ -106,6 +100,8 @@ impl Engine {
         let now = cx.now.mono;
         let timers = self.settings.timers;
         let undecided = call.is_undecided();
+        let declined =
+            record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
         let Some(branch) = call.branches.get_mut(index) else { return };
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
@@ -138,7 +134,9 @@ impl Engine {
                     branch.ict = Some(listening(cx, &timers, bytes));
                 }
             }
-            BranchState::Trying | BranchState::Proceeding { .. } if call.phase == Phase::Open => {
+            BranchState::Trying | BranchState::Proceeding { .. }
+                if call.phase == Phase::Open && !declined =>
+            {
                 self.transmit(flow, &bytes);
                 branch.ict = Some(Ict::new(now, &timers, false, bytes));
             }
