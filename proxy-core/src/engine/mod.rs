@@ -79,6 +79,8 @@ pub struct Engine {
     finished: VecDeque<u64>,
     clients: HashMap<String, Client>,
     timers: TimerQueue<Timer>,
+    /// An `Expire` is under way.
+    expiring: bool,
 }
 
 impl Engine {
@@ -100,6 +102,7 @@ impl Engine {
             finished: VecDeque::new(),
             clients: HashMap::new(),
             timers: TimerQueue::new(),
+            expiring: false,
         }
     }
 
@@ -164,6 +167,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
     }
@@ -181,6 +185,7 @@ impl Engine {
             Awaiting::Answer { call, branch, answer } => self.on_answer_refused(cx, call, branch, answer),
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
+            Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
     }
@@ -193,8 +198,9 @@ impl Engine {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
                 Timer::Expire => {
-                    if state.next_end().is_some_and(|end| end <= now.wall) {
-                        self.propose(SipCommand::Expire { up_to: now.wall }, Awaiting::Nothing);
+                    if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
+                        self.expiring =
+                            self.propose(SipCommand::Expire { up_to: now.wall }, Awaiting::Expire);
                     }
                     self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
                 }
@@ -240,6 +246,7 @@ impl Engine {
         self.finished.clear();
         self.clients.clear();
         self.timers.clear();
+        self.expiring = false;
     }
 
     /// A number that this engine has not used before, also not before a deactivation.
