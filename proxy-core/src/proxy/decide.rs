@@ -98,21 +98,42 @@ impl Engine {
             if !call.is_undecided() {
                 return;
             }
-            let (status, bytes) = match (response, cx.state.pending(&call.key).map(|r| &r.state)) {
-                // A 2xx came first; its own verdict is under way, or was refused and comes again with the 2xx.
-                (SipResponse::Superseded, Some(InviteState::Answered { .. })) => return,
-                // A decision of which nobody knew whether it was committed: that one counts.
-                (SipResponse::Superseded, Some(InviteState::Failed { response, .. })) => {
-                    (super::takeover::status_in(response).unwrap_or(status), response.clone())
-                }
-                _ => (status, bytes),
-            };
-            call.phase = Phase::Failed;
-            let action = call.ist.send_response(cx.now.mono, status, bytes.into());
-            engine.send_to_caller(call, action);
-            engine.acknowledge_failures(call);
-            engine.cancel_open_branches(cx, call, false);
+            if *response == SipResponse::Superseded && engine.adopt(cx, call) {
+                return;
+            }
+            engine.close(cx, call, Phase::Failed, status, bytes);
         });
+    }
+
+    /// The outcome is safe: the caller hears of it, failures are acknowledged, and who still rings is told to stop.
+    fn close(&mut self, cx: Cx<'_>, call: &mut Call, phase: Phase, status: u16, bytes: Vec<u8>) {
+        call.phase = phase;
+        call.deciding = None;
+        let action = call.ist.send_response(cx.now.mono, status, bytes.into());
+        self.send_to_caller(call, action);
+        self.acknowledge_failures(call);
+        self.cancel_open_branches(cx, call, false);
+    }
+
+    /// The cluster knows an outcome that this engine does not: of its commit nobody had heard. That one counts.
+    fn adopt(&mut self, cx: Cx<'_>, call: &mut Call) -> bool {
+        let Some(record) = cx.state.pending(&call.key).filter(|_| call.is_undecided()) else { return false };
+        match &record.state {
+            InviteState::Answered { branch, response, .. } => {
+                if let Some(branch) = call.branches.get_mut(usize::from(*branch)) {
+                    super::takeover::resume_answer(branch, response);
+                }
+                let status = super::takeover::status_in(response).unwrap_or(200);
+                self.close(cx, call, Phase::Answered, status, response.clone());
+                true
+            }
+            InviteState::Failed { response, .. } => {
+                let status = super::takeover::status_in(response).unwrap_or(500);
+                self.close(cx, call, Phase::Failed, status, response.clone());
+                true
+            }
+            InviteState::Proceeding | InviteState::Cancelled => false,
+        }
     }
 
     /// `InviteFailed` was refused: nobody sends anything again that would bring us here, so a timer does.
@@ -191,19 +212,13 @@ impl Engine {
                 engine.counters.dropped_stray += 1;
                 return;
             }
-            entry.safe = true;
+            if std::mem::replace(&mut entry.safe, true) {
+                return;
+            }
             let bytes = entry.response.clone();
             branch.outcome = Some(super::call::Final { status: 200, response: Vec::new() });
-            let is_first = call.is_undecided();
-            call.phase = Phase::Answered;
-            call.deciding = None;
             let status = super::takeover::status_in(&bytes).unwrap_or(200);
-            let action = call.ist.send_response(cx.now.mono, status, bytes.into());
-            engine.send_to_caller(call, action);
-            if is_first {
-                engine.acknowledge_failures(call);
-                engine.cancel_open_branches(cx, call, false);
-            }
+            engine.close(cx, call, Phase::Answered, status, bytes);
         });
     }
 
@@ -253,10 +268,11 @@ impl Engine {
     pub(crate) fn on_cancel_safe(&mut self, cx: Cx<'_>, id: u64, exchange: u64, response: &SipResponse) {
         let status = if *response == SipResponse::NotFound { 481 } else { 200 };
         self.answer_cancel(cx, exchange, status);
-        if *response != SipResponse::Done {
-            return;
-        }
         self.with_call(cx, id, |engine, call| {
+            if *response != SipResponse::Done {
+                engine.adopt(cx, call);
+                return;
+            }
             if call.phase != Phase::Open {
                 return;
             }

@@ -160,10 +160,15 @@ fn listening(cx: Cx<'_>, timers: &crate::transaction::TimerConfig, request: Shar
     ict
 }
 
-fn resume_answer(branch: &mut CallBranch, response: &[u8]) {
+/// The branch has answered with this 2xx, and that is safe.
+pub(super) fn resume_answer(branch: &mut CallBranch, response: &[u8]) {
     branch.outcome = Some(Final { status: 200, response: Vec::new() });
     if let Ok(message) = Message::parse(response) {
         let to_tag = message.to_tag().unwrap_or_default().to_owned();
+        if let Some(known) = branch.answers.iter_mut().find(|a| a.to_tag == to_tag) {
+            known.safe = true;
+            return;
+        }
         branch.answers.push(Answer { id: 0, to_tag, response: response.to_vec(), safe: true });
     }
 }
