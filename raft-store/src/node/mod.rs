@@ -1,8 +1,21 @@
 //! A node of the cluster: openraft, its store, its peers.
 
+pub mod ack;
+pub mod batch;
+pub mod client;
+pub mod core;
 pub mod inbound;
+pub mod join;
+pub mod net;
 pub mod runtime;
 pub mod sm;
+pub mod start;
+pub mod store;
 pub mod types;
 
+pub use self::core::{Facts, Peer, PeerFacts};
+pub use batch::Done;
+pub use client::Clock;
+pub use inbound::ProposeRefused as Refused;
+pub use start::{Node, NodeConfig, StartError};
 pub use types::{Member, Place, RaftId, Role, TypeConfig, incarnation_of, place_of, raft_id};

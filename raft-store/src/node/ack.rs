@@ -1,0 +1,132 @@
+//! The quorum acknowledgement: when the newest message was *sent* that a majority has answered as followers.
+//!
+//! A follower that answers AppendEntries under the leader's own vote has renewed its promise not to vote for anybody
+//! else, whether the log matched or not; the promise began after the send, so that counting from the send is safe.
+//! Times are of the caller's clock (CLOCK_BOOTTIME in an agent, simulated time in a simulation).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use proxy_core::time::MonoTime;
+
+use super::types::RaftId;
+
+/// Acknowledgements of one leader's term. Shared by the clients of all peers.
+#[derive(Debug, Default)]
+pub struct Acks(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    term: u64,
+    sent: BTreeMap<RaftId, MonoTime>,
+}
+
+impl Acks {
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `from` answered, as a follower in `term`, what was sent at `sent`. A newer term forgets the older ones; replies
+    /// out of order keep the newest send time.
+    pub fn record(&self, term: u64, from: RaftId, sent: MonoTime) {
+        let mut inner = self.inner();
+        if term > inner.term {
+            *inner = Inner { term, sent: BTreeMap::new() };
+        }
+        if term == inner.term {
+            let newest = inner.sent.entry(from).or_insert(sent);
+            *newest = (*newest).max(sent);
+        }
+    }
+
+    /// When the newest message was sent that `peer` acknowledged in `term`.
+    pub fn of(&self, term: u64, peer: RaftId) -> Option<MonoTime> {
+        let inner = self.inner();
+        (inner.term == term).then(|| inner.sent.get(&peer).copied()).flatten()
+    }
+
+    /// The newest time by which a quorum of every voter set (two while the membership changes) had acknowledged the
+    /// leadership of `me` in `term`. This node counts as having acknowledged `now`.
+    pub fn quorum(
+        &self,
+        term: u64,
+        me: RaftId,
+        voters: &[BTreeSet<RaftId>],
+        now: MonoTime,
+    ) -> Option<MonoTime> {
+        let inner = self.inner();
+        let of = |id: &RaftId| match *id {
+            id if id == me => Some(now),
+            _ if inner.term != term => None,
+            id => inner.sent.get(&id).copied(),
+        };
+        let of_set = |set: &BTreeSet<RaftId>| {
+            let mut times: Vec<_> = set.iter().map(of).collect();
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            times.get(set.len() / 2).copied().flatten()
+        };
+        voters.iter().map(of_set).min().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ids: &[RaftId]) -> BTreeSet<RaftId> {
+        ids.iter().copied().collect()
+    }
+
+    #[test]
+    fn one_voter_alone_is_its_own_quorum_now() {
+        let acks = Acks::default();
+        assert_eq!(acks.quorum(1, 1, &[set(&[1])], MonoTime(9)), Some(MonoTime(9)));
+    }
+
+    #[test]
+    fn of_three_the_faster_peer_counts_of_five_the_second() {
+        let acks = Acks::default();
+        for (id, at) in [(2, 5), (3, 7), (4, 6)] {
+            acks.record(1, id, MonoTime(at));
+        }
+        assert_eq!(acks.quorum(1, 1, &[set(&[1, 2, 3])], MonoTime(9)), Some(MonoTime(7)));
+        assert_eq!(acks.quorum(1, 1, &[set(&[1, 2, 3, 4, 5])], MonoTime(9)), Some(MonoTime(6)));
+    }
+
+    #[test]
+    fn two_voters_need_both() {
+        let acks = Acks::default();
+        assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), None);
+        acks.record(1, 2, MonoTime(4));
+        assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), Some(MonoTime(4)));
+    }
+
+    #[test]
+    fn while_the_membership_changes_both_voter_sets_must_have_acknowledged() {
+        let acks = Acks::default();
+        acks.record(1, 2, MonoTime(8));
+        let joint = [set(&[1, 2, 3]), set(&[1, 4, 5])];
+        assert_eq!(acks.quorum(1, 1, &joint, MonoTime(9)), None);
+        acks.record(1, 4, MonoTime(3));
+        assert_eq!(acks.quorum(1, 1, &joint, MonoTime(9)), Some(MonoTime(3)));
+    }
+
+    #[test]
+    fn a_leader_that_is_no_voter_does_not_count_itself() {
+        let acks = Acks::default();
+        acks.record(1, 2, MonoTime(8));
+        assert_eq!(acks.quorum(1, 1, &[set(&[2, 3])], MonoTime(9)), None);
+    }
+
+    #[test]
+    fn replies_out_of_order_and_of_old_terms_change_nothing() {
+        let acks = Acks::default();
+        acks.record(2, 2, MonoTime(8));
+        acks.record(2, 2, MonoTime(5));
+        acks.record(1, 2, MonoTime(9));
+        assert_eq!(acks.of(2, 2), Some(MonoTime(8)));
+        acks.record(3, 3, MonoTime(10));
+        assert_eq!(acks.quorum(2, 1, &[set(&[1, 2, 3])], MonoTime(11)), None, "a newer term is known");
+        assert_eq!(acks.quorum(3, 1, &[set(&[1, 2, 3])], MonoTime(11)), Some(MonoTime(10)));
+    }
+}

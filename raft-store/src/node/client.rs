@@ -1,0 +1,242 @@
+//! openraft's calls, carried by a [`Transport`]; notes which of them a follower acknowledged, and when they were sent.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::OptionalSend;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::SnapshotOf;
+use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use proxy_core::time::MonoTime;
+
+use super::ack::Acks;
+use super::inbound::{Rpc, RpcReply};
+use super::types::{Member, RaftId, TypeConfig, Vote};
+
+/// Bytes of a snapshot sent at once.
+pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
+
+/// Time a part of a snapshot may take: the last one is answered only when the whole is on disk.
+const SNAPSHOT_PART_LIMIT: Duration = Duration::from_secs(30);
+
+/// Time that entries may take to be answered: the follower's disk is in it, which openraft's heartbeat interval does
+/// not foresee. Sent again earlier, they would only make a slow disk slower.
+const ENTRIES_LIMIT: Duration = Duration::from_millis(500);
+
+/// Time after which the answer to a heartbeat is of no use: longer than any sensible lease.
+const LATE_LIMIT: Duration = Duration::from_millis(250);
+
+/// Which connection a call takes, so that a heartbeat never waits behind a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Heartbeats, votes, transfers, questions.
+    Control,
+    /// Entries and snapshots.
+    Bulk,
+}
+
+/// Why a peer gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("node {target} gave no answer: {why}")]
+pub struct NoAnswer {
+    /// Which peer.
+    pub target: RaftId,
+    /// Why not.
+    pub why: String,
+}
+
+/// Carries a question to a peer and brings its answer: TCP in an agent, a simulation in tests.
+pub trait Transport: Clone + Send + Sync + 'static {
+    /// Asks `target`. Gives up after `limit` at the latest.
+    fn call(
+        &self,
+        target: RaftId,
+        member: Member,
+        lane: Lane,
+        rpc: Rpc,
+        limit: Duration,
+    ) -> impl Future<Output = Result<RpcReply, NoAnswer>> + Send;
+}
+
+/// The clock that acknowledgements are counted on.
+pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
+
+/// Makes the clients of one node.
+#[derive(Clone)]
+pub struct Clients<T> {
+    pub(super) transport: T,
+    pub(super) acks: Arc<Acks>,
+    pub(super) clock: Clock,
+}
+
+impl<T: Transport> RaftNetworkFactory<TypeConfig> for Clients<T> {
+    type Network = Client<T>;
+
+    async fn new_client(&mut self, target: RaftId, node: &Member) -> Client<T> {
+        Client { shared: self.clone(), target, member: *node, lane: Lane::Bulk }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: RaftId, node: &Member) -> Client<T> {
+        Client { shared: self.clone(), target, member: *node, lane: Lane::Control }
+    }
+}
+
+/// The client of one peer.
+pub struct Client<T> {
+    shared: Clients<T>,
+    target: RaftId,
+    member: Member,
+    lane: Lane,
+}
+
+type CallError = RPCError<TypeConfig>;
+
+fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
+    RPCError::Unreachable(Unreachable::new(e))
+}
+
+impl<T: Transport> Client<T> {
+    async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
+        match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
+            RpcReply::Unavailable(why) => Err(NoAnswer { target: self.target, why }),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
+        let term = rpc.vote.leader_id.term;
+        let sent = (self.shared.clock)();
+        match self.call(self.lane, Rpc::Append(rpc), limit).await? {
+            RpcReply::Append(reply) => {
+                if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+                    self.shared.acks.record(term, self.target, sent);
+                }
+                Ok(reply)
+            }
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    fn odd(&self, reply: &RpcReply) -> NoAnswer {
+        NoAnswer { target: self.target, why: format!("it answered something else: {reply:?}") }
+    }
+
+    async fn ask_vote(&self, rpc: Rpc, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, CallError> {
+        match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
+            RpcReply::Vote(reply) => Ok(reply),
+            other => Err(unreachable(&self.odd(&other))),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+    ) -> Result<SnapshotResponse<TypeConfig>, NoAnswer> {
+        let transfer = (self.shared.clock)().0;
+        let mut offset = 0;
+        loop {
+            let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());
+            let last = end == snapshot.snapshot.len();
+            let rpc = Rpc::Snapshot {
+                vote: vote.clone(),
+                meta: snapshot.meta.clone(),
+                transfer,
+                offset: offset as u64,
+                data: snapshot.snapshot[offset..end].to_vec(),
+                last,
+            };
+            match self.call(Lane::Bulk, rpc, SNAPSHOT_PART_LIMIT).await? {
+                RpcReply::Snapshot(reply) => return Ok(reply),
+                RpcReply::SnapshotPart if !last => offset = end,
+                other => return Err(self.odd(&other)),
+            }
+        }
+    }
+}
+
+impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
+        let limit = option.hard_ttl().max(if rpc.entries.is_empty() { LATE_LIMIT } else { ENTRIES_LIMIT });
+        // A task of its own: openraft drops a heartbeat that takes longer than its interval, but an answer that comes
+        // later is an acknowledgement of the time when the question was sent all the same.
+        let asked =
+            Self { shared: self.shared.clone(), target: self.target, member: self.member, lane: self.lane };
+        let answer = tokio::spawn(async move { asked.append(rpc, limit).await });
+        match answer.await {
+            Ok(result) => result.map_err(|e| unreachable(&e)),
+            Err(e) => Err(unreachable(&e)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        self.ask_vote(Rpc::Vote(rpc), &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        self.ask_vote(Rpc::PreVote(rpc), &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = std::pin::pin!(self.send_snapshot(vote, snapshot));
+        match futures::future::select(send, std::pin::pin!(cancel)).await {
+            futures::future::Either::Left((result, _)) => {
+                result.map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))
+            }
+            futures::future::Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, CallError> {
+        match self
+            .call(Lane::Control, Rpc::TransferLeader(req), option.hard_ttl())
+            .await
+            .map_err(|e| unreachable(&e))?
+        {
+            RpcReply::TransferLeader => Ok(Ok(())),
+            other => Err(unreachable(&self.odd(&other))),
+        }
+    }
+
+    fn backoff(&self) -> Option<openraft::network::Backoff> {
+        // A node that came back must be heard within a heartbeat: a refused connection costs nothing.
+        Some(openraft::network::Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE)))
+    }
+}
+
+/// Pause after a peer could not be reached.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,443 @@
+//! The node above its transport: openraft with its store, what the agent must know of it, and the answers to peers.
+//!
+//! Everything here runs inside a tokio runtime that somebody else made: a thread of its own in an agent, or paused
+//! time in a simulation.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::raft::{SnapshotResponse, TransferLeaderRequest};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{ServerState, SnapshotPolicy};
+use proxy_core::time::MonoTime;
+use tokio::time::Instant;
+
+use super::ack::Acks;
+use super::batch::{Batcher, Done};
+use super::client::{Clients, Clock, Transport};
+use super::inbound::{Hello, Inbound, Rpc, RpcReply};
+use super::sm::{Machine, View};
+use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
+use crate::log::{Mode, RaftLog};
+use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
+use crate::state::Grant;
+
+/// A snapshot is built after this many entries.
+const SNAPSHOT_EVERY: u64 = 5_000;
+/// Entries kept behind a snapshot, so that a node that was away for a moment needs no snapshot.
+const KEPT_ENTRIES: u64 = 2_000;
+/// Entries in one AppendEntries at most.
+const MAX_PAYLOAD_ENTRIES: u64 = 64;
+/// The leader moves to a snapshot when a follower is this many entries behind.
+const SNAPSHOT_LAG: u64 = 20_000;
+
+/// One node of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its place.
+    pub place: Place,
+    /// What it may do.
+    pub role: Role,
+    /// Address of its Raft RPC.
+    pub addr: SocketAddr,
+}
+
+/// What does not change while a node runs.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// Who this is.
+    pub id: RaftId,
+    /// All nodes of the configuration, this one too.
+    pub places: Vec<Peer>,
+    /// Interval of heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest election timeout.
+    pub election_min: Duration,
+    /// Longest election timeout; also the lease.
+    pub election_max: Duration,
+    /// The store was there before: stay silent for one lease, because a promise not to vote may be among what the
+    /// former process gave.
+    pub silent: bool,
+    /// Threads beside the runtime, or none.
+    pub mode: Mode,
+}
+
+/// What this node knows of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerFacts {
+    /// Which.
+    pub place: Place,
+    /// Its Raft id.
+    pub id: RaftId,
+    /// Entries it is behind; known by the leader only.
+    pub lag: Option<u64>,
+    /// When the newest message was sent that it acknowledged; known by the leader only.
+    pub last_ack: Option<MonoTime>,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// What Raft knows at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Who this is.
+    pub raft_id: RaftId,
+    /// Term of the newest vote seen.
+    pub term: u64,
+    /// The leader, if known.
+    pub leader: Option<Place>,
+    /// This node leads in `term`.
+    pub leading: bool,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Index of the last entry in the log.
+    pub last_log: u64,
+    /// The newest applied grant.
+    pub grant: Option<Grant>,
+    /// When the newest message was sent that a quorum acknowledged in `term`.
+    pub quorum_ack_at: Option<MonoTime>,
+    /// The last term in which this node asked for a transfer of leadership.
+    pub transfer_tried_in: Option<u64>,
+    /// The other nodes of the membership.
+    pub peers: Vec<PeerFacts>,
+    /// Drained or unhealthy places.
+    pub unfit: Vec<Place>,
+}
+
+struct Parts {
+    transfer: u64,
+    bytes: Vec<u8>,
+}
+
+struct Inner<T> {
+    config: CoreConfig,
+    raft: Raft,
+    view: Arc<View>,
+    clients: Clients<T>,
+    batcher: Batcher,
+    /// 0: never.
+    transfer_tried_in: AtomicU64,
+    silent_until: Instant,
+    parts: Mutex<BTreeMap<Place, Parts>>,
+    joining: tokio::sync::Mutex<()>,
+}
+
+/// A running node; clones share it.
+pub struct Core<T>(Arc<Inner<T>>);
+
+impl<T> Clone for Core<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// The timing makes no sense to openraft.
+    #[error("timing: {0}")]
+    Timing(String),
+    /// The newest snapshot cannot be read.
+    #[error("the snapshots cannot be read: {0}")]
+    Snapshots(#[source] io::Error),
+    /// The log begins behind the newest snapshot that verifies: what lies between is lost here.
+    #[error("the store is not whole: {0}")]
+    Incomplete(String),
+    /// openraft does not start.
+    #[error("Raft does not start: {0}")]
+    Raft(#[from] Fatal<TypeConfig>),
+}
+
+fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let config = openraft::Config {
+        cluster_name: "relevo".into(),
+        heartbeat_interval: ms(config.heartbeat),
+        election_timeout_min: ms(config.election_min),
+        election_timeout_max: ms(config.election_max),
+        max_payload_entries: MAX_PAYLOAD_ENTRIES,
+        replication_lag_threshold: SNAPSHOT_LAG,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        enable_elect: false,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|e| CoreError::Timing(e.to_string()))
+}
+
+/// Starts a node in the current runtime.
+pub async fn start_core<T: Transport>(
+    config: CoreConfig,
+    transport: T,
+    clock: Clock,
+    log: RaftLog<TypeConfig>,
+    snaps: Box<dyn SnapStore>,
+) -> Result<Core<T>, CoreError> {
+    let machine = Machine::open(snaps, config.mode).map_err(CoreError::Snapshots)?;
+    let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
+    let snapshot = machine.applied().map(|log_id| log_id.index);
+    if purged > snapshot {
+        let why =
+            format!("the log begins behind entry {purged:?}, the newest good snapshot ends at {snapshot:?}");
+        return Err(CoreError::Incomplete(why));
+    }
+    let view = machine.view();
+    let clients = Clients { transport, acks: Arc::new(Acks::default()), clock };
+    let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
+    let silent_for =
+        if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
+    let silent_until = Instant::now() + silent_for;
+    let batcher = Batcher::default();
+    tokio::spawn(batcher.clone().run(raft.clone()));
+    let inner = Inner {
+        config,
+        raft: raft.clone(),
+        view,
+        clients,
+        batcher,
+        transfer_tried_in: AtomicU64::new(0),
+        silent_until,
+        parts: Mutex::new(BTreeMap::new()),
+        joining: tokio::sync::Mutex::new(()),
+    };
+    tokio::spawn(async move {
+        tokio::time::sleep_until(silent_until).await;
+        raft.runtime_config().elect(true);
+    });
+    Ok(Core(Arc::new(inner)))
+}
+
+impl<T: Transport> Core<T> {
+    /// openraft itself, for tests and the membership.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn config(&self) -> &CoreConfig {
+        &self.0.config
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.0.view
+    }
+
+    pub(super) fn clients(&self) -> &Clients<T> {
+        &self.0.clients
+    }
+
+    pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.joining
+    }
+
+    /// Has commands committed. Never blocks; `done` is called once.
+    pub fn propose(&self, commands: Vec<crate::command::Command>, done: Done) {
+        self.0.batcher.propose(commands, done);
+    }
+
+    /// What Raft knows now.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let now = (self.0.clients.clock)();
+        let id = self.0.config.id;
+        let (grant, unfit) = self.0.view.read(|state| {
+            let unfit = |p: &Peer| {
+                let marks = state.marks(p.place);
+                (marks.drained || !marks.healthy).then_some(p.place)
+            };
+            (state.grant(), self.0.config.places.iter().filter_map(unfit).collect())
+        });
+        let watched = self.0.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let leading = metrics.state == ServerState::Leader
+            && metrics.current_leader == Some(id)
+            && metrics.vote.committed;
+        let term = metrics.current_term;
+        let membership = metrics.membership_config.membership();
+        let acks = &self.0.clients.acks;
+        let last_log = metrics.last_log_index.unwrap_or(0);
+        let voters: std::collections::BTreeSet<_> = membership.voter_ids().collect();
+        let lag = |peer| {
+            let replication = metrics.replication.as_ref()?;
+            let matched = replication.get(&peer)?.as_ref().map_or(0, |log_id| log_id.index);
+            Some(last_log.saturating_sub(matched))
+        };
+        let peers = membership.nodes().filter(|(peer, _)| **peer != id).map(|(&peer, _)| PeerFacts {
+            place: place_of(peer),
+            id: peer,
+            lag: lag(peer),
+            last_ack: acks.of(term, peer),
+            voter: voters.contains(&peer),
+        });
+        Facts {
+            raft_id: id,
+            term,
+            leader: metrics.current_leader.map(place_of),
+            leading,
+            applied: metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index),
+            last_log,
+            grant,
+            quorum_ack_at: leading
+                .then(|| acks.quorum(term, id, membership.get_joint_config(), now))
+                .flatten(),
+            transfer_tried_in: match self.0.transfer_tried_in.load(Ordering::SeqCst) {
+                0 => None,
+                term => Some(term),
+            },
+            peers: peers.collect(),
+            unfit,
+        }
+    }
+
+    /// The Raft id that `place` votes under.
+    #[must_use]
+    pub fn voter_at(&self, place: Place) -> Option<RaftId> {
+        let metrics = self.0.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        membership.membership().voter_ids().find(|id| place_of(*id) == place)
+    }
+
+    /// Hands leadership to `to`. From this call on, `facts` says that it was tried in this term: the followers are
+    /// about to be told that they need not keep their promise.
+    pub fn transfer_leadership(&self, to: Place) {
+        let metrics = self.0.raft.metrics();
+        let term = metrics.borrow_watched().current_term;
+        self.0.transfer_tried_in.store(term, Ordering::SeqCst);
+        let Some(target) = self.voter_at(to) else {
+            tracing::warn!(to, "leadership cannot go to a node that is no voter");
+            return;
+        };
+        let raft = self.0.raft.clone();
+        tokio::spawn(async move {
+            if let Err(e) = raft.trigger().transfer_leader(target).await {
+                tracing::warn!(to, error = %e, "leadership was not transferred");
+            }
+        });
+    }
+
+    /// The guard of `dead`, which led in `term`, says that it has killed its agent and taken the floating IP down:
+    /// nobody needs to wait for the lease, and `heir` shall campaign.
+    pub async fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
+        let vote = self.0.raft.metrics().borrow_watched().vote.clone();
+        let voted_for = place_of(vote.leader_id.voted_for);
+        let led = vote.committed && vote.leader_id.term == term && voted_for == dead;
+        let Some(heir) = self.voter_at(heir).filter(|_| led && Instant::now() >= self.0.silent_until) else {
+            return tracing::info!(dead, term, "a notice of death that is not about the present leader");
+        };
+        let Ok(last) = self.0.raft.with_raft_state(|state| state.log_ids.last().cloned()).await else {
+            return;
+        };
+        tracing::info!(dead, term, heir = place_of(heir), "the leader is dead, says its guard");
+        match self.0.raft.handle_transfer_leader(TransferLeaderRequest::new(vote, heir, last)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::info!(error = %e, "the notice came too late"),
+            Err(e) => tracing::warn!(error = %e, "the notice was not heard"),
+        }
+    }
+
+    /// Stops openraft and refuses what waits.
+    pub async fn shutdown(&self) {
+        self.0.batcher.close();
+        if let Err(e) = self.0.raft.shutdown().await {
+            tracing::warn!(error = %e, "Raft did not end well");
+        }
+    }
+
+    fn silent(&self) -> bool {
+        Instant::now() < self.0.silent_until
+    }
+
+    async fn snapshot_part(&self, from: Place, part: Part) -> Result<RpcReply, String> {
+        let bytes = {
+            let mut all = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let parts = all.entry(from).or_insert(Parts { transfer: part.transfer, bytes: Vec::new() });
+            if parts.transfer != part.transfer {
+                *parts = Parts { transfer: part.transfer, bytes: Vec::new() };
+            }
+            if parts.bytes.len() as u64 != part.offset {
+                all.remove(&from);
+                return Err(format!("part at byte {} of a snapshot does not follow", part.offset));
+            }
+            if part.offset + part.data.len() as u64 > MAX_SNAPSHOT_BYTES {
+                all.remove(&from);
+                return Err("the snapshot is too large".into());
+            }
+            parts.bytes.extend_from_slice(&part.data);
+            if !part.last {
+                return Ok(RpcReply::SnapshotPart);
+            }
+            all.remove(&from).map(|p| p.bytes).unwrap_or_default()
+        };
+        let snapshot = SnapshotOf::<TypeConfig, Vec<u8>> { meta: part.meta, snapshot: bytes };
+        let reply: SnapshotResponse<TypeConfig> =
+            self.0.raft.install_full_snapshot(part.vote, snapshot).await.map_err(|e| e.to_string())?;
+        Ok(RpcReply::Snapshot(reply))
+    }
+
+    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
+        let raft = &self.0.raft;
+        Ok(match rpc {
+            Rpc::Append(rpc) => RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
+                return Err("silent for one lease after its start".into());
+            }
+            Rpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
+                self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
+            }
+            Rpc::TransferLeader(request) => {
+                if let Err(e) = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
+                    tracing::info!(error = %e, "a transfer of leadership that does not fit");
+                }
+                RpcReply::TransferLeader
+            }
+            Rpc::Hello => RpcReply::Hello(Hello {
+                id: Some(self.0.config.id),
+                initialized: raft.is_initialized().await.map_err(|e| e.to_string())?,
+                leader: raft.metrics().borrow_watched().current_leader,
+            }),
+            Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
+            Rpc::Propose(batch) => {
+                let (tx, rx) = futures::channel::oneshot::channel();
+                // The asker may have gone; the proposal stands.
+                self.propose(batch.0, Box::new(move |result| drop(tx.send(result))));
+                let unknown = Err(super::inbound::ProposeRefused::Unknown);
+                RpcReply::Propose(rx.await.unwrap_or(unknown).map(crate::command::Responses))
+            }
+        })
+    }
+}
+
+struct Part {
+    vote: Vote,
+    meta: SnapshotMetaOf<TypeConfig>,
+    transfer: u64,
+    offset: u64,
+    data: Vec<u8>,
+    last: bool,
+}
+
+impl<T: Transport> Inbound for Core<T> {
+    async fn handle(&self, from: Place, rpc: Rpc) -> RpcReply {
+        self.answer(from, rpc).await.unwrap_or_else(RpcReply::Unavailable)
+    }
+}
+
+impl From<Peer> for Member {
+    fn from(peer: Peer) -> Self {
+        Self { addr: peer.addr, role: peer.role }
+    }
+}

@@ -1,0 +1,195 @@
+//! Both ends prove that they know the cluster key before anything else is read.
+//!
+//! ```text
+//! client  HELLO  = magic, nonce, cluster hash, own place, wanted place, lane
+//! server  magic, nonce, HMAC(key, "server" ‖ HELLO ‖ nonce)
+//! client  HMAC(key, "client" ‖ HELLO ‖ nonce)
+//! ```
+//! The frames' keys are HMACs over the same, so that they differ on every connection.
+
+use std::io;
+
+use hmac::{Hmac, Mac};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Credentials;
+use super::frame::Seal;
+use crate::node::client::Lane;
+use crate::node::types::Place;
+
+const MAGIC: &[u8; 8] = b"RELEVO\x00\x01";
+const NONCE: usize = 32;
+const HELLO: usize = 8 + NONCE + 8 + 2 + 2 + 1;
+const PROOF: usize = 32;
+
+/// The two directions of an authenticated connection.
+pub struct Seals {
+    pub outgoing: Seal,
+    pub incoming: Seal,
+}
+
+fn cluster_hash(name: &str) -> [u8; 8] {
+    let mut out = [0; 8];
+    out.copy_from_slice(&Sha256::digest(name.as_bytes())[..8]);
+    out
+}
+
+fn nonce() -> io::Result<[u8; NONCE]> {
+    let mut nonce = [0; NONCE];
+    SysRng.try_fill_bytes(&mut nonce).map_err(io::Error::other)?;
+    Ok(nonce)
+}
+
+fn mac(key: &[u8; 32], label: &str, hello: &[u8], nonce: &[u8]) -> Hmac<Sha256> {
+    let mut mac =
+        <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| unreachable!("any length will do"));
+    for part in [label.as_bytes(), hello, nonce] {
+        mac.update(part);
+    }
+    mac
+}
+
+fn seal(key: &[u8; 32], label: &str, hello: &[u8], nonce: &[u8]) -> Seal {
+    let mut out = [0; 16];
+    out.copy_from_slice(&mac(key, label, hello, nonce).finalize().into_bytes()[..16]);
+    Seal::new(out)
+}
+
+fn refused(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.into())
+}
+
+/// The client's part, towards `wanted`.
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    who: &Credentials,
+    wanted: Place,
+    lane: Lane,
+) -> io::Result<Seals> {
+    let mut hello = Vec::with_capacity(HELLO);
+    hello.extend_from_slice(MAGIC);
+    hello.extend_from_slice(&nonce()?);
+    hello.extend_from_slice(&cluster_hash(&who.cluster));
+    hello.extend_from_slice(&who.place.to_le_bytes());
+    hello.extend_from_slice(&wanted.to_le_bytes());
+    hello.push(match lane {
+        Lane::Control => 0,
+        Lane::Bulk => 1,
+    });
+    stream.write_all(&hello).await?;
+    let mut answer = [0; 8 + NONCE + PROOF];
+    stream.read_exact(&mut answer).await.map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            refused("the node closed the connection: is its cluster name the same?")
+        }
+        _ => e,
+    })?;
+    let (magic, rest) = answer.split_at(8);
+    let (nonce, proof) = rest.split_at(NONCE);
+    if magic != MAGIC {
+        return Err(refused("what listens there is not this version of relevo"));
+    }
+    if mac(&who.key, "server", &hello, nonce).verify_slice(proof).is_err() {
+        return Err(refused("the node does not know this cluster's key: compare cluster.key on both"));
+    }
+    stream.write_all(&mac(&who.key, "client", &hello, nonce).finalize().into_bytes()).await?;
+    Ok(Seals {
+        outgoing: seal(&who.key, "to server", &hello, nonce),
+        incoming: seal(&who.key, "to client", &hello, nonce),
+    })
+}
+
+/// The server's part; says who has connected.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    who: &Credentials,
+) -> io::Result<(Place, Lane, Seals)> {
+    let mut hello = [0; HELLO];
+    stream.read_exact(&mut hello).await?;
+    let (magic, rest) = hello.split_at(8);
+    let (_, rest) = rest.split_at(NONCE);
+    if magic != MAGIC {
+        return Err(refused("it does not speak this version of relevo"));
+    }
+    if rest[..8] != cluster_hash(&who.cluster) {
+        return Err(refused("it belongs to a cluster of another name"));
+    }
+    let from = Place::from_le_bytes([rest[8], rest[9]]);
+    let wanted = Place::from_le_bytes([rest[10], rest[11]]);
+    if wanted != who.place {
+        return Err(refused(format!("node {from} looks for node {wanted} here: compare the addresses")));
+    }
+    let lane = if rest[12] == 0 { Lane::Control } else { Lane::Bulk };
+    let nonce = nonce()?;
+    let proof = mac(&who.key, "server", &hello, &nonce).finalize().into_bytes();
+    stream.write_all(&[&MAGIC[..], &nonce, &proof].concat()).await?;
+    let mut proof = [0; PROOF];
+    stream.read_exact(&mut proof).await.map_err(|_| refused("it left: does it have another cluster.key?"))?;
+    if mac(&who.key, "client", &hello, &nonce).verify_slice(&proof).is_err() {
+        return Err(refused("it does not know this cluster's key"));
+    }
+    let seals = Seals {
+        outgoing: seal(&who.key, "to client", &hello, &nonce),
+        incoming: seal(&who.key, "to server", &hello, &nonce),
+    };
+    Ok((from, lane, seals))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(place: Place, key: u8, cluster: &str) -> Credentials {
+        Credentials { cluster: cluster.into(), key: [key; 32], place }
+    }
+
+    async fn meet(
+        client: Credentials,
+        server: Credentials,
+        wanted: Place,
+    ) -> (io::Result<Seals>, io::Result<Place>) {
+        let (mut a, mut b) = tokio::io::duplex(1024);
+        let accept = async {
+            let result = accept(&mut b, &server).await.map(|(place, _, _)| place);
+            drop(b);
+            result
+        };
+        let connect = async {
+            let result = connect(&mut a, &client, wanted, Lane::Control).await;
+            drop(a);
+            result
+        };
+        tokio::join!(connect, accept)
+    }
+
+    #[tokio::test]
+    async fn two_nodes_of_a_cluster_know_each_other() {
+        let (client, server) = meet(who(1, 7, "lab"), who(2, 7, "lab"), 2).await;
+        assert!(client.is_ok());
+        assert_eq!(server.expect("accepted"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_key_a_wrong_cluster_and_a_wrong_address_are_told_apart() {
+        let (client, server) = meet(who(1, 7, "lab"), who(2, 8, "lab"), 2).await;
+        assert!(client.err().expect("refused").to_string().contains("cluster's key"));
+        assert!(server.expect_err("refused").to_string().contains("cluster.key"));
+        let (client, server) = meet(who(1, 7, "lab"), who(2, 7, "other"), 2).await;
+        assert!(client.err().expect("refused").to_string().contains("cluster name"));
+        assert!(server.expect_err("refused").to_string().contains("another name"));
+        let (_, server) = meet(who(1, 7, "lab"), who(2, 7, "lab"), 3).await;
+        assert!(server.expect_err("refused").to_string().contains("looks for node 3"));
+    }
+
+    #[tokio::test]
+    async fn what_an_eavesdropper_heard_opens_no_second_connection() {
+        // The server's nonce is new each time, so that a recorded proof does not fit.
+        let key = [7; 32];
+        let hello = [1; HELLO];
+        let proof = mac(&key, "client", &hello, &[1; NONCE]).finalize().into_bytes();
+        assert!(mac(&key, "client", &hello, &[2; NONCE]).verify_slice(&proof).is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! The answering side: a listener, and one task per authenticated connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::{Credentials, handshake};
+use crate::codec::{self, Kind};
+use crate::node::client::Lane;
+use crate::node::inbound::{Inbound, Rpc};
+use crate::node::types::Place;
+
+/// Connections that have not yet proved who they are.
+const MAX_STRANGERS: usize = 32;
+/// Time they have for it.
+const STRANGER_LIMIT: Duration = Duration::from_secs(1);
+/// Questions of one connection answered at once.
+const MAX_AT_ONCE: usize = 64;
+/// Time an answer may take to be sent.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
+/// Pause after the listener failed (out of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be had.
+    #[error(
+        "cannot listen for the other nodes on {addr}: {why}; is another relevo running, is the address this node's?"
+    )]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's reason.
+        why: io::Error,
+    },
+}
+
+/// A bound listener.
+pub struct Server {
+    listener: TcpListener,
+    who: Credentials,
+}
+
+type Known = Arc<Mutex<HashMap<(Place, Lane), AbortHandle>>>;
+
+impl Server {
+    /// Binds `addr`.
+    pub async fn bind(addr: SocketAddr, who: Credentials) -> Result<Self, ServerError> {
+        let listener = TcpListener::bind(addr).await.map_err(|why| ServerError::Bind { addr, why })?;
+        Ok(Self { listener, who })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers for `inbound` until it is dropped.
+    pub async fn run<I: Inbound>(self, inbound: Arc<I>) {
+        let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+        let known = Known::default();
+        let who = Arc::new(self.who);
+        loop {
+            let (stream, from) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!(error = %e, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = strangers.clone().try_acquire_owned() else {
+                // Closed at once: whoever is a node tries again.
+                continue;
+            };
+            let (who, known, inbound) = (who.clone(), known.clone(), inbound.clone());
+            tokio::spawn(async move {
+                let met = timeout(STRANGER_LIMIT, meet(stream, &who)).await;
+                drop(permit);
+                match met {
+                    Ok(Ok((place, lane, stream, seals))) => {
+                        let task = tokio::spawn(serve(stream, seals, place, inbound));
+                        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                        // A node has one connection of a kind: an older one is half dead at best.
+                        if let Some(old) = known.insert((place, lane), task.abort_handle()) {
+                            old.abort();
+                        }
+                    }
+                    Ok(Err(e)) => tracing::warn!(%from, why = %e, "a connection was refused"),
+                    Err(_) => tracing::warn!(%from, "a connection said nothing and was closed"),
+                }
+            });
+        }
+    }
+}
+
+async fn meet(
+    mut stream: TcpStream,
+    who: &Credentials,
+) -> io::Result<(Place, Lane, TcpStream, handshake::Seals)> {
+    stream.set_nodelay(true)?;
+    let (place, lane, seals) = handshake::accept(&mut stream, who).await?;
+    Ok((place, lane, stream, seals))
+}
+
+async fn serve<I: Inbound>(stream: TcpStream, seals: handshake::Seals, from: Place, inbound: Arc<I>) {
+    let (mut read, mut write) = stream.into_split();
+    let handshake::Seals { mut outgoing, mut incoming } = seals;
+    let (asked_tx, mut asked) = mpsc::channel(MAX_AT_ONCE);
+    let reading = async move {
+        loop {
+            let frame = incoming.receive(&mut read).await?;
+            let (number, body) = frame.split_first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+            let rpc: Rpc = codec::decode(Kind::Rpc, body)?;
+            if asked_tx.send((*number, rpc)).await.is_err() {
+                return Ok::<(), io::Error>(());
+            }
+        }
+    };
+    let answering = async move {
+        let mut answers = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some((number, reply)) = answers.next() => {
+                    let number: [u8; 8] = number;
+                    let mut body = number.to_vec();
+                    body.extend_from_slice(&codec::encode(Kind::Rpc, &reply)?);
+                    let mut out = Vec::with_capacity(body.len() + 32);
+                    outgoing.write(&body, &mut out)?;
+                    timeout(SEND_LIMIT, write.write_all(&out)).await.map_err(io::Error::from)??;
+                }
+                ask = asked.recv(), if answers.len() < MAX_AT_ONCE => match ask {
+                    Some((number, rpc)) => {
+                        let inbound = inbound.clone();
+                        answers.push(async move { (number, inbound.handle(from, rpc).await) });
+                    }
+                    None => return Ok::<(), io::Error>(()),
+                },
+            }
+        }
+    };
+    let ended = tokio::select! { r = reading => r, r = answering => r };
+    if let Err(e) = ended
+        && e.kind() == io::ErrorKind::InvalidData
+    {
+        tracing::warn!(from, error = %e, "a node said something that cannot be read");
+    }
+}

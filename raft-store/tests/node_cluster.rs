@@ -1,0 +1,242 @@
+//! Clusters of real nodes over TCP on loopback: beginning, commit, restart, loss of a store, transfer, notice of death.
+
+mod common;
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::{Cluster, clock, grant, propose, register, registered, until};
+use raft_store::command::{Command, Response};
+use raft_store::node::{Node, Place, Refused, incarnation_of};
+
+#[test]
+fn one_node_alone_leads_at_once_and_keeps_what_it_committed_over_a_restart() {
+    let mut cluster = Cluster::start(1);
+    assert!(registered(&cluster.commit(&register("alice", 1))));
+    cluster.down(1);
+    cluster.up(1);
+    cluster.leader();
+    until("the binding", || cluster.node(1).read(|s| (s.counts().bindings == 1).then_some(())));
+}
+
+#[test]
+fn what_is_committed_is_on_every_node_and_the_grant_has_its_index_as_token() {
+    let cluster = Cluster::start(3);
+    let Response::Granted { token } = cluster.commit(&grant(2)) else { panic!("a grant") };
+    for n in 0..50 {
+        assert!(registered(&cluster.commit(&register(&format!("user{n}"), 1))));
+    }
+    cluster.settle();
+    for node in cluster.running() {
+        let facts = node.facts();
+        assert_eq!(facts.grant.map(|g| (g.holder, g.token)), Some((2, token)));
+        assert_eq!(node.read(|s| s.counts().bindings), 50);
+    }
+}
+
+#[test]
+fn a_node_that_does_not_lead_refuses_and_passes_on_what_an_operator_asks() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let other = (1..=3).find(|p| *p != leader).expect("another");
+    assert_eq!(propose(cluster.node(other), &grant(1)), Err(Refused::NotLeader));
+    let (tx, rx) = mpsc::channel();
+    cluster.node(other).propose_anywhere(vec![grant(3)], Box::new(move |r| drop(tx.send(r))));
+    let answer = rx.recv_timeout(Duration::from_secs(20)).expect("answered").expect("committed");
+    assert!(matches!(answer[..], [Response::Granted { .. }]));
+}
+
+#[test]
+fn no_single_node_is_missed_and_it_catches_up_when_it_is_back() {
+    let mut cluster = Cluster::start(3);
+    for round in 0..3 {
+        let leader = cluster.leader();
+        cluster.commit(&register("before", 1 + 2 * round));
+        cluster.down(leader);
+        let next = cluster.leader();
+        assert_ne!(next, leader);
+        assert!(registered(&cluster.commit(&register("after", 2 + 2 * round))));
+        cluster.up(leader);
+        cluster.settle();
+        until("the node that is back has applied all", || {
+            let applied: Vec<_> = cluster.running().map(|n| n.facts().applied).collect();
+            applied.windows(2).all(|w| w[0] == w[1]).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_cluster_does_not_begin_before_every_node_has_said_that_it_knows_none() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.up(1);
+    cluster.up(2);
+    // Long enough for several elections, had it begun with two of three.
+    std::thread::park_timeout(Duration::from_secs(3));
+    assert!(cluster.running().all(|n| n.facts().leader.is_none()));
+    cluster.up(3);
+    cluster.leader();
+}
+
+#[test]
+fn a_node_with_an_empty_store_comes_back_under_a_new_id_and_votes_again() {
+    let mut cluster = Cluster::start(3);
+    cluster.commit(&register("alice", 1));
+    let lost: Place = (1..=3).find(|p| *p != cluster.leader()).expect("a follower");
+    cluster.down(lost);
+    std::fs::remove_dir_all(cluster.data(lost)).expect("wiped");
+    cluster.commit(&register("bob", 1));
+    cluster.up(lost);
+    let id = until("a voter again", || {
+        let facts = cluster.node(cluster.leader()).facts();
+        facts.peers.iter().find(|p| p.place == lost && p.voter && incarnation_of(p.id) > 0).map(|p| p.id)
+    });
+    cluster.settle();
+    until("it knows itself", || (cluster.node(lost).facts().raft_id == id).then_some(()));
+    assert_eq!(cluster.node(lost).read(|s| s.counts().bindings), 2);
+    // Its vote counts: with it, one of the others may be lost.
+    let other = (1..=3).find(|p| *p != lost).expect("another");
+    cluster.down(other);
+    assert!(registered(&cluster.commit(&register("carol", 1))));
+}
+
+#[test]
+fn a_store_that_does_not_verify_is_set_aside_and_the_node_rejoins() {
+    let mut cluster = Cluster::start(3);
+    for n in 0..20 {
+        cluster.commit(&register(&format!("user{n}"), 1));
+    }
+    let hurt: Place = (1..=3).find(|p| *p != cluster.leader()).expect("a follower");
+    cluster.settle();
+    cluster.down(hurt);
+    let log = cluster.data(hurt).join("store/log");
+    let segment = std::fs::read_dir(&log).expect("log").flatten().map(|e| e.path());
+    let segment = segment.into_iter().find(|p| p.extension().is_some_and(|e| e == "seg")).expect("a segment");
+    let mut bytes = std::fs::read(&segment).expect("read");
+    let at = bytes.len() / 4;
+    bytes[at] ^= 0x55;
+    std::fs::write(&segment, bytes).expect("written");
+    cluster.up(hurt);
+    until("a voter again", || {
+        let facts = cluster.node(cluster.leader()).facts();
+        facts.peers.iter().find(|p| p.place == hurt && p.voter && incarnation_of(p.id) > 0).map(drop)
+    });
+    cluster.settle();
+    let names = std::fs::read_dir(cluster.data(hurt)).expect("data").flatten();
+    assert!(names.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("set-aside-")));
+}
+
+#[test]
+fn leadership_goes_where_it_is_sent_and_the_sender_remembers_that_it_tried() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let to = (1..=3).find(|p| *p != leader).expect("another");
+    cluster.settle();
+    let term = cluster.node(leader).facts().term;
+    cluster.node(leader).transfer_leadership(to);
+    assert_eq!(cluster.node(leader).facts().transfer_tried_in, Some(term));
+    until("the other leads", || (cluster.leader() == to).then_some(()));
+    assert!(cluster.node(to).facts().term > term);
+}
+
+#[test]
+fn a_notice_of_death_replaces_the_leader_without_waiting_for_the_lease() {
+    let mut cluster = Cluster::start(3);
+    cluster.commit(&register("alice", 1));
+    let leader = cluster.leader();
+    let term = cluster.node(leader).facts().term;
+    cluster.settle();
+    cluster.down(leader);
+    let heir = (1..=3).find(|p| *p != leader).expect("another");
+    for node in cluster.running() {
+        node.leader_is_dead(leader, term, heir);
+    }
+    until("the heir leads", || (cluster.leader() == heir).then_some(()));
+}
+
+#[test]
+fn a_notice_about_an_earlier_term_or_another_node_changes_nothing() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let term = cluster.node(leader).facts().term;
+    let other = (1..=3).find(|p| *p != leader).expect("another");
+    for node in cluster.running() {
+        node.leader_is_dead(other, term, other);
+        node.leader_is_dead(leader, term + 1, other);
+        node.leader_is_dead(leader, term - 1, other);
+    }
+    // Proposals pass through the same queue of openraft behind the notices.
+    for n in 0..20 {
+        cluster.commit(&register("alice", n + 1));
+    }
+    assert_eq!((cluster.leader(), cluster.node(leader).facts().term), (leader, term));
+}
+
+#[test]
+fn the_quorum_acknowledgement_stands_still_when_the_peers_are_gone() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let first = cluster.node(leader).facts().quorum_ack_at.expect("acknowledged");
+    until("it moves", || cluster.node(leader).facts().quorum_ack_at.filter(|at| *at > first));
+    for place in (1..=3).filter(|p| *p != leader) {
+        cluster.down(place);
+    }
+    let gone = clock();
+    // Five elections' time: had it moved, it would show.
+    std::thread::park_timeout(Duration::from_secs(5));
+    assert!(cluster.node(leader).facts().quorum_ack_at.is_none_or(|at| at <= gone));
+    assert!(propose(cluster.node(leader), &register("alice", 1)).is_err());
+}
+
+#[test]
+fn a_node_that_was_away_too_long_gets_a_snapshot() {
+    let mut cluster = Cluster::start(3);
+    cluster.commit(&register("alice", 1));
+    let away: Place = (1..=3).find(|p| *p != cluster.leader()).expect("a follower");
+    cluster.down(away);
+    let leader = cluster.leader();
+    // More entries than are kept behind a snapshot; each proposal alone, so that each is an entry.
+    let (tx, rx) = mpsc::channel();
+    let mut sent = 0;
+    let mut answered = 0;
+    while answered < 9_000 {
+        while sent < 9_000 && sent - answered < 2_000 {
+            let tx = tx.clone();
+            let commands: Vec<Command> = vec![register("alice", sent + 2)];
+            cluster.node(leader).propose(commands, Box::new(move |r| drop(tx.send(r.is_ok()))));
+            sent += 1;
+            if sent % 4 == 0 {
+                break;
+            }
+        }
+        assert!(rx.recv_timeout(Duration::from_secs(20)).expect("answered"));
+        answered += 1;
+    }
+    until("a snapshot", || Some(cluster.node(leader).facts().applied).filter(|a| *a > 0));
+    cluster.up(away);
+    cluster.settle();
+    until("caught up", || {
+        let applied = |n: &Node| n.facts().applied;
+        (applied(cluster.node(away)) == applied(cluster.node(leader))).then_some(())
+    });
+}
+
+#[test]
+fn a_data_folder_is_for_one_process_one_cluster_and_one_node() {
+    let mut cluster = Cluster::start(1);
+    cluster.commit(&register("alice", 1));
+    let error = cluster.try_up(1).err().expect("in use").to_string();
+    assert!(error.contains("in use by another relevo"), "{error}");
+    cluster.down(1);
+    let mut config = cluster.config(1);
+    config.cluster = "other".into();
+    let error = Node::start(config).err().expect("foreign").to_string();
+    assert!(error.contains("cluster test") && error.contains("cluster other"), "{error}");
+    let id = cluster.data(1).join("store/id");
+    let text = std::fs::read_to_string(&id).expect("id");
+    std::fs::write(&id, text.replace("format 1", "format 9")).expect("written");
+    let error = cluster.try_up(1).err().expect("another version").to_string();
+    assert!(error.contains("format 9"), "{error}");
+    std::fs::write(&id, text).expect("written");
+    cluster.up(1);
+    until("all is still there", || cluster.node(1).read(|s| (s.counts().bindings == 1).then_some(())));
+}
