@@ -96,7 +96,7 @@ fn judge(sim: &Sim) -> Result<(), String> {
         return Err(format!("the caller was told this and that: {:?}", caller.finals));
     }
     for callee in &sim.callees {
-        if callee.state == CalleeState::Ringing {
+        if callee.state == CalleeState::Ringing && sim.was_heard(callee) {
             return Err(format!("{} rings for ever", callee.at));
         }
         if callee.rang > 1 {

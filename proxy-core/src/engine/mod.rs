@@ -1,6 +1,6 @@
 //! The SIP engine: one shard of the proxy, pure. [`crate::io`] is its contract with the shell.
 //!
-//! Datagrams go through the stages of [`crate::route`]; what they start lives in [`crate::proxy`]. Whatever must
+//! Datagrams go through the stages of `route`; what they start lives in `proxy`. Whatever must
 //! survive this node is proposed first, and the message that would acknowledge it leaves when the verdict has come:
 //!
 //! | leaves only after its verdict | proposal |

@@ -75,6 +75,8 @@ pub struct Sim {
     pub trace: Vec<String>,
     pub registered: bool,
     pub rebuilt: u64,
+    /// Which nodes have heard of each callee, by their number.
+    heard: std::collections::BTreeSet<(u64, SocketAddr)>,
 }
 
 impl Sim {
@@ -103,6 +105,7 @@ impl Sim {
             trace: Vec::new(),
             registered: false,
             rebuilt: 0,
+            heard: std::collections::BTreeSet::new(),
         };
         // Registered beforehand, without faults.
         let mut engine = Engine::new(sim.config.clone());
@@ -274,6 +277,7 @@ impl Sim {
             match event {
                 Event::ToProxy(from, text) => {
                     if let Some(engine) = &mut self.engine {
+                        self.heard.insert((self.generation, from));
                         engine.handle_datagram(now, flow_of(from), text.as_bytes(), &self.state);
                         self.drain();
                     }
@@ -317,6 +321,11 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// Whether the last node has ever heard of this callee: with all that it says lost, nobody can stop its ringing.
+    pub fn was_heard(&self, callee: &Callee) -> bool {
+        self.faults.loss == 0 || self.heard.contains(&(self.generation, addr(callee.at)))
     }
 
     /// The whole story, for a failing test.
