@@ -429,3 +429,46 @@ fn two_engines_share_the_calls_by_call_id() {
         assert!(shards.iter().filter(|s| **s == shard).count() > 4, "{shards:?}");
     }
 }
+
+#[test]
+fn with_several_addresses_each_side_keeps_the_one_it_came_by() {
+    let lan = "192.168.1.5:5060";
+    let lo = "127.0.0.1:5060";
+    let mut w = World::with(EngineConfig {
+        listen: vec![addr(lan), addr(lo)],
+        any_domain: true,
+        ..EngineConfig::default()
+    });
+    let phone = "127.0.0.1:5080";
+    let send = |w: &mut World, local: &str, from: &str, text: &str| {
+        let flow = proxy_core::state::Flow { local: addr(local), ..flow_of(addr(from)) };
+        w.engine.handle_datagram(w.now, flow, text.as_bytes(), &w.state);
+        let mut sent = Vec::new();
+        loop {
+            match w.engine.poll_output() {
+                Some(proxy_core::io::Output::Transmit { flow, bytes }) => {
+                    sent.push((flow.local, flow.remote, String::from_utf8(bytes).expect("text")));
+                }
+                Some(proxy_core::io::Output::Propose { ticket, command }) => {
+                    let response = w.state.apply(&command);
+                    w.engine.handle_committed(w.now, ticket, response, &w.state);
+                }
+                None => return sent,
+            }
+        }
+    };
+    send(&mut w, lo, phone, &register("bob", phone, 1, &format!("<sip:bob@{phone}>")));
+    let sent = send(&mut w, lan, "192.168.1.77:5060", &invite(BOB_URI, "192.168.1.77:5060", "c1"));
+    let (local, remote, at_bob) = sent.last().expect("the INVITE").clone();
+    assert_eq!((local, remote), (addr(lo), addr(phone)));
+    assert_eq!(header(&at_bob, "Record-Route"), Some(format!("<sip:{lo};lr>, <sip:{lan};lr>")));
+    let ok = respond(&at_bob, 200, "b1", &format!("Contact: <sip:bob@{phone}>\r\n"));
+    let sent = send(&mut w, lo, phone, &ok);
+    let (local, remote, ok) = sent.first().expect("the 200").clone();
+    assert_eq!((local, remote), (addr(lan), addr("192.168.1.77:5060")));
+    let sent =
+        send(&mut w, lan, "192.168.1.77:5060", &in_dialog_of_caller("BYE", 2, &ok, "192.168.1.77:5060"));
+    assert_eq!((sent[0].0, sent[0].1), (addr(lo), addr(phone)));
+    let sent = send(&mut w, lo, phone, &in_dialog_of_callee("INFO", 1, &at_bob, "b1", phone));
+    assert_eq!((sent[0].0, sent[0].1), (addr(lan), addr("192.168.1.77:5060")));
+}

@@ -3,7 +3,7 @@
 //! | record | caller | branch without a final response | branch that has failed |
 //! |---|---|---|---|
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
-//! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
+//! | Proceeding, one branch with 6xx, or past timer C | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
 //! | Failed | the failure until its ACK | CANCEL | ACK when it repeats itself |
@@ -100,8 +100,9 @@ impl Engine {
         let now = cx.now.mono;
         let timers = self.settings.timers;
         let undecided = call.is_undecided();
-        let declined =
-            record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
+        // Past timer C nobody is called any more: the record may be that of a call that its caller has given up.
+        let hopeless = record.timer_c_at <= cx.now.wall
+            || record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
         let Some(branch) = call.branches.get_mut(index) else { return };
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
@@ -135,7 +136,7 @@ impl Engine {
                 }
             }
             BranchState::Trying | BranchState::Proceeding { .. }
-                if call.phase == Phase::Open && !declined =>
+                if call.phase == Phase::Open && !hopeless =>
             {
                 self.transmit(flow, &bytes);
                 branch.ict = Some(Ict::new(now, &timers, false, bytes));

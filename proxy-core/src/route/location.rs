@@ -8,6 +8,8 @@
 //! | ours, bindings, but none that is current and can be reached | 480 |
 //! | ours | all contacts at once, up to [`MAX_FORKS`] |
 
+use std::net::SocketAddr;
+
 use super::Incoming;
 use super::withindlg::Approach;
 use crate::engine::limits::MAX_FORKS;
@@ -89,7 +91,7 @@ impl Engine {
         }
         let target = if approach.next_is_strict { hop_uri } else { approach.uri };
         let flow = match hop_of_uri(&parsed, listen) {
-            Hop::Send(flow) => flow,
+            Hop::Send(flow) => leaving_by(flow, approach.way_out, listen),
             // A name that cannot be resolved here: the way the dialog was made still leads there.
             Hop::Name { .. } | Hop::None => crate::dialog::of(cx.state, incoming.message)
                 .map(
@@ -112,5 +114,16 @@ impl Engine {
         let digest = self.settings.keys.loop_digest(incoming.message);
         let via_branch = self.settings.keys.via_branch(&incoming.key, class, parts, digest);
         Branch { target, route, flow, via_branch, state: BranchState::Trying }
+    }
+}
+
+/// The flow from the address that our last Route value named, if it is ours and of the right family: with several
+/// addresses it is the one by which that side of the dialog knows us.
+fn leaving_by(flow: Flow, way_out: Option<SocketAddr>, listen: &[SocketAddr]) -> Flow {
+    match way_out {
+        Some(local) if local.is_ipv4() == flow.remote.is_ipv4() && listen.contains(&local) => {
+            Flow { local, ..flow }
+        }
+        _ => flow,
     }
 }

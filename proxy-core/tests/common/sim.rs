@@ -334,7 +334,7 @@ impl Sim {
     }
 }
 
-/// How long a run takes until all timers of all parties have ended.
+/// How long a run takes until all timers of all parties have ended, also the last resort of the replicated state.
 pub fn long() -> u64 {
-    u64::try_from(Duration::from_secs(600).as_millis()).expect("fits")
+    u64::try_from(Duration::from_secs(1000).as_millis()).expect("fits")
 }
