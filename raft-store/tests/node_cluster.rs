@@ -10,6 +10,18 @@ use raft_store::command::{Command, Response};
 use raft_store::node::{Node, Place, Refused, incarnation_of};
 
 #[test]
+fn a_cluster_that_begins_takes_every_node_in_under_its_first_id() {
+    let cluster = Cluster::start(3);
+    cluster.leader();
+    until("all are voters of incarnation 0", || {
+        cluster
+            .running()
+            .all(|n| n.facts().raft_id > 0 && incarnation_of(n.facts().raft_id) == 0)
+            .then_some(())
+    });
+}
+
+#[test]
 fn one_node_alone_leads_at_once_and_keeps_what_it_committed_over_a_restart() {
     let mut cluster = Cluster::start(1);
     assert!(registered(&cluster.commit(&register("alice", 1))));
@@ -202,7 +214,7 @@ fn a_node_that_was_away_too_long_gets_a_snapshot() {
         while sent < 9_000 && sent - answered < 2_000 {
             let tx = tx.clone();
             let commands: Vec<Command> = vec![register("alice", sent + 2)];
-            cluster.node(leader).propose(commands, Box::new(move |r| drop(tx.send(r.is_ok()))));
+            cluster.node(leader).propose(commands, Box::new(move |r| assert!(tx.send(r.is_ok()).is_ok())));
             sent += 1;
             if sent % 4 == 0 {
                 break;

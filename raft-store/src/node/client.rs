@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -16,7 +17,7 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proxy_core::time::MonoTime;
 
 use super::ack::Acks;
-use super::inbound::{Rpc, RpcReply};
+use super::inbound::{RaftRpc, Rpc, RpcReply};
 use super::types::{Member, RaftId, TypeConfig, Vote};
 
 /// Bytes of a snapshot sent at once.
@@ -72,6 +73,8 @@ pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
 pub struct Clients<T> {
     pub(super) transport: T,
     pub(super) acks: Arc<Acks>,
+    /// The last term in which this node told a peer that another shall lead; 0: never.
+    pub(super) transferred_in: Arc<AtomicU64>,
     pub(super) clock: Clock,
 }
 
@@ -102,7 +105,8 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 }
 
 impl<T: Transport> Client<T> {
-    async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
+    async fn call(&self, lane: Lane, rpc: RaftRpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
+        let rpc = Rpc::Raft { to: self.target, rpc };
         match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
             RpcReply::Unavailable(why) => Err(NoAnswer { target: self.target, why }),
             reply => Ok(reply),
@@ -116,7 +120,7 @@ impl<T: Transport> Client<T> {
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
         let sent = (self.shared.clock)();
-        match self.call(self.lane, Rpc::Append(rpc), limit).await? {
+        match self.call(self.lane, RaftRpc::Append(rpc), limit).await? {
             RpcReply::Append(reply) => {
                 if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
                     self.shared.acks.record(term, self.target, sent);
@@ -131,7 +135,11 @@ impl<T: Transport> Client<T> {
         NoAnswer { target: self.target, why: format!("it answered something else: {reply:?}") }
     }
 
-    async fn ask_vote(&self, rpc: Rpc, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, CallError> {
+    async fn ask_vote(
+        &self,
+        rpc: RaftRpc,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
         match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
             RpcReply::Vote(reply) => Ok(reply),
             other => Err(unreachable(&self.odd(&other))),
@@ -148,7 +156,7 @@ impl<T: Transport> Client<T> {
         loop {
             let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());
             let last = end == snapshot.snapshot.len();
-            let rpc = Rpc::Snapshot {
+            let rpc = RaftRpc::Snapshot {
                 vote: vote.clone(),
                 meta: snapshot.meta.clone(),
                 transfer,
@@ -190,7 +198,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        self.ask_vote(Rpc::Vote(rpc), &option).await
+        self.ask_vote(RaftRpc::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
@@ -198,7 +206,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        self.ask_vote(Rpc::PreVote(rpc), &option).await
+        self.ask_vote(RaftRpc::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
@@ -222,8 +230,11 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, CallError> {
+        // Here, and not only where the transfer is asked for: by then the term may be another, and openraft transfers
+        // of its own accord, too (a leader that was removed). Whoever hears this need not keep its promise any more.
+        self.shared.transferred_in.fetch_max(req.from_leader().leader_id.term, Ordering::SeqCst);
         match self
-            .call(Lane::Control, Rpc::TransferLeader(req), option.hard_ttl())
+            .call(Lane::Control, RaftRpc::TransferLeader(req), option.hard_ttl())
             .await
             .map_err(|e| unreachable(&e))?
         {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,10 +18,9 @@ use openraft::{ServerState, SnapshotPolicy};
 use proxy_core::time::MonoTime;
 use tokio::time::Instant;
 
-use super::ack::Acks;
 use super::batch::{Batcher, Done};
 use super::client::{Clients, Clock, Transport};
-use super::inbound::{Hello, Inbound, Rpc, RpcReply};
+use super::inbound::{Hello, Inbound, RaftRpc, Rpc, RpcReply};
 use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use crate::log::{Mode, RaftLog};
@@ -121,8 +120,6 @@ struct Inner<T> {
     view: Arc<View>,
     clients: Clients<T>,
     batcher: Batcher,
-    /// 0: never.
-    transfer_tried_in: AtomicU64,
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
@@ -190,7 +187,7 @@ pub async fn start_core<T: Transport>(
         return Err(CoreError::Incomplete(why));
     }
     let view = machine.view();
-    let clients = Clients { transport, acks: Arc::new(Acks::default()), clock };
+    let clients = Clients { transport, acks: Arc::default(), clock, transferred_in: Arc::default() };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
     let silent_for =
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
@@ -203,7 +200,6 @@ pub async fn start_core<T: Transport>(
         view,
         clients,
         batcher,
-        transfer_tried_in: AtomicU64::new(0),
         silent_until,
         parts: Mutex::new(BTreeMap::new()),
         joining: tokio::sync::Mutex::new(()),
@@ -292,7 +288,7 @@ impl<T: Transport> Core<T> {
             quorum_ack_at: leading
                 .then(|| acks.quorum(term, id, membership.get_joint_config(), now))
                 .flatten(),
-            transfer_tried_in: match self.0.transfer_tried_in.load(Ordering::SeqCst) {
+            transfer_tried_in: match self.0.clients.transferred_in.load(Ordering::SeqCst) {
                 0 => None,
                 term => Some(term),
             },
@@ -306,7 +302,19 @@ impl<T: Transport> Core<T> {
     pub fn voter_at(&self, place: Place) -> Option<RaftId> {
         let metrics = self.0.raft.metrics();
         let membership = metrics.borrow_watched().membership_config.clone();
-        membership.membership().voter_ids().find(|id| place_of(*id) == place)
+        // While an id is being replaced, both vote; the later one is the one that lives.
+        membership.membership().voter_ids().filter(|id| place_of(*id) == place).max()
+    }
+
+    /// Whether this node votes, and no change of membership is left half done.
+    #[must_use]
+    pub fn is_settled_voter(&self) -> bool {
+        let metrics = self.0.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        match &membership.membership().get_joint_config()[..] {
+            [voters] => voters.contains(&self.0.config.id),
+            _ => false,
+        }
     }
 
     /// Hands leadership to `to`. From this call on, `facts` says that it was tried in this term: the followers are
@@ -314,7 +322,7 @@ impl<T: Transport> Core<T> {
     pub fn transfer_leadership(&self, to: Place) {
         let metrics = self.0.raft.metrics();
         let term = metrics.borrow_watched().current_term;
-        self.0.transfer_tried_in.store(term, Ordering::SeqCst);
+        self.0.clients.transferred_in.fetch_max(term, Ordering::SeqCst);
         let Some(target) = self.voter_at(to) else {
             tracing::warn!(to, "leadership cannot go to a node that is no voter");
             return;
@@ -386,23 +394,38 @@ impl<T: Transport> Core<T> {
         Ok(RpcReply::Snapshot(reply))
     }
 
-    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
+    async fn answer_raft(&self, from: Place, rpc: RaftRpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
         Ok(match rpc {
-            Rpc::Append(rpc) => RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?),
-            Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
+            RaftRpc::Append(rpc) => {
+                RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?)
+            }
+            RaftRpc::Vote(_) | RaftRpc::PreVote(_) | RaftRpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
             }
-            Rpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
-            Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
-            Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
+            RaftRpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
+            RaftRpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
+            RaftRpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
-            Rpc::TransferLeader(request) => {
+            RaftRpc::TransferLeader(request) => {
                 if let Err(e) = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
                     tracing::info!(error = %e, "a transfer of leadership that does not fit");
                 }
                 RpcReply::TransferLeader
+            }
+        })
+    }
+
+    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
+        let raft = &self.0.raft;
+        Ok(match rpc {
+            Rpc::Raft { to, rpc } => {
+                let id = self.0.config.id;
+                if to != id {
+                    return Err(format!("this is node {id}: {to} does not exist any more"));
+                }
+                self.answer_raft(from, rpc).await?
             }
             Rpc::Hello => RpcReply::Hello(Hello {
                 id: Some(self.0.config.id),
@@ -431,7 +454,11 @@ struct Part {
 }
 
 impl<T: Transport> Inbound for Core<T> {
-    async fn handle(&self, from: Place, rpc: Rpc) -> RpcReply {
+    async fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> RpcReply {
+        let me = self.0.config.id;
+        if to != me && !matches!(rpc, Rpc::Hello) {
+            return RpcReply::Unavailable(format!("node id {to} is no more, this is {me}"));
+        }
         self.answer(from, rpc).await.unwrap_or_else(RpcReply::Unavailable)
     }
 }

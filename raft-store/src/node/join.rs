@@ -2,10 +2,14 @@
 //!
 //! | own store | peers say | then |
 //! |---|---|---|
-//! | empty | all: empty, too | first start: everybody initializes the same membership, incarnation 0 |
-//! | empty | one: part of a cluster | join under a new incarnation |
+//! | empty | all: not part of a cluster | make a store with the id of the first start, incarnation 0 |
+//! | empty | one: part of a cluster | make one with a new incarnation |
 //! | empty | some are silent, nobody is part of a cluster | wait: the cluster might be among the silent |
-//! | has a membership | | go on with it |
+//! | incarnation 0, no membership | all: incarnation 0, no membership | initialize; all do the same |
+//! | incarnation 0, no membership | one: part of a cluster | wait for its leader: this id is among its voters |
+//! | incarnation 0, no membership | else | wait: a node that is still empty must not find the cluster begun |
+//! | later incarnation, no voter | | ask the leader to be taken in |
+//! | a voter in its own membership | | go on |
 //!
 //! A voter that has forgotten its votes could give one twice. That is why an empty store never votes under an id that
 //! an existing cluster knows.
@@ -78,8 +82,7 @@ pub async fn find_beginning<T: Transport>(transport: &T, me: Place, places: &[Pe
 pub async fn enter<T: Transport>(core: &Core<T>) {
     let me = core.config().id;
     loop {
-        let voter = core.voter_at(place_of(me)) == Some(me);
-        if voter {
+        if core.is_settled_voter() {
             return;
         }
         if me == raft_id(0, place_of(me)) {
@@ -95,11 +98,11 @@ pub async fn enter<T: Transport>(core: &Core<T>) {
 async fn begin<T: Transport>(core: &Core<T>) {
     let config = core.config();
     let transport = &core.clients().transport;
-    if find_beginning(transport, place_of(config.id), &config.places).await == Beginning::Exists {
-        // Its own store has never been lost (it has the id of the first start): the membership holds it already. But
-        // an initialized peer may know of a successor of this place; then the leader refuses, and says so here.
-        tracing::debug!("the cluster exists: waiting for its leader");
-        return;
+    for peer in config.places.iter().filter(|p| p.place != place_of(config.id)) {
+        match hello(transport, *peer).await {
+            Some(said) if said.id == Some(raft_id(0, peer.place)) && !said.initialized => {}
+            _ => return,
+        }
     }
     let members: BTreeMap<RaftId, Member> =
         config.places.iter().map(|p| (raft_id(0, p.place), Member::from(*p))).collect();
@@ -163,7 +166,8 @@ async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -
     }
     let membership = metrics.membership_config.membership().clone();
     let voters: BTreeSet<_> = membership.voter_ids().collect();
-    if voters.contains(&id) {
+    let votes = voters.contains(&id);
+    if votes && membership.get_joint_config().len() == 1 {
         return Ok(JoinReply::Joined);
     }
     if voters.iter().any(|v| place_of(*v) == place_of(id) && *v > id) {
@@ -177,7 +181,9 @@ async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -
         let matched = matched.as_ref().map_or(0, |log_id| log_id.index);
         metrics.last_log_index.unwrap_or(0).saturating_sub(matched)
     });
-    if behind.is_none_or(|lag| lag > JOIN_LAG) {
+    // One that votes already is here because a former leader ended between the two steps of the change below; the
+    // loss of one more node would then stop the cluster, so that it must not stay.
+    if !votes && behind.is_none_or(|lag| lag > JOIN_LAG) {
         return Ok(JoinReply::Wait);
     }
     let of_place = |other: &RaftId| place_of(*other) == place_of(id) && *other != id;

@@ -18,7 +18,7 @@ use super::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::join::{self, Beginning};
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
 use super::store::{Opened, Store, StoreError};
-use super::types::{Place, place_of, raft_id};
+use super::types::{Place, RaftId, place_of, raft_id};
 use crate::command::{Batch, Command};
 use crate::log::{Durability, Mode};
 use crate::state::ClusterState;
@@ -96,9 +96,9 @@ pub struct Node(Arc<Shared>);
 struct Door(Arc<Shared>);
 
 impl Inbound for Door {
-    async fn handle(&self, from: Place, rpc: Rpc) -> RpcReply {
+    async fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> RpcReply {
         match (self.0.core.get(), rpc) {
-            (Some(core), rpc) => core.handle(from, rpc).await,
+            (Some(core), rpc) => core.handle(from, to, rpc).await,
             (None, Rpc::Hello) => RpcReply::Hello(Hello { id: None, initialized: false, leader: None }),
             (None, _) => RpcReply::Unavailable("it is starting".into()),
         }

@@ -46,6 +46,13 @@ impl Cluster {
             .zip(&ports)
             .map(|(place, l)| Peer { place, role: Role::Appliance, addr: addr(l) })
             .collect();
+        // RUST_LOG=info shows what the nodes say; a second call in the same process changes nothing.
+        drop(
+            tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+                .with_writer(std::io::stderr)
+                .try_init(),
+        );
         let dir = tempfile::tempdir().expect("folder");
         Self { dir, places, nodes: vec![None; n.into()] }
     }

@@ -32,6 +32,7 @@ const CONTROL_STALL: Duration = Duration::from_millis(200);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 struct Ask {
+    target: RaftId,
     rpc: Rpc,
     reply: oneshot::Sender<Result<RpcReply, String>>,
     until: Instant,
@@ -89,7 +90,7 @@ impl Transport for TcpTransport {
     ) -> Result<RpcReply, NoAnswer> {
         let no = |why: String| NoAnswer { target, why };
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { rpc, reply, until: Instant::now() + limit };
+        let ask = Ask { target, rpc, reply, until: Instant::now() + limit };
         self.link(place_of(target), lane, member)
             .try_send(ask)
             .map_err(|_| no("too many questions wait for it".into()))?;
@@ -219,6 +220,7 @@ impl Link {
         }
         *number += 1;
         let mut body = number.to_le_bytes().to_vec();
+        body.extend_from_slice(&ask.target.to_le_bytes());
         body.extend_from_slice(&codec::encode(Kind::Rpc, &ask.rpc)?);
         under_way.insert(*number, Waiting { reply: ask.reply, asked: now, until: ask.until });
         // A peer that reads nothing fills the socket: that, too, ends the connection.

@@ -122,8 +122,9 @@ async fn serve<I: Inbound>(stream: TcpStream, seals: handshake::Seals, from: Pla
         loop {
             let frame = incoming.receive(&mut read).await?;
             let (number, body) = frame.split_first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+            let (to, body) = body.split_first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
             let rpc: Rpc = codec::decode(Kind::Rpc, body)?;
-            if asked_tx.send((*number, rpc)).await.is_err() {
+            if asked_tx.send((*number, u64::from_le_bytes(*to), rpc)).await.is_err() {
                 return Ok::<(), io::Error>(());
             }
         }
@@ -142,9 +143,9 @@ async fn serve<I: Inbound>(stream: TcpStream, seals: handshake::Seals, from: Pla
                     timeout(SEND_LIMIT, write.write_all(&out)).await.map_err(io::Error::from)??;
                 }
                 ask = asked.recv(), if answers.len() < MAX_AT_ONCE => match ask {
-                    Some((number, rpc)) => {
+                    Some((number, to, rpc)) => {
                         let inbound = inbound.clone();
-                        answers.push(async move { (number, inbound.handle(from, rpc).await) });
+                        answers.push(async move { (number, inbound.handle(from, to, rpc).await) });
                     }
                     None => return Ok::<(), io::Error>(()),
                 },
