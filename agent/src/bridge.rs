@@ -22,7 +22,12 @@ pub trait Store: Clone + Send + 'static {
 pub trait Cluster: Store + Sync {
     /// What Raft knows now. Cheap.
     fn facts(&self) -> Facts;
-    /// Has a grant committed. Never blocks; `done` is called on any thread with whether it was.
+    /// Has an operator's command committed, by way of the leader if that is another node. Otherwise as
+    /// [`Store::propose`].
+    fn operate(&self, command: SipCommand, done: Verdict) {
+        self.propose(command, done);
+    }
+    /// Has a grant committed, by way of the leader if that is another node. Never blocks; `done` is called on any thread with whether it was.
     fn grant(&self, holder: Place, why: GrantReason, done: Box<dyn FnOnce(bool) + Send>);
     /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
     fn transfer(&self, to: Place);

@@ -2,6 +2,9 @@
 
 pub mod admin;
 pub mod bridge;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod net;

@@ -1,1 +1,5 @@
-fn main() {}
+//! `relevo`: see [`agent::cli`].
+
+fn main() -> std::process::ExitCode {
+    agent::cli::main()
+}

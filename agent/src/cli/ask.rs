@@ -42,7 +42,9 @@ fn unreachable(socket: &Path, e: &io::Error) -> Problem {
             "start the node (relevo run), or name its socket with --admin SOCKET (or --config FILE, --data DIR)"
         }
         io::ErrorKind::PermissionDenied => "run this as the user that runs the node, or as root",
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the agent may be stopped or overloaded; see its log",
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "the agent may be stopped or overloaded; see its log"
+        }
         _ => "see the log of the node",
     };
     let error = format!("no node answers on {}: {e}", socket.display());

@@ -3,6 +3,8 @@
 mod ask;
 mod print;
 
+pub(crate) use print::{complain, config_error};
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -22,7 +22,11 @@ pub(crate) fn complain(error: &str, cure: &str) {
 
 pub(super) fn version(as_json: bool) {
     let version = env!("CARGO_PKG_VERSION");
-    if as_json { line(&json!({ "version": version }).to_string()) } else { line(&format!("relevo {version}")) }
+    if as_json {
+        line(&json!({ "version": version }).to_string())
+    } else {
+        line(&format!("relevo {version}"))
+    }
 }
 
 pub(super) fn config_ok(config: &Config, as_json: bool) {
@@ -41,11 +45,8 @@ pub(super) fn config_ok(config: &Config, as_json: bool) {
 
 pub(crate) fn config_error(error: &ConfigError, as_json: bool) {
     if as_json {
-        let list: Vec<Value> = error
-            .faults
-            .iter()
-            .map(|f| json!({ "line": f.line, "what": f.what, "cure": f.cure }))
-            .collect();
+        let list: Vec<Value> =
+            error.faults.iter().map(|f| json!({ "line": f.line, "what": f.what, "cure": f.cure })).collect();
         line(&json!({ "ok": false, "file": error.file.display().to_string(), "faults": list }).to_string());
     }
     complain(&error.to_string(), "");
@@ -118,7 +119,12 @@ pub(super) fn status(v: &Value) -> String {
 pub(super) fn bindings(v: &Value) -> String {
     let rows: Vec<Vec<String>> = list(&v["bindings"])
         .iter()
-        .map(|b| ["aor", "contact", "q", "expires_s", "received", "user_agent"].iter().map(|k| text(&b[*k])).collect())
+        .map(|b| {
+            ["aor", "contact", "q", "expires_s", "received", "user_agent"]
+                .iter()
+                .map(|k| text(&b[*k]))
+                .collect()
+        })
         .collect();
     cut(table(&["AOR", "CONTACT", "Q", "EXPIRES S", "RECEIVED FROM", "USER AGENT"], &rows), v)
 }
@@ -133,8 +139,10 @@ pub(super) fn dialogs(v: &Value) -> String {
         .collect();
     for p in list(&v["pending_invites"]) {
         let [call_id, state, s, from] = ["call_id", "state", "since_s", "caller_addr"].map(|k| text(&p[k]));
-        let targets: Vec<String> =
-            list(&p["branches"]).iter().map(|b| format!("{} ({})", text(&b["target"]), b["status"])).collect();
+        let targets: Vec<String> = list(&p["branches"])
+            .iter()
+            .map(|b| format!("{} ({})", text(&b["target"]), b["status"]))
+            .collect();
         rows.push(vec![call_id, state, s, from, targets.join(", ")]);
     }
     cut(table(&["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)

@@ -70,6 +70,7 @@ impl Control {
                 term: facts.term,
                 log_at_start: facts.last_log,
                 proposed: None,
+                asked_early: false,
                 transferred: facts.transfer_tried_in == Some(facts.term),
             });
         }
@@ -109,17 +110,26 @@ impl Control {
     fn lead_without_service(&self, now: MonoTime, facts: &Facts, ask: &mut Vec<Ask>) {
         let Some(led) = self.led else { return };
         let transferred = led.transferred || facts.transfer_tried_in == Some(facts.term);
-        // Before its log is applied the newest grant is not known; without a quorum nothing would be committed.
-        let fresh = facts
-            .quorum_ack_at
-            .is_some_and(|at| now.since(at) < self.settings.lease.saturating_sub(LEASE_MARGIN));
-        if transferred || !fresh || facts.applied < led.log_at_start {
+        if transferred {
             return;
         }
         let me = self.settings.place;
         let eligible = self.shutdown_at.is_none()
             && self.settings.appliances.contains(&me)
             && !facts.unfit.contains(&me);
+        if eligible && !led.asked_early && facts.quorum_ack_at.is_none() && !self.owned_by_me(facts) {
+            // A leader this new would grant to itself whatever its log says. Asked for now, the grant shares the round
+            // trip and the fsync of the leader's first entry. At worst it repeats one that is not applied here yet.
+            ask.push(Ask::Grant { holder: me });
+            return;
+        }
+        // Before its log is applied the newest grant is not known; without a quorum nothing would be committed.
+        let fresh = facts
+            .quorum_ack_at
+            .is_some_and(|at| now.since(at) < self.settings.lease.saturating_sub(LEASE_MARGIN));
+        if !fresh || facts.applied < led.log_at_start {
+            return;
+        }
         let holder = facts.grant.map(|g| g.holder);
         // Entries beyond the log that leadership began with are of this term: nobody decided anything later.
         let of_this_term = facts.grant.is_some_and(|g| g.token > led.log_at_start);
@@ -149,6 +159,7 @@ impl Control {
                 Ask::Grant { holder } => {
                     let after = facts.grant.map(|g| g.token);
                     led.proposed = Some(Proposed { holder: *holder, at: now, after });
+                    led.asked_early = true;
                 }
                 Ask::Transfer { .. } => led.transferred = true,
             }

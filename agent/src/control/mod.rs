@@ -17,7 +17,7 @@
 //! | names it | drained, unhealthy or shutting down | grant to the best other appliance, if there is one |
 //! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
 //! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
-//! | anything else | eligible | grant to itself: the new leader takes over |
+//! | anything else | eligible | grant to itself, at once: the new leader takes over |
 //! | names X, an earlier decision | not eligible, X within reach | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
 //!
@@ -236,6 +236,8 @@ struct Led {
     log_at_start: u64,
     /// The newest grant proposed in this term.
     proposed: Option<Proposed>,
+    /// A grant was asked for in this term: the early one is asked for only once.
+    asked_early: bool,
     transferred: bool,
 }
 

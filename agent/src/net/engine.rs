@@ -27,6 +27,8 @@ pub const INACTIVE: u64 = 0;
 pub struct Shared {
     /// The fence token it is active under, or [`INACTIVE`].
     pub active: AtomicU64,
+    /// Number of the last order to activate or deactivate that has been carried out.
+    pub obeyed: AtomicU64,
     counters: Mutex<Counters>,
     /// Datagrams the kernel would not take.
     pub send_failed: AtomicU64,
@@ -57,7 +59,7 @@ pub struct Parts<S> {
     pub sockets: Sockets,
     /// Both clocks.
     pub clock: fn() -> Now,
-    /// Called when `shared.active` has changed.
+    /// Called when an order has been obeyed.
     pub changed: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -76,7 +78,7 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
         .name(format!("relevo-sip-{}", parts.config.shard))
         .spawn(move || {
             let engine = Engine::new(parts.config.clone());
-            Runner { parts, engine, epoch: 0, outbox: BTreeMap::new() }.run();
+            Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox: BTreeMap::new() }.run();
         })
         .map_err(NetError::Thread)
 }
@@ -85,6 +87,8 @@ struct Runner<S> {
     parts: Parts<S>,
     engine: Engine,
     epoch: u64,
+    active: u64,
+    obeyed: u64,
     outbox: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
 }
 
@@ -99,36 +103,31 @@ impl<S: Store> Runner<S> {
             }
             let now = (self.parts.clock)();
             let store = self.parts.store.clone();
-            let before = self.active();
-            let after = store.read(|state| self.turn(now, turn, state));
+            let before = self.obeyed;
+            store.read(|state| self.turn(now, turn, state));
             self.carry_out();
             *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.engine.counters();
-            if before != after {
-                self.parts.shared.active.store(after, Ordering::Release);
+            if before != self.obeyed {
+                self.parts.shared.active.store(self.active, Ordering::Release);
+                self.parts.shared.obeyed.store(self.obeyed, Ordering::Release);
                 (self.parts.changed)();
             }
         }
     }
 
-    fn active(&self) -> u64 {
-        self.parts.shared.active.load(Ordering::Acquire)
-    }
-
-    /// Handles one turn and returns the token the engine is active under afterwards.
-    fn turn(&mut self, now: Now, turn: Turn, state: &SipState) -> u64 {
-        let mut active = self.active();
+    fn turn(&mut self, now: Now, turn: Turn, state: &SipState) {
         for order in turn.orders {
             match order {
-                Order::Activate { token } => {
+                Order::Activate { token, number } => {
                     self.epoch += 1;
                     self.engine.activate(now, state);
-                    active = token;
+                    (self.active, self.obeyed) = (token, number);
                 }
-                Order::Deactivate => {
+                Order::Deactivate { number } => {
                     self.epoch += 1;
                     self.engine.deactivate();
-                    active = INACTIVE;
+                    (self.active, self.obeyed) = (INACTIVE, number);
                 }
                 Order::Verdict { epoch, ticket, outcome } if epoch == self.epoch => match outcome {
                     Ok(response) => self.engine.handle_committed(now, ticket, response, state),
@@ -143,7 +142,6 @@ impl<S: Store> Runner<S> {
         if self.engine.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.engine.handle_timeout(now, state);
         }
-        active
     }
 
     fn carry_out(&mut self) {

@@ -18,9 +18,14 @@ pub enum Order {
     Activate {
         /// The fence token.
         token: u64,
+        /// Number of this order.
+        number: u64,
     },
     /// The service is not here.
-    Deactivate,
+    Deactivate {
+        /// Number of this order.
+        number: u64,
+    },
     /// The outcome of a proposal made in activation number `epoch`.
     Verdict {
         /// Activations so far when it was proposed; an answer from an earlier one is for nobody.
@@ -122,10 +127,10 @@ mod tests {
     fn a_flood_of_datagrams_is_dropped_and_counted_and_does_not_hold_up_an_order() {
         let mailbox = Mailbox::default();
         mailbox.datagrams((0..MAX_QUEUED_DATAGRAMS as u32 + 7).map(datagram));
-        mailbox.order(Order::Deactivate);
+        mailbox.order(Order::Deactivate { number: 1 });
         assert_eq!(mailbox.dropped(), 7);
         let turn = mailbox.take(Duration::ZERO);
-        assert!(matches!(turn.orders.as_slice(), [Order::Deactivate]));
+        assert!(matches!(turn.orders.as_slice(), [Order::Deactivate { number: 1 }]));
         assert_eq!(turn.datagrams.len(), MAX_TURN);
         assert_eq!(turn.datagrams[0].1, 0u32.to_be_bytes());
         mailbox.datagrams([datagram(9)]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use proxy_core::io::{Counters, EngineConfig};
@@ -64,6 +64,7 @@ pub struct Sip {
     received: Arc<Received>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    orders: AtomicU64,
 }
 
 impl std::fmt::Debug for Sip {
@@ -91,6 +92,7 @@ impl Sip {
             received: Arc::default(),
             stop: Arc::default(),
             threads: Vec::new(),
+            orders: AtomicU64::new(0),
         };
         for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
             let shared: Arc<Shared> = Arc::default();
@@ -117,30 +119,34 @@ impl Sip {
         Ok(sip)
     }
 
-    /// Tells all engines that the service is here. Done when [`Sip::active_under`] says the token.
-    pub fn activate(&self, token: u64) {
+    /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].
+    pub fn activate(&self, token: u64) -> u64 {
+        self.order(|number| Order::Activate { token, number })
+    }
+
+    /// Tells all engines that the service is not here. Returns the number of the order, for [`Sip::obeyed`].
+    pub fn deactivate(&self) -> u64 {
+        self.order(|number| Order::Deactivate { number })
+    }
+
+    fn order(&self, make: impl Fn(u64) -> Order) -> u64 {
+        let number = self.orders.fetch_add(1, Ordering::Relaxed) + 1;
         for mailbox in self.mailboxes.iter() {
-            mailbox.order(Order::Activate { token });
+            mailbox.order(make(number));
         }
+        number
     }
 
-    /// Tells all engines that the service is not here. Done when [`Sip::is_inactive`].
-    pub fn deactivate(&self) {
-        for mailbox in self.mailboxes.iter() {
-            mailbox.order(Order::Deactivate);
-        }
-    }
-
-    /// Whether every engine is active under this token.
+    /// Whether every engine has carried out this order (and so all before it).
     #[must_use]
-    pub fn active_under(&self, token: u64) -> bool {
-        self.shared.iter().all(|s| s.active.load(Ordering::Acquire) == token)
+    pub fn obeyed(&self, number: u64) -> bool {
+        self.shared.iter().all(|s| s.obeyed.load(Ordering::Acquire) >= number)
     }
 
-    /// Whether no engine is active.
+    /// Number of engines that are active.
     #[must_use]
-    pub fn is_inactive(&self) -> bool {
-        self.active_under(INACTIVE)
+    pub fn active_engines(&self) -> usize {
+        self.shared.iter().filter(|s| s.active.load(Ordering::Acquire) != INACTIVE).count()
     }
 
     /// Figures for the status.
@@ -159,7 +165,7 @@ impl Sip {
             sum.retransmissions_out += c.retransmissions_out;
             sum.rebuilt += c.rebuilt;
         }
-        let of = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        let of = |a: &AtomicU64| a.load(Ordering::Relaxed);
         Figures {
             engines: sum,
             datagrams: of(&self.received.datagrams),

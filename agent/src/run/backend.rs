@@ -160,7 +160,7 @@ impl<C: Cluster> Desk<C> {
         let (tx, rx) = sync_channel(1);
         let command = SipCommand::Unregister { aor: aor.clone(), contact };
         // The receiver may have given up waiting.
-        self.cluster.propose(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
+        self.cluster.operate(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
         match rx.recv_timeout(COMMIT_LIMIT) {
             Ok(Ok(SipResponse::NotFound)) => {
                 Reply::error(format!("{aor} has no such contact"), "see what there is: relevo ul show")

@@ -100,6 +100,24 @@ fn a_new_leader_grants_to_itself_and_is_active_when_the_grant_is_applied() {
 }
 
 #[test]
+fn a_leader_of_this_moment_asks_for_its_grant_with_its_first_entry_and_once() {
+    let mut c = control(1);
+    let new = Facts { quorum_ack_at: None, applied: 30, ..leading(Some((2, 7))) };
+    assert_eq!(c.decide(at(1), &new, Resources::Stopped).ask, [Ask::Grant { holder: 1 }]);
+    c.grant_refused();
+    assert_eq!(
+        c.decide(at(2), &new, Resources::Stopped).ask,
+        [],
+        "without a quorum it would only fill the log"
+    );
+    let mut witness = control(3);
+    assert_eq!(witness.decide(at(1), &new, Resources::Stopped).ask, [], "whom to choose is in the log");
+    let mut named = control(1);
+    let facts = Facts { grant: Some(Grant { holder: 1, token: 7 }), ..new };
+    assert_eq!(named.decide(at(1), &facts, Resources::Stopped).ask, []);
+}
+
+#[test]
 fn a_grant_that_is_refused_is_proposed_again_at_once_and_a_silent_one_after_its_time() {
     let mut c = control(1);
     let facts = |now: u64| Facts { quorum_ack_at: Some(at(now)), ..leading(None) };

@@ -1,0 +1,90 @@
+//! The replicated store's node as engines and control thread use it.
+
+use proxy_core::io::Refusal;
+use proxy_core::state::{SipCommand, SipState};
+use raft_store::command::{Command, GrantReason, Response};
+use raft_store::node::{Done, Node, Refused};
+
+use crate::bridge::{Cluster, Store, Verdict};
+use crate::clock;
+use crate::control::{Facts, Grant, Peer, Place};
+
+/// A handle of this node's part of the cluster.
+#[derive(Clone)]
+pub struct Replicated {
+    node: Node,
+}
+
+impl std::fmt::Debug for Replicated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replicated").finish_non_exhaustive()
+    }
+}
+
+impl Replicated {
+    /// Wraps a started node.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self { node }
+    }
+}
+
+impl Store for Replicated {
+    fn read<R>(&self, f: impl FnOnce(&SipState) -> R) -> R {
+        self.node.read(|state| f(state.sip()))
+    }
+
+    fn propose(&self, command: SipCommand, done: Verdict) {
+        self.node.propose(vec![Command::Sip(command)], answer(done));
+    }
+}
+
+/// One command, one answer of its kind; anything else would be a fault of the store.
+fn answer(done: Verdict) -> Done {
+    Box::new(move |outcome| {
+        done(match outcome {
+            Ok(mut list) => match list.pop() {
+                Some(Response::Sip(response)) => Ok(response),
+                _ => Err(Refusal::Unknown),
+            },
+            Err(Refused::NotLeader) => Err(Refusal::NotActive),
+            Err(Refused::Overloaded) => Err(Refusal::Overloaded),
+            Err(Refused::Unknown) => Err(Refusal::Unknown),
+        });
+    })
+}
+
+impl Cluster for Replicated {
+    fn facts(&self) -> Facts {
+        let raft = self.node.facts();
+        Facts {
+            term: raft.term,
+            leader: raft.leader,
+            leading: raft.leading,
+            applied: raft.applied,
+            last_log: raft.last_log,
+            grant: raft.grant.map(|g| Grant { holder: g.holder, token: g.token }),
+            quorum_ack_at: raft.quorum_ack_at,
+            transfer_tried_in: raft.transfer_tried_in,
+            peers: raft
+                .peers
+                .iter()
+                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack })
+                .collect(),
+            unfit: raft.unfit,
+        }
+    }
+
+    fn operate(&self, command: SipCommand, done: Verdict) {
+        self.node.propose_anywhere(vec![Command::Sip(command)], answer(done));
+    }
+
+    fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
+        let command = Command::Grant { holder, reason, at: clock::now().wall };
+        self.node.propose_anywhere(vec![command], Box::new(move |outcome| done(outcome.is_ok())));
+    }
+
+    fn transfer(&self, to: Place) {
+        self.node.transfer_leadership(to);
+    }
+}

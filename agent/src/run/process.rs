@@ -1,0 +1,110 @@
+//! The process around a node: what is opened in which order, and how it ends.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use raft_store::node::{Node, NodeConfig, Peer, StartError};
+
+use super::driver::{End, Message, insist};
+use super::service::{self, Opened};
+use super::{log, setup, signals};
+use crate::admin::server;
+use crate::cli::{Common, EXIT_FAILED, EXIT_USAGE, complain, config_error};
+use crate::clock;
+use crate::cluster::Replicated;
+use crate::config::{Config, Durability, Role};
+use crate::net::sip;
+
+/// Folder of the replicated state inside the state directory.
+const STORE: &str = "raft";
+
+/// What keeps a node from running: said once, then the process ends.
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// `relevo run`.
+#[must_use]
+pub fn main(common: &Common) -> ExitCode {
+    let config = match common.load() {
+        Ok(config) => config,
+        Err(e) => {
+            config_error(&e, common.json);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    log::start();
+    match agent(&config) {
+        Ok(End::Clean) => ExitCode::SUCCESS,
+        Ok(End::Fatal(why)) => {
+            complain(
+                &why,
+                "the node has given up the service; see the disk and the log, then start it again",
+            );
+            ExitCode::from(EXIT_FAILED)
+        }
+        Err(e) => {
+            complain(&e.to_string(), "");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn agent(config: &Config) -> Result<End, Fault> {
+    let signals = signals::block()?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let addresses = setup::listen_addresses(config)?;
+    // The admin socket first: it also says whether another relevo uses this folder.
+    let admin = server::bind(&config.admin)?;
+    let listening = match config.role {
+        Role::Appliance => Some(sip::listen(&addresses, config.vip.is_some())?),
+        Role::Witness => None,
+    };
+    let key = setup::cluster_key(config)?;
+    let node = start_raft(config, key)?;
+    let cluster = Replicated::new(node.clone());
+    let opened = Opened { admin, listening, address: None, pet: None, on_control_thread: None };
+    let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
+    let control = service.control();
+    signals::watch(signals, {
+        let control = control.clone();
+        move || insist(&control, Message::Shutdown)
+    })?;
+    node.on_change({
+        let (node, control) = (node.clone(), control);
+        Box::new(move || match node.fatal() {
+            // Lost if the queue is full: the control thread asks by itself, too.
+            Some(why) => drop(control.tell(Message::Fatal(why))),
+            None => control.kick(),
+        })
+    });
+    tracing::info!("{}", config.summary());
+    let end = service.wait()?;
+    node.shutdown();
+    Ok(end)
+}
+
+fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
+    let role = |role| match role {
+        Role::Appliance => raft_store::node::Role::Appliance,
+        Role::Witness => raft_store::node::Role::Witness,
+    };
+    let places =
+        config.nodes.iter().map(|m| Peer { place: m.id, role: role(m.role), addr: m.addr }).collect();
+    Node::start(NodeConfig {
+        place: config.id,
+        places,
+        cluster: config.cluster.clone(),
+        key,
+        data: config.data.join(STORE),
+        heartbeat: config.heartbeat,
+        election_min: config.election_min,
+        election_max: config.election_max,
+        durability: match config.durability {
+            Durability::Disk => raft_store::log::Durability::Disk,
+            Durability::Memory => raft_store::log::Durability::Memory,
+        },
+        clock: Arc::new(|| clock::now().mono),
+        on_thread: None,
+    })
+}

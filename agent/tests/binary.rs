@@ -1,0 +1,310 @@
+//! The program itself: started as an operator starts it, spoken to over UDP and its admin socket, ended by signals.
+
+mod common;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::ua::Ua;
+use common::{PATIENCE, free_port, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
+
+/// A single node without floating IP in a folder of its own; killed when dropped.
+struct Node {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+fn relevo(args: &[&str], dir: &Path) -> Output {
+    let child = Command::new(RELEVO)
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("relevo starts");
+    let pid = child.id();
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tx.send(child.wait_with_output()));
+    match rx.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("output"),
+        Err(_) => {
+            let _ = kill(pid_of(pid), Signal::SIGKILL);
+            panic!("relevo {args:?} did not end");
+        }
+    }
+}
+
+fn pid_of(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).expect("a pid"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let port = free_port();
+        let node = Self { dir, port, child: None };
+        fs::write(node.file(), format!("[sip]\nport = {port}\nlisten = [\"127.0.0.1\"]\n{}", node.rest()))
+            .expect("write");
+        node
+    }
+
+    fn rest(&self) -> String {
+        format!("engines = 2\n[node]\ndata = \"{}\"\n", self.dir.path().join("data").display())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("r.toml")
+    }
+
+    fn proxy(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    fn start(&mut self) {
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir.path().join("log")).expect("log");
+        let child = Command::new(RELEVO)
+            .args(["run", "--config"])
+            .arg(self.file())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .spawn()
+            .expect("relevo starts");
+        self.child = Some(child);
+        until("the node is active", || {
+            let ended = self.child.as_mut().and_then(|c| c.try_wait().expect("wait"));
+            assert!(ended.is_none(), "it ended: {ended:?}\n{}", self.log());
+            (self.status()?["active"] == true).then_some(())
+        });
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn say(&self, args: &[&str]) -> Output {
+        let file = self.file();
+        let mut all = args.to_vec();
+        all.extend(["--config", file.to_str().expect("utf-8")]);
+        relevo(&all, self.dir.path())
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.push("--json");
+        let output = self.say(&all);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn status(&self) -> Option<Value> {
+        let output = self.say(&["status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("running");
+        kill(pid_of(child.id()), signal).expect("signal");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it did not end after {signal}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn one_node_without_cluster_registers_and_carries_a_call_and_keeps_registrations_over_kill_9() {
+    let mut node = Node::new();
+    node.start();
+    let (mut alice, mut bob) = (Ua::new("alice", node.proxy()), Ua::new("bob", node.proxy()));
+    assert_eq!(bob.register(300).status(), 200);
+    // The acknowledged registration is the last thing this node ever did.
+    node.signal(Signal::SIGKILL);
+    node.start();
+    let status = node.status().expect("status");
+    assert_eq!(status["counts"]["bindings"], 1, "{status}");
+    assert_eq!((&status["node"], &status["leader"], &status["holder"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(status["role"], "appliance");
+    assert!(status["lease_ms_left"].as_u64() > Some(0) && status["token"].as_u64() > Some(0), "{status}");
+
+    alice.invite("bob", "after-restart");
+    let invite = bob.expect("INVITE");
+    bob.respond(&invite, "200 OK", "b");
+    let ok = alice.expect("200");
+    alice.in_dialog("ACK", &ok);
+    bob.expect("ACK");
+    assert_eq!(node.json(&["dlg", "list"])["dialogs"][0]["call_id"], "after-restart");
+    alice.in_dialog("BYE", &ok);
+    let bye = bob.expect("BYE");
+    bob.respond(&bye, "200 OK", "b");
+    alice.expect("200");
+}
+
+#[test]
+fn a_call_that_rings_while_the_node_is_killed_is_answered_after_its_restart() {
+    let mut node = Node::new();
+    node.start();
+    let (mut alice, mut bob) = (Ua::new("alice", node.proxy()), Ua::new("bob", node.proxy()));
+    assert_eq!(bob.register(300).status(), 200);
+    alice.invite("bob", "ringing");
+    let invite = bob.expect("INVITE");
+    bob.respond(&invite, "180 Ringing", "b");
+    alice.expect("180");
+    node.signal(Signal::SIGKILL);
+    node.start();
+    // The rebuilt branch sends the same INVITE again; the phone answers it.
+    let again = bob.expect("INVITE");
+    assert_eq!(again.all("Via"), invite.all("Via"), "the same branch");
+    bob.respond(&again, "200 OK", "b");
+    let ok = alice.expect("200");
+    alice.in_dialog("ACK", &ok);
+    bob.expect("ACK");
+}
+
+#[test]
+fn a_clean_end_is_quick_and_leaves_no_socket_behind() {
+    let mut node = Node::new();
+    node.start();
+    let status = node.signal(Signal::SIGTERM);
+    assert_eq!(status.code(), Some(0), "{}", node.log());
+    assert!(!node.dir.path().join("data/admin.sock").exists());
+    std::net::UdpSocket::bind(node.proxy()).expect("the port is free");
+}
+
+#[test]
+fn tables_are_for_people_and_json_is_for_programs() {
+    let mut node = Node::new();
+    node.start();
+    let mut bob = Ua::new("bob", node.proxy());
+    bob.register(300);
+    let table = text(&node.say(&["status"]).stdout);
+    assert!(table.contains("node 1 (appliance): ACTIVE") && table.contains("bindings 1"), "{table}");
+    let contacts = text(&node.say(&["ul", "show"]).stdout);
+    assert!(contacts.contains("AOR") && contacts.contains(&bob.addr().to_string()), "{contacts}");
+    let aor = node.json(&["ul", "show"])["bindings"][0]["aor"].as_str().expect("aor").to_owned();
+    assert!(node.say(&["ul", "rm", &aor]).status.success());
+    assert_eq!(node.json(&["ul", "show"])["bindings"], serde_json::json!([]));
+    let none = node.say(&["switchover", "--json"]);
+    assert_eq!(none.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&none.stdout).expect("JSON");
+    assert!(said["error"].as_str().is_some_and(|e| e.contains("no other appliance")), "{said}");
+    assert!(text(&none.stderr).contains("cure: "));
+    assert!(node.json(&["version"])["version"].is_string());
+}
+
+/// It ends by itself, not with success, and says what is wrong, and how it is mended, once.
+fn fails(output: &Output, code: i32, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for word in words {
+        assert_eq!(said.matches(word).count(), 1, "{word:?} once in\n{said}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_one_message_and_nothing_is_made() {
+    let node = Node::new();
+    fs::write(node.file(), format!("[sip]\nprot = 5\n{}", node.rest())).expect("write");
+    for args in [&["run"][..], &["config", "check"], &["status"]] {
+        let output = node.say(args);
+        fails(&output, 2, &["r.toml:2: unknown key \"prot\"", "did you mean port?"]);
+    }
+    assert!(!node.dir.path().join("data").exists());
+}
+
+#[test]
+fn a_right_file_is_called_right() {
+    let node = Node::new();
+    let output = node.say(&["config", "check"]);
+    assert!(output.status.success());
+    assert!(text(&output.stdout).starts_with("OK: "), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_port_in_use_is_one_message_and_the_node_ends() {
+    let node = Node::new();
+    let _other = std::net::UdpSocket::bind(node.proxy()).expect("take the port");
+    fails(&node.say(&["run"]), 1, &["in use by another program", "ss -lunp"]);
+}
+
+#[test]
+fn a_second_node_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let mut node = Node::new();
+    node.start();
+    let file = node.file();
+    let text =
+        fs::read_to_string(&file).expect("read").replace(&node.port.to_string(), &free_port().to_string());
+    let second = node.dir.path().join("second.toml");
+    fs::write(&second, text).expect("write");
+    let output = relevo(&["run", "--config", second.to_str().expect("utf-8")], node.dir.path());
+    fails(&output, 1, &["belongs to a running relevo"]);
+    assert_eq!(node.status().expect("the first lives")["active"], true);
+}
+
+#[test]
+fn a_data_folder_of_another_cluster_is_refused_and_left_as_it_was() {
+    let mut node = Node::new();
+    node.start();
+    node.signal(Signal::SIGTERM);
+    let before = contents(&node.dir.path().join("data"));
+    let mut file = fs::read_to_string(node.file()).expect("read");
+    file += "[cluster]\nname = \"elsewhere\"\n";
+    fs::write(node.file(), file).expect("write");
+    fails(&node.say(&["run"]), 1, &["elsewhere"]);
+    assert_eq!(contents(&node.dir.path().join("data")), before);
+}
+
+/// Every file below a folder with its bytes; the sled lock and the socket are no data.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut list = Vec::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("folder").map(|e| e.expect("entry")) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if entry.file_type().expect("type").is_file() {
+                let bytes = fs::read(&path).expect("file");
+                list.push((path, bytes));
+            }
+        }
+    }
+    list.sort();
+    list
+}
+
+#[test]
+fn asking_where_no_node_runs_says_how_to_start_one() {
+    let node = Node::new();
+    fails(&node.say(&["status"]), 1, &["no node answers on", "relevo run"]);
+    assert!(!node.dir.path().join("data").exists());
+}
