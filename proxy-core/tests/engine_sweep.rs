@@ -87,7 +87,10 @@ fn run(story: Story, kills: Vec<Kill>, faults: Faults, seed: u64) -> Sim {
 /// What must hold after every run, whatever happened.
 fn judge(sim: &Sim) -> Result<(), String> {
     let caller = &sim.caller;
-    if !caller.gave_up && caller.finals.is_empty() {
+    if !sim.broken.is_empty() {
+        return Err(format!("promised what was not safe: {:#?}", sim.broken));
+    }
+    if !caller.gave_up && caller.finals.is_empty() && !sim.final_was_lost() {
         return Err("the caller waits for ever".into());
     }
     let failures = caller.finals.iter().filter(|f| f.0 >= 300).count();

@@ -3,7 +3,8 @@
 //! | record | caller | branch without a final response | branch that has failed |
 //! |---|---|---|---|
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
-//! | Proceeding, one branch with 6xx, or past timer C | nothing | CANCEL | ACK |
+//! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
+//! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
 //! | Failed | the failure until its ACK | CANCEL | ACK when it repeats itself |
@@ -100,9 +101,10 @@ impl Engine {
         let now = cx.now.mono;
         let timers = self.settings.timers;
         let undecided = call.is_undecided();
-        // Past timer C nobody is called any more: the record may be that of a call that its caller has given up.
-        let hopeless = record.timer_c_at <= cx.now.wall
-            || record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
+        let declined =
+            record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
+        // Nobody is called any more: the record may be that of a call that its caller has given up.
+        let expired = record.timer_c_at <= cx.now.wall;
         let Some(branch) = call.branches.get_mut(index) else { return };
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
@@ -136,10 +138,15 @@ impl Engine {
                 }
             }
             BranchState::Trying | BranchState::Proceeding { .. }
-                if call.phase == Phase::Open && !hopeless =>
+                if call.phase == Phase::Open && !declined =>
             {
-                self.transmit(flow, &bytes);
-                branch.ict = Some(Ict::new(now, &timers, false, bytes));
+                let mut ict = Ict::new(now, &timers, false, bytes.clone());
+                if expired {
+                    ict.on_response(now, 100);
+                } else {
+                    self.transmit(flow, &bytes);
+                }
+                branch.ict = Some(ict);
             }
             BranchState::Trying | BranchState::Proceeding { .. } => {
                 branch.ict = Some(Ict::new(now, &timers, false, bytes));

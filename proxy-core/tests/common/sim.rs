@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
-use proxy_core::state::{SipCommand, SipState};
+use proxy_core::state::{BranchState, SipCommand, SipResponse, SipState};
 use proxy_core::time::{MonoTime, Now, WallTime};
 
 use crate::phones::{Callee, Caller};
-use crate::story::{addr, flow_of, register};
+use crate::story::{addr, flow_of, header, register};
 
 /// Milliseconds a datagram takes, and a commit.
 const NETWORK: u64 = 1;
@@ -77,6 +77,73 @@ pub struct Sim {
     pub rebuilt: u64,
     /// Which nodes have heard of each callee, by their number.
     heard: std::collections::BTreeSet<(u64, SocketAddr)>,
+    safe: Safe,
+    /// The proxy has sent a final response to the INVITE at least once.
+    pub final_sent: bool,
+    /// Promises that left before they were safe.
+    pub broken: Vec<String>,
+}
+
+/// What a majority has known at some time.
+#[derive(Debug, Default)]
+struct Safe {
+    admitted: bool,
+    cancelled: bool,
+    /// Finals for the caller, byte for byte.
+    finals: Vec<String>,
+    /// To tags of branches whose failure is known.
+    failed_tags: Vec<String>,
+    decided: bool,
+    ended: bool,
+}
+
+impl Safe {
+    fn learn(&mut self, command: &SipCommand, response: &SipResponse) {
+        if matches!(response, SipResponse::NotFound | SipResponse::Full) {
+            return;
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match command {
+            SipCommand::InviteReceived(_) => self.admitted = true,
+            SipCommand::InviteCancelled { .. } => self.cancelled = true,
+            SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
+                self.decided = true;
+                self.finals.push(text(response));
+            }
+            SipCommand::BranchProgress { state: BranchState::Final { response, .. }, .. } => {
+                let known = text(response);
+                self.failed_tags.push(to_tag(&known));
+            }
+            SipCommand::DialogEnded { .. } => self.ended = true,
+            _ => {}
+        }
+    }
+
+    /// Whether this message of the proxy promises nothing that is not safe.
+    fn allows(&self, text: &str) -> bool {
+        let first = text.lines().next().unwrap_or_default();
+        let cseq = header(text, "CSeq").unwrap_or_default();
+        let status =
+            first.strip_prefix("SIP/2.0 ").and_then(|r| r.get(..3)).and_then(|s| s.parse::<u16>().ok());
+        match (status, cseq.split(' ').nth(1).unwrap_or_default()) {
+            (None, "INVITE") | (Some(100..=199), "INVITE") => self.admitted,
+            (None, "CANCEL") => self.cancelled || self.decided || !self.failed_tags.is_empty(),
+            (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
+                self.decided || self.failed_tags.contains(&to_tag(text))
+            }
+            (Some(200..=699), "INVITE") => self.finals.iter().any(|f| f == text),
+            (Some(200), "CANCEL") => self.cancelled || self.decided,
+            (Some(200), "BYE") => self.ended,
+            _ => true,
+        }
+    }
+}
+
+fn to_tag(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    header(text, "To").unwrap_or_default().rsplit_once("tag=").map_or(String::new(), |t| t.1.to_owned())
 }
 
 impl Sim {
@@ -106,6 +173,9 @@ impl Sim {
             registered: false,
             rebuilt: 0,
             heard: std::collections::BTreeSet::new(),
+            safe: Safe::default(),
+            final_sent: false,
+            broken: Vec::new(),
         };
         // Registered beforehand, without faults.
         let mut engine = Engine::new(sim.config.clone());
@@ -178,6 +248,12 @@ impl Sim {
                 Output::Transmit { flow, bytes } => {
                     let text = String::from_utf8(bytes).expect("text");
                     self.note(&format!("proxy -> {}", flow.remote), &text);
+                    if !self.safe.allows(&text) {
+                        self.note("BROKEN RULE", &text);
+                        self.broken.push(text.clone());
+                    }
+                    let is_final = text.starts_with("SIP/2.0") && !text.starts_with("SIP/2.0 1");
+                    self.final_sent |= is_final && text.contains(" INVITE\r\n");
                     for _ in 0..self.copies() {
                         let late = self.random(self.faults.jitter + 1);
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
@@ -213,7 +289,8 @@ impl Sim {
             if let Some(Event::Commit(_, _, command)) = self.events.remove(&key)
                 && n < kept
             {
-                self.state.apply(&command);
+                let response = self.state.apply(&command);
+                self.safe.learn(&command, &response);
             }
         }
         self.generation += 1;
@@ -301,6 +378,7 @@ impl Sim {
                         }
                     } else {
                         let response = self.state.apply(&command);
+                        self.safe.learn(&command, &response);
                         if let Some(engine) = &mut self.engine {
                             if refused {
                                 engine.handle_refused(now, ticket, Refusal::Unknown, &self.state);
@@ -326,6 +404,11 @@ impl Sim {
     /// Whether the last node has ever heard of this callee: with all that it says lost, nobody can stop its ringing.
     pub fn was_heard(&self, callee: &Callee) -> bool {
         self.faults.loss == 0 || self.heard.contains(&(self.generation, addr(callee.at)))
+    }
+
+    /// Whether the caller may know nothing because all that was sent to it was lost.
+    pub fn final_was_lost(&self) -> bool {
+        self.faults.loss > 0 && self.final_sent
     }
 
     /// The whole story, for a failing test.
