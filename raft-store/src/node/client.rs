@@ -17,7 +17,7 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proxy_core::time::MonoTime;
 
 use super::ack::Acks;
-use super::inbound::{RaftRpc, Rpc, RpcReply};
+use super::inbound::{Rpc, RpcReply};
 use super::types::{Member, RaftId, TypeConfig, Vote};
 
 /// Bytes of a snapshot sent at once.
@@ -105,8 +105,7 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 }
 
 impl<T: Transport> Client<T> {
-    async fn call(&self, lane: Lane, rpc: RaftRpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
-        let rpc = Rpc::Raft { to: self.target, rpc };
+    async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
         match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
             RpcReply::Unavailable(why) => Err(NoAnswer { target: self.target, why }),
             reply => Ok(reply),
@@ -120,7 +119,7 @@ impl<T: Transport> Client<T> {
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
         let sent = (self.shared.clock)();
-        match self.call(self.lane, RaftRpc::Append(rpc), limit).await? {
+        match self.call(self.lane, Rpc::Append(rpc), limit).await? {
             RpcReply::Append(reply) => {
                 if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
                     self.shared.acks.record(term, self.target, sent);
@@ -137,7 +136,7 @@ impl<T: Transport> Client<T> {
 
     async fn ask_vote(
         &self,
-        rpc: RaftRpc,
+        rpc: Rpc,
         option: &RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
         match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
@@ -156,7 +155,7 @@ impl<T: Transport> Client<T> {
         loop {
             let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());
             let last = end == snapshot.snapshot.len();
-            let rpc = RaftRpc::Snapshot {
+            let rpc = Rpc::Snapshot {
                 vote: vote.clone(),
                 meta: snapshot.meta.clone(),
                 transfer,
@@ -198,7 +197,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        self.ask_vote(RaftRpc::Vote(rpc), &option).await
+        self.ask_vote(Rpc::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
@@ -206,7 +205,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        self.ask_vote(RaftRpc::PreVote(rpc), &option).await
+        self.ask_vote(Rpc::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
@@ -234,7 +233,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         // of its own accord, too (a leader that was removed). Whoever hears this need not keep its promise any more.
         self.shared.transferred_in.fetch_max(req.from_leader().leader_id.term, Ordering::SeqCst);
         match self
-            .call(Lane::Control, RaftRpc::TransferLeader(req), option.hard_ttl())
+            .call(Lane::Control, Rpc::TransferLeader(req), option.hard_ttl())
             .await
             .map_err(|e| unreachable(&e))?
         {

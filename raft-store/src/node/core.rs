@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::batch::{Batcher, Done};
 use super::client::{Clients, Clock, Transport};
-use super::inbound::{Hello, Inbound, RaftRpc, Rpc, RpcReply};
+use super::inbound::{Hello, Inbound, Rpc, RpcReply};
 use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use crate::log::{Mode, RaftLog};
@@ -394,38 +394,23 @@ impl<T: Transport> Core<T> {
         Ok(RpcReply::Snapshot(reply))
     }
 
-    async fn answer_raft(&self, from: Place, rpc: RaftRpc) -> Result<RpcReply, String> {
+    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
         Ok(match rpc {
-            RaftRpc::Append(rpc) => {
-                RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?)
-            }
-            RaftRpc::Vote(_) | RaftRpc::PreVote(_) | RaftRpc::TransferLeader(_) if self.silent() => {
+            Rpc::Append(rpc) => RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
             }
-            RaftRpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
-            RaftRpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
-            RaftRpc::Snapshot { vote, meta, transfer, offset, data, last } => {
+            Rpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
-            RaftRpc::TransferLeader(request) => {
+            Rpc::TransferLeader(request) => {
                 if let Err(e) = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
                     tracing::info!(error = %e, "a transfer of leadership that does not fit");
                 }
                 RpcReply::TransferLeader
-            }
-        })
-    }
-
-    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
-        let raft = &self.0.raft;
-        Ok(match rpc {
-            Rpc::Raft { to, rpc } => {
-                let id = self.0.config.id;
-                if to != id {
-                    return Err(format!("this is node {id}: {to} does not exist any more"));
-                }
-                self.answer_raft(from, rpc).await?
             }
             Rpc::Hello => RpcReply::Hello(Hello {
                 id: Some(self.0.config.id),

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
-/// A question of Raft itself. Append-only, like everything that is encoded.
+/// A question of one node to another. Append-only, like everything that is encoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum RaftRpc {
-    /// AppendEntries; without entries it is a heartbeat.
+pub enum Rpc {
+    /// Raft AppendEntries; without entries it is a heartbeat.
     Append(AppendEntriesRequest<TypeConfig>),
-    /// RequestVote.
+    /// Raft RequestVote.
     Vote(VoteRequest<TypeConfig>),
     /// Pre-vote: would you vote for me?
     PreVote(VoteRequest<TypeConfig>),
@@ -37,19 +37,6 @@ pub enum RaftRpc {
     },
     /// "`to` is to lead from now on."
     TransferLeader(TransferLeaderRequest<TypeConfig>),
-}
-
-/// A question of one node to another. Append-only, like everything that is encoded.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Rpc {
-    /// For the node with this very id. An address leads to a place only, and the node there may have lost its store
-    /// and come back under another id: it must neither vote nor acknowledge in the name of the one before it.
-    Raft {
-        /// Whom the asker means.
-        to: RaftId,
-        /// The question.
-        rpc: RaftRpc,
-    },
     /// Who are you, and are you part of a cluster?
     Hello,
     /// "My store is empty and the cluster goes on without me: take me in under this new id."
@@ -66,15 +53,15 @@ pub enum Rpc {
 /// The answer to an [`Rpc`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum RpcReply {
-    /// To [`RaftRpc::Append`].
+    /// To [`Rpc::Append`].
     Append(AppendEntriesResponse<TypeConfig>),
-    /// To [`RaftRpc::Vote`] and [`RaftRpc::PreVote`].
+    /// To [`Rpc::Vote`] and [`Rpc::PreVote`].
     Vote(VoteResponse<TypeConfig>),
     /// To a part of a snapshot that is not the last.
     SnapshotPart,
     /// To the last part of a snapshot.
     Snapshot(SnapshotResponse<TypeConfig>),
-    /// To [`RaftRpc::TransferLeader`]: heard (what comes of it shows in the election).
+    /// To [`Rpc::TransferLeader`]: heard (what comes of it shows in the election).
     TransferLeader,
     /// To [`Rpc::Hello`].
     Hello(Hello),

@@ -1,0 +1,193 @@
+//! Stories of the node above its transport: elections, transfers, the notice of death, restarts.
+
+mod wire;
+
+use std::time::Duration;
+
+use raft_store::codec::{self, Kind};
+use raft_store::command::Response;
+use raft_store::node::inbound::ProposeRefused;
+use tokio::time::Instant;
+use wire::{Cluster, LEASE, grant};
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_elect_one_leader_and_equal_logs_are_equal_bytes() {
+    let cluster = Cluster::started(3).await;
+    for n in 0..50 {
+        cluster.commit(grant(1 + n % 3)).await;
+    }
+    cluster.settled().await;
+    let leaders = (1..=3).filter(|p| cluster.facts(*p).leading).count();
+    assert_eq!(leaders, 1);
+    let bytes = |place| {
+        cluster.core(place).view().read(|state| codec::encode(Kind::Snapshot, state)).expect("encodes")
+    };
+    assert_eq!(bytes(1), bytes(2));
+    assert_eq!(bytes(2), bytes(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_alone_leads_at_once_and_its_quorum_is_itself_now() {
+    let cluster = Cluster::new(1);
+    let begun = Instant::now();
+    let core = cluster.start(1, 0, false).await.expect("starts");
+    raft_store::node::join::enter(&core).await;
+    assert_eq!(cluster.leader().await, 1);
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
+    let answer = cluster.commit(grant(1)).await;
+    let token = cluster.facts(1).grant.expect("granted").token;
+    assert_eq!(answer, [Response::Granted { token }]);
+    cluster.kill(1).await;
+    let restarted = Instant::now();
+    cluster.start(1, 0, true).await.expect("starts again");
+    assert_eq!(cluster.leader().await, 1);
+    assert!(restarted.elapsed() < LEASE, "{:?}", restarted.elapsed());
+    cluster.until("the grant is back", |c| c.facts(1).grant.is_some_and(|g| g.token == token)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_on_a_node_that_does_not_lead_is_refused() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let other = 1 + leader % 3;
+    assert_eq!(cluster.propose(other, vec![grant(1)]).await, Err(ProposeRefused::NotLeader));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_proposal_is_answered_when_the_leader_loses_its_peers() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    cluster.cut_off(leader, true);
+    let answers: Vec<_> = (0..2000).map(|_| cluster.propose(leader, vec![grant(1)])).collect();
+    let begun = Instant::now();
+    let answers = futures::future::join_all(answers).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_proposal_is_answered_when_the_node_ends() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    cluster.cut_off(leader, true);
+    let core = cluster.core(leader);
+    let answers: Vec<_> = (0..100).map(|_| cluster.propose(leader, vec![grant(1)])).collect();
+    let (answers, ()) = tokio::join!(futures::future::join_all(answers), core.shutdown());
+    assert!(answers.iter().all(Result::is_err));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_without_peers_has_no_young_quorum_and_another_takes_over() {
+    let cluster = Cluster::started(3).await;
+    let old = cluster.leader().await;
+    cluster.cut_off(old, true);
+    let cut = Instant::now();
+    let others: Vec<_> = (1..=3).filter(|p| *p != old).collect();
+    cluster.until("another leads", |c| others.iter().any(|p| c.facts(*p).leading)).await;
+    assert!(cut.elapsed() >= LEASE, "a leader within the lease of another: {:?}", cut.elapsed());
+    let now = cluster.begun.elapsed().as_nanos() as u64;
+    let facts = cluster.facts(old);
+    let age = facts.quorum_ack_at.map(|at| now - at.0);
+    assert!(age.is_none_or(|age| age >= LEASE.as_nanos() as u64), "{age:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_is_recorded_before_it_is_asked_and_the_target_leads() {
+    let cluster = Cluster::started(3).await;
+    let old = cluster.leader().await;
+    let target = 1 + old % 3;
+    cluster.commit(grant(target)).await;
+    let before = cluster.facts(old);
+    assert_ne!(before.transfer_tried_in, Some(before.term));
+    cluster.core(old).transfer_leadership(target);
+    assert_eq!(cluster.facts(old).transfer_tried_in, Some(before.term));
+    let asked = Instant::now();
+    cluster.until("the target leads", |c| c.facts(target).leading).await;
+    assert!(asked.elapsed() < LEASE, "{:?}", asked.elapsed());
+    assert!(cluster.facts(target).term > before.term);
+    assert_ne!(cluster.facts(target).transfer_tried_in, Some(cluster.facts(target).term));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_notice_of_a_dead_leader_makes_the_heir_lead_before_the_lease_ends() {
+    let cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let dead = cluster.leader().await;
+    let term = cluster.facts(dead).term;
+    cluster.kill(dead).await;
+    let killed = Instant::now();
+    let heir = 1 + dead % 3;
+    for peer in (1..=3).filter(|p| *p != dead) {
+        cluster.core(peer).leader_is_dead(dead, term, heir).await;
+    }
+    cluster.until("the heir leads", |c| c.facts(heir).leading).await;
+    assert!(killed.elapsed() < LEASE / 2, "{:?}", killed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_about_another_term_or_node_changes_nothing() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let (term, other) = (cluster.facts(leader).term, 1 + leader % 3);
+    for peer in (1..=3).filter(|p| *p != leader) {
+        cluster.core(peer).leader_is_dead(leader, term + 1, other).await;
+        cluster.core(peer).leader_is_dead(leader, term.wrapping_sub(1), other).await;
+        cluster.core(peer).leader_is_dead(other, term, other).await;
+    }
+    tokio::time::sleep(4 * LEASE).await;
+    let facts = cluster.facts(leader);
+    assert!(facts.leading && facts.term == term, "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_voter_gives_no_vote_within_one_lease() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let (restarted, other) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    // `other` would win with the vote of the restarted node, which acknowledged the leader just before it ended.
+    cluster.kill(restarted).await;
+    cluster.cut_off(leader, true);
+    let begun = Instant::now();
+    cluster.start(restarted, 0, true).await.expect("starts");
+    cluster.core(other).raft().trigger().elect(false).await.expect("campaigns");
+    cluster.until("a new leader", |c| [restarted, other].iter().any(|p| c.facts(*p).leading)).await;
+    assert!(begun.elapsed() >= LEASE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_far_behind_is_brought_up_by_a_snapshot() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let late = 1 + leader % 3;
+    cluster.kill(late).await;
+    for n in 0..300 {
+        cluster.commit(grant(1 + n % 3)).await;
+    }
+    let leader = cluster.leader().await;
+    let raft = cluster.core(leader).raft().clone();
+    let upto = cluster.facts(leader).applied;
+    raft.trigger().snapshot().await.expect("asked");
+    raft.wait(Some(wire::PATIENCE))
+        .metrics(|m| m.snapshot.is_some_and(|s| s.index >= upto), "snapshot")
+        .await
+        .expect("built");
+    raft.trigger().purge_log(upto).await.expect("asked");
+    raft.wait(Some(wire::PATIENCE))
+        .metrics(|m| m.purged.is_some_and(|s| s.index >= upto), "purged")
+        .await
+        .expect("purged");
+    cluster.start(late, 0, true).await.expect("starts");
+    cluster.settled().await;
+    let bytes = |place| {
+        cluster.core(place).view().read(|state| codec::encode(Kind::Snapshot, state)).expect("encodes")
+    };
+    assert_eq!(bytes(leader), bytes(late));
+    // The same again after a restart of the late node: its own snapshot, then its own log.
+    cluster.commit(grant(2)).await;
+    cluster.settled().await;
+    cluster.kill(late).await;
+    cluster.start(late, 0, true).await.expect("starts again");
+    cluster.settled().await;
+    assert_eq!(bytes(leader), bytes(late));
+}

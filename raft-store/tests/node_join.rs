@@ -1,0 +1,134 @@
+//! Stories of nodes that have lost their store, and of changes of membership that were interrupted.
+
+mod wire;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use raft_store::node::{join, raft_id};
+use tokio::time::sleep;
+use wire::{Cluster, PATIENCE, grant};
+
+/// Incarnation under which a wiped node comes back.
+const LATER: u64 = 1_800_000_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_does_not_count_as_what_it_was_before() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    cluster.commit(grant(1)).await;
+    let (wiped, gone) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.kill(wiped).await;
+    cluster.kill(gone).await;
+    cluster.wipe(wiped);
+    // It answers at the same address, under a new id, and nobody has taken it in: the leader stands alone.
+    cluster.start(wiped, LATER, false).await.expect("starts");
+    let answer = cluster.propose(leader, vec![grant(2)]).await;
+    assert!(answer.is_err(), "an entry was committed by a node that has lost its store");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.facts(wiped).last_log, 0, "it took entries that were meant for its predecessor");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_gives_no_vote_under_its_old_id() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let (wiped, candidate) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.kill(wiped).await;
+    cluster.kill(leader).await;
+    cluster.wipe(wiped);
+    cluster.start(wiped, LATER, false).await.expect("starts");
+    for _ in 0..20 {
+        cluster.core(candidate).raft().trigger().elect(false).await.expect("campaigns");
+        sleep(Duration::from_millis(100)).await;
+        assert!(
+            !cluster.facts(candidate).leading,
+            "it leads with the vote of a node that has lost its store"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_joins_under_a_new_id_and_replaces_the_old_one() {
+    let mut cluster = Cluster::started(3).await;
+    for n in 0..20 {
+        cluster.commit(grant(1 + n % 3)).await;
+    }
+    let leader = cluster.leader().await;
+    let wiped = 1 + leader % 3;
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    let core = cluster.start(wiped, LATER, false).await.expect("starts");
+    tokio::time::timeout(PATIENCE, join::enter(&core)).await.expect("joins");
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let membership = cluster.core(leader).raft().metrics().borrow_watched().membership_config.clone();
+    let voters: BTreeSet<_> = membership.membership().voter_ids().collect();
+    let expected: BTreeSet<_> =
+        (1..=3).map(|p| if p == wiped { raft_id(LATER, p) } else { raft_id(0, p) }).collect();
+    assert_eq!(voters, expected);
+    assert_eq!(membership.membership().nodes().count(), 3, "the old id is gone");
+    assert_eq!(membership.membership().get_joint_config().len(), 1);
+    // Its vote counts now: the leader ends, the others go on.
+    cluster.kill(leader).await;
+    cluster.commit(grant(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_interrupted_half_way_is_completed_by_the_next_leader() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    let leader = cluster.leader().await;
+    let wiped = 1 + leader % 3;
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    let core = cluster.start(wiped, LATER, false).await.expect("starts");
+    let new = raft_id(LATER, wiped);
+    let raft = cluster.core(leader).raft().clone();
+    let member = cluster.places.iter().find(|p| p.place == wiped).copied().expect("configured");
+    raft.add_learner(new, member.into(), true).await.expect("learner");
+    // Only the first, joint step is made: what a leader leaves that ends between the two.
+    let voters: BTreeSet<_> = (1..=3).map(|p| if p == wiped { new } else { raft_id(0, p) }).collect();
+    let change = ChangeMembers::ReplaceAllVoters(voters.clone());
+    let both = tokio::spawn(async move { raft.change_membership(change, false).await });
+    cluster
+        .until("the joint step is in the log", |c| {
+            let core = c.core(leader);
+            let joint = core
+                .raft()
+                .metrics()
+                .borrow_watched()
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len();
+            joint == 2
+        })
+        .await;
+    cluster.kill(leader).await;
+    drop(both.await);
+    tokio::spawn(async move { join::enter(&core).await });
+    cluster.start(leader, 0, true).await.expect("comes back");
+    cluster
+        .until("one voter set, without the old id", |c| {
+            (1..=3).all(|p| {
+                let membership = c.core(p).raft().metrics().borrow_watched().membership_config.clone();
+                membership.membership().get_joint_config().len() == 1
+                    && membership.membership().voter_ids().collect::<BTreeSet<_>>() == voters
+            })
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_store_among_silent_peers_waits() {
+    let cluster = Cluster::new(3);
+    let core = cluster.start(1, 0, false).await.expect("starts");
+    let entered = tokio::time::timeout(Duration::from_secs(5), join::enter(&core)).await;
+    assert!(entered.is_err(), "two silent nodes may be a cluster that goes on");
+    assert_eq!(cluster.facts(1).last_log, 0);
+}
