@@ -383,3 +383,17 @@ fn timer_c_is_replicated_when_ringing_goes_on_and_on() {
     w.expect(ALICE, "SIP/2.0 408 ");
     assert!(matches!(w.state.pending_invites().next().expect("one").state, InviteState::Failed { .. }));
 }
+
+#[test]
+fn what_the_caller_has_not_acknowledged_is_said_again_by_the_next_node() {
+    for status in [200, 486] {
+        let mut w = World::new();
+        let invites = ringing(&mut w, &[BOB]);
+        w.send(BOB, &respond(&invites[0], status, "b1", &contact(BOB)));
+        // Sent, and lost on the way together with the node.
+        let lost = w.expect(ALICE, &format!("SIP/2.0 {status} "));
+        w.take(BOB);
+        w.fail_over(OUTAGE);
+        assert_eq!(w.expect(ALICE, &format!("SIP/2.0 {status} ")), lost);
+    }
+}
