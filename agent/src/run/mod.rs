@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod driver;
+pub mod floating;
 pub mod live;
 pub mod log;
 pub mod process;

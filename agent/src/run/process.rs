@@ -61,9 +61,15 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Role::Witness => None,
     };
     let key = setup::cluster_key(config)?;
+    let address = match &config.vip {
+        Some(vip) if config.role == Role::Appliance => {
+            Some(Box::new(super::floating::Floating::install(vip)?) as Box<dyn super::resources::Address>)
+        }
+        _ => None,
+    };
     let node = start_raft(config, key)?;
     let cluster = Replicated::new(node.clone());
-    let opened = Opened { admin, listening, address: None, pet: None, on_control_thread: None };
+    let opened = Opened { admin, listening, address, pet: None, on_control_thread: None };
     let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
     let control = service.control();
     signals::watch(signals, {

@@ -1,0 +1,39 @@
+//! Priorities: heartbeats, renewals and the guard must not wait for SIP. Best effort; what was refused is said once.
+
+use std::io;
+
+/// Priority of the Raft thread (1 is the lowest of SCHED_FIFO, 99 the highest).
+pub const RAFT_PRIORITY: i32 = 10;
+/// Priority of the control thread, which renews the lease: above Raft, because it never works for long.
+pub const CONTROL_PRIORITY: i32 = 20;
+/// Priority of the guard.
+pub const GUARD_PRIORITY: i32 = 50;
+
+/// Gives this thread real-time priority; threads and processes that it starts do not inherit it.
+///
+/// # Errors
+/// Usually: not permitted.
+pub fn realtime(priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameters live through the call; 0 is this thread.
+    let result =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Like [`realtime`], and says what was refused.
+pub fn realtime_or_say(priority: i32, thread: &str) {
+    if let Err(e) = realtime(priority) {
+        tracing::info!(thread, error = %e, "no real-time priority: under heavy load the lease may be lost");
+    }
+}
+
+/// Keeps the memory of this process from being swapped out, as far as it is used.
+///
+/// # Errors
+/// Usually: not permitted, or above RLIMIT_MEMLOCK.
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
