@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_store::codec::{self, Kind};
 use raft_store::command::Response;
+use raft_store::node::batch::{ANSWER_LIMIT, MAX_ENTRY_COMMANDS, MAX_WAITING};
 use raft_store::node::inbound::ProposeRefused;
 use tokio::time::Instant;
 use wire::{Cluster, LEASE, grant};
@@ -58,11 +59,41 @@ async fn every_proposal_is_answered_when_the_leader_loses_its_peers() {
     let cluster = Cluster::started(3).await;
     let leader = cluster.leader().await;
     cluster.cut_off(leader, true);
-    let answers: Vec<_> = (0..2000).map(|_| cluster.propose(leader, vec![grant(1)])).collect();
+    // More than is on its way at once: what waits behind must not wait for one limit after the other.
+    let answers: Vec<_> =
+        (0..MAX_WAITING).map(|_| cluster.propose(leader, vec![grant(1), grant(2)])).collect();
     let begun = Instant::now();
     let answers = futures::future::join_all(answers).await;
     assert!(answers.iter().all(Result::is_err));
-    assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() <= ANSWER_LIMIT + Duration::from_millis(50), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_the_queue_is_refused_at_once() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let answers: Vec<_> = (0..=MAX_WAITING).map(|_| cluster.propose(leader, vec![grant(1)])).collect();
+    let answers = futures::future::join_all(answers).await;
+    let refused = answers.iter().filter(|a| **a == Err(ProposeRefused::Overloaded)).count();
+    assert_eq!((refused, answers.iter().filter(|a| a.is_ok()).count()), (1, MAX_WAITING));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proposals_are_committed_in_their_order() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    // Each one an entry of its own, so that the order of entries is what is seen.
+    let many = |_| vec![grant(1); MAX_ENTRY_COMMANDS];
+    let answers: Vec<_> = (0..40).map(|n| cluster.propose(leader, many(n))).collect();
+    let tokens: Vec<_> = futures::future::join_all(answers)
+        .await
+        .into_iter()
+        .map(|a| match a.expect("committed")[..] {
+            [Response::Granted { token }, ..] => token,
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
 }
 
 #[tokio::test(start_paused = true)]

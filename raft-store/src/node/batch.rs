@@ -11,6 +11,8 @@ use futures::stream::FuturesUnordered;
 use openraft::errors::{ClientWriteError, RaftError};
 use proxy_core::state::{RegisterChange, SipCommand};
 use tokio::sync::Notify;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::inbound::ProposeRefused;
 use super::types::Raft;
@@ -26,7 +28,7 @@ pub const MAX_ENTRY_COMMANDS: usize = 512;
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// Entries on their way at once: one on the disk, one on the wire, and what gathers behind them.
 pub const MAX_IN_FLIGHT: usize = 4;
-/// A proposal without an answer after this time has the answer "unknown".
+/// A proposal without an answer after this time has the answer "unknown", or "overloaded" if it still waited.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Called once with the answers, in the order of the commands. It must not block.
@@ -35,7 +37,27 @@ pub type Done = Box<dyn FnOnce(Result<Vec<Response>, ProposeRefused>) + Send>;
 struct Proposal {
     commands: Vec<Command>,
     bytes: usize,
-    done: Done,
+    answer: Answer,
+    until: Instant,
+}
+
+/// The one answer of a proposal. Dropped without one (the runtime ends), it says that nobody knows.
+struct Answer(Option<Done>);
+
+impl Answer {
+    fn give(mut self, result: Result<Vec<Response>, ProposeRefused>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(ProposeRefused::Unknown));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -90,7 +112,8 @@ impl Batcher {
             return done(Err(ProposeRefused::Overloaded));
         }
         queue.bytes += bytes;
-        queue.waiting.push_back(Proposal { commands, bytes, done });
+        let until = Instant::now() + ANSWER_LIMIT;
+        queue.waiting.push_back(Proposal { commands, bytes, answer: Answer(Some(done)), until });
         drop(queue);
         self.news.notify_one();
     }
@@ -109,58 +132,105 @@ impl Batcher {
             std::mem::take(&mut queue.waiting)
         };
         for proposal in waiting {
-            (proposal.done)(Err(ProposeRefused::NotLeader));
+            proposal.answer.give(Err(ProposeRefused::NotLeader));
         }
         self.news.notify_one();
     }
 
-    fn take(&self) -> Option<(Vec<Command>, Vec<(usize, Done)>)> {
+    /// The next entry: as many proposals as fit.
+    fn take(&self) -> Option<Gathered> {
         let mut queue = self.lock();
-        let (mut commands, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut entry, mut bytes) = (Gathered::new(queue.waiting.front()?.until), 0);
         while let Some(next) = queue.waiting.front() {
-            let full = commands.len() + next.commands.len() > MAX_ENTRY_COMMANDS
+            let full = entry.commands.len() + next.commands.len() > MAX_ENTRY_COMMANDS
                 || bytes + next.bytes > MAX_ENTRY_BYTES;
-            if full && !commands.is_empty() {
+            if full && !entry.parts.is_empty() {
                 break;
             }
             let Some(next) = queue.waiting.pop_front() else { break };
             queue.bytes = queue.bytes.saturating_sub(next.bytes);
             bytes += next.bytes;
-            parts.push((next.commands.len(), next.done));
-            commands.extend(next.commands);
+            entry.parts.push((next.commands.len(), next.answer));
+            entry.commands.extend(next.commands);
         }
-        (!parts.is_empty()).then_some((commands, parts))
+        Some(entry)
     }
 
-    /// Turns proposals into entries until [`Batcher::close`].
+    /// Refuses what has waited for too long; it never became an entry. Says when to look again.
+    fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        let next = {
+            let mut queue = self.lock();
+            while queue.waiting.front().is_some_and(|p| p.until <= now) {
+                let Some(first) = queue.waiting.pop_front() else { break };
+                queue.bytes = queue.bytes.saturating_sub(first.bytes);
+                late.push(first.answer);
+            }
+            queue.waiting.front().map(|p| p.until)
+        };
+        for answer in late {
+            answer.give(Err(ProposeRefused::Overloaded));
+        }
+        next
+    }
+
+    /// Turns proposals into entries, in their order, until [`Batcher::close`].
     pub async fn run(self, raft: Raft) {
         let mut in_flight = FuturesUnordered::new();
         loop {
+            let expires = self.expire();
             while in_flight.len() < MAX_IN_FLIGHT
-                && let Some((commands, parts)) = self.take()
+                && let Some(entry) = self.take()
             {
-                in_flight.push(write(&raft, commands, parts));
+                // Polled once before the next is begun, and without tokio's budget, which could end just then: the
+                // first poll is what hands the entry to openraft, and the order of entries must be that of proposals.
+                let mut entry = Box::pin(unconstrained(write(&raft, entry)));
+                if futures::poll!(entry.as_mut()).is_pending() {
+                    in_flight.push(entry);
+                }
             }
             if in_flight.is_empty() {
                 if self.lock().closed {
                     return;
                 }
                 self.news.notified().await;
-            } else if in_flight.len() < MAX_IN_FLIGHT {
-                tokio::select! {
-                    biased;
-                    _ = in_flight.next() => {}
-                    () = self.news.notified() => {}
+                continue;
+            }
+            let room = in_flight.len() < MAX_IN_FLIGHT;
+            let late = async {
+                match expires {
+                    Some(at) if !room => sleep_until(at).await,
+                    _ => std::future::pending().await,
                 }
-            } else {
-                in_flight.next().await;
+            };
+            tokio::select! {
+                biased;
+                _ = in_flight.next() => {}
+                () = self.news.notified(), if room => {}
+                () = late => {}
             }
         }
     }
 }
 
-async fn write(raft: &Raft, commands: Vec<Command>, parts: Vec<(usize, Done)>) {
-    let result = match tokio::time::timeout(ANSWER_LIMIT, raft.client_write(Batch(commands))).await {
+/// An entry to be.
+struct Gathered {
+    commands: Vec<Command>,
+    parts: Vec<(usize, Answer)>,
+    /// When the first of its proposals must have its answer.
+    until: Instant,
+}
+
+impl Gathered {
+    fn new(until: Instant) -> Self {
+        Self { commands: Vec::new(), parts: Vec::new(), until }
+    }
+}
+
+async fn write(raft: &Raft, entry: Gathered) {
+    let written = timeout_at(entry.until, raft.client_write(Batch(entry.commands))).await;
+    let result = match written {
         Ok(Ok(written)) => Ok(written.data.0),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeRefused::NotLeader),
         Ok(Err(_)) | Err(_) => Err(ProposeRefused::Unknown),
@@ -168,14 +238,14 @@ async fn write(raft: &Raft, commands: Vec<Command>, parts: Vec<(usize, Done)>) {
     let mut responses = match result {
         Ok(responses) => responses.into_iter(),
         Err(why) => {
-            for (_, done) in parts {
-                done(Err(why));
+            for (_, answer) in entry.parts {
+                answer.give(Err(why));
             }
             return;
         }
     };
-    for (count, done) in parts {
+    for (count, answer) in entry.parts {
         let part: Vec<_> = responses.by_ref().take(count).collect();
-        done(if part.len() == count { Ok(part) } else { Err(ProposeRefused::Unknown) });
+        answer.give(if part.len() == count { Ok(part) } else { Err(ProposeRefused::Unknown) });
     }
 }

@@ -134,11 +134,7 @@ impl<T: Transport> Client<T> {
         NoAnswer { target: self.target, why: format!("it answered something else: {reply:?}") }
     }
 
-    async fn ask_vote(
-        &self,
-        rpc: Rpc,
-        option: &RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+    async fn ask_vote(&self, rpc: Rpc, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, CallError> {
         match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
             RpcReply::Vote(reply) => Ok(reply),
             other => Err(unreachable(&self.odd(&other))),
@@ -156,7 +152,7 @@ impl<T: Transport> Client<T> {
             let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());
             let last = end == snapshot.snapshot.len();
             let rpc = Rpc::Snapshot {
-                vote: vote.clone(),
+                vote,
                 meta: snapshot.meta.clone(),
                 transfer,
                 offset: offset as u64,

@@ -338,7 +338,7 @@ impl<T: Transport> Core<T> {
     /// The guard of `dead`, which led in `term`, says that it has killed its agent and taken the floating IP down:
     /// nobody needs to wait for the lease, and `heir` shall campaign.
     pub async fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
-        let vote = self.0.raft.metrics().borrow_watched().vote.clone();
+        let vote = self.0.raft.metrics().borrow_watched().vote;
         let voted_for = place_of(vote.leader_id.voted_for);
         let led = vote.committed && vote.leader_id.term == term && voted_for == dead;
         let Some(heir) = self.voter_at(heir).filter(|_| led && Instant::now() >= self.0.silent_until) else {

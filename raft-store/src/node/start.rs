@@ -336,7 +336,7 @@ async fn live(
                 return Ok(());
             }
             let acknowledged = m.last_quorum_acked.is_some();
-            (m.current_term, m.current_leader, m.state, acknowledged, m.membership_config.log_id().clone())
+            (m.current_term, m.current_leader, m.state, acknowledged, *m.membership_config.log_id())
         };
         if last.as_ref() != Some(&now) {
             last = Some(now);
