@@ -1,12 +1,66 @@
-# Two commands matter: `make lab` and `make test`.
-.PHONY: test lint fmt
+# `make help` says what there is. Two commands matter: `make test` and `make lab`.
+# Nothing is written outside this folder and the usual caches of cargo and apt.
 
-test:
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# How the lab's programs are built: release (what an operator would run) or dev (quicker to build).
+PROFILE ?= release
+OUT := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+# Tests that run at the same time. Clusters with timeouts of 75 ms want a core each.
+TEST_THREADS ?= 2
+# Seconds of `make fuzz`.
+SECONDS ?= 60
+# Runs of each kind of loss in `make bench`.
+RUNS ?= 20
+
+# Some tests make network namespaces and mount disks. As root they do; as a user who may sudo, only the test
+# programs run as root and cargo stays the user; as any other user those tests are left out, which they say.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+RUNNER := CARGO_TARGET_$(shell echo '$(HOST)' | tr 'a-z-' 'A-Z_')_RUNNER
+ifneq ($(shell id -u),0)
+  ifneq ($(shell sudo -n true 2>/dev/null && echo yes),)
+    AS_ROOT := env $(RUNNER)="sudo -n -E"
+  endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help test lab sim bench fuzz lint fmt deny docs build
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+test: ## Format, lints and every test (brings missing packages itself)
+	@scripts/need-packages test lab
 	cargo fmt --check
-	cargo test --workspace
+	scripts/check-docs
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(AS_ROOT) cargo test --workspace -- --test-threads=$(TEST_THREADS)
 
-lint:
+build: ## Build relevo and relevo-lab
+	@scripts/need-packages test
+	cargo build --profile $(PROFILE) -p agent -p ha-tests --bins
+
+lab: ## The story: calls in every state survive the loss of a node, told as it happens
+	@scripts/need-packages test lab
+	cargo build --quiet --profile $(PROFILE) -p agent -p ha-tests --bins
+	$(OUT)/relevo-lab demo
+
+bench: ## Silent gaps beside keepalived, registrations per second, cost of a message (RUNS=20)
+	@scripts/need-packages test lab bench
+	cargo build --quiet --profile release -p agent -p ha-tests --bins
+	$(TARGET)/release/relevo-lab bench --runs $(RUNS)
+	cargo bench --quiet -p proxy-core
+
+fuzz: ## Random input without end, for SECONDS=60
+	@scripts/need-packages test
+	scripts/fuzz $(SECONDS)
+
+lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
-fmt:
+fmt: ## Format the code
 	cargo fmt
+
+deny: ## Licences, sources and doubled versions of the dependencies (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny check bans licenses sources

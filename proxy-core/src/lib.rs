@@ -3,6 +3,8 @@
 //! No sockets, no clocks, no randomness of its own; it knows nothing of how state is replicated. Read
 //! [`io`] first: it is the contract with the shell.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
+
 mod dialog;
 pub mod engine;
 pub mod io;

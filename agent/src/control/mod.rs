@@ -25,6 +25,8 @@
 //! its heartbeats then, so somebody (the target, or after the election timeout anybody, this node too) wins a higher
 //! term, and that leader starts at the top of this table.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
+
 mod decide;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The replicated state of a cluster: the SIP state, and who may serve. Pure and deterministic.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
+
 use std::collections::BTreeMap;
 
 use proxy_core::state::{Counts, SipState};
