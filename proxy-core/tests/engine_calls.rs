@@ -383,3 +383,39 @@ fn a_refused_decision_is_tried_again_without_anybody_asking() {
     let got = w.take(ALICE);
     assert!(got.iter().all(|m| m.starts_with("SIP/2.0 408 ")) && !got.is_empty(), "{got:?}");
 }
+
+#[test]
+fn a_failure_with_the_via_of_the_cancel_is_acknowledged_all_the_same() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 180, "b1", ""));
+    w.take(ALICE);
+    w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    let cancel = w.expect(BOB, "CANCEL ");
+    w.send(BOB, &respond(&cancel, 200, "b1", ""));
+    // SIPp's [last_Via:] in the 487, for one.
+    w.send(BOB, &respond(&cancel, 487, "b1", "").replace("1 CANCEL", "1 INVITE"));
+    w.expect(BOB, "ACK ");
+    let got = w.take(ALICE);
+    assert_eq!(got.iter().map(|m| &m[8..11]).collect::<Vec<_>>(), ["200", "487"]);
+    assert!(header(&got[1], "Via").expect("Via").contains("z9hG4bKc1INVITE"));
+}
+
+#[test]
+fn an_answer_whose_commit_nobody_heard_of_is_found_when_the_call_is_decided() {
+    let mut w = World::with(proxy_core::io::EngineConfig { timer_c: Duration::from_secs(14), ..config() });
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.cluster = Cluster::CommitsUnheard;
+    w.send(BOB, &respond(&at_bob, 200, "b1", &contact(BOB)));
+    w.expect_nothing(ALICE);
+    w.cluster = Cluster::Commits;
+    w.pass(Duration::from_secs(14));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.expect_nothing(BOB);
+}

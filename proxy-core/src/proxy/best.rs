@@ -21,7 +21,7 @@ pub(crate) fn best<'f>(finals: impl Iterator<Item = &'f Final> + Clone) -> Best 
     if chosen.status == 503 {
         return Best::Made(500);
     }
-    if chosen.response.is_empty() {
+    if !chosen.can_be_passed() {
         return Best::Made(chosen.status);
     }
     if matches!(chosen.status, 401 | 407) {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn f(status: u16) -> Final {
-        Final { status, response: format!("SIP/2.0 {status} x\r\n\r\n").into_bytes() }
+        Final { status, response: format!("SIP/2.0 {status} x\r\nVia: SIP/2.0/UDP h\r\n\r\n").into_bytes() }
     }
 
     fn status(finals: &[Final]) -> u16 {
@@ -109,8 +109,10 @@ mod tests {
 
     #[test]
     fn challenges_are_put_together_rfc3261_16_7_7() {
-        let a =
-            Final { status: 407, response: b"SIP/2.0 407 x\r\nProxy-Authenticate: Digest a\r\n\r\n".into() };
+        let a = Final {
+            status: 407,
+            response: b"SIP/2.0 407 x\r\nVia: SIP/2.0/UDP h\r\nProxy-Authenticate: Digest a\r\n\r\n".into(),
+        };
         let b =
             Final { status: 401, response: b"SIP/2.0 401 x\r\nWWW-Authenticate: Digest b\r\n\r\n".into() };
         let Best::Received(407, bytes) = best([a, b].iter()) else { panic!("one of them is passed on") };

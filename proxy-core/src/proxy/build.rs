@@ -80,9 +80,15 @@ fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
 /// A response as it goes on to whom it is for: without our Via. `None` if there is no other.
 pub(crate) fn passed_back(response: &Message<'_>) -> Option<Vec<u8>> {
     response.values(HeaderName::Via).nth(1)?;
+    Some(without_via(response))
+}
+
+/// The same, also if no Via is left. There are phones that answer the INVITE with the Via of the CANCEL: their failure
+/// has to be acknowledged, and another response made for the caller.
+pub(crate) fn without_via(response: &Message<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(response.raw().len());
     Forward::new(response).pop_via().write(&mut out);
-    Some(out)
+    out
 }
 
 /// A response made here to a stamped request. A 100 has no tag.

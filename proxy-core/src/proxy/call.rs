@@ -8,7 +8,7 @@
 //! | Answered | timers | the first 2xx, its dialog |
 //! | Failed | timers | the failure |
 
-use crate::msg::Message;
+use crate::msg::{HeaderName, Message};
 use crate::state::{Branch, BranchState, Flow, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
@@ -29,6 +29,13 @@ pub(crate) struct Final {
     pub(crate) status: u16,
     /// Without our Via; empty if it was made here.
     pub(crate) response: Vec<u8>,
+}
+
+impl Final {
+    /// Whether it can go on to the caller: it was received, and says where to.
+    pub(crate) fn can_be_passed(&self) -> bool {
+        Message::parse(&self.response).is_ok_and(|m| m.has(HeaderName::Via))
+    }
 }
 
 /// A 2xx of a branch; there are several if the call was forked further on.

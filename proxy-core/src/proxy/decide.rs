@@ -47,7 +47,7 @@ impl Engine {
             // The caller has hung up and waits for nothing but this.
             finals
                 .clone()
-                .find(|f| f.status == 487 && !f.response.is_empty())
+                .find(|f| f.status == 487 && f.can_be_passed())
                 .map_or(Best::Made(487), |f| Best::Received(487, f.response.clone()))
         } else {
             best(finals)

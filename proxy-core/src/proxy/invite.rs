@@ -266,7 +266,7 @@ impl Engine {
         status: u16,
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let bytes = build::passed_back(response).unwrap_or_default();
+        let bytes = build::without_via(response);
         if branch.outcome.is_none() || branch.rebuilt {
             branch.outcome = Some(Final { status, response: bytes });
         }
