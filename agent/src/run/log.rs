@@ -2,8 +2,8 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless the environment variable `RELEVO_LOG` says otherwise. openraft is talkative.
-const DEFAULT: &str = "info,openraft=warn";
+/// What is logged unless the environment variable `RELEVO_LOG` says otherwise. openraft warns at every heartbeat that a lost node does not answer.
+const DEFAULT: &str = "info,openraft=error";
 
 /// Starts logging; a second call does nothing.
 pub fn start() {

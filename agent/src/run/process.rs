@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_store::node::{Node, NodeConfig, Peer, StartError};
 
@@ -104,7 +105,11 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
         key,
         data: config.data.join(STORE),
         heartbeat: config.heartbeat,
-        election_min: config.election_min,
+        election_min: match config.role {
+            Role::Appliance => config.election_min,
+            // A witness that wins an election only has to hand it on: it lets the appliances try first.
+            Role::Witness => config.election_max.saturating_sub(Duration::from_millis(1)),
+        },
         election_max: config.election_max,
         durability: match config.durability {
             Durability::Disk => raft_store::log::Durability::Disk,
