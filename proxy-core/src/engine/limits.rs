@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const MAX_CALLS: usize = 50_000;
 /// Other transactions at once; the oldest finished ones give way, and if there is none, requests get a 503.
 pub const MAX_EXCHANGES: usize = 100_000;
+/// Bytes of messages kept for all transactions; a request that would go beyond gets a 503.
+pub const MAX_HELD_BYTES: usize = 512 << 20;
+/// Bytes counted for a transaction besides its messages.
+pub const TRANSACTION_BYTES: usize = 1024;
 /// Proposals without a verdict; a request that needs one more is refused as if the cluster had said "overloaded".
 pub const MAX_TICKETS: usize = 100_000;
 /// Outputs that nobody has fetched; further transmissions are lost, as if the network had lost them.

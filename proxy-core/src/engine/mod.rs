@@ -32,7 +32,9 @@ use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{EXPIRE_INTERVAL, MAX_EXCHANGES, MAX_OUTPUTS, MAX_TICKETS};
+use limits::{
+    EXPIRE_INTERVAL, MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, MAX_OUTPUTS, MAX_TICKETS, TRANSACTION_BYTES,
+};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -81,6 +83,8 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    /// Sum of the costs of all calls and exchanges, in bytes.
+    held_bytes: usize,
 }
 
 impl Engine {
@@ -103,6 +107,7 @@ impl Engine {
             clients: HashMap::new(),
             timers: TimerQueue::new(),
             expiring: false,
+            held_bytes: 0,
         }
     }
 
@@ -235,6 +240,12 @@ impl Engine {
         (self.calls.len(), self.exchanges.len(), self.tickets.len())
     }
 
+    /// Bytes of messages that the transactions in memory keep, as bounded by [`limits::MAX_HELD_BYTES`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     fn forget(&mut self) {
         self.outputs.clear();
         self.tickets.clear();
@@ -247,6 +258,7 @@ impl Engine {
         self.clients.clear();
         self.timers.clear();
         self.expiring = false;
+        self.held_bytes = 0;
     }
 
     /// A number that this engine has not used before, also not before a deactivation.
@@ -275,8 +287,9 @@ impl Engine {
         true
     }
 
-    pub(crate) fn call_count(&self) -> usize {
-        self.calls.len()
+    /// Whether there is room for one more call that holds so many bytes.
+    pub(crate) fn has_room_for_call(&self, cost: usize) -> bool {
+        self.calls.len() < MAX_CALLS && self.held_bytes + cost <= MAX_HELD_BYTES
     }
 
     pub(crate) fn call_of_key(&self, key: &ServerKey) -> Option<u64> {
@@ -297,6 +310,7 @@ impl Engine {
 
     pub(crate) fn insert_call(&mut self, cx: Cx<'_>, call: Call) -> u64 {
         let id = self.new_id();
+        self.held_bytes += call.cost;
         self.call_by_key.insert(call.key.clone(), id);
         self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
         for (index, branch) in call.branches.iter().enumerate() {
@@ -340,6 +354,7 @@ impl Engine {
     }
 
     fn drop_call(&mut self, id: u64, call: &Call) {
+        self.held_bytes = self.held_bytes.saturating_sub(call.cost);
         self.timers.set(Timer::Call(id), None);
         if self.call_by_key.get(&call.key) == Some(&id) {
             self.call_by_key.remove(&call.key);
@@ -357,11 +372,12 @@ impl Engine {
 
     /// Adds an exchange; `None` when there are too many that nobody has answered.
     pub(crate) fn insert_exchange(&mut self, exchange: Exchange) -> Option<u64> {
-        while self.exchanges.len() >= MAX_EXCHANGES {
+        while self.exchanges.len() >= MAX_EXCHANGES || self.held_bytes + exchange.cost > MAX_HELD_BYTES {
             let oldest = self.finished.pop_front()?;
             self.remove_exchange(oldest);
         }
         let id = self.new_id();
+        self.held_bytes += exchange.cost;
         self.exchange_by_key.insert(exchange.key.clone(), id);
         for (index, branch) in exchange.branches.iter().enumerate() {
             self.clients.insert(branch.via_branch.clone(), Client::Exchange(id, index));
@@ -386,6 +402,10 @@ impl Engine {
         } else {
             if was_open && !exchange.nist.is_open() {
                 exchange.request = None;
+                // What is left are its last response and its keys.
+                let cost = exchange.cost.min(2 * TRANSACTION_BYTES);
+                self.held_bytes = self.held_bytes.saturating_sub(exchange.cost - cost);
+                exchange.cost = cost;
                 // Bounded: each entry is of an exchange that was there, and they are swept with them.
                 self.finished.push_back(id);
                 if self.finished.len() > 2 * MAX_EXCHANGES {
@@ -407,6 +427,7 @@ impl Engine {
     }
 
     fn drop_exchange(&mut self, id: u64, exchange: &Exchange) {
+        self.held_bytes = self.held_bytes.saturating_sub(exchange.cost);
         self.timers.set(Timer::Exchange(id), None);
         if self.exchange_by_key.get(&exchange.key) == Some(&id) {
             self.exchange_by_key.remove(&exchange.key);

@@ -8,6 +8,7 @@
 //! | Answered | timers | the first 2xx, its dialog |
 //! | Failed | timers | the failure |
 
+use crate::engine::limits::TRANSACTION_BYTES;
 use crate::msg::{HeaderName, Message};
 use crate::state::{Branch, BranchState, Flow, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
@@ -134,6 +135,13 @@ pub(crate) struct Call {
     /// When it is forgotten, whatever it waits for.
     pub(crate) hard_end: MonoTime,
     pub(crate) next_answer: u64,
+    /// Bytes it holds, as counted at admission.
+    pub(crate) cost: usize,
+}
+
+/// Bytes that a request of this size with so many copies holds.
+pub(crate) fn cost(request: usize, copies: usize) -> usize {
+    TRANSACTION_BYTES + request * (1 + copies)
 }
 
 impl Call {

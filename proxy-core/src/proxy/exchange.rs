@@ -46,6 +46,8 @@ pub(crate) struct Exchange {
     pub(crate) waits: bool,
     /// When it is forgotten, whatever it waits for.
     pub(crate) hard_end: MonoTime,
+    /// Bytes it holds, as counted at admission.
+    pub(crate) cost: usize,
 }
 
 impl Exchange {

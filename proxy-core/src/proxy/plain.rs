@@ -47,6 +47,7 @@ impl Engine {
             waits,
             // Every machine in it ends within 64*T1; the rest is for the verdict.
             hard_end: cx.now.mono + timers.t1_64() * 3,
+            cost: super::call::cost(request.raw().len(), targets.len()),
         })?;
         for (flow, bytes) in copies {
             self.transmit(flow, &bytes);

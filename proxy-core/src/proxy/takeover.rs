@@ -62,6 +62,7 @@ impl Engine {
             done_told: false,
             hard_end: timer_c_at + timers.t1_64() * 3,
             next_answer: 0,
+            cost: super::call::cost(record.request.len(), record.branches.len()),
         };
         self.resume_caller(cx, &mut call, &request, record);
         for index in 0..call.branches.len() {

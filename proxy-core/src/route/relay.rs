@@ -1,11 +1,10 @@
 //! Kamailio's RELAY: an INVITE is proposed before anything of it leaves, any other request is sent at once.
 
 use super::Incoming;
-use crate::engine::limits::MAX_CALLS;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::Method;
-use crate::proxy::call::{Call, CallBranch, Phase};
+use crate::proxy::call::{Call, CallBranch, Phase, cost};
 use crate::state::{Branch, SipCommand};
 use crate::transaction::Ist;
 
@@ -37,7 +36,8 @@ impl Engine {
         in_dialog: bool,
     ) {
         let message = incoming.message;
-        if self.call_count() >= MAX_CALLS {
+        let cost = cost(message.raw().len(), targets.len());
+        if !self.has_room_for_call(cost) {
             self.reject_overload(incoming.flow, message.raw());
             return;
         }
@@ -64,6 +64,7 @@ impl Engine {
             done_told: false,
             hard_end: cx.now.mono + timer_c + timers.t1_64() * 3,
             next_answer: 0,
+            cost,
         };
         let record = call.record(cx.now.wall);
         let id = self.insert_call(cx, call);

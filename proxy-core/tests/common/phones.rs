@@ -68,6 +68,8 @@ pub struct Caller {
     ok: Option<String>,
     bye_at: Option<u64>,
     bye: Option<Repeated>,
+    /// Of dialogs beyond the first: ended at once.
+    byes: Vec<(String, Repeated)>,
     pub bye_answer: Option<u16>,
     pub gave_up: bool,
     pub provisional: bool,
@@ -91,6 +93,7 @@ impl Caller {
             ok: None,
             bye_at: None,
             bye: None,
+            byes: Vec::new(),
             bye_answer: None,
             gave_up: false,
             provisional: false,
@@ -117,6 +120,11 @@ impl Caller {
         }
         if cseq.ends_with("BYE") {
             if status >= 200 {
+                let others = self.byes.len();
+                self.byes.retain(|(tag, _)| *tag != to_tag);
+                if self.byes.len() < others {
+                    return;
+                }
                 self.bye = None;
                 self.bye_answer.get_or_insert(status);
             }
@@ -129,8 +137,9 @@ impl Caller {
             self.maybe_cancel(now, out);
             return;
         }
-        if !self.finals.contains(&(status, to_tag.clone())) {
-            self.finals.push((status, to_tag));
+        let is_new = !self.finals.contains(&(status, to_tag.clone()));
+        if is_new {
+            self.finals.push((status, to_tag.clone()));
         }
         if status < 300 {
             out.push(in_dialog_of_caller("ACK", 1, text, self.at));
@@ -140,6 +149,10 @@ impl Caller {
                     Plan::HangUpAfter(ms) => now + ms,
                     Plan::CancelAt(_) => now + 1,
                 });
+            } else if is_new {
+                let bye = in_dialog_of_caller("BYE", 2, text, self.at);
+                out.push(bye.clone());
+                self.byes.push((to_tag, Repeated::new(now, bye, T2)));
             }
         } else {
             let ack = invite(&self.uri, self.at, &self.call)
@@ -174,6 +187,7 @@ impl Caller {
         if self.bye.as_mut().is_some_and(|r| !r.tick(now, out)) {
             self.bye = None;
         }
+        self.byes.retain_mut(|(_, r)| r.tick(now, out));
         self.maybe_cancel(now, out);
         if let (Some(at), Some(ok)) = (self.bye_at, &self.ok)
             && now >= at
@@ -196,6 +210,7 @@ impl Caller {
             self.invite.as_ref().map(Repeated::next),
             self.cancel.as_ref().map(Repeated::next),
             self.bye.as_ref().map(Repeated::next),
+            self.byes.iter().map(|(_, r)| r.next()).min(),
             self.bye_at,
             cancel_at,
         ]
