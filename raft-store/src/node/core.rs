@@ -78,7 +78,7 @@ pub struct PeerFacts {
     pub lag: Option<u64>,
     /// When the newest message was sent that it acknowledged; known by the leader only.
     pub last_ack: Option<MonoTime>,
-    /// Whether it votes.
+    /// Whether it votes. While a membership change is half done: whether it did before and will after it, too.
     pub voter: bool,
 }
 
@@ -264,7 +264,7 @@ impl<T: Transport> Core<T> {
         let membership = metrics.membership_config.membership();
         let acks = &self.0.clients.acks;
         let last_log = metrics.last_log_index.unwrap_or(0);
-        let voters: std::collections::BTreeSet<_> = membership.voter_ids().collect();
+        let voter_sets = membership.get_joint_config();
         let lag = |peer| {
             let replication = metrics.replication.as_ref()?;
             let matched = replication.get(&peer)?.as_ref().map_or(0, |log_id| log_id.index);
@@ -275,7 +275,7 @@ impl<T: Transport> Core<T> {
             id: peer,
             lag: lag(peer),
             last_ack: acks.of(term, peer),
-            voter: voters.contains(&peer),
+            voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
         });
         Facts {
             raft_id: id,
