@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use proxy_core::io::Refusal;
 use story::*;
 
@@ -216,7 +217,14 @@ impl Fuzz {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_time: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases each time; PROPTEST_CASES and PROPTEST_RNG_SEED take others.
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        max_shrink_time: 5000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(20),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_comes_nothing_panics_and_in_the_end_nothing_is_left(ops in prop::collection::vec(op(), 0..200)) {

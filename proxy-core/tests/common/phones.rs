@@ -46,6 +46,8 @@ impl Repeated {
 pub enum Plan {
     /// Waits for what comes, and hangs up an answered call after so long.
     HangUpAfter(u64),
+    /// Changes an answered call (re-INVITE) after so long, then hangs up.
+    ChangeAfter(u64),
     /// Sends CANCEL so long after the start (or at the first provisional after that).
     CancelAt(u64),
 }
@@ -66,6 +68,9 @@ pub struct Caller {
     /// Distinct final responses to the INVITE: status and To tag.
     pub finals: Vec<(u16, String)>,
     ok: Option<String>,
+    change_at: Option<u64>,
+    change: Option<Repeated>,
+    pub change_answer: Option<u16>,
     bye_at: Option<u64>,
     bye: Option<Repeated>,
     /// Of dialogs beyond the first: ended at once.
@@ -91,6 +96,9 @@ impl Caller {
             cancel_answer: None,
             finals: Vec::new(),
             ok: None,
+            change_at: None,
+            change: None,
+            change_answer: None,
             bye_at: None,
             bye: None,
             byes: Vec::new(),
@@ -130,6 +138,17 @@ impl Caller {
             }
             return;
         }
+        if cseq.starts_with("2 ") {
+            self.change = None;
+            if status >= 200 {
+                self.change_answer.get_or_insert(status);
+                self.bye_at.get_or_insert(now + 50);
+                if let Some(ok) = self.ok.as_ref().filter(|_| status < 300) {
+                    out.push(in_dialog_of_caller("ACK", 2, ok, self.at));
+                }
+            }
+            return;
+        }
         self.invite = None;
         self.heard = true;
         if status < 200 {
@@ -145,10 +164,11 @@ impl Caller {
             out.push(in_dialog_of_caller("ACK", 1, text, self.at));
             if self.ok.is_none() {
                 self.ok = Some(text.to_owned());
-                self.bye_at = Some(match self.plan {
-                    Plan::HangUpAfter(ms) => now + ms,
-                    Plan::CancelAt(_) => now + 1,
-                });
+                match self.plan {
+                    Plan::HangUpAfter(ms) => self.bye_at = Some(now + ms),
+                    Plan::ChangeAfter(ms) => self.change_at = Some(now + ms),
+                    Plan::CancelAt(_) => self.bye_at = Some(now + 1),
+                }
             } else if is_new {
                 let bye = in_dialog_of_caller("BYE", 2, text, self.at);
                 out.push(bye.clone());
@@ -187,13 +207,26 @@ impl Caller {
         if self.bye.as_mut().is_some_and(|r| !r.tick(now, out)) {
             self.bye = None;
         }
+        if self.change.as_mut().is_some_and(|r| !r.tick(now, out)) {
+            self.change = None;
+            self.bye_at.get_or_insert(now);
+        }
+        if let (Some(at), Some(ok)) = (self.change_at, &self.ok)
+            && now >= at
+        {
+            self.change_at = None;
+            let text = in_dialog_of_caller("INVITE", 2, ok, self.at);
+            out.push(text.clone());
+            self.change = Some(Repeated::new(now, text, u64::MAX));
+        }
         self.byes.retain_mut(|(_, r)| r.tick(now, out));
         self.maybe_cancel(now, out);
         if let (Some(at), Some(ok)) = (self.bye_at, &self.ok)
             && now >= at
         {
-            self.bye_at = None;
-            let text = in_dialog_of_caller("BYE", 2, ok, self.at);
+            // Set once: an answer that is repeated does not hang up again.
+            self.bye_at = Some(u64::MAX);
+            let text = in_dialog_of_caller("BYE", 3, ok, self.at);
             out.push(text.clone());
             self.bye = Some(Repeated::new(now, text, T2));
         }
@@ -211,7 +244,9 @@ impl Caller {
             self.cancel.as_ref().map(Repeated::next),
             self.bye.as_ref().map(Repeated::next),
             self.byes.iter().map(|(_, r)| r.next()).min(),
-            self.bye_at,
+            self.bye_at.filter(|at| *at < u64::MAX),
+            self.change.as_ref().map(Repeated::next),
+            self.change_at,
             cancel_at,
         ]
         .into_iter()
@@ -260,6 +295,8 @@ pub struct Callee {
     last: String,
     act_at: Option<u64>,
     repeated: Option<Repeated>,
+    /// The answer to a re-INVITE, and its branch.
+    changed: Option<(String, Repeated)>,
     /// How often it began to ring; more than once is a second fork.
     pub rang: u32,
     /// Nobody acknowledged what it said last.
@@ -279,6 +316,7 @@ impl Callee {
             last: String::new(),
             act_at: None,
             repeated: None,
+            changed: None,
             rang: 0,
             unacknowledged: false,
             cancelled: false,
@@ -307,6 +345,24 @@ impl Callee {
 
     pub fn on(&mut self, now: u64, text: &str, out: &mut Vec<String>) {
         match text.split(' ').next().unwrap_or_default() {
+            "INVITE" if header(text, "To").is_some_and(|to| to.contains(";tag=")) => {
+                let branch = Self::branch_of(text);
+                if self.changed.as_ref().is_some_and(|(b, _)| *b == branch) {
+                    return;
+                }
+                let known = matches!(self.state, CalleeState::Answered | CalleeState::Talking);
+                let contact = format!("Contact: <sip:bob@{}>\r\n", self.at);
+                let answer = respond(text, if known { 200 } else { 481 }, &self.tag, &contact);
+                out.push(answer.clone());
+                self.changed = Some((branch, Repeated::new(now, answer, T2)));
+            }
+            "ACK" if header(text, "CSeq").is_some_and(|c| c.starts_with("2 ")) => {
+                // Kept: a repetition of the re-INVITE is not a new one.
+                if let Some((_, repeated)) = &mut self.changed {
+                    repeated.at = u64::MAX;
+                    repeated.end = u64::MAX;
+                }
+            }
             "INVITE" => {
                 let branch = Self::branch_of(text);
                 if branch == self.branch {
@@ -367,6 +423,13 @@ impl Callee {
                 Manner::Rings => {}
             }
         }
+        if let Some((_, repeated)) = &mut self.changed
+            && !repeated.tick(now, out)
+        {
+            repeated.at = u64::MAX;
+            repeated.end = u64::MAX;
+            self.unacknowledged = true;
+        }
         if self.repeated.as_mut().is_some_and(|r| !r.tick(now, out)) {
             self.repeated = None;
             self.unacknowledged = true;
@@ -377,6 +440,7 @@ impl Callee {
     }
 
     pub fn next(&self) -> Option<u64> {
-        [self.act_at, self.repeated.as_ref().map(Repeated::next)].into_iter().flatten().min()
+        let changed = self.changed.as_ref().map(|(_, r)| r.next()).filter(|at| *at < u64::MAX);
+        [self.act_at, self.repeated.as_ref().map(Repeated::next), changed].into_iter().flatten().min()
     }
 }
