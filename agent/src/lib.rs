@@ -8,4 +8,5 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod net;
+pub mod os;
 pub mod run;

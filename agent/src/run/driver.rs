@@ -128,6 +128,7 @@ impl<C: Cluster> Driver<C> {
             let now = (self.clock)().mono;
             picture.longest_round = picture.longest_round.max(now.since(last_round));
             last_round = now;
+            let before = self.steps.state();
             let decision = self.round(now, &mut picture);
             if let (Some(news), Some(reply)) = (decision.news, waiting.take_if(|_| decision.news.is_some())) {
                 // Whoever asked may have gone away.
@@ -136,6 +137,8 @@ impl<C: Cluster> Driver<C> {
             if decision.may_exit {
                 return self.end(End::Clean, picture);
             }
+            // Something came up or down in this round: what follows from that is decided now, not a pause later.
+            let pause = if self.steps.state() == before { pause } else { Duration::ZERO };
             let mut next = self.messages.recv_timeout(pause);
             // All that is waiting, then one round.
             loop {

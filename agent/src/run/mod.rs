@@ -11,7 +11,6 @@
 
 pub mod backend;
 pub mod driver;
-pub mod floating;
 pub mod live;
 pub mod log;
 pub mod process;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use raft_store::node::{Node, NodeConfig, Peer, StartError};
 
 use super::driver::{End, Message, insist};
+use super::resources::Address;
 use super::service::{self, Opened};
 use super::{log, setup, signals};
 use crate::admin::server;
@@ -15,6 +16,9 @@ use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
 use crate::net::sip;
+use crate::os::address::FloatingIp;
+use crate::os::rt;
+use crate::os::vip::Vip;
 
 /// Folder of the replicated state inside the state directory.
 const STORE: &str = "raft";
@@ -62,15 +66,17 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Role::Witness => None,
     };
     let key = setup::cluster_key(config)?;
-    let address = match &config.vip {
-        Some(vip) if config.role == Role::Appliance => {
-            Some(Box::new(super::floating::Floating::install(vip)?) as Box<dyn super::resources::Address>)
-        }
-        _ => None,
+    let address = match vip(config) {
+        Some(vip) => Some(Box::new(FloatingIp::install(&vip)?) as Box<dyn Address>),
+        None => None,
     };
     let node = start_raft(config, key)?;
     let cluster = Replicated::new(node.clone());
-    let opened = Opened { admin, listening, address, pet: None, on_control_thread: None };
+    let on_control_thread: Option<Box<dyn FnOnce() + Send>> = match config.is_cluster() {
+        true => Some(Box::new(|| rt::realtime_or_say(rt::CONTROL_PRIORITY, "control"))),
+        false => None,
+    };
+    let opened = Opened { admin, listening, address, pet: None, on_control_thread };
     let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
     let control = service.control();
     signals::watch(signals, {
@@ -89,6 +95,12 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let end = service.wait()?;
     node.shutdown();
     Ok(end)
+}
+
+/// The floating IP of this node, if it may ever hold one.
+fn vip(config: &Config) -> Option<Vip> {
+    let vip = config.vip.as_ref().filter(|_| config.role == Role::Appliance)?;
+    Some(Vip { interface: vip.interface.clone(), addresses: vip.addresses.clone() })
 }
 
 fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
@@ -116,6 +128,6 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
             Durability::Memory => raft_store::log::Durability::Memory,
         },
         clock: Arc::new(|| clock::now().mono),
-        on_thread: None,
+        on_thread: config.is_cluster().then_some(|| rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft")),
     })
 }
