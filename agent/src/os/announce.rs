@@ -87,7 +87,8 @@ fn advertisement(ip: Ipv6Addr, mac: Mac) -> Vec<u8> {
 
 /// The Internet checksum (RFC 1071); `bytes` of even length.
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | c.get(1).map_or(0, |b| u32::from(*b))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | c.get(1).map_or(0, |b| u32::from(*b))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -137,7 +138,8 @@ impl Announcer {
         }
         // SAFETY: `fd` was just opened and belongs to nobody else.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        let mac = mac_of(&socket, interface).map_err(os_error(format!("the hardware address of {interface}")))?;
+        let mac =
+            mac_of(&socket, interface).map_err(os_error(format!("the hardware address of {interface}")))?;
         let frames = addresses.iter().flat_map(|ip| match ip {
             IpAddr::V4(ip) => vec![arp(*ip, mac, false), arp(*ip, mac, true)],
             IpAddr::V6(ip) => vec![advertisement(*ip, mac)],
@@ -181,7 +183,8 @@ mod tests {
     fn announcements_come_in_a_burst_and_then_now_and_then() {
         let at = |ms: u64| MonoTime(ms * 1_000_000);
         let mut schedule = Schedule::begin(at(1000));
-        let due: Vec<u64> = (1000..70_000).step_by(10).filter(|ms| schedule.due(at(*ms))).map(|ms| ms - 1000).collect();
+        let due: Vec<u64> =
+            (1000..70_000).step_by(10).filter(|ms| schedule.due(at(*ms))).map(|ms| ms - 1000).collect();
         assert_eq!(due, [0, 20, 100, 500, 2000, 32_000, 62_000]);
     }
 

@@ -63,9 +63,7 @@ fn header(family: u8, subsystem: u16) -> [u8; 4] {
 /// A batch that empties the sets of `sides` and fills them with `addresses` for `timeout_ms`, if that is given.
 fn batch(sides: &[usize], addresses: &[IpAddr], timeout_ms: Option<u64>) -> Vec<u8> {
     let kind = |message: u16| NFNL_SUBSYS_NFTABLES << 8 | message;
-    let mut m = Messages::default()
-        .begin(NFNL_MSG_BATCH_BEGIN, 0, &header(0, NFNL_SUBSYS_NFTABLES))
-        .end();
+    let mut m = Messages::default().begin(NFNL_MSG_BATCH_BEGIN, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end();
     for place in sides.iter().filter_map(|side| SETS.get(*side)).flatten() {
         let of_family: Vec<_> = addresses.iter().filter(|ip| ip.is_ipv4() == place.ipv4).collect();
         if of_family.is_empty() {
@@ -103,7 +101,11 @@ fn script(addresses: &[IpAddr]) -> String {
     let list = |ipv4: bool| {
         let of_family: Vec<_> =
             addresses.iter().filter(|ip| ip.is_ipv4() == ipv4).map(IpAddr::to_string).collect();
-        if of_family.is_empty() { String::new() } else { format!("elements = {{ {} }}", of_family.join(", ")) }
+        if of_family.is_empty() {
+            String::new()
+        } else {
+            format!("elements = {{ {} }}", of_family.join(", "))
+        }
     };
     let (v4, v6) = (list(true), list(false));
     let leases = |n: u8, kind: &str| {
@@ -159,8 +161,12 @@ table arp {TABLE} {{
 }
 
 fn nft(text: &str) -> Result<(), OsError> {
-    let spawned =
-        Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let spawned = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OsError::NoNft),
@@ -238,6 +244,8 @@ impl KernelLease {
     /// # Errors
     /// As for [`KernelLease::install`].
     pub fn uninstall(self) -> Result<(), OsError> {
-        nft(&format!("table inet {TABLE} {{}}\ndelete table inet {TABLE}\ntable arp {TABLE} {{}}\ndelete table arp {TABLE}\n"))
+        nft(&format!(
+            "table inet {TABLE} {{}}\ndelete table inet {TABLE}\ntable arp {TABLE} {{}}\ndelete table arp {TABLE}\n"
+        ))
     }
 }

@@ -181,7 +181,11 @@ mod tests {
             .finish();
         assert_eq!(bytes.len(), 16 + 8 + 4 + 8);
         assert_eq!(bytes[..4], u32::try_from(bytes.len()).expect("short").to_ne_bytes());
-        assert_eq!(bytes[24..26], 12_u16.to_ne_bytes(), "nest: its header, and an attribute of 7 bytes, padded");
+        assert_eq!(
+            bytes[24..26],
+            12_u16.to_ne_bytes(),
+            "nest: its header, and an attribute of 7 bytes, padded"
+        );
         assert_eq!(bytes[28..30], 7_u16.to_ne_bytes());
     }
 
