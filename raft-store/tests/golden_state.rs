@@ -1,0 +1,237 @@
+//! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use proxy_core::state::{
+    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
+    RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
+};
+use proxy_core::time::WallTime;
+use raft_store::codec::{self, Kind};
+use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
+use raft_store::state::ClusterState;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn flow() -> Flow {
+    Flow { transport: Transport::Udp, local: addr("10.77.0.100:5060"), remote: addr("[fd77::9]:5062") }
+}
+
+fn binding() -> Binding {
+    Binding {
+        contact: "sip:alice@10.77.0.50:5070".into(),
+        contact_key: "sip:alice@10.77.0.50:5070".into(),
+        flow: flow(),
+        natted: true,
+        path: vec!["<sip:edge.lab.test;lr>".into()],
+        q: 700,
+        expires_at: WallTime(9_000_000),
+        call_id: "reg-1".into(),
+        cseq: 7,
+        instance: Some("urn:uuid:1".into()),
+        reg_id: Some(1),
+        user_agent: "phone/1".into(),
+        updated_at: WallTime(1_000),
+    }
+}
+
+fn key() -> ServerKey {
+    ServerKey { branch: "z9hG4bK1".into(), sent_by: "10.77.0.50:5070".into() }
+}
+
+fn branch(n: u8) -> Branch {
+    Branch {
+        target: format!("sip:bob{n}@10.77.0.60:5080"),
+        route: vec![],
+        flow: flow(),
+        via_branch: format!("z9hG4bKr{n}"),
+        state: BranchState::Trying,
+    }
+}
+
+fn invite() -> PendingInvite {
+    PendingInvite {
+        key: key(),
+        call_id: "call-1".into(),
+        request: b"INVITE sip:bob@lab.test SIP/2.0\r\n\r\n".to_vec(),
+        flow: flow(),
+        received_at: WallTime(2_000),
+        timer_c_at: WallTime(182_000),
+        local_tag: "rl1".into(),
+        branches: vec![branch(1)],
+        state: InviteState::Proceeding,
+    }
+}
+
+fn dialog_id() -> DialogId {
+    DialogId { call_id: "call-1".into(), from_tag: "a".into(), to_tag: "b".into() }
+}
+
+fn dialog() -> DialogRecord {
+    DialogRecord {
+        id: dialog_id(),
+        from_uri: "sip:alice@lab.test".into(),
+        to_uri: "sip:bob@lab.test".into(),
+        request_uri: "sip:bob@lab.test".into(),
+        caller_target: "sip:alice@10.77.0.50:5070".into(),
+        callee_target: "sip:bob1@10.77.0.60:5080".into(),
+        caller_route: vec![],
+        callee_route: vec!["<sip:next.lab.test;lr>".into()],
+        caller_cseq: 3,
+        caller_flow: flow(),
+        callee_flow: flow(),
+        started_at: WallTime(3_000),
+        expires_at: WallTime(43_203_000),
+    }
+}
+
+fn register(change: RegisterChange) -> Command {
+    Command::Sip(SipCommand::Register(RegisterCommand {
+        aor: "sip:alice@lab.test".into(),
+        call_id: "reg-1".into(),
+        cseq: 7,
+        change,
+        max_contacts: 10,
+        at: WallTime(1_000),
+    }))
+}
+
+/// Every variant, in the order of the enums; the last ones leave something in the state.
+fn commands() -> Vec<Command> {
+    let sip = |c| Command::Sip(c);
+    vec![
+        register(RegisterChange::Query),
+        register(RegisterChange::RemoveAll),
+        register(RegisterChange::Contacts(vec![binding()])),
+        sip(SipCommand::Unregister { aor: "sip:carol@lab.test".into(), contact: None }),
+        sip(SipCommand::InviteReceived(Box::new(invite()))),
+        sip(SipCommand::BranchProgress {
+            key: key(),
+            branch: 0,
+            state: BranchState::Proceeding { status: 180, to_tag: Some("b".into()) },
+            timer_c_at: Some(WallTime(183_000)),
+        }),
+        sip(SipCommand::BranchesAdded { key: key(), branches: vec![branch(2)] }),
+        sip(SipCommand::InviteCancelled { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
+        sip(SipCommand::InviteAnswered {
+            key: key(),
+            branch: 0,
+            response: b"SIP/2.0 200 OK\r\n\r\n".to_vec(),
+            dialog: Some(Box::new(dialog())),
+            forget_at: WallTime(35_000),
+        }),
+        sip(SipCommand::InviteFailed {
+            key: key(),
+            response: b"SIP/2.0 486 Busy Here\r\n\r\n".to_vec(),
+            forget_at: WallTime(35_000),
+        }),
+        sip(SipCommand::InviteDone { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
+        sip(SipCommand::DialogUpdated {
+            id: dialog_id(),
+            caller_target: Some("sip:alice@10.77.0.51".into()),
+            callee_target: None,
+            expires_at: None,
+        }),
+        sip(SipCommand::DialogEnded {
+            id: DialogId { to_tag: "c".into(), ..dialog_id() },
+            at: WallTime(4_000),
+        }),
+        sip(SipCommand::Expire { up_to: WallTime(500) }),
+        Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
+        Command::Drain { place: 1, drained: true },
+        Command::Health { place: 3, healthy: false },
+    ]
+}
+
+fn responses() -> Vec<Response> {
+    let sip = Response::Sip;
+    vec![
+        sip(SipResponse::Done),
+        sip(SipResponse::Registered(vec![binding()])),
+        sip(SipResponse::RegisterRefused(RegisterRefusal::OutOfOrder)),
+        sip(SipResponse::RegisterRefused(RegisterRefusal::TooManyContacts)),
+        sip(SipResponse::Duplicate),
+        sip(SipResponse::NotFound),
+        sip(SipResponse::Superseded),
+        sip(SipResponse::Full),
+        sip(SipResponse::Expired { bindings: 1, pending: 2, dialogs: 300 }),
+        Response::Granted { token: 1 << 40 },
+        Response::Done,
+    ]
+}
+
+fn state() -> ClusterState {
+    let mut state = ClusterState::default();
+    for (index, command) in (1..).zip(commands()) {
+        state.apply(index, &command);
+    }
+    state
+}
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
+    let bytes = codec::encode(kind, value).expect("encode");
+    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
+        std::fs::write(&path, &bytes).expect("write");
+    }
+    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
+    assert!(
+        bytes == golden,
+        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
+    );
+    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
+}
+
+#[test]
+fn commands_keep_their_bytes() {
+    golden("commands", Kind::Command, &Batch(commands()));
+}
+
+#[test]
+fn answers_keep_their_bytes() {
+    golden("responses", Kind::Command, &Responses(responses()));
+}
+
+#[test]
+fn the_state_keeps_its_bytes_and_holds_something_of_every_kind() {
+    let state = state();
+    let counts = state.counts();
+    assert_eq!((counts.bindings, counts.dialogs), (1, 1), "{counts:?}");
+    assert!(state.grant().is_some() && state.marks(1).drained && !state.marks(3).healthy);
+    golden("state", Kind::Snapshot, &state);
+}
+
+/// Fails to compile when a variant is added, so that nobody forgets to add it to the golden files.
+#[test]
+fn no_variant_is_missing_from_the_golden_files() {
+    let number = |c: &Command| match c {
+        Command::Sip(c) => match c {
+            SipCommand::Register(r) => match &r.change {
+                RegisterChange::Query => 0,
+                RegisterChange::RemoveAll => 1,
+                RegisterChange::Contacts(_) => 2,
+            },
+            SipCommand::Unregister { .. } => 3,
+            SipCommand::InviteReceived(_) => 4,
+            SipCommand::BranchProgress { .. } => 5,
+            SipCommand::BranchesAdded { .. } => 6,
+            SipCommand::InviteCancelled { .. } => 7,
+            SipCommand::InviteAnswered { .. } => 8,
+            SipCommand::InviteFailed { .. } => 9,
+            SipCommand::InviteDone { .. } => 10,
+            SipCommand::DialogUpdated { .. } => 11,
+            SipCommand::DialogEnded { .. } => 12,
+            SipCommand::Expire { .. } => 13,
+        },
+        Command::Grant { .. } => 14,
+        Command::Drain { .. } => 15,
+        Command::Health { .. } => 16,
+    };
+    let numbers: Vec<_> = commands().iter().map(number).collect();
+    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+}
