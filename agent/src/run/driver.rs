@@ -168,7 +168,8 @@ impl<C: Cluster> Driver<C> {
         }
     }
 
-    fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
+    /// One look at the facts, and all that follows from it. `run` calls it again and again; a simulation does so, too.
+    pub fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
         let facts = self.cluster.facts();
         let decision = self.control.decide(now, &facts, self.steps.state());
         if decision.goal != picture.goal {

@@ -37,6 +37,9 @@ pub fn main(common: &Common) -> ExitCode {
         }
     };
     log::start();
+    if std::env::var_os("RELEVO_GUARD_FD").is_none() && config.is_cluster() {
+        return interim_guard();
+    }
     match agent(&config) {
         Ok(End::Clean) => ExitCode::SUCCESS,
         Ok(End::Fatal(why)) => {
@@ -130,4 +133,33 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
         clock: Arc::new(|| clock::now().mono),
         on_thread: config.is_cluster().then_some(|| rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft")),
     })
+}
+
+/// Starts the agent as a child that dies with this process, and waits for it.
+fn interim_guard() -> ExitCode {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    let Ok(signals) = signals::block() else { return ExitCode::from(EXIT_FAILED) };
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(std::env::args_os().skip(1)).env("RELEVO_GUARD_FD", "-1");
+    // SAFETY: prctl and sigprocmask are async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            nix::sys::signal::SigSet::all().thread_unblock()?;
+            Ok(())
+        });
+    }
+    let Ok(mut child) = command.spawn() else { return ExitCode::from(EXIT_FAILED) };
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+    let forwarded = std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            let _ = nix::sys::signal::kill(pid, signal);
+        }
+    });
+    let status = child.wait();
+    drop(forwarded);
+    let code = status.map_or(i32::from(EXIT_FAILED), |s| s.code().unwrap_or(128 + s.signal().unwrap_or(0)));
+    ExitCode::from(u8::try_from(code).unwrap_or(EXIT_FAILED))
 }
