@@ -1,8 +1,11 @@
 //! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
+use openraft::type_config::alias::CommittedLeaderIdOf;
+use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
     Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
     RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
@@ -10,6 +13,8 @@ use proxy_core::state::{
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
+use raft_store::node::types::{Entry, LogId, Vote};
+use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::ClusterState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -204,6 +209,34 @@ fn the_state_keeps_its_bytes_and_holds_something_of_every_kind() {
     assert_eq!((counts.bindings, counts.dialogs), (1, 1), "{counts:?}");
     assert!(state.grant().is_some() && state.marks(1).drained && !state.marks(3).healthy);
     golden("state", Kind::Snapshot, &state);
+}
+
+#[test]
+fn the_types_of_openraft_keep_their_bytes() {
+    let leader = raft_id(1_800_000_000_000, 2);
+    let vote = Vote::new_committed(7, leader);
+    let log_id = LogId::new(CommittedLeaderIdOf::<TypeConfig>::new(7), 300);
+    let member =
+        |place| Member { addr: addr("10.77.0.11:7400"), role: [Role::Appliance, Role::Witness][place] };
+    let members = Membership::new(
+        vec![[1, leader].into(), [1, 3].into()],
+        BTreeMap::from([(1, member(0)), (3, member(1)), (leader, member(0))]),
+    )
+    .expect("a membership");
+    golden("vote", Kind::Vote, &vote);
+    golden("log_id", Kind::LogId, &log_id);
+    golden("entry_blank", Kind::Entry, &Entry { log_id, payload: EntryPayload::Blank });
+    golden("entry_batch", Kind::Entry, &Entry { log_id, payload: EntryPayload::Normal(Batch(commands())) });
+    golden(
+        "entry_members",
+        Kind::Entry,
+        &Entry { log_id, payload: EntryPayload::Membership(members.clone()) },
+    );
+    let meta = SnapshotMeta {
+        last_log_id: Some(log_id),
+        last_membership: StoredMembership::new(Some(log_id), members),
+    };
+    golden("snapshot_meta", Kind::SnapshotMeta, &meta);
 }
 
 /// Fails to compile when a variant is added, so that nobody forgets to add it to the golden files.
