@@ -140,6 +140,38 @@ async fn a_transfer_is_recorded_before_it_is_asked_and_the_target_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transfer_to_itself_or_to_nobody_changes_nothing() {
+    for size in [1, 3] {
+        let cluster = Cluster::started(size).await;
+        let leader = cluster.leader().await;
+        let term = cluster.facts(leader).term;
+        cluster.core(leader).transfer_leadership(leader);
+        cluster.core(leader).transfer_leadership(9);
+        tokio::time::sleep(4 * LEASE).await;
+        let facts = cluster.facts(leader);
+        assert!(facts.leading && facts.term == term && facts.transfer_tried_in != Some(term), "{facts:?}");
+        assert!(cluster.propose(leader, vec![grant(leader)]).await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_target_of_a_transfer_is_gone_another_node_leads() {
+    let cluster = Cluster::started(3).await;
+    let old = cluster.leader().await;
+    cluster.commit(grant(1)).await;
+    let (target, third) = (1 + old % 3, 1 + (old + 1) % 3);
+    let term = cluster.facts(old).term;
+    cluster.kill(target).await;
+    cluster.core(old).transfer_leadership(target);
+    cluster
+        .until("a leader of a later term", |c| {
+            [old, third].iter().any(|p| c.facts(*p).leading && c.facts(*p).term > term)
+        })
+        .await;
+    cluster.commit(grant(third)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_notice_of_a_dead_leader_makes_the_heir_lead_before_the_lease_ends() {
     let cluster = Cluster::started(3).await;
     cluster.commit(grant(1)).await;

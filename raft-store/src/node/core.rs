@@ -290,7 +290,8 @@ impl<T: Transport> Core<T> {
                 .flatten(),
             transfer_tried_in: match self.0.clients.transferred_in.load(Ordering::SeqCst) {
                 0 => None,
-                term => Some(term),
+                // What was tried in a term that the metrics do not show yet counts for the one they show.
+                tried => Some(tried.min(term)),
             },
             peers: peers.collect(),
             unfit,
@@ -320,13 +321,15 @@ impl<T: Transport> Core<T> {
     /// Hands leadership to `to`. From this call on, `facts` says that it was tried in this term: the followers are
     /// about to be told that they need not keep their promise.
     pub fn transfer_leadership(&self, to: Place) {
+        // Asked to transfer to itself, openraft would stop heartbeats and proposals and wait for an election that
+        // nobody calls.
+        let Some(target) = self.voter_at(to).filter(|target| *target != self.0.config.id) else {
+            tracing::warn!(to, "leadership can only go to another voter");
+            return;
+        };
         let metrics = self.0.raft.metrics();
         let term = metrics.borrow_watched().current_term;
         self.0.clients.transferred_in.fetch_max(term, Ordering::SeqCst);
-        let Some(target) = self.voter_at(to) else {
-            tracing::warn!(to, "leadership cannot go to a node that is no voter");
-            return;
-        };
         let raft = self.0.raft.clone();
         tokio::spawn(async move {
             if let Err(e) = raft.trigger().transfer_leader(target).await {
