@@ -22,6 +22,10 @@ pub trait Store: Clone + Send + 'static {
 pub trait Cluster: Store + Sync {
     /// What Raft knows now. Cheap.
     fn facts(&self) -> Facts;
+    /// Why this node must give up the service and end, once it must.
+    fn fatal(&self) -> Option<String> {
+        None
+    }
     /// Has an operator's command committed, by way of the leader if that is another node. Otherwise as
     /// [`Store::propose`].
     fn operate(&self, command: SipCommand, done: Verdict) {

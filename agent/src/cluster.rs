@@ -75,6 +75,10 @@ impl Cluster for Replicated {
         }
     }
 
+    fn fatal(&self) -> Option<String> {
+        self.node.fatal()
+    }
+
     fn operate(&self, command: SipCommand, done: Verdict) {
         self.node.propose_anywhere(vec![Command::Sip(command)], answer(done));
     }

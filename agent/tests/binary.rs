@@ -257,6 +257,24 @@ fn a_port_in_use_is_one_message_and_the_node_ends() {
 }
 
 #[test]
+fn without_the_right_to_hold_the_floating_ip_it_is_one_message_and_the_node_ends() {
+    use std::os::unix::process::CommandExt;
+    let node = Node::new();
+    let port = node.port;
+    let vip = "[vip]\ninterface = \"lo\"\naddresses = [\"10.99.99.1/32\"]\n";
+    fs::write(node.file(), format!("{vip}[sip]\nport = {port}\n{}", node.rest())).expect("write");
+    let mut command = Command::new(RELEVO);
+    command.args(["run", "--config"]).arg(node.file()).current_dir(node.dir.path());
+    if nix::unistd::geteuid().is_root() {
+        // Nobody: neither rights nor files.
+        std::os::unix::fs::chown(node.dir.path(), Some(65_534), Some(65_534)).expect("chown");
+        command.uid(65_534).gid(65_534);
+    }
+    let output = command.stdin(Stdio::null()).output().expect("relevo ends");
+    fails(&output, 1, &["no permission", "CAP_NET_ADMIN"]);
+}
+
+#[test]
 fn a_second_node_on_the_same_folder_is_refused_and_the_first_goes_on() {
     let mut node = Node::new();
     node.start();

@@ -38,8 +38,6 @@ pub enum Message {
     GrantRefused,
     /// The process shall end cleanly.
     Shutdown,
-    /// The store has failed: give up everything and end.
-    Fatal(String),
 }
 
 /// How a request for a hand-over ended.
@@ -125,6 +123,9 @@ impl<C: Cluster> Driver<C> {
         let mut picture = Picture::default();
         let mut last_round = (self.clock)().mono;
         loop {
+            if let Some(why) = self.cluster.fatal() {
+                return self.end(End::Fatal(why), picture);
+            }
             let now = (self.clock)().mono;
             picture.longest_round = picture.longest_round.max(now.since(last_round));
             last_round = now;
@@ -146,7 +147,6 @@ impl<C: Cluster> Driver<C> {
                     Ok(Message::Kick) => {}
                     Ok(Message::GrantRefused) => self.control.grant_refused(),
                     Ok(Message::Shutdown) => self.control.shutdown((self.clock)().mono),
-                    Ok(Message::Fatal(why)) => return self.end(End::Fatal(why), picture),
                     Ok(Message::Switchover { target, reply }) => {
                         let facts = self.cluster.facts();
                         match self.control.switchover((self.clock)().mono, target, &facts) {

@@ -87,12 +87,8 @@ fn agent(config: &Config) -> Result<End, Fault> {
         move || insist(&control, Message::Shutdown)
     })?;
     node.on_change({
-        let (node, control) = (node.clone(), control);
-        Box::new(move || match node.fatal() {
-            // Lost if the queue is full: the control thread asks by itself, too.
-            Some(why) => drop(control.tell(Message::Fatal(why))),
-            None => control.kick(),
-        })
+        // Term, leader, grant, or a failed disk: in each case the control thread has to look now.
+        Box::new(move || control.kick())
     });
     tracing::info!("{}", config.summary());
     let end = service.wait()?;
