@@ -232,6 +232,7 @@ fn three_forks_one_answers_and_two_get_cancel() {
     w.send(BOB2, &respond(&i2, 200, "b2", &contact(BOB2)));
     w.expect(ALICE, "SIP/2.0 200 ");
     let c1 = w.expect(BOB, "CANCEL ");
+    assert!(header(&c1, "Reason").expect("Reason").contains("cause=200"), "RFC 3326: no missed call");
     w.expect_nothing(BOB3);
     w.send(BOB3, &respond(&i3, 180, "b3", ""));
     w.expect(BOB3, "CANCEL ");

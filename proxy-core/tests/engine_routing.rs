@@ -472,3 +472,23 @@ fn with_several_addresses_each_side_keeps_the_one_it_came_by() {
     let sent = send(&mut w, lo, phone, &in_dialog_of_callee("INFO", 1, &at_bob, "b1", phone));
     assert_eq!((sent[0].0, sent[0].1), (addr(lan), addr("192.168.1.77:5060")));
 }
+
+#[test]
+fn a_branch_of_another_call_touches_nothing() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 180, "b1", ""));
+    w.take(ALICE);
+    for after_takeover in [false, true] {
+        if after_takeover {
+            w.fail_over(Duration::from_millis(300));
+            w.take(BOB);
+        }
+        let other = |text: String| text.replace("Call-ID: c1", "Call-ID: c2");
+        assert_eq!(status_of(&mut w, &other(invite(BOB_URI, ALICE, "c1"))), "400 Branch In Use");
+        assert!(status_of(&mut w, &other(cancel(BOB_URI, ALICE, "c1"))).starts_with("481 "));
+    }
+}

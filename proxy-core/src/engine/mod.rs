@@ -300,6 +300,11 @@ impl Engine {
         self.call_by_cseq.get(&(call_id.to_owned(), cseq)).copied()
     }
 
+    /// Whether a call has this Call-ID.
+    pub(crate) fn is_of_call(&self, id: u64, call_id: &str) -> bool {
+        self.calls.get(&id).is_some_and(|call| call.call_id == call_id)
+    }
+
     pub(crate) fn client_of(&self, branch: &str) -> Option<Client> {
         self.clients.get(branch).copied()
     }

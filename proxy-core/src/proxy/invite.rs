@@ -10,6 +10,9 @@ use crate::msg::{Message, build_cancel};
 use crate::state::{BranchState, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctAction, IctState, IstAction, Nict, NictAction, SharedBytes};
 
+/// Said to the phones that did not get the call (RFC 3326), so that they do not show it as missed.
+const ANSWERED_ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+
 impl Engine {
     /// Sends what the server transaction says.
     pub(super) fn send_to_caller(&mut self, call: &Call, action: IstAction) {
@@ -287,6 +290,8 @@ impl Engine {
     /// Sends the CANCEL of a branch when it may be sent (§9.1: not before a provisional). `now_or_never` sends it at
     /// once: at takeover nobody knows whether the phone has answered, and a CANCEL for nothing does no harm.
     pub(super) fn cancel_branch(&mut self, cx: Cx<'_>, call: &mut Call, index: usize, now_or_never: bool) {
+        let elsewhere = [("Reason", ANSWERED_ELSEWHERE)];
+        let extra: &[(&str, &str)] = if call.phase == Phase::Answered { &elsewhere } else { &[] };
         let Some(branch) = call.branches.get_mut(index) else { return };
         let Some(ict) = branch.ict.as_mut().filter(|i| i.is_open()) else { return };
         branch.cancel_wanted = true;
@@ -294,7 +299,7 @@ impl Engine {
             return;
         }
         let mut bytes = Vec::new();
-        if build_cancel(ict.request(), &[], &mut bytes).is_err() {
+        if build_cancel(ict.request(), extra, &mut bytes).is_err() {
             return;
         }
         ict.on_cancel_sent(cx.now.mono);

@@ -10,6 +10,7 @@ impl Engine {
     /// An ACK came.
     pub(super) fn route_ack(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) {
         if let Some(call) = self.call_of_key(&incoming.key)
+            && self.is_of_call(call, incoming.message.call_id().unwrap_or_default())
             && !self.on_ack(cx, call)
         {
             return;

@@ -1,7 +1,7 @@
 //! Kamailio's CANCEL block, corrected: a CANCEL that matches no transaction in memory is looked up among the
 //! replicated INVITEs, so that it works after a takeover (RFC 3261 §9.2, §16.10).
 
-use super::Incoming;
+use super::{Incoming, Known};
 use crate::engine::{Cx, Engine};
 use crate::proxy::exchange::ExchangeKey;
 
@@ -13,12 +13,7 @@ impl Engine {
             self.on_request_again(cx, id);
             return;
         }
-        if self.call_of_key(&incoming.key).is_none()
-            && let Some(record) = cx.state.pending(&incoming.key)
-        {
-            self.rebuild(cx, record);
-        }
-        let Some(call) = self.call_of_key(&incoming.key) else {
+        let Known::Call(call) = self.known_call(cx, incoming) else {
             self.reject(incoming, 481, "");
             return;
         };

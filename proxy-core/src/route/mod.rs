@@ -41,6 +41,14 @@ pub(crate) struct Incoming<'m, 'a> {
     pub(crate) key: ServerKey,
 }
 
+/// What is known of the INVITE transaction that a request names.
+enum Known {
+    Call(u64),
+    /// Its branch is that of another call: a client that does not draw its branches well, or somebody who guesses.
+    Other,
+    Nothing,
+}
+
 impl Engine {
     /// A request came.
     pub(crate) fn on_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) {
@@ -69,17 +77,17 @@ impl Engine {
     /// Whether the request belongs to a transaction that is known; then all is done that is to be done.
     fn is_repeated(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) -> bool {
         if incoming.method == Method::Invite {
-            if let Some(id) = self.call_of_key(&incoming.key) {
-                self.on_invite_again(cx, id);
-                return true;
-            }
-            // Committed, but forgotten here: the verdict was lost, or another node had it.
-            let Some(record) = cx.state.pending(&incoming.key) else { return false };
-            self.rebuild(cx, record);
-            if let Some(id) = self.call_of_key(&incoming.key) {
-                self.on_invite_again(cx, id);
-            }
-            return true;
+            return match self.known_call(cx, incoming) {
+                Known::Call(id) => {
+                    self.on_invite_again(cx, id);
+                    true
+                }
+                Known::Other => {
+                    self.reject(incoming, 400, "Branch In Use");
+                    true
+                }
+                Known::Nothing => false,
+            };
         }
         let key = ExchangeKey::new(incoming.key.clone(), incoming.message);
         match self.exchange_of(&key) {
@@ -88,6 +96,25 @@ impl Engine {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Looks for the INVITE transaction of a request: here, then among the replicated ones. Those are found that were
+    /// committed and forgotten here, because the verdict was lost or another node had it.
+    fn known_call(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) -> Known {
+        let call_id = incoming.message.call_id().unwrap_or_default();
+        if self.call_of_key(&incoming.key).is_none()
+            && let Some(record) = cx.state.pending(&incoming.key)
+        {
+            if record.call_id != call_id {
+                return Known::Other;
+            }
+            self.rebuild(cx, record);
+        }
+        match self.call_of_key(&incoming.key) {
+            Some(id) if self.is_of_call(id, call_id) => Known::Call(id),
+            Some(_) => Known::Other,
+            None => Known::Nothing,
         }
     }
 
