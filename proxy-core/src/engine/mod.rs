@@ -19,6 +19,7 @@
 pub(crate) mod keys;
 pub mod limits;
 pub(crate) mod settings;
+mod tables;
 pub(crate) mod ticket;
 
 pub use keys::shard_of;
@@ -32,9 +33,7 @@ use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{
-    EXPIRE_INTERVAL, MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, MAX_OUTPUTS, MAX_TICKETS, TRANSACTION_BYTES,
-};
+use limits::{EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -285,162 +284,5 @@ impl Engine {
         self.tickets.insert(ticket, awaiting);
         self.outputs.push_back(Output::Propose { ticket, command });
         true
-    }
-
-    /// Whether there is room for one more call that holds so many bytes.
-    pub(crate) fn has_room_for_call(&self, cost: usize) -> bool {
-        self.calls.len() < MAX_CALLS && self.held_bytes + cost <= MAX_HELD_BYTES
-    }
-
-    pub(crate) fn call_of_key(&self, key: &ServerKey) -> Option<u64> {
-        self.call_by_key.get(key).copied()
-    }
-
-    pub(crate) fn call_of_cseq(&self, call_id: &str, cseq: u32) -> Option<u64> {
-        self.call_by_cseq.get(&(call_id.to_owned(), cseq)).copied()
-    }
-
-    /// Whether a call has this Call-ID.
-    pub(crate) fn is_of_call(&self, id: u64, call_id: &str) -> bool {
-        self.calls.get(&id).is_some_and(|call| call.call_id == call_id)
-    }
-
-    pub(crate) fn client_of(&self, branch: &str) -> Option<Client> {
-        self.clients.get(branch).copied()
-    }
-
-    pub(crate) fn exchange_of(&self, key: &ExchangeKey) -> Option<u64> {
-        self.exchange_by_key.get(key).copied()
-    }
-
-    pub(crate) fn insert_call(&mut self, cx: Cx<'_>, call: Call) -> u64 {
-        let id = self.new_id();
-        self.held_bytes += call.cost;
-        self.call_by_key.insert(call.key.clone(), id);
-        self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
-        for (index, branch) in call.branches.iter().enumerate() {
-            self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
-        }
-        self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));
-        self.calls.insert(id, Box::new(call));
-        id
-    }
-
-    /// Works on a call, and afterwards sets its timer, tells the cluster when nobody needs to know of it any more, or
-    /// forgets it. The call is out of the table meanwhile.
-    pub(crate) fn with_call<R>(
-        &mut self,
-        cx: Cx<'_>,
-        id: u64,
-        work: impl FnOnce(&mut Self, &mut Call) -> R,
-    ) -> Option<R> {
-        let mut call = self.calls.remove(&id)?;
-        let result = work(self, &mut call);
-        if !call.done_told && call.is_settled() {
-            call.done_told = true;
-            if cx.state.pending(&call.key).is_some() {
-                self.propose(SipCommand::InviteDone { key: call.key.clone() }, Awaiting::Nothing);
-            }
-        }
-        if call.is_over(cx.now.mono) {
-            self.drop_call(id, &call);
-        } else {
-            self.timers.set(Timer::Call(id), Some(call.next_timeout()));
-            self.calls.insert(id, call);
-        }
-        Some(result)
-    }
-
-    /// Forgets a call without a word.
-    pub(crate) fn remove_call(&mut self, id: u64) {
-        if let Some(call) = self.calls.remove(&id) {
-            self.drop_call(id, &call);
-        }
-    }
-
-    fn drop_call(&mut self, id: u64, call: &Call) {
-        self.held_bytes = self.held_bytes.saturating_sub(call.cost);
-        self.timers.set(Timer::Call(id), None);
-        if self.call_by_key.get(&call.key) == Some(&id) {
-            self.call_by_key.remove(&call.key);
-        }
-        let by_cseq = (call.call_id.clone(), call.cseq);
-        if self.call_by_cseq.get(&by_cseq) == Some(&id) {
-            self.call_by_cseq.remove(&by_cseq);
-        }
-        for (index, branch) in call.branches.iter().enumerate() {
-            if self.clients.get(&branch.record.via_branch) == Some(&Client::Call(id, index)) {
-                self.clients.remove(&branch.record.via_branch);
-            }
-        }
-    }
-
-    /// Adds an exchange; `None` when there are too many that nobody has answered.
-    pub(crate) fn insert_exchange(&mut self, exchange: Exchange) -> Option<u64> {
-        while self.exchanges.len() >= MAX_EXCHANGES || self.held_bytes + exchange.cost > MAX_HELD_BYTES {
-            let oldest = self.finished.pop_front()?;
-            self.remove_exchange(oldest);
-        }
-        let id = self.new_id();
-        self.held_bytes += exchange.cost;
-        self.exchange_by_key.insert(exchange.key.clone(), id);
-        for (index, branch) in exchange.branches.iter().enumerate() {
-            self.clients.insert(branch.via_branch.clone(), Client::Exchange(id, index));
-        }
-        self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
-        self.exchanges.insert(id, Box::new(exchange));
-        Some(id)
-    }
-
-    /// Works on an exchange, and afterwards sets its timer or forgets it. It is out of the table meanwhile.
-    pub(crate) fn with_exchange<R>(
-        &mut self,
-        cx: Cx<'_>,
-        id: u64,
-        work: impl FnOnce(&mut Self, &mut Exchange) -> R,
-    ) -> Option<R> {
-        let mut exchange = self.exchanges.remove(&id)?;
-        let was_open = exchange.nist.is_open();
-        let result = work(self, &mut exchange);
-        if exchange.is_over(cx.now.mono) {
-            self.drop_exchange(id, &exchange);
-        } else {
-            if was_open && !exchange.nist.is_open() {
-                exchange.request = None;
-                // What is left are its last response and its keys.
-                let cost = exchange.cost.min(2 * TRANSACTION_BYTES);
-                self.held_bytes = self.held_bytes.saturating_sub(exchange.cost - cost);
-                exchange.cost = cost;
-                // Bounded: each entry is of an exchange that was there, and they are swept with them.
-                self.finished.push_back(id);
-                if self.finished.len() > 2 * MAX_EXCHANGES {
-                    let exchanges = &self.exchanges;
-                    self.finished.retain(|id| exchanges.contains_key(id));
-                }
-            }
-            self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
-            self.exchanges.insert(id, exchange);
-        }
-        Some(result)
-    }
-
-    /// Forgets an exchange without a word.
-    pub(crate) fn remove_exchange(&mut self, id: u64) {
-        if let Some(exchange) = self.exchanges.remove(&id) {
-            self.drop_exchange(id, &exchange);
-        }
-    }
-
-    fn drop_exchange(&mut self, id: u64, exchange: &Exchange) {
-        self.held_bytes = self.held_bytes.saturating_sub(exchange.cost);
-        self.timers.set(Timer::Exchange(id), None);
-        if self.exchange_by_key.get(&exchange.key) == Some(&id) {
-            self.exchange_by_key.remove(&exchange.key);
-        }
-        for (index, branch) in exchange.branches.iter().enumerate() {
-            if self.clients.get(&branch.via_branch) == Some(&Client::Exchange(id, index)) {
-                self.clients.remove(&branch.via_branch);
-            }
-        }
     }
 }

@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// The cluster knows an outcome that this engine does not: of its commit nobody had heard. That one counts.
-    fn adopt(&mut self, cx: Cx<'_>, call: &mut Call) -> bool {
+    pub(super) fn adopt(&mut self, cx: Cx<'_>, call: &mut Call) -> bool {
         let Some(record) = cx.state.pending(&call.key).filter(|_| call.is_undecided()) else { return false };
         match &record.state {
             InviteState::Answered { branch, response, .. } => {
@@ -228,57 +228,6 @@ impl Engine {
             if let Some(branch) = call.branches.get_mut(index) {
                 branch.answers.retain(|a| a.id != answer);
             }
-        });
-    }
-
-    /// Asks that the hanging up be remembered; `exchange` is its CANCEL.
-    pub(crate) fn propose_cancel(&mut self, id: u64, call: &Call, exchange: u64) {
-        let command = SipCommand::InviteCancelled { key: call.key.clone() };
-        if !self.propose(command, Awaiting::Cancel { call: id, exchange }) {
-            self.remove_exchange(exchange);
-        }
-    }
-
-    /// The CANCEL in `exchange` is for this call.
-    pub(crate) fn cancel_call(&mut self, cx: Cx<'_>, id: u64, exchange: u64) {
-        let phase = self.with_call(cx, id, |engine, call| {
-            match call.phase {
-                // Not safe yet: it waits with the INVITE.
-                Phase::Admitting => match call.early_cancel {
-                    None => call.early_cancel = Some(exchange),
-                    Some(_) => engine.remove_exchange(exchange),
-                },
-                Phase::Open => engine.propose_cancel(id, call, exchange),
-                _ => {}
-            }
-            call.phase
-        });
-        match phase {
-            Some(Phase::Admitting | Phase::Open) => {}
-            // §9.2: too late, or once more; either way the transaction is known.
-            Some(_) => {
-                self.answer_cancel(cx, exchange, 200);
-                self.with_call(cx, id, |_, call| call.cancel_owed = false);
-            }
-            None => self.answer_cancel(cx, exchange, 481),
-        }
-    }
-
-    /// Verdict on `InviteCancelled`.
-    pub(crate) fn on_cancel_safe(&mut self, cx: Cx<'_>, id: u64, exchange: u64, response: &SipResponse) {
-        let status = if *response == SipResponse::NotFound { 481 } else { 200 };
-        self.answer_cancel(cx, exchange, status);
-        self.with_call(cx, id, |engine, call| {
-            if *response != SipResponse::Done {
-                engine.adopt(cx, call);
-                return;
-            }
-            if call.phase != Phase::Open {
-                return;
-            }
-            call.phase = Phase::Cancelled;
-            engine.cancel_open_branches(cx, call, false);
-            engine.weigh(cx, id, call, None);
         });
     }
 }

@@ -6,12 +6,9 @@ use crate::engine::limits::{MAX_ANSWERS_PER_BRANCH, MAX_PROGRESS_PER_BRANCH};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
-use crate::msg::{Message, build_cancel};
+use crate::msg::Message;
 use crate::state::{BranchState, SipCommand, SipResponse};
-use crate::transaction::{Ict, IctAction, IctState, IstAction, Nict, NictAction, SharedBytes};
-
-/// Said to the phones that did not get the call (RFC 3326), so that they do not show it as missed.
-const ANSWERED_ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+use crate::transaction::{Ict, IctAction, IctState, IstAction, NictAction, SharedBytes};
 
 impl Engine {
     /// Sends what the server transaction says.
@@ -287,54 +284,6 @@ impl Engine {
         self.weigh(cx, id, call, Some(index));
     }
 
-    /// Sends the CANCEL of a branch when it may be sent (§9.1: not before a provisional). `now_or_never` sends it at
-    /// once: at takeover nobody knows whether the phone has answered, and a CANCEL for nothing does no harm.
-    pub(super) fn cancel_branch(&mut self, cx: Cx<'_>, call: &mut Call, index: usize, now_or_never: bool) {
-        let elsewhere = [("Reason", ANSWERED_ELSEWHERE)];
-        let extra: &[(&str, &str)] = if call.phase == Phase::Answered { &elsewhere } else { &[] };
-        let Some(branch) = call.branches.get_mut(index) else { return };
-        let Some(ict) = branch.ict.as_mut().filter(|i| i.is_open()) else { return };
-        branch.cancel_wanted = true;
-        if branch.cancel.is_some() || (ict.state() == IctState::Calling && !now_or_never) {
-            return;
-        }
-        let mut bytes = Vec::new();
-        if build_cancel(ict.request(), extra, &mut bytes).is_err() {
-            return;
-        }
-        ict.on_cancel_sent(cx.now.mono);
-        self.transmit(branch.record.flow, &bytes);
-        branch.cancel = Some(Nict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
-    }
-
-    pub(super) fn cancel_open_branches(&mut self, cx: Cx<'_>, call: &mut Call, now_or_never: bool) {
-        for index in 0..call.branches.len() {
-            if call.branches.get(index).is_some_and(|b| b.outcome.is_none() && b.answers.is_empty()) {
-                self.cancel_branch(cx, call, index, now_or_never);
-            }
-        }
-    }
-
-    /// A response to the CANCEL of a branch.
-    pub(crate) fn on_cancel_response(&mut self, cx: Cx<'_>, id: u64, index: usize, status: u16) {
-        self.with_call(cx, id, |engine, call| {
-            let Some(branch) = call.branches.get_mut(index) else { return };
-            let Some(cancel) = &mut branch.cancel else {
-                engine.counters.dropped_stray += 1;
-                return;
-            };
-            let action = cancel.on_response(cx.now.mono, status);
-            let never_seen = action == NictAction::Pass
-                && status == 481
-                && branch.rebuilt
-                && branch.ict.as_ref().is_some_and(Ict::is_open);
-            if never_seen {
-                branch.ict = None;
-                engine.on_branch_made(cx, id, call, index, 487);
-            }
-        });
-    }
-
     /// The INVITE came again.
     pub(crate) fn on_invite_again(&mut self, cx: Cx<'_>, id: u64) {
         self.counters.retransmissions_in += 1;
@@ -412,14 +361,6 @@ impl Engine {
             }
             IctAction::Timeout => self.on_branch_made(cx, id, call, index, 408),
             _ => {}
-        }
-    }
-
-    /// An exchange that holds a CANCEL for an INVITE whose record turned out to be there already.
-    fn cancel_again(&mut self, cx: Cx<'_>, key: &crate::state::ServerKey, exchange: u64) {
-        match self.call_of_key(key) {
-            Some(call) => self.cancel_call(cx, call, exchange),
-            None => self.answer_cancel(cx, exchange, 481),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | `exchange` | any other request but ACK |
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
+//! | `cancel` | CANCEL from the caller and to the phones |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
 //! | `plain` | what happens to an exchange |
@@ -14,6 +15,7 @@
 pub(crate) mod best;
 pub(crate) mod build;
 pub(crate) mod call;
+mod cancel;
 mod decide;
 pub(crate) mod exchange;
 mod invite;
