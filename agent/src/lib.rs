@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod control;
+pub mod guard;
 pub mod net;
 pub mod os;
 pub mod run;

@@ -16,6 +16,8 @@ use crate::config::{Config, DEFAULT_PATH, EMBEDDED_DATA};
 pub const EXIT_USAGE: u8 = 2;
 /// Exit code for anything else that went wrong.
 pub const EXIT_FAILED: u8 = 1;
+/// Exit code of an agent whose disk failed: it must not be started again before somebody has looked.
+pub const EXIT_FATAL: u8 = 3;
 
 /// A high-availability SIP proxy and registrar.
 #[derive(Debug, Parser)]

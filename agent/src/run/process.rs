@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use raft_store::node::{Node, NodeConfig, Peer, StartError};
 
-use super::driver::{End, Message, insist};
+use super::driver::{End, Message, Pet, insist};
 use super::resources::Address;
 use super::service::{self, Opened};
 use super::{log, setup, signals};
 use crate::admin::server;
-use crate::cli::{Common, EXIT_FAILED, EXIT_USAGE, complain, config_error};
+use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
+use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
+use crate::guard::{Ended, GuardConfig, notice, supervise};
 use crate::net::sip;
 use crate::os::address::FloatingIp;
 use crate::os::rt;
@@ -37,8 +39,14 @@ pub fn main(common: &Common) -> ExitCode {
         }
     };
     log::start();
-    if std::env::var_os("RELEVO_GUARD_FD").is_none() && config.is_cluster() {
-        return interim_guard();
+    if std::env::var_os(GUARD_FD).is_none() && config.is_cluster() {
+        return match guard(&config) {
+            Ok(Ended::Code(code)) => ExitCode::from(code),
+            Err(e) => {
+                complain(&e.to_string(), "");
+                ExitCode::from(EXIT_FAILED)
+            }
+        };
     }
     match agent(&config) {
         Ok(End::Clean) => ExitCode::SUCCESS,
@@ -47,7 +55,7 @@ pub fn main(common: &Common) -> ExitCode {
                 &why,
                 "the node has given up the service; see the disk and the log, then start it again",
             );
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(EXIT_FATAL)
         }
         Err(e) => {
             complain(&e.to_string(), "");
@@ -79,7 +87,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
         true => Some(Box::new(|| rt::realtime_or_say(rt::CONTROL_PRIORITY, "control"))),
         false => None,
     };
-    let opened = Opened { admin, listening, address, pet: None, on_control_thread };
+    let opened = Opened { admin, listening, address, pet: pet(), on_control_thread };
     let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
     let control = service.control();
     signals::watch(signals, {
@@ -90,6 +98,13 @@ fn agent(config: &Config) -> Result<End, Fault> {
         // Term, leader, grant, or a failed disk: in each case the control thread has to look now.
         Box::new(move || control.kick())
     });
+    if config.is_cluster() {
+        let node = node.clone();
+        let own = config.myself().addr;
+        notice::listen(own, key, move |n| node.leader_is_dead(n.dead, n.term, n.heir)).map_err(|e| {
+            format!("cannot hear the other guards on {own} (UDP): {e}; is another relevo running?")
+        })?;
+    }
     tracing::info!("{}", config.summary());
     let end = service.wait()?;
     node.shutdown();
@@ -131,31 +146,32 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
     })
 }
 
-/// Starts the agent as a child that dies with this process, and waits for it.
-fn interim_guard() -> ExitCode {
-    use std::os::unix::process::{CommandExt, ExitStatusExt};
-    let Ok(signals) = signals::block() else { return ExitCode::from(EXIT_FAILED) };
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.args(std::env::args_os().skip(1)).env("RELEVO_GUARD_FD", "-1");
-    // SAFETY: prctl and sigprocmask are async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            nix::sys::signal::SigSet::all().thread_unblock()?;
-            Ok(())
+/// The parent: starts this program again as the agent, and takes the floating IP down when that dies.
+fn guard(config: &Config) -> Result<Ended, Fault> {
+    let signals = signals::block()?;
+    let myself = config.myself();
+    let others = config.nodes.iter().filter(|m| m.id != config.id).map(|m| m.addr);
+    let guard = GuardConfig {
+        place: config.id,
+        lease: config.lease(),
+        vip: vip(config),
+        key: setup::cluster_key(config)?,
+        source: myself.addr.ip(),
+        peers: others.collect(),
+        final_exit: EXIT_FATAL,
+    };
+    Ok(supervise(&guard, &signals)?)
+}
+
+/// How the control thread tells the guard.
+fn pet() -> Option<Pet> {
+    let petter = Petter::from_env()?;
+    Some(Box::new(move |facts| {
+        petter.pet(PetInfo {
+            term: facts.term,
+            leading: facts.leading,
+            lease_held: facts.lease_until.is_some(),
+            heir: facts.heir,
         });
-    }
-    let Ok(mut child) = command.spawn() else { return ExitCode::from(EXIT_FAILED) };
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-    let forwarded = std::thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            let _ = nix::sys::signal::kill(pid, signal);
-        }
-    });
-    let status = child.wait();
-    drop(forwarded);
-    let code = status.map_or(i32::from(EXIT_FAILED), |s| s.code().unwrap_or(128 + s.signal().unwrap_or(0)));
-    ExitCode::from(u8::try_from(code).unwrap_or(EXIT_FAILED))
+    }))
 }

@@ -1,0 +1,140 @@
+//! What the agent tells its guard a few times per lease: that it lives, and what the guard must know if it dies.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Environment variable with the number of the inherited socket.
+pub const GUARD_FD: &str = "RELEVO_GUARD_FD";
+
+const BYTES: usize = 16;
+
+/// The state of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PetInfo {
+    /// Raft's term.
+    pub term: u64,
+    /// This node leads in it.
+    pub leading: bool,
+    /// The kernel's gate is open.
+    pub lease_held: bool,
+    /// Who should lead and hold if this agent dies.
+    pub heir: Option<u16>,
+}
+
+impl PetInfo {
+    fn encode(self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..8].copy_from_slice(&self.term.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.heir.unwrap_or(0).to_le_bytes());
+        bytes[10] = u8::from(self.leading);
+        bytes[11] = u8::from(self.lease_held);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; BYTES]) -> Self {
+        let (term, rest) =
+            bytes.split_first_chunk::<8>().map_or((0, &bytes[..]), |(t, r)| (u64::from_le_bytes(*t), r));
+        let heir = u16::from_le_bytes([rest[0], rest[1]]);
+        Self { term, heir: (heir != 0).then_some(heir), leading: rest[2] == 1, lease_held: rest[3] == 1 }
+    }
+}
+
+/// The agent's end.
+#[derive(Debug)]
+pub struct Petter(OwnedFd);
+
+impl Petter {
+    /// Takes the socket that the guard has left to this process; `None` when there is no guard. To be called once.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        let fd: RawFd = std::env::var(GUARD_FD).ok()?.parse().ok()?;
+        // SAFETY: fcntl on any number is safe; it says whether that descriptor is open.
+        if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return None;
+        }
+        // SAFETY: the guard opened it for this process, which takes it exactly once, here.
+        Some(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Says it. Never blocks; a guard that does not read needs no news.
+    pub fn pet(&self, info: PetInfo) {
+        let bytes = info.encode();
+        // SAFETY: the buffer lives through the call and its length is right.
+        unsafe {
+            libc::send(
+                self.0.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                BYTES,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            );
+        }
+    }
+}
+
+/// The guard's end.
+#[derive(Debug)]
+pub struct Collar {
+    own: OwnedFd,
+}
+
+impl Collar {
+    /// Makes both ends; the second is for the agent.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (own, child) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Self { own }, child))
+    }
+
+    /// For poll.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.own.as_raw_fd()
+    }
+
+    /// The newest of what has arrived, if anything has.
+    #[must_use]
+    pub fn newest(&self) -> Option<PetInfo> {
+        let mut newest = None;
+        let mut bytes = [0_u8; BYTES];
+        loop {
+            // SAFETY: the buffer lives through the call and its length is right.
+            let got = unsafe {
+                libc::recv(self.own.as_raw_fd(), bytes.as_mut_ptr().cast(), BYTES, libc::MSG_DONTWAIT)
+            };
+            if got != BYTES as isize {
+                return newest;
+            }
+            newest = Some(PetInfo::decode(&bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_hears_the_newest_of_what_was_said() {
+        let (collar, child) = Collar::pair().expect("pair");
+        assert_eq!(collar.newest(), None);
+        let petter = Petter(child);
+        petter.pet(PetInfo { term: 1, ..PetInfo::default() });
+        let last = PetInfo { term: 7, leading: true, lease_held: true, heir: Some(2) };
+        petter.pet(last);
+        assert_eq!(collar.newest(), Some(last));
+        assert_eq!(collar.newest(), None);
+    }
+
+    #[test]
+    fn an_agent_whose_guard_does_not_read_is_not_held_up() {
+        let (_collar, child) = Collar::pair().expect("pair");
+        let petter = Petter(child);
+        for term in 0..10_000 {
+            petter.pet(PetInfo { term, ..PetInfo::default() });
+        }
+    }
+}
