@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
+use raft_store::disk::Disk;
+use raft_store::node::core::CoreError;
 use raft_store::node::{join, raft_id};
 use tokio::time::sleep;
 use wire::{Cluster, PATIENCE, grant};
@@ -131,4 +133,29 @@ async fn an_empty_store_among_silent_peers_waits() {
     let entered = tokio::time::timeout(Duration::from_secs(5), join::enter(&core)).await;
     assert!(entered.is_err(), "two silent nodes may be a cluster that goes on");
     assert_eq!(cluster.facts(1).last_log, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_snapshots_are_lost_does_not_begin_with_an_empty_state() {
+    let cluster = Cluster::started(3).await;
+    for n in 0..50 {
+        cluster.commit(grant(1 + n % 3)).await;
+    }
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let raft = cluster.core(leader).raft().clone();
+    let upto = cluster.facts(leader).applied;
+    raft.trigger().snapshot().await.expect("asked");
+    let built = |m: &openraft::RaftMetrics<_>| m.snapshot.is_some_and(|s| s.index >= upto);
+    raft.wait(Some(PATIENCE)).metrics(built, "snapshot").await.expect("built");
+    raft.trigger().purge_log(upto).await.expect("asked");
+    let purged = |m: &openraft::RaftMetrics<_>| m.purged.is_some_and(|s| s.index >= upto);
+    raft.wait(Some(PATIENCE)).metrics(purged, "purged").await.expect("purged");
+    cluster.kill(leader).await;
+    let disk = &cluster.disks[&leader];
+    for name in disk.list().expect("names").iter().filter(|n| n.ends_with(".snap")) {
+        disk.remove(name).expect("removed");
+    }
+    let started = cluster.start(leader, 0, true).await;
+    assert!(matches!(started, Err(CoreError::Incomplete(_))), "{:?}", started.err());
 }
