@@ -32,7 +32,7 @@ help: ## Show this list
 test: ## Format, lints and every test (brings missing packages itself)
 	@scripts/need-packages test lab
 	cargo fmt --check
-	scripts/check-docs
+	scripts/check-tree
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(AS_ROOT) cargo test --workspace -- --test-threads=$(TEST_THREADS)
 
