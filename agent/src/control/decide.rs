@@ -5,14 +5,14 @@ use std::time::Duration;
 use proxy_core::time::MonoTime;
 
 use super::{
-    Ask, Control, Decision, Facts, GRANT_RETRY, Goal, HAND_OVER_LIMIT, HandOver, LEASE_MARGIN, Led,
-    MAX_HAND_OVER_LAG, News, NotReady, Place, Proposed, REACH_LEASES, Resources, SHUTDOWN_LIMIT,
+    Ask, Control, Decision, Facts, GRANT_RETRY, Goal, HAND_OVER_LIMIT, HURRY_LEASES, HandOver, LEASE_MARGIN,
+    Led, MAX_HAND_OVER_LAG, News, NotReady, Place, Proposed, REACH_LEASES, Resources, SHUTDOWN_LIMIT,
 };
 
 impl Control {
     /// What this node must do now. To be called often (several times per lease) and whenever facts change.
     pub fn decide(&mut self, now: MonoTime, facts: &Facts, resources: Resources) -> Decision {
-        self.note_leadership(facts);
+        self.note_leadership(now, facts);
         let lease_until = self.lease_end(now, facts);
         let goal = match (lease_until, facts.grant) {
             (Some(_), Some(grant)) => Goal::Up { token: grant.token },
@@ -39,6 +39,10 @@ impl Control {
             lease_until,
             may_exit: self.may_exit(now, facts, goal, resources),
             heir: self.heir,
+            soon: goal == Goal::Down
+                && self.led.is_some_and(|led| {
+                    !led.transferred && now.since(led.since) < self.settings.lease * HURRY_LEASES
+                }),
             ask,
             news,
         }
@@ -60,7 +64,7 @@ impl Control {
         facts.grant.is_some_and(|g| g.holder == self.settings.place)
     }
 
-    fn note_leadership(&mut self, facts: &Facts) {
+    fn note_leadership(&mut self, now: MonoTime, facts: &Facts) {
         if !facts.leading {
             self.led = None;
             return;
@@ -68,6 +72,7 @@ impl Control {
         if self.led.is_none_or(|led| led.term != facts.term) {
             self.led = Some(Led {
                 term: facts.term,
+                since: now,
                 log_at_start: facts.last_log,
                 proposed: None,
                 asked_early: false,

@@ -48,6 +48,10 @@ pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 /// A standby farther behind than this many log entries is not asked to take over as planned.
 pub const MAX_HAND_OVER_LAG: u64 = 2000;
+/// Pause until the next decision while [`Decision::soon`].
+pub const SOON: Duration = Duration::from_millis(1);
+/// A leader that has nothing up after this many leases is in no hurry any more.
+const HURRY_LEASES: u32 = 4;
 /// A peer is within reach if it acknowledged something within this many leases.
 pub const REACH_LEASES: u32 = 3;
 
@@ -162,6 +166,8 @@ pub struct Decision {
     pub heir: Option<Place>,
     /// Something ended that an operator waits for.
     pub news: Option<News>,
+    /// Leadership is new and the service is not up yet: look again after [`SOON`], every millisecond is silence.
+    pub soon: bool,
 }
 
 /// How a switchover ended.
@@ -234,6 +240,7 @@ pub struct Control {
 #[derive(Debug, Clone, Copy)]
 struct Led {
     term: u64,
+    since: MonoTime,
     /// End of the log when leadership began: all that earlier leaders committed is in it.
     log_at_start: u64,
     /// The newest grant proposed in this term.

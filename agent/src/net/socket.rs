@@ -31,7 +31,12 @@ pub fn open(addr: SocketAddr, floating: bool) -> Result<UdpSocket, NetError> {
     };
     prepare().map_err(fail)?;
     // A smaller buffer than asked for only means that bursts are dropped earlier.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    if nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES)
+        .is_err()
+    {
+        // Without CAP_NET_ADMIN: up to net.core.rmem_max.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    }
     socket.bind(&addr.into()).map_err(fail)?;
     Ok(socket.into())
 }

@@ -12,7 +12,7 @@ use raft_store::command::GrantReason;
 use super::live::{Live, Picture};
 use super::resources::Steps;
 use crate::bridge::Cluster;
-use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place};
+use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place, SOON};
 
 /// Messages that wait for the control thread; more kicks are of no use, more requests are refused.
 pub const MAX_MESSAGES: usize = 64;
@@ -139,7 +139,11 @@ impl<C: Cluster> Driver<C> {
                 return self.end(End::Clean, picture);
             }
             // Something came up or down in this round: what follows from that is decided now, not a pause later.
-            let pause = if self.steps.state() == before { pause } else { Duration::ZERO };
+            let pause = match self.steps.state() == before {
+                false => Duration::ZERO,
+                true if decision.soon => SOON,
+                true => pause,
+            };
             let mut next = self.messages.recv_timeout(pause);
             // All that is waiting, then one round.
             loop {

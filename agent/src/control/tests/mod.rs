@@ -70,6 +70,20 @@ fn each_missing_condition_alone_keeps_a_node_from_owning() {
 }
 
 #[test]
+fn a_new_leader_that_has_to_wait_looks_again_soon_but_not_for_ever() {
+    let mut c = control(1);
+    let waiting = |now: u64| Facts { applied: 30, quorum_ack_at: Some(at(now)), ..leading(Some((1, 7))) };
+    assert!(c.decide(at(1), &waiting(1), Resources::Stopped).soon);
+    assert!(!c.decide(at(700), &waiting(700), Resources::Stopped).soon);
+    assert!(
+        !control(1).decide(at(1), &leading(Some((1, 7))), Resources::Started).soon,
+        "nothing to wait for"
+    );
+    let standby = Facts { leading: false, ..waiting(1) };
+    assert!(!control(1).decide(at(1), &standby, Resources::Stopped).soon);
+}
+
+#[test]
 fn a_transfer_tried_in_an_earlier_term_does_not_matter() {
     let facts = Facts { transfer_tried_in: Some(4), ..leading(Some((1, 7))) };
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).goal, up(7));
