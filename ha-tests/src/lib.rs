@@ -3,3 +3,4 @@ pub mod demo;
 pub mod lab;
 pub mod observe;
 pub mod phones;
+pub mod sim;

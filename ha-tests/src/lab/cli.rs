@@ -98,6 +98,18 @@ enum Task {
         #[arg(long)]
         relevo: Option<PathBuf>,
     },
+    /// Run whole clusters in simulated time, with faults drawn from a seed, and judge every step.
+    Sim {
+        /// The seed; the first of them, with `--seeds`.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// So many worlds, with a summary; without it, one.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// Show all that happens in the one world.
+        #[arg(long, conflicts_with = "seeds")]
+        trace: bool,
+    },
     /// Tell the whole story: calls in every state survive every kind of loss.
     Demo {
         /// Only these stories, for example `1,5,7`.
@@ -205,6 +217,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             println!("{}", fault::inflict(&mut lab, index, fault)?);
             Ok(ExitCode::SUCCESS)
         }
+        Task::Sim { seed, seeds, trace } => Ok(crate::sim::sweep::command(seed, seeds, trace)),
         Task::Start { node, timeout_s, no_wait } => start(cli.dir, &node, timeout_s, no_wait),
         Task::Observe { json, seconds, every_ms } => {
             let lab = open(cli.dir)?;

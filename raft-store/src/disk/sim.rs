@@ -119,6 +119,12 @@ impl SimDisk {
         self.lock().fail_io = on;
     }
 
+    /// Whether a fault is set that has made a write or sync fail, or may do so.
+    pub fn broken(&self) -> bool {
+        let inner = self.lock();
+        inner.fail_io || inner.fail_sync_in.is_some() || inner.capacity.is_some()
+    }
+
     /// Syncs (of contents or names) made so far.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs

@@ -1,0 +1,244 @@
+//! What must hold at every moment of every world.
+//!
+//! | number | invariant |
+//! |---|---|
+//! | 1 | at no time do two kernels let the floating IP pass; tokens of acting nodes only grow |
+//! | 2 | whatever left the proxy was known to a majority when it left; whoever becomes active knows all of that |
+//! | 3 | logs are equal, entry by entry, and equal logs make equal states, byte for byte |
+//! | 4 | when all faults have ended, somebody serves soon, all nodes catch up, and every call ends as it should |
+//! | 6 | a voter that was restarted neither votes nor campaigns for one lease |
+//!
+//! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
+//!
+//! An entry that anybody has applied is committed. The judge applies each once, in a state of its own, and compares
+//! everybody with that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::EntryPayload;
+use openraft::async_runtime::WatchReceiver;
+use proxy_core::state::{BranchState, ServerKey, SipCommand, SipResponse};
+use raft_store::codec::{self, Kind};
+use raft_store::command::{Command, Response};
+use raft_store::node::Place;
+use raft_store::node::inbound::{Rpc, RpcReply};
+use raft_store::node::types::Entry;
+use raft_store::state::ClusterState;
+
+use super::base::hash;
+use super::machine::Agent;
+use super::net::Body;
+use super::sip;
+
+/// What is known of a call by a majority.
+#[derive(Debug, Default)]
+struct Safe {
+    admitted: bool,
+    cancelled: bool,
+    finals: BTreeSet<u64>,
+    failed_tags: BTreeSet<String>,
+    decided: bool,
+    ended: bool,
+}
+
+/// The judge.
+#[derive(Debug, Default)]
+pub struct Judge {
+    state: ClusterState,
+    /// Hash of each entry, and of the state after it.
+    entries: Vec<(u64, u64)>,
+    calls: BTreeMap<String, Safe>,
+    keys: BTreeMap<ServerKey, String>,
+    registered: BTreeSet<(String, u32)>,
+    token: u64,
+    acting: Option<Place>,
+    owner: Option<Place>,
+    /// Times that another node than before became active.
+    pub moves: u64,
+    /// Promises judged.
+    pub promises: u64,
+    /// What was found wrong first.
+    pub verdict: Option<String>,
+}
+
+fn bytes_of(state: &ClusterState) -> u64 {
+    codec::encode(Kind::Snapshot, state).map_or(0, |bytes| hash(&bytes))
+}
+
+impl Judge {
+    /// Says what is wrong; only the first counts.
+    pub fn accuse(&mut self, what: impl Into<String>) {
+        self.verdict.get_or_insert_with(|| what.into());
+    }
+
+    /// Entries known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Invariant 1: who lets the floating IP pass now.
+    pub fn owners(&mut self, owners: &[Place]) {
+        if owners.len() > 1 {
+            self.accuse(format!("invariant 1: the floating IP passes on nodes {owners:?} at once"));
+        }
+        if let [owner] = owners {
+            self.owner = Some(*owner);
+        }
+    }
+
+    /// Invariants 1 and 2: `place` became active under `token`.
+    pub fn activated(&mut self, place: Place, token: u64, agent: &Agent) {
+        if token < self.token || (token == self.token && self.acting.is_some_and(|p| p != place)) {
+            self.accuse(format!("invariant 1: node {place} acts under token {token} after {}", self.token));
+        }
+        if self.acting.is_some_and(|p| p != place) {
+            self.moves += 1;
+        }
+        self.token = token;
+        self.acting = Some(place);
+        let Some(running) = agent.process.running() else { return };
+        let known = bytes_of(&running.core.view().read(Clone::clone));
+        if self.entries.last().is_some_and(|(_, state)| *state != known) {
+            let all = self.entries.len();
+            self.accuse(format!(
+                "invariant 2: node {place} serves without what was committed until entry {all}"
+            ));
+        }
+    }
+
+    /// Invariant 3: takes in what a node has applied.
+    pub fn look(&mut self, place: Place, agent: &mut Agent) {
+        let Some(running) = agent.process.running() else { return };
+        let applied = running.core.raft().metrics().borrow_watched().last_applied;
+        let Some(applied) = applied.map(|id| id.index) else { return };
+        if agent.judged > applied {
+            return;
+        }
+        let (first, payloads) = running.log.with(|log| {
+            let first = log.entries().start.max(agent.judged);
+            (first, log.read(first..applied + 1, false))
+        });
+        // A read fails only where the disk was made to fail; the node ends then.
+        for (index, bytes) in (first..).zip(payloads.unwrap_or_default()) {
+            let known = usize::try_from(index).ok().and_then(|i| self.entries.get(i));
+            match known {
+                Some((entry, _)) if *entry != hash(&bytes) => {
+                    self.accuse(format!("invariant 3: node {place} has another entry {index}"));
+                }
+                Some(_) => {}
+                None if index == self.entries.len() as u64 => self.commit(index, &bytes),
+                None => self.accuse(format!("invariant 3: node {place} has skipped to entry {index}")),
+            }
+        }
+        agent.judged = applied + 1;
+        let state = bytes_of(&running.core.view().read(Clone::clone));
+        match usize::try_from(applied).ok().and_then(|i| self.entries.get(i)) {
+            Some((_, known)) if *known == state => {}
+            Some(_) => self.accuse(format!("invariant 3: node {place} has another state at entry {applied}")),
+            None => self.accuse(format!("invariant 3: node {place} is at entry {applied}, which nobody knows")),
+        }
+    }
+
+    fn commit(&mut self, index: u64, bytes: &[u8]) {
+        match codec::decode::<Entry>(Kind::Entry, bytes).map(|entry| entry.payload) {
+            Ok(EntryPayload::Normal(batch)) => {
+                for command in &batch.0 {
+                    let response = self.state.apply(index, command);
+                    if let (Command::Sip(command), Response::Sip(response)) = (command, response) {
+                        self.learn(command, &response);
+                    }
+                }
+            }
+            Ok(EntryPayload::Blank | EntryPayload::Membership(_)) => {}
+            Err(e) => self.accuse(format!("invariant 3: entry {index} cannot be read: {e}")),
+        }
+        self.entries.push((hash(bytes), bytes_of(&self.state)));
+    }
+
+    fn call_of(&mut self, command: &SipCommand) -> Option<&mut Safe> {
+        let call = match command {
+            SipCommand::InviteReceived(invite) => {
+                self.keys.insert(invite.key.clone(), invite.call_id.clone());
+                invite.call_id.clone()
+            }
+            SipCommand::BranchProgress { key, .. }
+            | SipCommand::InviteCancelled { key }
+            | SipCommand::InviteAnswered { key, .. }
+            | SipCommand::InviteFailed { key, .. } => self.keys.get(key)?.clone(),
+            SipCommand::DialogEnded { id, .. } => id.call_id.clone(),
+            _ => return None,
+        };
+        Some(self.calls.entry(call).or_default())
+    }
+
+    fn learn(&mut self, command: &SipCommand, response: &SipResponse) {
+        if let (SipCommand::Register(register), SipResponse::Registered(_)) = (command, response) {
+            self.registered.insert((register.call_id.clone(), register.cseq));
+        }
+        if matches!(response, SipResponse::NotFound | SipResponse::Full) {
+            return;
+        }
+        let Some(safe) = self.call_of(command) else { return };
+        match command {
+            SipCommand::InviteReceived(_) => safe.admitted = true,
+            SipCommand::InviteCancelled { .. } => safe.cancelled = true,
+            SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
+                safe.decided = true;
+                safe.finals.insert(hash(response));
+            }
+            SipCommand::BranchProgress { state: BranchState::Final { response, .. }, .. } => {
+                safe.failed_tags.insert(sip::to_tag(&String::from_utf8_lossy(response)));
+            }
+            SipCommand::DialogEnded { .. } => safe.ended = true,
+            _ => {}
+        }
+    }
+
+    /// Invariant 2: the proxy sends this.
+    pub fn sent(&mut self, place: Place, text: &str) {
+        let call = sip::header(text, "Call-ID").unwrap_or_default();
+        let (number, method) = sip::cseq(text).unwrap_or_default();
+        let status = sip::status(text);
+        if method == "REGISTER" {
+            self.promises += 1;
+            if status == Some(200) && !self.registered.contains(&(call.clone(), number)) {
+                self.accuse(format!("invariant 2: node {place} confirms {call} {number}, which is not committed"));
+            }
+            return;
+        }
+        let none = Safe::default();
+        let safe = self.calls.get(&call).unwrap_or(&none);
+        let ours_alone = || sip::header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1;
+        let allowed = match (status, method.as_str()) {
+            (None, "INVITE") | (Some(100..=199), "INVITE") => safe.admitted,
+            (None, "CANCEL") => safe.cancelled || safe.decided || !safe.failed_tags.is_empty(),
+            (None, "ACK") if ours_alone() => {
+                safe.decided || safe.failed_tags.contains(&sip::to_tag(text))
+            }
+            (Some(200..=499 | 600..=699), "INVITE") => safe.finals.contains(&hash(text.as_bytes())),
+            (Some(200), "CANCEL") => safe.cancelled || safe.decided,
+            (Some(200), "BYE") => safe.ended,
+            _ => true,
+        };
+        self.promises += 1;
+        if !allowed {
+            self.accuse(format!("invariant 2: node {place} promises what is not committed: {}", sip::short(text)));
+        }
+    }
+
+    /// Invariant 6: a process says this.
+    pub fn said(&mut self, place: Place, restarted_ago: Option<u64>, lease: u64, body: &Body) {
+        if restarted_ago.is_none_or(|ago| ago >= lease) {
+            return;
+        }
+        let campaign = match body {
+            Body::Ask { rpc, .. } => matches!(rpc, Rpc::Vote(_) | Rpc::PreVote(_)),
+            Body::Answer { reply: Some(RpcReply::Vote(vote)), .. } => vote.vote_granted,
+            _ => false,
+        };
+        if campaign {
+            self.accuse(format!("invariant 6: node {place} votes within a lease after its start"));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The kernel of a simulated machine: its clock, the gate of the floating IP, the address itself.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent::run::resources::Address;
+use proxy_core::time::{MonoTime, Now, WallTime};
+
+use super::base::MS;
+
+/// Wall time at which every world begins, ms.
+const WALL_START: u64 = 1_800_000_000_000;
+
+thread_local! {
+    static NOW: Cell<Now> = const { Cell::new(Now { mono: MonoTime(0), wall: WallTime(0) }) };
+}
+
+/// The clocks of the machine that runs just now on this thread.
+#[must_use]
+pub fn clock() -> Now {
+    NOW.get()
+}
+
+/// Makes [`clock`] show these times.
+pub fn set_clock(now: Now) {
+    NOW.set(now);
+}
+
+/// How a machine's clocks go against the world's.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// CLOCK_BOOTTIME at the beginning of the world, ns.
+    pub origin: u64,
+    /// Parts per million that it is fast (or slow).
+    pub drift_ppm: i64,
+    /// Error of the wall clock, ms.
+    pub wall_off: u64,
+}
+
+impl Clocks {
+    /// CLOCK_BOOTTIME at a time of the world (ns).
+    #[must_use]
+    pub fn boot(&self, world: u64) -> u64 {
+        let drift = i128::from(world) * i128::from(self.drift_ppm) / 1_000_000;
+        let local = i128::from(self.origin) + i128::from(world) + drift;
+        u64::try_from(local).unwrap_or_default()
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub fn now(&self, world: u64) -> Now {
+        Now {
+            mono: MonoTime(self.boot(world)),
+            wall: WallTime(WALL_START + self.wall_off + world / MS),
+        }
+    }
+}
+
+/// What the kernel enforces, in its own time (ns of CLOCK_BOOTTIME).
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// When the elements of the two sets end.
+    ends: [u64; 2],
+    second: bool,
+    address: bool,
+    /// Times that the gate was opened while closed.
+    pub openings: u64,
+    /// Added to every timeout, ms: the kernel that a test breaks.
+    pub slack_ms: u64,
+}
+
+impl Gate {
+    /// Whether packets of the floating IP pass at this time.
+    #[must_use]
+    pub fn passes(&self, boot: u64) -> bool {
+        self.address && self.ends.iter().any(|end| boot < *end)
+    }
+
+    /// The gate is closed and the address is gone: a start of the machine or of the agent, or the guard's work.
+    pub fn clear(&mut self) {
+        self.ends = [0; 2];
+        self.address = false;
+    }
+}
+
+/// The agent's way to its kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Kernel(Arc<Mutex<Gate>>);
+
+impl Kernel {
+    /// The state of the gate.
+    pub fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Address for Kernel {
+    fn open_gate(&mut self, left: Duration) -> Result<(), String> {
+        let now = clock().mono;
+        let mut gate = self.gate();
+        if !gate.ends.iter().any(|end| now.0 < *end) {
+            gate.openings += 1;
+        }
+        let side = usize::from(gate.second);
+        gate.second = !gate.second;
+        gate.ends[side] = (now + left).0 + gate.slack_ms * MS;
+        Ok(())
+    }
+
+    fn close_gate(&mut self) -> Result<(), String> {
+        self.gate().ends = [0; 2];
+        Ok(())
+    }
+
+    fn add(&mut self, _now: MonoTime) -> Result<(), String> {
+        self.gate().address = true;
+        Ok(())
+    }
+
+    fn keep(&mut self, _now: MonoTime) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), String> {
+        self.gate().address = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_closes_by_itself_whatever_the_agent_does() {
+        let mut kernel = Kernel::default();
+        set_clock(Now { mono: MonoTime(1000 * MS), wall: WallTime(0) });
+        kernel.add(MonoTime(0)).expect("added");
+        assert!(!kernel.gate().passes(1000 * MS));
+        kernel.open_gate(Duration::from_millis(100)).expect("opened");
+        assert!(kernel.gate().passes(1099 * MS));
+        assert!(!kernel.gate().passes(1100 * MS));
+    }
+
+    #[test]
+    fn a_shorter_renewal_does_not_shorten_the_other_set() {
+        let mut kernel = Kernel::default();
+        set_clock(Now { mono: MonoTime(0), wall: WallTime(0) });
+        kernel.add(MonoTime(0)).expect("added");
+        kernel.open_gate(Duration::from_millis(100)).expect("opened");
+        kernel.open_gate(Duration::from_millis(10)).expect("opened");
+        assert!(kernel.gate().passes(50 * MS));
+    }
+}

@@ -1,0 +1,484 @@
+//! One machine of the simulated cluster: its disks, clocks and kernel, the agent on it (Raft, control thread, SIP
+//! engine) and the guard.
+//!
+//! The control thread is the agent's own [`Driver`], round by round; the engine is `proxy-core`'s, one shard.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agent::bridge::{Cluster, Store};
+use agent::control::{Control, Goal, Place, Resources, Settings};
+use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
+use agent::run::live::Picture;
+use agent::run::resources::Steps;
+use proxy_core::engine::Engine;
+use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
+use proxy_core::state::{Flow, SipResponse, Transport};
+use raft_store::log::Durability;
+use raft_store::node::{Peer, RaftId, Role};
+
+use super::base::{MS, Rng};
+use super::cluster::SimCluster;
+use super::kernel::{Clocks, Kernel, clock, set_clock};
+use super::net::Body;
+use super::process::{Disks, Failure, LEASE, Process, Start};
+
+/// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
+const ROUND: u64 = 18 * MS;
+/// Silence of the agent after which the guard kills it, ns.
+const GUARD_PATIENCE: u64 = 300 * MS;
+/// Datagrams in a socket buffer; more are lost.
+const SOCKET_ROOM: usize = 256;
+
+/// What a test breaks, to see that the judge notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mutation {
+    /// Nothing.
+    #[default]
+    None,
+    /// The control thread takes a lease of three seconds for granted.
+    LongLease,
+    /// The kernel's timeouts are 400 ms late.
+    LateKernel,
+    /// Nothing is synced before it is acknowledged.
+    NoFsync,
+    /// Engines are told "committed" as soon as they ask.
+    EarlyVerdict,
+    /// A restarted voter votes at once.
+    NoSilence,
+    /// The engine stays active when the lease has gone, and the gate is never closed by the agent.
+    NoFence,
+}
+
+/// Where verdicts on proposals wait for the engine.
+type Verdicts = Arc<Mutex<VecDeque<(u64, Ticket, Result<SipResponse, Refusal>)>>>;
+
+/// The agent's threads beside Raft.
+struct Service {
+    driver: Driver<SimCluster>,
+    picture: Picture,
+    next_round: u64,
+    engine: Engine,
+    epoch: u64,
+    verdicts: Verdicts,
+    socket: VecDeque<(SocketAddr, Vec<u8>)>,
+    active: Option<u64>,
+}
+
+/// What the guard was told last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Petted {
+    at: u64,
+    term: u64,
+    leading: bool,
+    heir: Option<Place>,
+}
+
+/// One agent process.
+pub struct Agent {
+    /// Its Raft side.
+    pub process: Process,
+    service: Option<Service>,
+    petted: Arc<Mutex<Petted>>,
+    /// Next index that the judge looks at.
+    pub judged: u64,
+}
+
+/// What a machine did in one tick.
+#[derive(Default)]
+pub struct Done {
+    /// Datagrams that the engine sends.
+    pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// It became active under this token.
+    pub activated: Option<u64>,
+    /// It is active no more.
+    pub deactivated: bool,
+    /// Why its agent ended.
+    pub failure: Option<Failure>,
+}
+
+/// One machine.
+pub struct Machine {
+    /// Its place.
+    pub place: Place,
+    /// What it may do.
+    pub role: Role,
+    /// How its clocks go.
+    pub clocks: Clocks,
+    /// Its disks.
+    pub disks: Disks,
+    /// The id in its store.
+    pub id: Option<RaftId>,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Whether it has power.
+    pub power: bool,
+    /// The agent, while it runs.
+    pub agent: Option<Agent>,
+    /// Whether the guard runs.
+    pub guard: bool,
+    /// The agent was killed, and the guard acts at this time.
+    pub guard_at: Option<u64>,
+    /// When the agent is started (again).
+    pub start_at: Option<u64>,
+    /// The agent is stopped (SIGSTOP) until then.
+    pub stopped_until: u64,
+    /// Its Raft thread does not run until then.
+    pub raft_stalled_until: u64,
+    /// Its control thread does not run until then.
+    pub control_stalled_until: u64,
+    /// A failing sync is the moment of a power cut.
+    pub cut_at_sync: bool,
+    runs: u32,
+    last_petted: Petted,
+}
+
+/// The floating IP's SIP address.
+#[must_use]
+pub fn vip() -> SocketAddr {
+    SocketAddr::from(([10, 9, 0, 1], 5060))
+}
+
+fn engine_config() -> EngineConfig {
+    EngineConfig {
+        listen: vec![vip()],
+        domains: vec![String::from("sim.test")],
+        key: [7; 16],
+        ..EngineConfig::default()
+    }
+}
+
+/// What all machines of a world share.
+pub struct Site {
+    /// Seed of the world.
+    pub seed: u64,
+    /// All places.
+    pub places: Vec<Peer>,
+    /// What is broken on purpose.
+    pub mutation: Mutation,
+}
+
+impl Machine {
+    /// A machine that was never started.
+    #[must_use]
+    pub fn new(seed: u64, peer: Peer) -> Self {
+        let mut rng = Rng::of(seed, 0x6d61_6300 + u64::from(peer.place));
+        let drift = i64::try_from(rng.between(0, 10_000)).unwrap_or(0) - 5_000;
+        Self {
+            place: peer.place,
+            role: peer.role,
+            clocks: Clocks {
+                origin: rng.between(1, 1_000_000) * MS,
+                drift_ppm: drift,
+                wall_off: rng.between(0, 2_000),
+            },
+            disks: Disks::default(),
+            id: None,
+            kernel: Kernel::default(),
+            power: true,
+            agent: None,
+            guard: true,
+            guard_at: None,
+            start_at: Some(rng.between(0, 200) * MS),
+            stopped_until: 0,
+            raft_stalled_until: 0,
+            control_stalled_until: 0,
+            cut_at_sync: false,
+            runs: 0,
+            last_petted: Petted::default(),
+        }
+    }
+
+    /// Whether packets of the floating IP pass here now.
+    #[must_use]
+    pub fn answers(&self, now: u64) -> bool {
+        self.power && self.kernel.gate().passes(self.clocks.boot(now))
+    }
+
+    /// Whether its agent runs and is not stopped.
+    #[must_use]
+    pub fn lively(&self, now: u64) -> bool {
+        self.agent.is_some() && now >= self.stopped_until
+    }
+
+    /// The token it is active under.
+    #[must_use]
+    pub fn active(&self) -> Option<u64> {
+        self.agent.as_ref()?.service.as_ref()?.active
+    }
+
+    /// Starts the agent (and the guard).
+    ///
+    /// # Errors
+    /// The system refuses a runtime.
+    pub fn start(&mut self, now: u64, site: &Site) -> std::io::Result<()> {
+        // A store whose log never came to be is set aside; so says the agent's own store.
+        let whole = raft_store::disk::Disk::list(&self.disks.log).is_ok_and(|l| l.iter().any(|n| n == "META"));
+        if !whole {
+            self.id = None;
+            self.disks = Disks::default();
+        }
+        self.runs += 1;
+        self.power = true;
+        self.guard = true;
+        self.guard_at = None;
+        self.start_at = None;
+        self.kernel.gate().clear();
+        self.kernel.gate().slack_ms = if site.mutation == Mutation::LateKernel { 400 } else { 0 };
+        let times = self.clocks.now(now);
+        set_clock(times);
+        let process = Process::new(Start {
+            place: self.place,
+            places: site.places.clone(),
+            run: self.runs,
+            id: self.id,
+            disks: self.disks.clone(),
+            durability: match site.mutation {
+                Mutation::NoFsync => Durability::Memory,
+                _ => Durability::Disk,
+            },
+            silent: site.mutation != Mutation::NoSilence,
+            wall_ms: times.wall.0,
+            boot: times.mono.0,
+            seed: site.seed,
+        })?;
+        let petted = Arc::new(Mutex::new(Petted { at: times.mono.0, ..Petted::default() }));
+        let service = self.service(&process, site, petted.clone());
+        self.agent = Some(Agent { process, service: Some(service), petted, judged: 0 });
+        Ok(())
+    }
+
+    fn service(&self, process: &Process, site: &Site, petted: Arc<Mutex<Petted>>) -> Service {
+        let (tx, messages) = sync_channel(MAX_MESSAGES);
+        let appliances = site.places.iter().filter(|p| p.role == Role::Appliance).map(|p| p.place).collect();
+        let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
+        let address = (self.role == Role::Appliance).then(|| Box::new(self.kernel.clone()) as Box<_>);
+        let driver = Driver {
+            cluster: SimCluster::new(process, site.mutation == Mutation::EarlyVerdict),
+            control: Control::new(Settings { place: self.place, appliances, lease }),
+            steps: Steps::new(address, None),
+            live: Arc::default(),
+            messages,
+            handle: Handle(tx),
+            pet: Some(Box::new(move |facts: &PetFacts| {
+                *petted.lock().unwrap_or_else(PoisonError::into_inner) = Petted {
+                    at: clock().mono.0,
+                    term: facts.term,
+                    leading: facts.leading,
+                    heir: facts.heir,
+                };
+            })),
+            clock,
+            lease,
+        };
+        Service {
+            driver,
+            picture: Picture::default(),
+            next_round: 0,
+            engine: Engine::new(engine_config()),
+            epoch: 0,
+            verdicts: Arc::default(),
+            socket: VecDeque::new(),
+            active: None,
+        }
+    }
+
+    /// A datagram has come for the floating IP.
+    pub fn datagram(&mut self, from: SocketAddr, bytes: Vec<u8>) {
+        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut())
+            && service.socket.len() < SOCKET_ROOM
+        {
+            service.socket.push_back((from, bytes));
+        }
+    }
+
+    /// An operator asks for a hand-over.
+    pub fn switchover(&mut self, reply: SyncSender<Outcome>) {
+        if let Some(service) = self.agent.as_ref().and_then(|a| a.service.as_ref()) {
+            // Full means busy: the operator will ask again.
+            let _ = service.driver.handle.tell(Message::Switchover { target: None, reply });
+        }
+    }
+
+    /// The agent dies at once (SIGKILL, or its machine).
+    pub fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            self.last_petted = *agent.petted.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        self.stopped_until = 0;
+        self.raft_stalled_until = 0;
+        self.control_stalled_until = 0;
+    }
+
+    /// The machine loses its power.
+    pub fn power_off(&mut self, seed: u64) {
+        self.kill();
+        self.power = false;
+        self.guard = false;
+        self.guard_at = None;
+        self.cut_at_sync = false;
+        self.kernel.gate().clear();
+        for (n, disk) in [&self.disks.log, &self.disks.snaps].into_iter().enumerate() {
+            disk.fail_sync(None);
+            disk.set_capacity(None);
+            disk.crash(seed.wrapping_add(n as u64));
+        }
+    }
+
+    /// The guard's turn: whether the agent is to be killed for its silence, and what the peers are told of a dead one.
+    pub fn guard_turn(&mut self, now: u64) -> Option<Body> {
+        if !self.guard {
+            return None;
+        }
+        if let Some(agent) = &self.agent {
+            let petted = agent.petted.lock().unwrap_or_else(PoisonError::into_inner).at;
+            if self.clocks.boot(now).saturating_sub(petted) > GUARD_PATIENCE {
+                self.kill();
+                self.guard_at = Some(now);
+                self.start_at = Some(now + 100 * MS);
+            }
+        }
+        if self.guard_at.is_none_or(|at| now < at) {
+            return None;
+        }
+        self.guard_at = None;
+        self.kernel.gate().clear();
+        let told = self.last_petted;
+        let heir = told.heir.filter(|_| told.leading)?;
+        Some(Body::Notice { term: told.term, heir })
+    }
+
+    /// One tick of the agent.
+    pub fn tick(&mut self, now: u64, rng: &mut Rng, mutation: Mutation) -> Done {
+        let mut done = Done::default();
+        if !self.lively(now) {
+            return done;
+        }
+        let times = self.clocks.now(now);
+        set_clock(times);
+        let Some(agent) = &mut self.agent else { return done };
+        if now >= self.raft_stalled_until {
+            agent.process.go_on(times.mono.0);
+        }
+        if let Some(id) = agent.process.desk().new_id.take() {
+            self.id = Some(id);
+        }
+        let failure = agent.process.desk().failure.take();
+        if let Some(failure) = failure {
+            // As the agent's end does it: resources down, then out.
+            if let Some(service) = &mut agent.service {
+                done.deactivated = service.active.take().is_some();
+                service.driver.steps.reach(times.mono, Goal::Down, None);
+            }
+            done.failure = Some(failure);
+            return done;
+        }
+        let Some(service) = &mut agent.service else { return done };
+        let engine_first = rng.chance(50);
+        if engine_first {
+            service.engine_turn(&agent.process, &mut done);
+        }
+        if now >= self.control_stalled_until {
+            let kicked = std::mem::take(&mut agent.process.desk().kicked);
+            let changed = agent.process.inside(|| service.control_turn(kicked, mutation));
+            if let Some(active) = changed {
+                done.activated = active;
+                done.deactivated |= active.is_none();
+            }
+        }
+        if !engine_first {
+            service.engine_turn(&agent.process, &mut done);
+        }
+        done
+    }
+}
+
+impl Service {
+    /// The control thread's turn. `Some`: the engine began (under a token) or ended.
+    fn control_turn(&mut self, kicked: bool, mutation: Mutation) -> Option<Option<u64>> {
+        let now = clock();
+        let mut look = kicked || now.mono.0 >= self.next_round;
+        while let Ok(message) = self.driver.messages.try_recv() {
+            look = true;
+            match message {
+                Message::GrantRefused => self.driver.control.grant_refused(),
+                Message::Switchover { target, reply } => {
+                    let facts = self.driver.cluster.facts();
+                    if let Err(why) = self.driver.control.switchover(now.mono, target, &facts) {
+                        // Nobody waits for the answer here.
+                        let _ = reply.try_send(Outcome::Cannot(why));
+                    }
+                }
+                // Nobody ends a process here but the world.
+                _ => {}
+            }
+        }
+        if !look {
+            return None;
+        }
+        self.next_round = now.mono.0 + ROUND;
+        self.driver.round(now.mono, &mut self.picture);
+        let up = match self.picture.goal {
+            Goal::Up { token } if self.picture.resources == Resources::Started => Some(token),
+            _ => None,
+        };
+        if up.is_none() && mutation == Mutation::NoFence && self.active.is_some() {
+            return None;
+        }
+        if up.is_some() == self.active.is_some() {
+            self.active = up;
+            return None;
+        }
+        self.active = up;
+        self.epoch += 1;
+        if up.is_some() {
+            let engine = &mut self.engine;
+            self.driver.cluster.read(|state| engine.activate(now, state));
+        } else {
+            self.engine.deactivate();
+        }
+        Some(up)
+    }
+
+    /// One turn of the engine's thread.
+    fn engine_turn(&mut self, process: &Process, done: &mut Done) {
+        let now = clock();
+        let verdicts: Vec<_> =
+            self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);
+        self.driver.cluster.read(|state| {
+            for (of, ticket, outcome) in verdicts {
+                match outcome {
+                    _ if of != epoch => {}
+                    Ok(response) => engine.handle_committed(now, ticket, response, state),
+                    Err(why) => engine.handle_refused(now, ticket, why, state),
+                }
+            }
+            for (remote, bytes) in socket.drain(..) {
+                let flow = Flow { transport: Transport::Udp, local: vip(), remote };
+                engine.handle_datagram(now, flow, &bytes, state);
+            }
+            if engine.poll_timeout().is_some_and(|at| at <= now.mono) {
+                engine.handle_timeout(now, state);
+            }
+        });
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
+                Output::Propose { ticket, command } => {
+                    let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
+                    let verdict = Box::new(move |outcome| {
+                        verdicts
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push_back((epoch, ticket, outcome));
+                    });
+                    process.inside(|| self.driver.cluster.propose(command, verdict));
+                }
+            }
+        }
+    }
+}

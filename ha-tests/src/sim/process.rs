@@ -1,0 +1,411 @@
+//! The Raft side of one simulated agent process: openraft and its real store in a tokio runtime of its own, whose time
+//! stands still unless the world lets it go on. A crash drops the runtime, with every task in it; a process that is
+//! stopped is a runtime that is not run; when it goes on, its clock jumps, as it does after SIGCONT.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use proxy_core::time::MonoTime;
+use raft_store::disk::sim::SimDisk;
+use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog};
+use raft_store::node::client::{Lane, NoAnswer, Transport};
+use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
+use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
+use raft_store::node::join::{self, Beginning};
+use raft_store::node::runtime::seed_thread;
+use raft_store::node::{Member, Peer, Place, RaftId, place_of, raft_id};
+use raft_store::snap::FileSnaps;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::base::{MS, Rng};
+use super::net::{Body, Letter};
+
+/// Interval of heartbeats.
+pub const HEARTBEAT: Duration = Duration::from_millis(30);
+/// Shortest election timeout.
+pub const ELECTION_MIN: Duration = Duration::from_millis(75);
+/// Longest election timeout, and the lease.
+pub const LEASE: Duration = Duration::from_millis(150);
+/// Bytes of a segment: small, so that some begin and end in every run.
+const SEGMENT_BYTES: u64 = 32 << 10;
+
+/// The disks of one machine.
+#[derive(Clone, Default)]
+pub struct Disks {
+    /// For the log.
+    pub log: SimDisk,
+    /// For snapshots.
+    pub snaps: SimDisk,
+}
+
+/// Why a process ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The disk failed: as it must, the process ends.
+    Disk(String),
+    /// What was synced does not verify, or is not whole: must never happen.
+    Store(String),
+    /// openraft ended.
+    Raft(String),
+}
+
+/// What tasks and the world say to each other.
+#[derive(Default)]
+pub struct Shared {
+    /// To be sent.
+    pub outbox: Vec<Letter>,
+    calls: BTreeMap<u64, oneshot::Sender<Option<RpcReply>>>,
+    next_call: BTreeMap<Place, u64>,
+    /// The id that an empty store was given.
+    pub new_id: Option<RaftId>,
+    /// Something changed that the control thread should look at.
+    pub kicked: bool,
+    /// The process ends.
+    pub failure: Option<Failure>,
+}
+
+/// Shared by tasks and world; all on one thread.
+pub type Desk = Arc<Mutex<Shared>>;
+
+fn lock(desk: &Desk) -> MutexGuard<'_, Shared> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wire of one process.
+#[derive(Clone)]
+pub struct Wire {
+    me: Place,
+    run: u32,
+    desk: Desk,
+}
+
+impl Transport for Wire {
+    async fn call(
+        &self,
+        target: RaftId,
+        _member: Member,
+        lane: Lane,
+        rpc: Rpc,
+        limit: Duration,
+    ) -> Result<RpcReply, NoAnswer> {
+        let to = place_of(target);
+        let (tx, rx) = oneshot::channel();
+        let call = {
+            let mut desk = lock(&self.desk);
+            let next = desk.next_call.entry(to).or_default();
+            *next += 1;
+            let call = u64::from(to) << 48 | *next;
+            desk.calls.insert(call, tx);
+            let body = Body::Ask { call, run: self.run, target, lane, rpc };
+            desk.outbox.push(Letter { from: self.me, to, body });
+            call
+        };
+        let no = |why: &str| NoAnswer { target, why: why.into() };
+        match tokio::time::timeout(limit, rx).await {
+            Ok(Ok(Some(reply))) => Ok(reply),
+            Ok(_) => Err(no("connection refused")),
+            Err(_) => {
+                lock(&self.desk).calls.remove(&call);
+                Err(no("no answer in time"))
+            }
+        }
+    }
+}
+
+/// A core and the log below it.
+pub struct Running {
+    /// openraft and its surroundings.
+    pub core: Core<Wire>,
+    /// The log, for the judge.
+    pub log: LogWriter,
+}
+
+/// What a process starts with.
+#[derive(Clone)]
+pub struct Start {
+    /// Place.
+    pub place: Place,
+    /// All places.
+    pub places: Vec<Peer>,
+    /// Number of this run of the process on its machine.
+    pub run: u32,
+    /// The id in the store; `None`: the store is empty.
+    pub id: Option<RaftId>,
+    /// The disks.
+    pub disks: Disks,
+    /// Whether commits wait for the disk.
+    pub durability: Durability,
+    /// A voter that was there before stays silent for one lease.
+    pub silent: bool,
+    /// Wall time, ms: the incarnation of an empty store.
+    pub wall_ms: u64,
+    /// CLOCK_BOOTTIME now, ns.
+    pub boot: u64,
+    /// Seed of the world.
+    pub seed: u64,
+}
+
+/// A running process.
+pub struct Process {
+    runtime: Option<tokio::runtime::Runtime>,
+    handle: tokio::runtime::Handle,
+    begun: Instant,
+    start: Start,
+    elapsed_ms: u64,
+    desk: Desk,
+    door: Arc<OnceLock<Running>>,
+    inbox: Vec<(Place, Body)>,
+}
+
+async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Running>>) -> Result<(), Failure> {
+    let wire = Wire { me: start.place, run: start.run, desk: desk.clone() };
+    let id = match start.id {
+        Some(id) => id,
+        None => match join::find_beginning(&wire, start.place, &start.places).await {
+            Beginning::First => raft_id(0, start.place),
+            Beginning::Exists => raft_id(start.wall_ms.max(1), start.place),
+        },
+    };
+    lock(&desk).new_id = Some(id);
+    let limits =
+        Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
+    let disk = Arc::new(start.disks.log.clone());
+    let log = match SegmentLog::open(disk, Identity::new("sim", id), limits) {
+        Ok((log, _)) => log,
+        Err(OpenError::Io(e)) => return Err(Failure::Disk(e.to_string())),
+        Err(e) => return Err(Failure::Store(e.to_string())),
+    };
+    let writer = LogWriter::new(log, Mode::Inline).map_err(|e| Failure::Disk(e.to_string()))?;
+    let config = CoreConfig {
+        id,
+        places: start.places.clone(),
+        heartbeat: HEARTBEAT,
+        election_min: ELECTION_MIN,
+        election_max: LEASE,
+        silent: start.silent && start.id.is_some(),
+        mode: Mode::Inline,
+    };
+    let boot = start.boot;
+    let clock = Arc::new(move || MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0)));
+    let snaps = Box::new(FileSnaps::new(Arc::new(start.disks.snaps.clone())));
+    let core = match start_core(config, wire, clock, RaftLog::new(writer.clone()), snaps).await {
+        Ok(core) => core,
+        Err(e @ CoreError::Incomplete(_)) => return Err(Failure::Store(e.to_string())),
+        Err(CoreError::Snapshots(e)) => return Err(Failure::Disk(e.to_string())),
+        Err(e) => return Err(Failure::Raft(e.to_string())),
+    };
+    let entering = core.clone();
+    tokio::spawn(async move { join::enter(&entering).await });
+    let mut metrics = core.raft().metrics();
+    let mut grant = core.view().grant();
+    let mut disk = writer.fatal();
+    // Set once, here.
+    drop(door.set(Running { core, log: writer }));
+    let mut last = None;
+    loop {
+        let now = {
+            let m = metrics.borrow_watched();
+            if let Err(e) = &m.running_state {
+                return Err(Failure::Raft(e.to_string()));
+            }
+            (m.current_term, m.current_leader, m.state, m.last_quorum_acked.is_some())
+        };
+        if last.as_ref() != Some(&now) {
+            last = Some(now);
+            lock(&desk).kicked = true;
+        }
+        tokio::select! {
+            biased;
+            Ok(()) = disk.changed() => {
+                if let Some(why) = disk.borrow_and_update().clone() {
+                    return Err(Failure::Disk(why));
+                }
+            }
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    return Err(Failure::Raft("it has ended".into()));
+                }
+            }
+            changed = grant.changed() => {
+                if changed.is_ok() {
+                    lock(&desk).kicked = true;
+                }
+            }
+        }
+    }
+}
+
+async fn answer(door: Arc<OnceLock<Running>>, from: Place, target: RaftId, rpc: Rpc) -> RpcReply {
+    match (door.get().map(|r| r.core.clone()), rpc) {
+        (Some(core), rpc) => core.handle(from, target, rpc).await,
+        (None, Rpc::Hello) => RpcReply::Hello(Hello { id: None, initialized: false, leader: None }),
+        (None, _) => RpcReply::Unavailable("it is starting".into()),
+    }
+}
+
+impl Process {
+    /// Starts one; it does nothing before its first [`Process::go_on`].
+    ///
+    /// # Errors
+    /// The system refuses a runtime.
+    pub fn new(start: Start) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let desk = Desk::default();
+        let door = Arc::new(OnceLock::new());
+        let begun = {
+            let _inside = runtime.enter();
+            Instant::now()
+        };
+        let (of_task, at_door) = (desk.clone(), door.clone());
+        let starting = start.clone();
+        runtime.spawn(async move {
+            if let Err(failure) = live(starting, begun, of_task.clone(), at_door).await {
+                lock(&of_task).failure.get_or_insert(failure);
+            }
+        });
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Some(runtime), handle, begun, start, elapsed_ms: 0, desk, door, inbox: Vec::new() })
+    }
+
+    /// Number of this run of the process on its machine.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.start.run
+    }
+
+    /// Whether it was started on a store that existed.
+    #[must_use]
+    pub fn restarted(&self) -> bool {
+        self.start.id.is_some()
+    }
+
+    /// CLOCK_BOOTTIME at its start, ns.
+    #[must_use]
+    pub fn started_at(&self) -> u64 {
+        self.start.boot
+    }
+
+    /// The core, once it runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        self.door.get()
+    }
+
+    /// What another thread of the process needs of its Raft side.
+    #[must_use]
+    pub fn parts(&self) -> (Arc<OnceLock<Running>>, Wire, tokio::runtime::Handle) {
+        let wire = Wire { me: self.start.place, run: self.start.run, desk: self.desk.clone() };
+        (self.door.clone(), wire, self.handle.clone())
+    }
+
+    /// What its tasks say.
+    #[must_use]
+    pub fn desk(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.desk)
+    }
+
+    /// Puts what has arrived into its socket buffers.
+    pub fn deliver(&mut self, from: Place, body: Body) {
+        self.inbox.push((from, body));
+    }
+
+    /// Runs `f` as a thread of the process would: its clock is the process's.
+    pub fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _inside = self.runtime.as_ref().map(tokio::runtime::Runtime::enter);
+        f()
+    }
+
+    /// Lets its time go on until `boot`. Time in which it was stopped passes in one jump.
+    pub fn go_on(&mut self, boot: u64) {
+        let Some(runtime) = &self.runtime else { return };
+        let target = boot.saturating_sub(self.start.boot) / MS;
+        if target <= self.elapsed_ms && self.inbox.is_empty() {
+            return;
+        }
+        // What openraft draws depends on nothing but the seed, this process and its time.
+        let label = u64::from(self.start.place) << 48 | u64::from(self.start.run) << 32 | target;
+        seed_thread(Rng::of(self.start.seed, label).draw());
+        let missed = target.saturating_sub(self.elapsed_ms);
+        let inbox = std::mem::take(&mut self.inbox);
+        let (begun, door, desk) = (self.begun, self.door.clone(), self.desk.clone());
+        let me = self.start.place;
+        runtime.block_on(async move {
+            if missed > 1 {
+                tokio::time::advance(Duration::from_millis(missed - 1)).await;
+            }
+            for (from, body) in inbox {
+                match body {
+                    Body::Ask { call, run, target, lane, rpc } => {
+                        let (door, desk) = (door.clone(), desk.clone());
+                        tokio::spawn(async move {
+                            let reply = Some(answer(door, from, target, rpc).await);
+                            let body = Body::Answer { call, run, lane, reply };
+                            lock(&desk).outbox.push(Letter { from: me, to: from, body });
+                        });
+                    }
+                    Body::Answer { call, reply, .. } => {
+                        if let Some(asker) = lock(&desk).calls.remove(&call) {
+                            // Its asker may have given up.
+                            drop(asker.send(reply));
+                        }
+                    }
+                    Body::Notice { term, heir } => {
+                        let Some(core) = door.get().map(|r| r.core.clone()) else { continue };
+                        tokio::spawn(async move { core.leader_is_dead(from, term, heir).await });
+                    }
+                }
+            }
+            tokio::time::sleep_until(begun + Duration::from_millis(target)).await;
+        });
+        self.elapsed_ms = self.elapsed_ms.max(target);
+    }
+
+    /// Has a snapshot built, and the log behind it purged but for `keep` entries.
+    pub fn snapshot(&self, keep: u64) {
+        let Some(running) = self.running() else { return };
+        let raft = running.core.raft().clone();
+        self.handle.spawn(async move {
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            let mut metrics = raft.metrics();
+            let built = metrics.borrow_watched().last_applied.map_or(0, |id| id.index);
+            let reached = |m: &openraft::RaftMetrics<_>| m.snapshot.as_ref().is_some_and(|s| s.index >= built);
+            while !reached(&metrics.borrow_watched()) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+            // A node that ends now purges nothing.
+            drop(raft.trigger().purge_log(built.saturating_sub(keep)).await);
+        });
+    }
+
+    /// What is to be sent, in an order that depends on nothing but what each peer is sent.
+    pub fn outgoing(&mut self) -> Vec<Letter> {
+        let mut letters = std::mem::take(&mut self.desk().outbox);
+        let lane = |l: &Letter| match &l.body {
+            Body::Ask { lane, .. } => (0, *lane),
+            Body::Answer { lane, .. } => (1, *lane),
+            Body::Notice { .. } => (2, Lane::Control),
+        };
+        letters.sort_by_key(|l| (l.to, lane(l)));
+        letters
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Tasks first: they hold the core, and the core must not outlive its clock.
+        if let Some(runtime) = self.runtime.take() {
+            {
+                let _inside = runtime.enter();
+                self.door = Arc::default();
+            }
+            drop(runtime);
+        }
+    }
+}
