@@ -39,7 +39,7 @@ pub fn main(common: &Common) -> ExitCode {
         }
     };
     log::start();
-    if std::env::var_os(GUARD_FD).is_none() && config.is_cluster() {
+    if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
             Ok(Ended::Code(code)) => ExitCode::from(code),
             Err(e) => {
