@@ -23,8 +23,12 @@ use super::types::{Member, RaftId, TypeConfig, Vote};
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
 
-/// Time a part of a snapshot may take: the last one is answered only when the whole is on disk.
-const SNAPSHOT_PART_LIMIT: Duration = Duration::from_secs(30);
+/// Time a part of a snapshot may take. One that was lost on the way keeps the peer from all entries that long, and the
+/// cluster from its second copy.
+const SNAPSHOT_PART_LIMIT: Duration = Duration::from_secs(3);
+
+/// The last part is answered only when the whole is on disk, which may take a second more for so many bytes (8 MiB).
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Time that entries may take to be answered: the follower's disk is in it, which openraft's heartbeat interval does
 /// not foresee. Sent again earlier, they would only make a slow disk slower.
@@ -159,7 +163,9 @@ impl<T: Transport> Client<T> {
                 data: snapshot.snapshot[offset..end].to_vec(),
                 last,
             };
-            match self.call(Lane::Bulk, rpc, SNAPSHOT_PART_LIMIT).await? {
+            let to_disk = if last { end as u64 / SNAPSHOT_BYTES_PER_SECOND } else { 0 };
+            let limit = SNAPSHOT_PART_LIMIT + Duration::from_secs(to_disk);
+            match self.call(Lane::Bulk, rpc, limit).await? {
                 RpcReply::Snapshot(reply) => return Ok(reply),
                 RpcReply::SnapshotPart if !last => offset = end,
                 other => return Err(self.odd(&other)),
