@@ -54,7 +54,7 @@ bench: ## Silent gaps beside keepalived, registrations per second, cost of a mes
 	@scripts/need-packages test lab bench
 	cargo build --quiet --profile release -p agent -p ha-tests --bins
 	$(TARGET)/release/relevo-lab bench --runs $(RUNS)
-	cargo bench --quiet -p proxy-core
+	cargo bench --quiet -p proxy-core --bench msg --bench engine
 
 fuzz: ## Random input without end, for SECONDS=60
 	@scripts/need-packages test

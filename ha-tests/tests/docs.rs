@@ -1,0 +1,67 @@
+//! What the documents say about the configuration is what the program reads.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use agent::config::Config;
+
+fn file(name: &str) -> (PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    let text = std::fs::read_to_string(&path).expect("the file is in the tree");
+    (path, text)
+}
+
+/// The keys in the first column of the reference: `table.key` in backquotes, three or more columns behind it.
+fn told(name: &str) -> BTreeSet<String> {
+    file(name)
+        .1
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(key, _)| key.replace("[]", ""))
+        .filter(|key| ["node.", "cluster.", "vip.", "sip."].iter().any(|table| key.starts_with(table)))
+        .collect()
+}
+
+#[test]
+fn the_example_is_a_right_configuration_of_a_pair_and_a_witness() {
+    let (path, text) = file("docs/config.example.toml");
+    let config = Config::parse(&path, &text).expect("it is right");
+    assert_eq!(config.nodes.len(), 3);
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_example_comments_out_is_the_default() {
+    let (path, text) = file("docs/config.example.toml");
+    let spelled_out: String = text
+        .lines()
+        .map(|line| {
+            let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            // The one that excludes the floating IP.
+            let line = key.filter(|key| !key.starts_with("listen")).unwrap_or(line);
+            format!("{line}\n")
+        })
+        .collect();
+    assert!(spelled_out.contains("\nheartbeat_ms = 30\n") && spelled_out.contains("\nengines = 0\n"));
+    let spelled_out = Config::parse(&path, &spelled_out).expect("it is right");
+    assert_eq!(spelled_out, Config::parse(&path, &text).expect("it is right"));
+}
+
+#[test]
+fn each_key_that_is_read_is_in_the_reference_in_both_languages_and_no_other() {
+    let (_, source) = file("agent/src/config/read.rs");
+    let read: BTreeSet<&str> = source
+        .split("(&mut reader, \"")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('"'))
+        .map(|(key, _)| key)
+        .filter(|key| !["node", "cluster", "vip", "sip"].contains(key))
+        .collect();
+    assert!(read.contains("heartbeat_ms") && read.contains("addresses"), "{read:?}");
+    for name in ["docs/operating.md", "docs/es/operating.md"] {
+        let told = told(name);
+        let keys: BTreeSet<&str> = told.iter().filter_map(|key| key.rsplit('.').next()).collect();
+        assert_eq!(keys, read, "{name}");
+    }
+    assert_eq!(told("docs/operating.md"), told("docs/es/operating.md"));
+}
