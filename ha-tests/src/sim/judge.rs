@@ -136,7 +136,9 @@ impl Judge {
         match usize::try_from(applied).ok().and_then(|i| self.entries.get(i)) {
             Some((_, known)) if *known == state => {}
             Some(_) => self.accuse(format!("invariant 3: node {place} has another state at entry {applied}")),
-            None => self.accuse(format!("invariant 3: node {place} is at entry {applied}, which nobody knows")),
+            None => {
+                self.accuse(format!("invariant 3: node {place} is at entry {applied}, which nobody knows"))
+            }
         }
     }
 
@@ -203,7 +205,9 @@ impl Judge {
         if method == "REGISTER" {
             self.promises += 1;
             if status == Some(200) && !self.registered.contains(&(call.clone(), number)) {
-                self.accuse(format!("invariant 2: node {place} confirms {call} {number}, which is not committed"));
+                self.accuse(format!(
+                    "invariant 2: node {place} confirms {call} {number}, which is not committed"
+                ));
             }
             return;
         }
@@ -213,9 +217,7 @@ impl Judge {
         let allowed = match (status, method.as_str()) {
             (None, "INVITE") | (Some(100..=199), "INVITE") => safe.admitted,
             (None, "CANCEL") => safe.cancelled || safe.decided || !safe.failed_tags.is_empty(),
-            (None, "ACK") if ours_alone() => {
-                safe.decided || safe.failed_tags.contains(&sip::to_tag(text))
-            }
+            (None, "ACK") if ours_alone() => safe.decided || safe.failed_tags.contains(&sip::to_tag(text)),
             (Some(200..=499 | 600..=699), "INVITE") => safe.finals.contains(&hash(text.as_bytes())),
             (Some(200), "CANCEL") => safe.cancelled || safe.decided,
             (Some(200), "BYE") => safe.ended,
@@ -223,7 +225,10 @@ impl Judge {
         };
         self.promises += 1;
         if !allowed {
-            self.accuse(format!("invariant 2: node {place} promises what is not committed: {}", sip::short(text)));
+            self.accuse(format!(
+                "invariant 2: node {place} promises what is not committed: {}",
+                sip::short(text)
+            ));
         }
     }
 

@@ -50,10 +50,7 @@ impl Clocks {
     /// Both clocks.
     #[must_use]
     pub fn now(&self, world: u64) -> Now {
-        Now {
-            mono: MonoTime(self.boot(world)),
-            wall: WallTime(WALL_START + self.wall_off + world / MS),
-        }
+        Now { mono: MonoTime(self.boot(world)), wall: WallTime(WALL_START + self.wall_off + world / MS) }
     }
 }
 

@@ -49,8 +49,8 @@ pub enum Mutation {
     EarlyVerdict,
     /// A restarted voter votes at once.
     NoSilence,
-    /// The engine stays active when the lease has gone, and the gate is never closed by the agent.
-    NoFence,
+    /// The engine is not told to stop when the lease has gone.
+    NoStop,
 }
 
 /// Where verdicts on proposals wait for the engine.
@@ -216,7 +216,8 @@ impl Machine {
     /// The system refuses a runtime.
     pub fn start(&mut self, now: u64, site: &Site) -> std::io::Result<()> {
         // A store whose log never came to be is set aside; so says the agent's own store.
-        let whole = raft_store::disk::Disk::list(&self.disks.log).is_ok_and(|l| l.iter().any(|n| n == "META"));
+        let whole =
+            raft_store::disk::Disk::list(&self.disks.log).is_ok_and(|l| l.iter().any(|n| n == "META"));
         if !whole {
             self.id = None;
             self.disks = Disks::default();
@@ -264,12 +265,8 @@ impl Machine {
             messages,
             handle: Handle(tx),
             pet: Some(Box::new(move |facts: &PetFacts| {
-                *petted.lock().unwrap_or_else(PoisonError::into_inner) = Petted {
-                    at: clock().mono.0,
-                    term: facts.term,
-                    leading: facts.leading,
-                    heir: facts.heir,
-                };
+                *petted.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Petted { at: clock().mono.0, term: facts.term, leading: facts.leading, heir: facts.heir };
             })),
             clock,
             lease,
@@ -425,7 +422,7 @@ impl Service {
             Goal::Up { token } if self.picture.resources == Resources::Started => Some(token),
             _ => None,
         };
-        if up.is_none() && mutation == Mutation::NoFence && self.active.is_some() {
+        if up.is_none() && mutation == Mutation::NoStop && self.active.is_some() {
             return None;
         }
         if up.is_some() == self.active.is_some() {

@@ -457,7 +457,9 @@ impl Phones {
             registrar.tick(now, &mut out);
             add(registrar.at, &mut out);
         }
-        for call in self.calls.iter_mut().filter(|c| !c.over() || c.callees.iter().any(|(_, c)| c.repeated.is_some())) {
+        for call in
+            self.calls.iter_mut().filter(|c| !c.over() || c.callees.iter().any(|(_, c)| c.repeated.is_some()))
+        {
             for (registrar, callee) in &mut call.callees {
                 registrar.tick(now, &mut out);
                 callee.tick(now, &mut out);

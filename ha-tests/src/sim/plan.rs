@@ -108,8 +108,10 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64, places: Vec<Place>) -> Self {
         let mut rng = Rng::of(seed, 0x706c_616e);
-        let mut weights: Vec<_> =
-            KINDS.iter().map(|(fault, weight)| (*fault, weight * [0, 1, 1, 6][(rng.draw() % 4) as usize])).collect();
+        let mut weights: Vec<_> = KINDS
+            .iter()
+            .map(|(fault, weight)| (*fault, weight * [0, 1, 1, 6][(rng.draw() % 4) as usize]))
+            .collect();
         if weights.iter().all(|(_, w)| *w == 0) {
             weights = KINDS.to_vec();
         }

@@ -170,8 +170,7 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         },
     };
     lock(&desk).new_id = Some(id);
-    let limits =
-        Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
+    let limits = Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
     let disk = Arc::new(start.disks.log.clone());
     let log = match SegmentLog::open(disk, Identity::new("sim", id), limits) {
         Ok((log, _)) => log,
@@ -252,7 +251,8 @@ impl Process {
     /// # Errors
     /// The system refuses a runtime.
     pub fn new(start: Start) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let desk = Desk::default();
         let door = Arc::new(OnceLock::new());
         let begun = {
@@ -267,7 +267,16 @@ impl Process {
             }
         });
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Some(runtime), handle, begun, start, elapsed_ms: 0, desk, door, inbox: Vec::new() })
+        Ok(Self {
+            runtime: Some(runtime),
+            handle,
+            begun,
+            start,
+            elapsed_ms: 0,
+            desk,
+            door,
+            inbox: Vec::new(),
+        })
     }
 
     /// Number of this run of the process on its machine.
@@ -302,7 +311,6 @@ impl Process {
     }
 
     /// What its tasks say.
-    #[must_use]
     pub fn desk(&self) -> MutexGuard<'_, Shared> {
         lock(&self.desk)
     }
@@ -373,7 +381,8 @@ impl Process {
             }
             let mut metrics = raft.metrics();
             let built = metrics.borrow_watched().last_applied.map_or(0, |id| id.index);
-            let reached = |m: &openraft::RaftMetrics<_>| m.snapshot.as_ref().is_some_and(|s| s.index >= built);
+            let reached =
+                |m: &openraft::RaftMetrics<_>| m.snapshot.as_ref().is_some_and(|s| s.index >= built);
             while !reached(&metrics.borrow_watched()) {
                 if metrics.changed().await.is_err() {
                     return;

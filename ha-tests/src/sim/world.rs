@@ -174,7 +174,10 @@ impl World {
         while self.judge.verdict.is_none() && !self.whole() {
             if self.now > healed + HEAL_LIMIT {
                 let why = self.what_is_missing();
-                self.judge.accuse(format!("invariant 4: not whole {} s after healing: {why}", HEAL_LIMIT / MS / 1000));
+                self.judge.accuse(format!(
+                    "invariant 4: not whole {} s after healing: {why}",
+                    HEAL_LIMIT / MS / 1000
+                ));
             }
             self.tick();
         }
@@ -278,7 +281,8 @@ impl World {
                 self.judge.accuse(format!("invariant 2: {} rang twice at one phone: {callee:?}", call.id));
             }
             if call.caller.bye_answer.is_some_and(|s| s != 200) {
-                self.judge.accuse(format!("invariant 2: the dialog of {} is lost: {:?}", call.id, call.caller));
+                self.judge
+                    .accuse(format!("invariant 2: the dialog of {} is lost: {:?}", call.id, call.caller));
             }
         }
         // All that is still on its way is applied everywhere; then the last comparison.
@@ -288,9 +292,11 @@ impl World {
             }
             self.tick();
         }
-        let indexes_right = self.machines.iter().filter_map(|m| m.agent.as_ref()?.process.running()).all(|r| {
-            r.core.view().read(|state| state.sip().index_is_right())
-        });
+        let indexes_right = self
+            .machines
+            .iter()
+            .filter_map(|m| m.agent.as_ref()?.process.running())
+            .all(|r| r.core.view().read(|state| state.sip().index_is_right()));
         if !indexes_right {
             self.judge.accuse("invariant 3: a derived index does not say what the records say");
         }
@@ -305,7 +311,11 @@ impl World {
         Outcome {
             hash: self.trace.hash(),
             lines: self.trace.count(),
-            tail: if failure.is_some() { self.trace.tail(60).map(str::to_owned).collect() } else { Vec::new() },
+            tail: if failure.is_some() {
+                self.trace.tail(60).map(str::to_owned).collect()
+            } else {
+                Vec::new()
+            },
             failure,
             simulated_ms: self.now / MS,
             moves: self.judge.moves,
@@ -335,7 +345,8 @@ impl World {
 
     fn settle_due(&mut self) {
         let now = self.now;
-        let (ripe, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.due).into_iter().partition(|d| d.0 <= now);
+        let (ripe, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.due).into_iter().partition(|d| d.0 <= now);
         self.due = later;
         for (_, due) in ripe {
             match due {
@@ -479,7 +490,8 @@ impl World {
         let disk_was_broken = machine.disks.log.broken() || machine.disks.snaps.broken();
         match failure {
             Failure::Store(why) => {
-                self.judge.accuse(format!("invariant 3: the store of node {} is damaged: {why}", machine.place));
+                self.judge
+                    .accuse(format!("invariant 3: the store of node {} is damaged: {why}", machine.place));
             }
             Failure::Raft(why) | Failure::Disk(why) if !disk_was_broken => {
                 self.judge.accuse(format!("node {} ends without a fault of its disk: {why}", machine.place));
@@ -651,7 +663,9 @@ fn note_letter(trace: &mut Trace, letter: &Letter) {
         ),
         Body::Ask { rpc: Rpc::Vote(v), .. } => format!("vote? {}", v.vote),
         Body::Ask { rpc: Rpc::PreVote(v), .. } => format!("pre-vote? {}", v.vote),
-        Body::Ask { rpc: Rpc::Snapshot { offset, last, .. }, .. } => format!("snapshot at {offset} last {last}"),
+        Body::Ask { rpc: Rpc::Snapshot { offset, last, .. }, .. } => {
+            format!("snapshot at {offset} last {last}")
+        }
         Body::Ask { rpc: Rpc::TransferLeader(_), .. } => "lead!".into(),
         Body::Ask { rpc: Rpc::Hello, .. } => "hello?".into(),
         Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),

@@ -1,0 +1,51 @@
+//! The judge can fail: each thing that is broken on purpose is found, and by the invariant it breaks.
+
+use ha_tests::sim::{Mutation, Options, run};
+
+/// Worlds in which a broken part must show.
+const WORLDS: u64 = 60;
+
+fn found(mutation: Mutation, invariants: &[&str]) {
+    let verdicts = (1..=WORLDS).filter_map(|seed| {
+        let why = run(Options { seed, print: false, mutation }).failure?;
+        Some((seed, why))
+    });
+    for (seed, why) in verdicts {
+        if invariants.iter().any(|i| why.starts_with(i)) {
+            println!("{mutation:?} found with seed {seed}: {why}");
+            return;
+        }
+        println!("{mutation:?}, seed {seed}, found otherwise: {why}");
+    }
+    panic!("{mutation:?} was not found in {WORLDS} worlds");
+}
+
+#[test]
+fn a_control_thread_that_takes_a_long_lease_for_granted_is_found() {
+    found(Mutation::LongLease, &["invariant 1", "invariant 2"]);
+}
+
+#[test]
+fn a_kernel_whose_timeouts_are_late_is_found() {
+    found(Mutation::LateKernel, &["invariant 1"]);
+}
+
+#[test]
+fn a_log_that_is_not_synced_before_it_is_acknowledged_is_found() {
+    found(Mutation::NoFsync, &["invariant 2", "invariant 3"]);
+}
+
+#[test]
+fn a_verdict_before_the_commit_is_found() {
+    found(Mutation::EarlyVerdict, &["invariant 2"]);
+}
+
+#[test]
+fn a_restarted_voter_that_votes_at_once_is_found() {
+    found(Mutation::NoSilence, &["invariant 6"]);
+}
+
+#[test]
+fn an_engine_that_is_not_stopped_with_its_lease_is_found() {
+    found(Mutation::NoStop, &["invariant 1", "invariant 2"]);
+}
