@@ -113,6 +113,8 @@ struct Life {
     last: Option<PetInfo>,
     asked_to_end: bool,
     lasted: Duration,
+    /// The peers have been told already.
+    announced: bool,
 }
 
 fn readable(fds: &[PollFd<'_>], n: usize) -> bool {
@@ -127,6 +129,7 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
     let pid = pidfd(&child)?;
     let born = Instant::now();
     let (mut last, mut heard, mut asked_to_end): (Option<PetInfo>, _, _) = (None, born, false);
+    let (mut hung_up, mut announced) = (false, false);
     loop {
         let limit = match last {
             None => None,
@@ -143,10 +146,11 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
         let collar_fd = unsafe { BorrowedFd::borrow_raw(collar.fd()) };
         let mut fds = [
             PollFd::new(pid.as_fd(), PollFlags::POLLIN),
-            PollFd::new(collar_fd, PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(collar_fd, PollFlags::POLLIN),
         ];
-        match poll(&mut fds, wait) {
+        let watched = if hung_up { 2 } else { 3 };
+        match poll(&mut fds[..watched], wait) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -155,8 +159,9 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
             undertaker.take_down();
             last = collar.newest().or(last);
             let status = child.wait()?;
-            return Ok(Life { status, last, asked_to_end, lasted: born.elapsed() });
+            return Ok(Life { status, last, asked_to_end, lasted: born.elapsed(), announced });
         }
+        let end = fds[2].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
         if let Some(info) = collar.newest() {
             (last, heard) = (Some(info), Instant::now());
         } else if limit.is_some_and(|l| heard.elapsed() >= l) {
@@ -169,6 +174,17 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
             // The end shows on the pidfd; an agent that the kernel cannot end holds nothing once the gate is closed.
             undertaker.take_down();
             (heard, last) = (Instant::now(), last.map(|info| PetInfo { lease_held: false, ..info }));
+        }
+        if end && !hung_up {
+            // The kernel closes the descriptors of a process when its last thread is past its last instruction, and
+            // needs tens of milliseconds more until the process counts as ended (it waits for packet sockets). An agent
+            // that ends as it should says before that it leads no more.
+            hung_up = true;
+            if last.is_some_and(|info| info.leading) {
+                // A no-op for one that is dying already; certainty for one that has only lost its control thread.
+                child.kill()?;
+                announced = announce(config, undertaker, last);
+            }
         }
         while let Ok(Some(signal)) = signals.read_signal() {
             asked_to_end = true;
@@ -205,7 +221,9 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
         if life.asked_to_end {
             return Ok(Ended::Code(u8::MAX));
         }
-        announce(config, &undertaker, &life);
+        if !life.announced {
+            announce(config, &undertaker, life.last);
+        }
         if life.lasted >= HEALTHY_AFTER {
             restarts = 0;
         }
@@ -224,11 +242,11 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
 }
 
 /// Tells the peers, if they would otherwise wait for a leader that is dead and holds nothing.
-fn announce(config: &GuardConfig, undertaker: &Undertaker, life: &Life) {
-    let Some(PetInfo { term, leading: true, heir: Some(heir), .. }) = life.last else { return };
+fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>) -> bool {
+    let Some(PetInfo { term, leading: true, heir: Some(heir), .. }) = last else { return false };
     // Again, and now it counts: nothing may be said unless the floating IP is certainly down.
     if !undertaker.take_down() {
-        return;
+        return false;
     }
     let datagram = encode(Notice { dead: config.place, term, heir }, &config.key);
     for n in 0..NOTICES {
@@ -237,6 +255,7 @@ fn announce(config: &GuardConfig, undertaker: &Undertaker, life: &Life) {
         }
         undertaker.tell(&datagram, config);
     }
+    true
 }
 
 /// Waits; `true` if a signal asks for the end.
