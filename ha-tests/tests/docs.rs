@@ -36,7 +36,8 @@ fn what_the_example_comments_out_is_the_default() {
     let spelled_out: String = text
         .lines()
         .map(|line| {
-            let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            let key =
+                line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
             // The one that excludes the floating IP.
             let line = key.filter(|key| !key.starts_with("listen")).unwrap_or(line);
             format!("{line}\n")
