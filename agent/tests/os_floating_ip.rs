@@ -121,7 +121,7 @@ fn ask(ip: IpAddr, stop: &AtomicBool) -> Vec<(Instant, bool)> {
     let socket = UdpSocket::bind((any, 0)).expect("bound");
     socket.set_nonblocking(true).expect("nonblocking");
     let mut asked: Vec<(Instant, bool)> = Vec::new();
-    let mut hear = |asked: &mut Vec<(Instant, bool)>| {
+    let hear = |asked: &mut Vec<(Instant, bool)>| {
         let mut buffer = [0; 64];
         while let Ok((4, _)) = socket.recv_from(&mut buffer) {
             let n = u32::from_le_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;
@@ -202,8 +202,7 @@ fn the_gate_closes_by_itself(ip: &str) {
     assert_eq!(between(&asked, asked[0].0, opened).0, 0, "closed before it is opened");
     let last = asked
         .iter()
-        .filter(|(at, answered)| *answered && *at < opened + lease_for + Duration::from_millis(400))
-        .next_back();
+        .rfind(|(at, answered)| *answered && *at < opened + lease_for + Duration::from_millis(400));
     let held = last.expect("open for a while").0 - opened;
     println!("{ip}: opened for {lease_for:?}, the last question answered was asked after {held:?}");
     assert!(held <= lease_for + MARGIN, "{held:?}");
