@@ -21,6 +21,7 @@ struct Running {
     service: Service,
     admin: PathBuf,
     proxy: SocketAddr,
+    cluster: Memory,
 }
 
 fn start(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
@@ -40,8 +41,9 @@ fn start(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
         on_control_thread: None,
     };
     let engine = setup::engine_config(&config, &[1; 32]);
-    let service = service::start(&config, &engine, Memory::new(), opened, clock).expect("start");
-    let running = Running { _dir: dir, service, admin: config.admin, proxy: addresses[0] };
+    let cluster = Memory::new();
+    let service = service::start(&config, &engine, cluster.clone(), opened, clock).expect("start");
+    let running = Running { _dir: dir, service, admin: config.admin, proxy: addresses[0], cluster };
     until("the node is active", || (running.status()["active"] == true).then_some(()));
     running
 }
@@ -169,6 +171,36 @@ fn garbage_is_dropped_and_counted_and_the_node_goes_on() {
     assert!(counters["keepalives"].as_u64() >= Some(1), "{counters}");
     assert!(counters["dropped_malformed"].as_u64() > Some(100), "{counters}");
     bob.register(300);
+}
+
+#[test]
+fn a_node_that_no_quorum_hears_stops_answering_and_goes_on_when_it_is_heard_again() {
+    let node = start("127.0.0.1", |_| {});
+    let mut bob = Ua::new("bob", node.proxy);
+    assert_eq!(bob.register(300).status(), 200);
+    node.cluster.isolate(true);
+    until("the node is not active", || (node.status()["active"] == false).then_some(()));
+    let dropped = |n: &Running| n.status()["counters"]["dropped_inactive"].as_u64().expect("a number");
+    let before = dropped(&node);
+    // The lease ends first, the engines hear of it within one round.
+    until("requests are dropped", || {
+        let via = bob.via();
+        bob.send(&format!("OPTIONS sip:x SIP/2.0\r\n{via}Call-ID: lonely\r\nContent-Length: 0\r\n\r\n"));
+        (dropped(&node) > before).then_some(())
+    });
+    node.cluster.isolate(false);
+    until("the node is active again", || (node.status()["active"] == true).then_some(()));
+    let mut carol = Ua::new("carol", node.proxy);
+    assert_eq!(carol.register(300).status(), 200);
+    assert_eq!(node.status()["takeovers"], 2);
+}
+
+#[test]
+fn a_failed_disk_ends_the_service_and_the_node_and_says_why() {
+    let node = start("127.0.0.1", |_| {});
+    node.cluster.fail("the disk failed: no space");
+    assert_eq!(node.service.wait().expect("no panic"), End::Fatal("the disk failed: no space".into()));
+    assert!(!node.admin.exists());
 }
 
 #[test]

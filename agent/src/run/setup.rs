@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proxy_core::io::EngineConfig;
@@ -113,7 +113,8 @@ pub fn cluster_key(config: &Config) -> Result<[u8; 32], SetupError> {
 fn key_file(data: &Path) -> Result<[u8; 32], SetupError> {
     let path = data.join(KEY_FILE);
     let failed = |why| SetupError::Data { path: path.clone(), why };
-    fs::create_dir_all(data).map_err(failed)?;
+    // Who registered from where is nobody else's business.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
     match fs::read(&path) {
         Ok(bytes) => bytes.try_into().map_err(|_| SetupError::Key { path: path.clone() }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

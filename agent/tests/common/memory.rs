@@ -29,13 +29,32 @@ pub struct Memory {
     state: Arc<RwLock<SipState>>,
     grant: Arc<Mutex<(u64, Option<Grant>)>>,
     jobs: Sender<Job>,
+    /// While set, no quorum acknowledges anything: since when.
+    lonely_since: Arc<Mutex<Option<MonoTime>>>,
+    fatal: Arc<Mutex<Option<String>>>,
 }
 
 impl Memory {
+    /// From now on no quorum acknowledges anything, or does so again.
+    pub fn isolate(&self, on: bool) {
+        *self.lonely_since.lock().expect("not poisoned") = on.then(|| clock().mono);
+    }
+
+    /// The disk fails.
+    pub fn fail(&self, why: &str) {
+        *self.fatal.lock().expect("not poisoned") = Some(why.to_owned());
+    }
+
     pub fn new() -> Self {
         let (jobs, queue) = channel::<Job>();
         std::thread::spawn(move || queue.into_iter().for_each(|job| job()));
-        Self { state: Arc::default(), grant: Arc::default(), jobs }
+        Self {
+            state: Arc::default(),
+            grant: Arc::default(),
+            jobs,
+            lonely_since: Arc::default(),
+            fatal: Arc::default(),
+        }
     }
 }
 
@@ -65,9 +84,15 @@ impl Cluster for Memory {
             applied,
             last_log: applied,
             grant,
-            quorum_ack_at: Some(clock().mono),
+            quorum_ack_at: Some(
+                self.lonely_since.lock().expect("not poisoned").unwrap_or_else(|| clock().mono),
+            ),
             ..Facts::default()
         }
+    }
+
+    fn fatal(&self) -> Option<String> {
+        self.fatal.lock().expect("not poisoned").clone()
     }
 
     fn grant(&self, holder: Place, _why: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
