@@ -13,6 +13,7 @@ pub mod backend;
 pub mod driver;
 pub mod live;
 pub mod log;
+pub mod notices;
 pub mod process;
 pub mod resources;
 pub mod service;

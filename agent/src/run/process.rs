@@ -7,6 +7,7 @@ use std::time::Duration;
 use raft_store::node::{Node, NodeConfig, Peer, StartError};
 
 use super::driver::{End, Message, Pet, insist};
+use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
 use super::{log, setup, signals};
@@ -99,9 +100,10 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Box::new(move || control.kick())
     });
     if config.is_cluster() {
-        let node = node.clone();
         let own = config.myself().addr;
-        notice::listen(own, key, move |n| node.leader_is_dead(n.dead, n.term, n.heir)).map_err(|e| {
+        let places = config.nodes.iter().map(|m| m.id).collect();
+        let notices = Notices::new(node.clone(), config.id, places);
+        notice::listen(own, key, move |n| notices.hear(n)).map_err(|e| {
             format!("cannot hear the other guards on {own} (UDP): {e}; is another relevo running?")
         })?;
     }

@@ -1,0 +1,92 @@
+//! What this node does when the guard of the leader says that the leader's agent is dead and its floating IP is down.
+//!
+//! The named heir campaigns at once. It loses if another node's log is longer: an entry that the leader and that node
+//! had committed, and the heir had not received yet. Only that node can win then, and by itself it would wait for its
+//! election timeout. So each other node waits just long enough for the heir to win, and then campaigns itself, one
+//! after the other; a witness that wins hands the service on ([`crate::control`]).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use raft_store::node::Node;
+
+use crate::control::Place;
+use crate::guard::notice::Notice;
+
+/// What the heir gets to win: a round of pre-votes, one of votes and one fsync, with room.
+const HEIR_FIRST: Duration = Duration::from_millis(30);
+/// Between one other node's campaign and the next one's.
+const STAGGER: Duration = Duration::from_millis(30);
+
+/// Hears notices for one node.
+pub struct Notices {
+    node: Node,
+    me: Place,
+    /// All nodes in the order of the configuration.
+    places: Vec<Place>,
+    /// The notice that was acted on last: each comes several times.
+    last: Mutex<Option<(Place, u64)>>,
+}
+
+impl std::fmt::Debug for Notices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notices").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+impl Notices {
+    /// For this node.
+    #[must_use]
+    pub fn new(node: Node, me: Place, places: Vec<Place>) -> Self {
+        Self { node, me, places, last: Mutex::new(None) }
+    }
+
+    /// A verified notice has come.
+    pub fn hear(&self, notice: Notice) {
+        let key = Some((notice.dead, notice.term));
+        let known = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *last, key) == key
+        };
+        self.node.leader_is_dead(notice.dead, notice.term, notice.heir);
+        let Some(wait) = patience(self.me, notice, &self.places).filter(|_| !known && self.still_led(notice))
+        else {
+            return;
+        };
+        let (node, me) = (self.node.clone(), self.me);
+        // Without a thread the election timeout does it.
+        let _ = std::thread::Builder::new().name(String::from("relevo-second")).spawn(move || {
+            std::thread::sleep(wait);
+            let facts = node.facts();
+            if facts.term == notice.term && facts.leader.is_none_or(|l| l == notice.dead) {
+                tracing::info!("node {} has not won: campaigning in its place", notice.heir);
+                node.leader_is_dead(notice.dead, notice.term, me);
+            }
+        });
+    }
+
+    fn still_led(&self, notice: Notice) -> bool {
+        let facts = self.node.facts();
+        facts.term == notice.term && facts.leader == Some(notice.dead)
+    }
+}
+
+/// How long this node leaves the field to others; `None` if it is the heir or the dead one.
+fn patience(me: Place, notice: Notice, places: &[Place]) -> Option<Duration> {
+    let mut others = places.iter().filter(|p| **p != notice.dead && **p != notice.heir);
+    let rank = u32::try_from(others.position(|p| *p == me)?).ok()?;
+    Some(HEIR_FIRST + STAGGER * rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heir_goes_first_then_the_others_one_after_the_other_and_the_dead_one_never() {
+        let notice = Notice { dead: 1, term: 7, heir: 3 };
+        let places = [1, 2, 3, 4];
+        let order = [1, 2, 3, 4, 9].map(|me| patience(me, notice, &places).map(|d| d.as_millis()));
+        assert_eq!(order, [None, Some(30), None, Some(60), None]);
+    }
+}
