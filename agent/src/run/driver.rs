@@ -12,7 +12,7 @@ use raft_store::command::GrantReason;
 use super::live::{Live, Picture};
 use super::resources::Steps;
 use crate::bridge::Cluster;
-use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place, SOON};
+use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place, Resources, SOON};
 
 /// Messages that wait for the control thread; more kicks are of no use, more requests are refused.
 pub const MAX_MESSAGES: usize = 64;
@@ -90,10 +90,14 @@ pub enum End {
     Clean,
     /// The store failed.
     Fatal(String),
+    /// A resource cannot be stopped by this process: the guard has to.
+    Stuck(String),
 }
 
 /// The control thread's own.
 pub struct Driver<C> {
+    /// This node.
+    pub place: Place,
     /// The cluster.
     pub cluster: C,
     /// The decisions.
@@ -125,6 +129,9 @@ impl<C: Cluster> Driver<C> {
         loop {
             if let Some(why) = self.cluster.fatal() {
                 return self.end(End::Fatal(why), picture);
+            }
+            if let Some(why) = self.steps.stuck() {
+                return self.end(End::Stuck(why), picture);
             }
             let now = (self.clock)().mono;
             picture.longest_round = picture.longest_round.max(now.since(last_round));
@@ -174,7 +181,10 @@ impl<C: Cluster> Driver<C> {
 
     /// One look at the facts, and all that follows from it. `run` calls it again and again; a simulation does so, too.
     pub fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
-        let facts = self.cluster.facts();
+        let mut facts = self.cluster.facts();
+        if self.steps.unfit() {
+            facts.unfit.push(self.place);
+        }
         let decision = self.control.decide(now, &facts, self.steps.state());
         if decision.goal != picture.goal {
             match decision.goal {
@@ -242,7 +252,8 @@ impl<C: Cluster> Driver<C> {
             self.steps.reach(now, Goal::Down, None);
             picture.resources = self.steps.state();
             self.live.show(picture.clone());
-            if picture.resources == crate::control::Resources::Stopped || now.since(since) > STOP_LIMIT {
+            let over = picture.resources == Resources::Stopped || self.steps.stuck().is_some();
+            if over || now.since(since) > STOP_LIMIT {
                 return end;
             }
             if let Some(pet) = &mut self.pet {

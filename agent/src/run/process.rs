@@ -58,6 +58,10 @@ pub fn main(common: &Common) -> ExitCode {
             );
             ExitCode::from(EXIT_FATAL)
         }
+        Ok(End::Stuck(why)) => {
+            complain(&why, "the guard ends what is left and starts the agent again; see the log");
+            ExitCode::from(EXIT_FAILED)
+        }
         Err(e) => {
             complain(&e.to_string(), "");
             ExitCode::from(EXIT_FAILED)

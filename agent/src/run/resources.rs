@@ -1,4 +1,4 @@
-//! The three resources of the service, in their order: Lease → Vip → SipListen up, the reverse down.
+//! The resources of the service: Lease → Vip → SipListen up, the reverse down.
 //!
 //! The order is kept by `drbd_hooks::sequence`; this file knows how each step is done here. Lease and address are the
 //! kernel's matter and done at once; the engines confirm on their own threads, so SipListen is polled.
@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use drbd_hooks::sequence::{self, Action, Outcome, RunStep, Sequence, State, Todo};
+use drbd_hooks::steps::Step;
 use proxy_core::time::MonoTime;
 
 use crate::control::{Goal, Resources};
@@ -40,41 +42,38 @@ pub trait Address: Send {
     fn remove(&mut self) -> Result<(), String>;
 }
 
-/// Pause before a step that failed is tried again.
+/// Pause before a sequence that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// A resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Lease,
-    Vip,
-    SipListen,
-}
-
-const ORDER: [Step; 3] = [Step::Lease, Step::Vip, Step::SipListen];
+/// Failures in a row after which this node does not look able to serve.
+const FAILURES_UNFIT: u32 = 3;
 
 /// An order to the engines that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Told {
+    /// Of the step in the sequence.
+    id: u64,
+    /// Of the order.
     number: u64,
-    activate: bool,
 }
 
 /// The resources of this node.
 pub struct Steps {
+    sequence: Sequence,
     address: Option<Box<dyn Address>>,
     sip: Option<Arc<Sip>>,
-    /// How many steps are up, from the front of [`ORDER`].
-    up: usize,
-    /// What the engines were told last and have to confirm.
     told: Option<Told>,
+    /// What is up and has to be kept up: the gate, the address.
+    gate_open: bool,
+    address_there: bool,
     trouble: Option<String>,
+    failures: u32,
     not_before: MonoTime,
+    stuck: Option<String>,
 }
 
 impl std::fmt::Debug for Steps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Steps").field("up", &self.up).field("trouble", &self.trouble).finish_non_exhaustive()
+        f.debug_struct("Steps").field("sequence", &self.sequence.state()).finish_non_exhaustive()
     }
 }
 
@@ -82,16 +81,27 @@ impl Steps {
     /// All down. Without an address (no floating IP) those steps have nothing to do; without SIP (a witness) likewise.
     #[must_use]
     pub fn new(address: Option<Box<dyn Address>>, sip: Option<Arc<Sip>>) -> Self {
-        Self { address, sip, up: 0, told: None, trouble: None, not_before: MonoTime(0) }
+        Self {
+            sequence: Sequence::default(),
+            address,
+            sip,
+            told: None,
+            gate_open: false,
+            address_there: false,
+            trouble: None,
+            failures: 0,
+            not_before: MonoTime(0),
+            stuck: None,
+        }
     }
 
     /// How far they are.
     #[must_use]
     pub fn state(&self) -> Resources {
-        match (self.up, self.told) {
-            (0, None) => Resources::Stopped,
-            (n, None) if n == ORDER.len() => Resources::Started,
-            _ => Resources::Moving,
+        match self.sequence.state() {
+            State::Stopped | State::Failed(_) => Resources::Stopped,
+            State::Started(_) => Resources::Started,
+            State::Moving | State::Stuck => Resources::Moving,
         }
     }
 
@@ -101,115 +111,136 @@ impl Steps {
         self.trouble.clone()
     }
 
+    /// Whether it has gone wrong so often that another node should try.
+    #[must_use]
+    pub fn unfit(&self) -> bool {
+        self.failures >= FAILURES_UNFIT
+    }
+
+    /// Why this process cannot take the service down: somebody stronger has to.
+    #[must_use]
+    pub fn stuck(&self) -> Option<String> {
+        self.stuck.clone()
+    }
+
     /// Goes as far towards the goal as is possible now, and keeps up what is up.
     pub fn reach(&mut self, now: MonoTime, goal: Goal, lease_until: Option<MonoTime>) {
         let left = lease_until.map_or(Duration::ZERO, |end| end.since(now));
         match goal {
-            // A newer grant to the same node renews what is up: nobody else can have owned anything in between.
-            Goal::Up { token } => {
-                if self.told.take_if(|t| !t.activate).is_some() {
-                    // The engines were told to stop and shall go on: told again, they begin anew.
-                    self.up = self.up.min(Step::SipListen as usize);
-                }
-                self.renew(now, left);
-                while self.up < ORDER.len() && now >= self.not_before {
-                    if !self.advance(now, left, token) {
-                        break;
-                    }
-                }
-            }
-            Goal::Down => {
-                if self.told.take_if(|t| t.activate).is_some() {
-                    // Told to begin and not confirmed: taken down as if they had.
-                    self.up = ORDER.len();
-                }
-                while self.up > 0 {
-                    if !self.retreat() {
-                        break;
-                    }
+            Goal::Up { token } => self.aim(now, token),
+            // Never stale: it has no token.
+            Goal::Down => drop(self.sequence.set_goal(sequence::Goal::Down)),
+        }
+        if goal != Goal::Down {
+            self.keep(now, left);
+        }
+        loop {
+            self.hear_engines();
+            let Some(todo) = self.sequence.poll_step(Duration::from_nanos(now.0)) else { break };
+            match todo {
+                Todo::Run(run) => self.run(now, run, left),
+                Todo::Escalate { step, why } => {
+                    let text = format!("{step:?} cannot be stopped: {why}");
+                    tracing::error!("{text}");
+                    self.stuck = Some(text);
                 }
             }
         }
+        self.note_outcome(now);
     }
 
-    fn renew(&mut self, now: MonoTime, left: Duration) {
+    fn aim(&mut self, now: MonoTime, token: u64) {
+        if matches!(self.sequence.state(), State::Failed(_)) && now >= self.not_before {
+            self.sequence.retry();
+        }
+        // A newer grant to the same node renews what is up: nobody else can have owned anything in between.
+        let taken = match self.sequence.renew(token) {
+            Ok(false) => self.sequence.set_goal(sequence::Goal::Up { token }),
+            Ok(true) => Ok(()),
+            Err(stale) => Err(stale),
+        };
+        if let Err(stale) = taken {
+            // Grants are applied in the order of their tokens.
+            tracing::error!("{stale}");
+        }
+    }
+
+    /// Renews what ends by itself.
+    fn keep(&mut self, now: MonoTime, left: Duration) {
         let Some(address) = &mut self.address else { return };
         let mut outcome = Ok(());
-        if self.up > Step::Lease as usize {
+        if self.gate_open {
             outcome = address.open_gate(left);
         }
-        if outcome.is_ok() && self.up > Step::Vip as usize {
+        if outcome.is_ok() && self.address_there {
             outcome = address.keep(now);
         }
-        if let Err(why) = outcome {
-            self.fail(now, "keeping the floating IP", &why);
-        }
-    }
-
-    /// Brings the next step up; `false` if it has to be waited for.
-    fn advance(&mut self, now: MonoTime, left: Duration, token: u64) -> bool {
-        let Some(step) = ORDER.get(self.up) else { return false };
-        let outcome = match (step, &mut self.address, &self.sip) {
-            (Step::Lease, Some(address), _) => address.open_gate(left),
-            (Step::Vip, Some(address), _) => address.add(now),
-            (Step::Lease | Step::Vip, None, _) | (Step::SipListen, _, None) => Ok(()),
-            (Step::SipListen, _, Some(sip)) => {
-                let told =
-                    *self.told.get_or_insert_with(|| Told { number: sip.activate(token), activate: true });
-                if !sip.obeyed(told.number) {
-                    return false;
-                }
-                self.told = None;
-                Ok(())
-            }
-        };
         match outcome {
-            Ok(()) => {
-                self.up += 1;
-                self.trouble = None;
-                true
-            }
-            Err(why) => {
-                self.fail(now, &format!("starting {step:?}"), &why);
-                false
-            }
+            Err(why) => self.note_trouble(&format!("keeping the floating IP: {why}")),
+            Ok(()) if self.state() == Resources::Started => self.trouble = None,
+            Ok(()) => {}
         }
     }
 
-    /// Takes the last step down; `false` if it has to be waited for.
-    fn retreat(&mut self) -> bool {
-        let Some(step) = self.up.checked_sub(1).and_then(|i| ORDER.get(i)) else { return false };
-        match (step, &mut self.address, &self.sip) {
-            (Step::SipListen, _, Some(sip)) => {
-                let told =
-                    *self.told.get_or_insert_with(|| Told { number: sip.deactivate(), activate: false });
-                if !sip.obeyed(told.number) {
-                    return false;
+    fn hear_engines(&mut self) {
+        let obeyed = |told: &mut Told| self.sip.as_ref().is_none_or(|sip| sip.obeyed(told.number));
+        if let Some(told) = self.told.take_if(obeyed) {
+            self.sequence.handle_reported(told.id, Outcome::Done);
+        }
+    }
+
+    fn run(&mut self, now: MonoTime, run: RunStep<Step>, left: Duration) {
+        let outcome = match (run.step, &mut self.address, &self.sip) {
+            (Step::Lease, Some(address), _) => {
+                self.gate_open = run.action == Action::Start;
+                match run.action {
+                    Action::Start => address.open_gate(left),
+                    Action::Stop => address.close_gate(),
                 }
-                self.told = None;
             }
-            // A step down that fails is not repeated: the kernel's timeouts end it, and going down must not stall.
-            (Step::Vip, Some(address), _) => note(address.remove(), "removing the floating IP"),
-            (Step::Lease, Some(address), _) => note(address.close_gate(), "closing the kernel's gate"),
-            (Step::Vip | Step::Lease, None, _) | (Step::SipListen, _, None) => {}
-        }
-        self.up -= 1;
-        true
+            (Step::Vip, Some(address), _) => {
+                self.address_there = run.action == Action::Start;
+                match run.action {
+                    Action::Start => address.add(now),
+                    Action::Stop => address.remove(),
+                }
+            }
+            (Step::SipListen, _, Some(sip)) => {
+                let number = match run.action {
+                    Action::Start => sip.activate(run.token),
+                    Action::Stop => sip.deactivate(),
+                };
+                // Takes the place of an order to start that was not confirmed: engines obey in order.
+                self.told = Some(Told { id: run.id, number });
+                return;
+            }
+            (Step::Lease | Step::Vip, None, _) | (Step::SipListen, _, None) => Ok(()),
+        };
+        let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Done);
+        self.sequence.handle_reported(run.id, outcome);
     }
 
-    fn fail(&mut self, now: MonoTime, what: &str, why: &str) {
-        let text = format!("{what}: {why}");
-        if self.trouble.as_ref() != Some(&text) {
+    fn note_outcome(&mut self, now: MonoTime) {
+        match self.sequence.state() {
+            State::Started(_) if self.failures > 0 => {
+                self.failures = 0;
+                self.trouble = None;
+            }
+            // Noted once: until the pause is over the state stays as it is.
+            State::Failed(why) if now >= self.not_before => {
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = now + RETRY;
+                self.note_trouble(&why);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_trouble(&mut self, text: &str) {
+        if self.trouble.as_deref() != Some(text) {
             tracing::error!("{text}");
+            self.trouble = Some(text.to_owned());
         }
-        self.trouble = Some(text);
-        self.not_before = now + RETRY;
-    }
-}
-
-fn note(outcome: Result<(), String>, what: &str) {
-    if let Err(why) = outcome {
-        tracing::error!("{what}: {why}; the kernel ends it by its own timeout");
     }
 }
 
@@ -289,14 +320,19 @@ mod tests {
         let (fake, mut steps) = steps();
         fake.break_at(Some("add"));
         steps.reach(at(0), UP, Some(at(150)));
-        assert_eq!(steps.state(), Resources::Moving);
+        assert_eq!(fake.said(), ["open 150", "remove", "close"], "half up goes down again");
+        assert_eq!(steps.state(), Resources::Stopped);
         assert!(steps.trouble().is_some_and(|t| t.contains("Vip")));
-        fake.break_at(None);
-        fake.said();
         steps.reach(at(100), UP, Some(at(250)));
-        assert_eq!(fake.said(), ["open 150"], "the gate is kept, the step waits");
-        steps.reach(at(200), UP, Some(at(350)));
-        assert_eq!((steps.state(), steps.trouble()), (Resources::Started, None));
+        assert_eq!(fake.said(), Vec::<String>::new(), "not before the pause is over");
+        for ms in [200, 400] {
+            assert!(!steps.unfit());
+            steps.reach(at(ms), UP, Some(at(ms + 150)));
+        }
+        assert!(steps.unfit(), "three failures: another node should try");
+        fake.break_at(None);
+        steps.reach(at(600), UP, Some(at(750)));
+        assert_eq!((steps.state(), steps.trouble(), steps.unfit()), (Resources::Started, None, false));
     }
 
     #[test]
@@ -312,15 +348,28 @@ mod tests {
     }
 
     #[test]
-    fn going_down_does_not_stall_at_an_address_that_cannot_be_removed() {
+    fn an_address_that_cannot_be_removed_is_a_matter_for_the_guard_and_the_gate_is_closed_all_the_same() {
         let (fake, mut steps) = steps();
         steps.reach(at(0), UP, Some(at(100)));
         fake.break_at(Some("keep"));
         steps.reach(at(1), UP, Some(at(100)));
-        assert!(steps.trouble().is_some(), "the pause after a fault is for going up only");
+        assert!(steps.trouble().is_some_and(|t| t.contains("keeping")));
         fake.break_at(Some("remove"));
         fake.said();
         steps.reach(at(2), Goal::Down, None);
-        assert_eq!((fake.said(), steps.state()), (vec!["close".into()], Resources::Stopped));
+        assert_eq!(fake.said(), ["close"]);
+        assert!(steps.stuck().is_some_and(|why| why.contains("Vip")));
+        assert_ne!(steps.state(), Resources::Stopped);
+    }
+
+    #[test]
+    fn going_down_and_up_again_ends_up_whatever_is_under_way() {
+        let (_, mut steps) = steps();
+        for round in 0..20 {
+            steps.reach(at(round), UP, Some(at(round + 100)));
+            assert_eq!(steps.state(), Resources::Started);
+            steps.reach(at(round), Goal::Down, None);
+            assert_eq!(steps.state(), Resources::Stopped);
+        }
     }
 }

@@ -73,6 +73,7 @@ pub fn start<C: Cluster>(
     let live: Arc<Live> = Arc::default();
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
     let driver = Driver {
+        place: config.id,
         cluster: cluster.clone(),
         control: Control::new(Settings { place: config.id, appliances, lease: config.lease() }),
         steps: Steps::new(opened.address, sip.clone()),
