@@ -4,93 +4,18 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::os::lease::KernelLease;
 use agent::os::vip::{Addresses, Vip};
+use wire::{Wire, run};
+
+#[path = "common/wire.rs"]
+mod wire;
 
 /// What the kernel may take longer than the timeout: jiffies, and a busy machine.
 const MARGIN: Duration = Duration::from_millis(100);
-
-struct Wire {
-    near: String,
-    far: String,
-}
-
-fn run(args: &[&str]) {
-    let out = Command::new(args[0]).args(&args[1..]).output().expect("started");
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-impl Wire {
-    /// Two namespaces: near has 10.99.0.1 and fd99::1, far has 10.99.0.2 and fd99::2.
-    fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: network namespaces need root");
-            return None;
-        }
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = |side| format!("relevo-os-{}-{n}-{side}", std::process::id());
-        let wire = Self { near: name("a"), far: name("b") };
-        for ns in [&wire.near, &wire.far] {
-            run(&["ip", "netns", "add", ns]);
-            run(&["ip", "-n", ns, "link", "set", "lo", "up"]);
-        }
-        run(&[
-            "ip", "link", "add", "v0", "netns", &wire.near, "type", "veth", "peer", "name", "v0", "netns",
-            &wire.far,
-        ]);
-        for (ns, host) in [(&wire.near, 1), (&wire.far, 2)] {
-            run(&["ip", "-n", ns, "addr", "add", &format!("10.99.0.{host}/24"), "dev", "v0"]);
-            run(&["ip", "-n", ns, "addr", "add", &format!("fd99::{host}/64"), "dev", "v0", "nodad"]);
-            run(&["ip", "-n", ns, "link", "set", "v0", "up"]);
-        }
-        // IPv6 is not ready at once when a link comes up. The pings also make both sides know each other.
-        let end = Instant::now() + Duration::from_secs(20);
-        let ping = |to: &str| {
-            let args = ["netns", "exec", &wire.far, "ping", "-c1", "-W1", to];
-            Command::new("ip").args(args).output().expect("ping").status.success()
-        };
-        while !(ping("10.99.0.1") && ping("fd99::1")) {
-            assert!(Instant::now() < end, "the wire works");
-        }
-        Some(wire)
-    }
-
-    fn near_mac(&self) -> String {
-        let out =
-            Command::new("ip").args(["-n", &self.near, "-o", "link", "show", "v0"]).output().expect("ip");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        text.split_whitespace().skip_while(|w| *w != "link/ether").nth(1).expect("an address").to_owned()
-    }
-
-    fn enter(ns: &str) {
-        let file = std::fs::File::open(format!("/run/netns/{ns}")).expect("the namespace");
-        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("entered");
-    }
-
-    /// Runs `f` in a thread inside the namespace.
-    fn within<R: Send>(ns: &str, f: impl FnOnce() -> R + Send) -> R {
-        std::thread::scope(|s| {
-            s.spawn(|| {
-                Self::enter(ns);
-                f()
-            })
-            .join()
-            .expect("no panic")
-        })
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for ns in [&self.near, &self.far] {
-            run(&["ip", "netns", "del", ns]);
-        }
-    }
-}
 
 /// Answers every datagram to `ip` in the near namespace.
 fn echo(ip: IpAddr, stop: Arc<AtomicBool>) {
@@ -150,10 +75,7 @@ fn vip() -> Vip {
 
 /// Runs `near` in the near namespace, with an echo on `ip` there and questions from the far one.
 fn watch(wire: &Wire, ip: &str, near: impl FnOnce() + Send) -> Vec<(Instant, bool)> {
-    // Known for good: while a neighbour is being asked for, the kernel keeps packets back, which would look like answers
-    // from before the gate was open, or like a gap after it.
-    let mac = wire.near_mac();
-    run(&["ip", "-n", &wire.far, "neigh", "replace", ip, "lladdr", &mac, "dev", "v0", "nud", "permanent"]);
+    wire.far_knows(ip);
     let ip: IpAddr = ip.parse().expect("address");
     let stop = Arc::new(AtomicBool::new(false));
     std::thread::scope(|s| {
@@ -180,6 +102,104 @@ fn ips() -> Vec<IpAddr> {
 fn between(asked: &[(Instant, bool)], from: Instant, to: Instant) -> (usize, usize) {
     let part: Vec<_> = asked.iter().filter(|(at, _)| *at >= from && *at < to).collect();
     (part.iter().filter(|(_, answered)| *answered).count(), part.len())
+}
+
+/// Opens the gate for `lease_for` and does no more; returns for how long answers came.
+fn held(wire: &Wire, ip: &str, lease_for: Duration) -> Duration {
+    let mut opened = None;
+    let asked = watch(wire, ip, || {
+        let addresses = Addresses::new(&vip()).expect("interface");
+        let mut lease = KernelLease::install(&ips()).expect("installed");
+        addresses.add(Duration::from_secs(10)).expect("added");
+        std::thread::park_timeout(Duration::from_millis(20));
+        opened = Some(Instant::now());
+        lease.renew(lease_for).expect("opened");
+        std::thread::park_timeout(lease_for + Duration::from_millis(200));
+        lease.uninstall().expect("removed");
+        addresses.remove().expect("removed");
+    });
+    let opened = opened.expect("opened");
+    let end = opened + lease_for + Duration::from_millis(150);
+    let last = asked.iter().rfind(|(at, answered)| *answered && *at < end);
+    last.expect("open for a while").0.saturating_duration_since(opened)
+}
+
+#[test]
+fn the_gate_is_open_for_no_longer_than_was_said_whatever_the_length() {
+    let Some(wire) = Wire::new() else { return };
+    let mut worst = Duration::ZERO;
+    for round in 0..16 {
+        // Lengths that are no whole ticks of the kernel's clock, too.
+        let lease_for = Duration::from_millis(100 + 7 * round);
+        let held = held(&wire, V4, lease_for);
+        assert!(held <= lease_for + MARGIN && held >= lease_for / 2, "{lease_for:?}: {held:?}");
+        worst = worst.max(held.saturating_sub(lease_for));
+    }
+    println!("16 leases of 100 to 205 ms: open for at most {worst:?} too long");
+}
+
+#[test]
+fn a_closed_gate_hides_an_address_from_arp_and_neighbour_discovery() {
+    let Some(wire) = Wire::new() else { return };
+    Wire::within(&wire.near, || {
+        let addresses = Addresses::new(&vip()).expect("interface");
+        let mut lease = KernelLease::install(&ips()).expect("installed");
+        addresses.add(Duration::from_secs(30)).expect("added");
+        let known = |ip: &str| {
+            let out = Command::new("ip").args(["-n", &wire.far, "neigh", "show", ip]).output().expect("ip");
+            String::from_utf8_lossy(&out.stdout).contains("lladdr")
+        };
+        for ip in [V4, V6] {
+            assert!(!wire.far_pings(ip), "{ip} is closed");
+            assert!(!known(ip), "nobody has answered for {ip}");
+        }
+        lease.renew(Duration::from_secs(30)).expect("opened");
+        for ip in [V4, V6] {
+            let end = Instant::now() + Duration::from_secs(20);
+            while !(wire.far_pings(ip) && known(ip)) {
+                assert!(Instant::now() < end, "{ip} is open");
+            }
+        }
+        lease.uninstall().expect("removed");
+        addresses.remove().expect("removed");
+    });
+}
+
+#[test]
+fn a_gate_that_another_program_has_removed_is_made_anew_by_the_next_renewal() {
+    let Some(wire) = Wire::new() else { return };
+    Wire::within(&wire.near, || {
+        let addresses = Addresses::new(&vip()).expect("interface");
+        let mut lease = KernelLease::install(&ips()).expect("installed");
+        addresses.add(Duration::from_secs(30)).expect("added");
+        for removal in ["flush ruleset", "delete table arp relevo"] {
+            lease.renew(Duration::from_secs(30)).expect("open");
+            run(&["nft", removal]);
+            lease.clear().expect("what is there is closed, and what is not there is no error");
+            lease.renew(Duration::from_secs(30)).expect("made anew");
+            assert!(wire.far_pings(V4), "open again after {removal}");
+            lease.clear().expect("closed");
+            assert!(!wire.far_pings(V4), "and the rules are there again after {removal}");
+        }
+        lease.uninstall().expect("removed");
+        addresses.remove().expect("removed");
+    });
+}
+
+#[test]
+fn a_successor_replaces_the_tables_and_finds_the_gate_closed() {
+    let Some(wire) = Wire::new() else { return };
+    Wire::within(&wire.near, || {
+        let addresses = Addresses::new(&vip()).expect("interface");
+        let mut former = KernelLease::install(&ips()).expect("installed");
+        addresses.add(Duration::from_secs(30)).expect("added");
+        former.renew(Duration::from_secs(30)).expect("open");
+        assert!(wire.far_pings(V4));
+        let successor = KernelLease::install(&ips()).expect("installed over it");
+        assert!(!wire.far_pings(V4), "what the former process had opened is closed");
+        successor.uninstall().expect("removed");
+        addresses.remove().expect("removed");
+    });
 }
 
 fn the_gate_closes_by_itself(ip: &str) {
@@ -256,25 +276,20 @@ fn renewals_lose_no_packet_and_clearing_closes_at_once() {
 #[test]
 fn an_address_is_added_again_and_removed_again_without_complaint_and_ends_by_itself() {
     let Some(wire) = Wire::new() else { return };
-    let shown = |ns: &str| {
-        let out =
-            Command::new("ip").args(["-n", ns, "-o", "addr", "show", "dev", "v0"]).output().expect("ip");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        (text.contains(V4), text.contains(V6))
-    };
+    let shown = || (wire.near_has(V4), wire.near_has(V6));
     Wire::within(&wire.near, || {
         let addresses = Addresses::new(&vip()).expect("interface");
         addresses.remove().expect("not there is no error");
         for _ in 0..3 {
             addresses.add(Duration::from_secs(5)).expect("added");
         }
-        assert_eq!(shown(&wire.near), (true, true));
+        assert_eq!(shown(), (true, true));
         addresses.remove().expect("removed");
         addresses.remove().expect("removed before");
-        assert_eq!(shown(&wire.near), (false, false));
+        assert_eq!(shown(), (false, false));
         addresses.add(Duration::from_secs(1)).expect("added");
         let end = Instant::now() + Duration::from_secs(20);
-        while shown(&wire.near) != (false, false) {
+        while shown() != (false, false) {
             assert!(Instant::now() < end, "the kernel removes it when its lifetime ends");
             std::thread::park_timeout(Duration::from_millis(100));
         }

@@ -167,12 +167,13 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
         } else if limit.is_some_and(|l| heard.elapsed() >= l) {
             // std's kill: it cannot hit another process, because the child has not been waited for.
             child.kill()?;
+            // The end shows on the pidfd; an agent that the kernel cannot end holds nothing once the gate is closed.
+            undertaker.take_down();
+            // Only now: a log that nobody reads may hold up who writes it.
             tracing::error!(
                 silent_ms = heard.elapsed().as_millis() as u64,
                 "the agent is silent and was killed"
             );
-            // The end shows on the pidfd; an agent that the kernel cannot end holds nothing once the gate is closed.
-            undertaker.take_down();
             (heard, last) = (Instant::now(), last.map(|info| PetInfo { lease_held: false, ..info }));
         }
         if end && !hung_up {
@@ -206,6 +207,9 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| os_error("signals")(e.into()))?;
     if let Err(e) = rt::lock_memory() {
         tracing::info!(error = %e, "the guard's memory is not locked: it may be slow when the machine swaps");
+    }
+    if let Err(e) = rt::spare_when_memory_is_short() {
+        tracing::info!(error = %e, "guard and agent are not spared when memory is short");
     }
     rt::realtime_or_say(rt::GUARD_PRIORITY, "guard");
     let mut restarts = 0;

@@ -9,11 +9,17 @@
 //! |---|---|
 //! | `inet relevo` | all IP in and out, neighbour advertisements too: their source is the address itself |
 //! | `arp relevo` | ARP for and from it |
+//!
+//! An element ends at the tick of the kernel's clock (1 to 10 ms) in which its timeout ends, and stops matching then,
+//! whenever it is collected. Frames that a process writes to a packet socket pass no table: announcements are such.
+//!
+//! Other programs may remove the tables (`systemctl reload nftables` empties the whole rule set). Then nothing holds
+//! the gate closed; the next renewal finds out, and makes them anew.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::netlink::{Messages, Socket};
 use super::vip::octets;
@@ -60,40 +66,65 @@ fn header(family: u8, subsystem: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-/// A batch that empties the sets of `sides` and fills them with `addresses` for `timeout_ms`, if that is given.
-fn batch(sides: &[usize], addresses: &[IpAddr], timeout_ms: Option<u64>) -> Vec<u8> {
-    let kind = |message: u16| NFNL_SUBSYS_NFTABLES << 8 | message;
-    let mut m = Messages::default().begin(NFNL_MSG_BATCH_BEGIN, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end();
-    for place in sides.iter().filter_map(|side| SETS.get(*side)).flatten() {
-        let of_family: Vec<_> = addresses.iter().filter(|ip| ip.is_ipv4() == place.ipv4).collect();
-        if of_family.is_empty() {
-            continue;
-        }
-        // Without a list of elements: all of them.
-        m = m
-            .begin(kind(NFT_MSG_DELSETELEM), libc::NLM_F_ACK as u16, &header(place.family, 0))
-            .name(NFTA_SET_ELEM_LIST_TABLE, TABLE)
-            .name(NFTA_SET_ELEM_LIST_SET, place.set)
-            .end();
-        let Some(ms) = timeout_ms else { continue };
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_ACK;
-        m = m
-            .begin(kind(NFT_MSG_NEWSETELEM), flags as u16, &header(place.family, 0))
-            .name(NFTA_SET_ELEM_LIST_TABLE, TABLE)
-            .name(NFTA_SET_ELEM_LIST_SET, place.set)
-            .nest(NFTA_SET_ELEM_LIST_ELEMENTS);
-        for ip in of_family {
+/// A batch that can be sent again and again.
+#[derive(Debug)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where the timeouts stand in it.
+    timeouts: Vec<usize>,
+}
+
+impl Batch {
+    /// Empties the sets at `places`, and fills them with `addresses` if `fill`.
+    fn new<'a>(places: impl Iterator<Item = &'a Place>, addresses: &[IpAddr], fill: bool) -> Self {
+        let kind = |message: u16| NFNL_SUBSYS_NFTABLES << 8 | message;
+        let mut m =
+            Messages::default().begin(NFNL_MSG_BATCH_BEGIN, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end();
+        let mut timeouts = Vec::new();
+        for place in places {
+            let of_family: Vec<_> = addresses.iter().filter(|ip| ip.is_ipv4() == place.ipv4).collect();
+            if of_family.is_empty() {
+                continue;
+            }
+            // Without a list of elements: all of them.
             m = m
-                .nest(NFTA_LIST_ELEM)
-                .nest(NFTA_SET_ELEM_KEY)
-                .attr(NFTA_DATA_VALUE, &octets(*ip))
-                .unnest()
-                .attr(NFTA_SET_ELEM_TIMEOUT, &ms.to_be_bytes())
-                .unnest();
+                .begin(kind(NFT_MSG_DELSETELEM), libc::NLM_F_ACK as u16, &header(place.family, 0))
+                .name(NFTA_SET_ELEM_LIST_TABLE, TABLE)
+                .name(NFTA_SET_ELEM_LIST_SET, place.set)
+                .end();
+            if !fill {
+                continue;
+            }
+            let flags = libc::NLM_F_CREATE | libc::NLM_F_ACK;
+            m = m
+                .begin(kind(NFT_MSG_NEWSETELEM), flags as u16, &header(place.family, 0))
+                .name(NFTA_SET_ELEM_LIST_TABLE, TABLE)
+                .name(NFTA_SET_ELEM_LIST_SET, place.set)
+                .nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+            for ip in of_family {
+                m = m
+                    .nest(NFTA_LIST_ELEM)
+                    .nest(NFTA_SET_ELEM_KEY)
+                    .attr(NFTA_DATA_VALUE, &octets(*ip))
+                    .unnest()
+                    .attr(NFTA_SET_ELEM_TIMEOUT, &[0; 8])
+                    .unnest();
+                timeouts.push(m.len() - 8);
+            }
+            m = m.unnest().end();
         }
-        m = m.unnest().end();
+        let bytes = m.begin(NFNL_MSG_BATCH_END, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end().finish();
+        Self { bytes, timeouts }
     }
-    m.begin(NFNL_MSG_BATCH_END, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end().finish()
+
+    /// Writes `ms` into all elements.
+    fn set_timeout(&mut self, ms: u64) {
+        for at in &self.timeouts {
+            if let Some(place) = self.bytes.get_mut(*at..at + 8) {
+                place.copy_from_slice(&ms.to_be_bytes());
+            }
+        }
+    }
 }
 
 /// The tables, as `nft -f -` reads them: an older one is replaced in the same transaction, closed.
@@ -193,7 +224,9 @@ pub struct KernelLease {
     addresses: Vec<IpAddr>,
     /// The set that the next renewal fills.
     side: usize,
-    closing: Vec<u8>,
+    renewals: [Batch; 2],
+    /// One for each table: a batch fails as a whole, and one table may be missing.
+    closings: [Batch; 2],
 }
 
 impl KernelLease {
@@ -212,21 +245,41 @@ impl KernelLease {
     /// No netlink.
     pub fn attach(addresses: &[IpAddr]) -> Result<Self, OsError> {
         let socket = Socket::open(libc::NETLINK_NETFILTER).map_err(os_error("netlink"))?;
-        let closing = batch(&[0, 1], addresses, None);
-        Ok(Self { socket, addresses: addresses.to_vec(), side: 0, closing })
+        let renewals = [0, 1].map(|side: usize| Batch::new(SETS[side].iter(), addresses, true));
+        let closings = [NFPROTO_INET, NFPROTO_ARP].map(|family| {
+            Batch::new(SETS.iter().flatten().filter(|place| place.family == family), addresses, false)
+        });
+        Ok(Self { socket, addresses: addresses.to_vec(), side: 0, renewals, closings })
     }
 
     /// Opens the gate for `left` from now, or keeps it open so long. Whole milliseconds, rounded down; nothing happens
-    /// below one.
+    /// below one. Takes no memory, unless the tables have been removed by somebody: then they are made anew.
     ///
     /// # Errors
     /// The kernel's: then nothing was changed.
     pub fn renew(&mut self, left: Duration) -> io::Result<()> {
+        let begun = Instant::now();
+        match self.fill(left) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                tracing::error!(
+                    "the gate of the floating IP was removed by another program (nft flush ruleset?): made anew"
+                );
+                nft(&script(&self.addresses)).map_err(io::Error::other)?;
+                // That took its time, by which the lease must not become longer.
+                self.fill(left.saturating_sub(begun.elapsed()))
+            }
+            other => other,
+        }
+    }
+
+    fn fill(&mut self, left: Duration) -> io::Result<()> {
         let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         if ms == 0 {
             return Ok(());
         }
-        self.socket.send(&batch(&[self.side], &self.addresses, Some(ms)), &[])?;
+        let batch = &mut self.renewals[self.side];
+        batch.set_timeout(ms);
+        self.socket.send(&batch.bytes, &[])?;
         self.side ^= 1;
         Ok(())
     }
@@ -234,9 +287,9 @@ impl KernelLease {
     /// Closes the gate now. Takes no memory.
     ///
     /// # Errors
-    /// The kernel's; that the tables are not there is none.
+    /// The kernel's; that a table is not there is none.
     pub fn clear(&self) -> io::Result<()> {
-        self.socket.send(&self.closing, &[libc::ENOENT])
+        self.closings.iter().map(|b| self.socket.send(&b.bytes, &[libc::ENOENT])).fold(Ok(()), Result::and)
     }
 
     /// Removes the tables.

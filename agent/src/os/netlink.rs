@@ -77,6 +77,18 @@ impl Messages {
         self
     }
 
+    /// Length so far: where the next attribute begins.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Nothing has been added yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Ends a message.
     #[must_use]
     pub fn end(mut self) -> Self {
