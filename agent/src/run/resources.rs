@@ -15,11 +15,13 @@ use crate::net::sip::Sip;
 
 /// The floating IP of this node, as the kernel sees it. All of it is quick: no process, no network.
 pub trait Address: Send {
-    /// Opens the kernel's gate for `left`; calling it again extends it.
+    /// Opens the kernel's gate until `until` and not longer; calling it again extends it. The process may be stopped
+    /// between two instructions, for any time: whoever does this looks at the clock again when the kernel has acted,
+    /// and closes the gate where it was opened for a time that is over.
     ///
     /// # Errors
     /// What the kernel said.
-    fn open_gate(&mut self, left: Duration) -> Result<(), String>;
+    fn open_gate(&mut self, until: MonoTime) -> Result<(), String>;
     /// Closes the gate now.
     ///
     /// # Errors
@@ -125,20 +127,20 @@ impl Steps {
 
     /// Goes as far towards the goal as is possible now, and keeps up what is up.
     pub fn reach(&mut self, now: MonoTime, goal: Goal, lease_until: Option<MonoTime>) {
-        let left = lease_until.map_or(Duration::ZERO, |end| end.since(now));
+        let until = lease_until.unwrap_or(now);
         match goal {
             Goal::Up { token } => self.aim(now, token),
             // Never stale: it has no token.
             Goal::Down => drop(self.sequence.set_goal(sequence::Goal::Down)),
         }
         if goal != Goal::Down {
-            self.keep(now, left);
+            self.keep(now, until);
         }
         loop {
             self.hear_engines();
             let Some(todo) = self.sequence.poll_step(Duration::from_nanos(now.0)) else { break };
             match todo {
-                Todo::Run(run) => self.run(now, run, left),
+                Todo::Run(run) => self.run(now, run, until),
                 Todo::Escalate { step, why } => {
                     let text = format!("{step:?} cannot be stopped: {why}");
                     tracing::error!("{text}");
@@ -166,11 +168,11 @@ impl Steps {
     }
 
     /// Renews what ends by itself.
-    fn keep(&mut self, now: MonoTime, left: Duration) {
+    fn keep(&mut self, now: MonoTime, until: MonoTime) {
         let Some(address) = &mut self.address else { return };
         let mut outcome = Ok(());
         if self.gate_open {
-            outcome = address.open_gate(left);
+            outcome = address.open_gate(until);
         }
         if outcome.is_ok() && self.address_there {
             outcome = address.keep(now);
@@ -189,12 +191,12 @@ impl Steps {
         }
     }
 
-    fn run(&mut self, now: MonoTime, run: RunStep<Step>, left: Duration) {
+    fn run(&mut self, now: MonoTime, run: RunStep<Step>, until: MonoTime) {
         let outcome = match (run.step, &mut self.address, &self.sip) {
             (Step::Lease, Some(address), _) => {
                 self.gate_open = run.action == Action::Start;
                 match run.action {
-                    Action::Start => address.open_gate(left),
+                    Action::Start => address.open_gate(until),
                     Action::Stop => address.close_gate(),
                 }
             }
@@ -273,8 +275,8 @@ mod tests {
     }
 
     impl Address for Fake {
-        fn open_gate(&mut self, left: Duration) -> Result<(), String> {
-            self.note(&format!("open {}", left.as_millis()))
+        fn open_gate(&mut self, until: MonoTime) -> Result<(), String> {
+            self.note(&format!("open until {}", until.0 / 1_000_000))
         }
         fn close_gate(&mut self) -> Result<(), String> {
             self.note("close")
@@ -306,9 +308,12 @@ mod tests {
         let (fake, mut steps) = steps();
         assert_eq!(steps.state(), Resources::Stopped);
         steps.reach(at(10), UP, Some(at(150)));
-        assert_eq!((fake.said(), steps.state()), (vec!["open 140".into(), "add".into()], Resources::Started));
+        assert_eq!(
+            (fake.said(), steps.state()),
+            (vec!["open until 150".into(), "add".into()], Resources::Started)
+        );
         steps.reach(at(30), UP, Some(at(170)));
-        assert_eq!(fake.said(), ["open 140", "keep"], "what is up is kept up until the lease ends");
+        assert_eq!(fake.said(), ["open until 170", "keep"], "what is up is kept up until the lease ends");
         steps.reach(at(40), Goal::Down, None);
         assert_eq!((fake.said(), steps.state()), (vec!["remove".into(), "close".into()], Resources::Stopped));
         steps.reach(at(50), Goal::Down, None);
@@ -320,7 +325,7 @@ mod tests {
         let (fake, mut steps) = steps();
         fake.break_at(Some("add"));
         steps.reach(at(0), UP, Some(at(150)));
-        assert_eq!(fake.said(), ["open 150", "remove", "close"], "half up goes down again");
+        assert_eq!(fake.said(), ["open until 150", "remove", "close"], "half up goes down again");
         assert_eq!(steps.state(), Resources::Stopped);
         assert!(steps.trouble().is_some_and(|t| t.contains("Vip")));
         steps.reach(at(100), UP, Some(at(250)));
@@ -343,7 +348,7 @@ mod tests {
         steps.reach(at(1), Goal::Up { token: 9 }, Some(at(101)));
         assert_eq!(
             (fake.said(), steps.state()),
-            (vec!["open 100".into(), "keep".into()], Resources::Started)
+            (vec!["open until 101".into(), "keep".into()], Resources::Started)
         );
     }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use agent::os::address::open_until;
 use agent::run::resources::Address;
 use proxy_core::time::{MonoTime, Now, WallTime};
 
@@ -65,6 +66,19 @@ pub struct Gate {
     pub openings: u64,
     /// Added to every timeout, ms: the kernel that a test breaks.
     pub slack_ms: u64,
+    /// The agent is stopped for so long (ns) in the midst of its next renewal: after it looked at the clock, before
+    /// the kernel acts.
+    pub stop_in_renewal: u64,
+    /// What the kernel is asked to do when the agent goes on.
+    deferred: Vec<Order>,
+}
+
+/// What an agent asks of its kernel.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Open(Duration),
+    Close,
+    Address(bool),
 }
 
 impl Gate {
@@ -78,6 +92,48 @@ impl Gate {
     pub fn clear(&mut self) {
         self.ends = [0; 2];
         self.address = false;
+    }
+
+    /// The agent, stopped in the midst of a renewal, is no more.
+    pub fn forget(&mut self) {
+        self.deferred.clear();
+        self.stop_in_renewal = 0;
+    }
+
+    /// Whether the agent was stopped in the midst of a renewal.
+    #[must_use]
+    pub fn defers(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// The agent goes on where it was stopped.
+    pub fn go_on(&mut self, boot: u64) {
+        for order in std::mem::take(&mut self.deferred) {
+            self.obey(boot, order);
+        }
+    }
+
+    fn ask(&mut self, order: Order) {
+        if self.deferred.is_empty() {
+            self.obey(clock().mono.0, order);
+        } else {
+            self.deferred.push(order);
+        }
+    }
+
+    fn obey(&mut self, boot: u64, order: Order) {
+        match order {
+            Order::Open(left) => {
+                if !self.ends.iter().any(|end| boot < *end) {
+                    self.openings += 1;
+                }
+                let side = usize::from(self.second);
+                self.second = !self.second;
+                self.ends[side] = (MonoTime(boot) + left).0 + self.slack_ms * MS;
+            }
+            Order::Close => self.ends = [0; 2],
+            Order::Address(there) => self.address = there,
+        }
     }
 }
 
@@ -93,25 +149,34 @@ impl Kernel {
 }
 
 impl Address for Kernel {
-    fn open_gate(&mut self, left: Duration) -> Result<(), String> {
-        let now = clock().mono;
-        let mut gate = self.gate();
-        if !gate.ends.iter().any(|end| now.0 < *end) {
-            gate.openings += 1;
-        }
-        let side = usize::from(gate.second);
-        gate.second = !gate.second;
-        gate.ends[side] = (now + left).0 + gate.slack_ms * MS;
-        Ok(())
+    fn open_gate(&mut self, until: MonoTime) -> Result<(), String> {
+        let renew = |left| {
+            let mut gate = self.gate();
+            let stopped = std::mem::take(&mut gate.stop_in_renewal);
+            if stopped > 0 && !gate.defers() {
+                gate.deferred.push(Order::Open(left));
+                let now = clock();
+                let later = Duration::from_nanos(stopped);
+                set_clock(Now { mono: now.mono + later, wall: now.wall + later });
+            } else {
+                gate.ask(Order::Open(left));
+            }
+            Ok(())
+        };
+        let clear = || {
+            self.gate().ask(Order::Close);
+            Ok(())
+        };
+        open_until(until, || clock().mono, renew, clear)
     }
 
     fn close_gate(&mut self) -> Result<(), String> {
-        self.gate().ends = [0; 2];
+        self.gate().ask(Order::Close);
         Ok(())
     }
 
     fn add(&mut self, _now: MonoTime) -> Result<(), String> {
-        self.gate().address = true;
+        self.gate().ask(Order::Address(true));
         Ok(())
     }
 
@@ -120,7 +185,7 @@ impl Address for Kernel {
     }
 
     fn remove(&mut self) -> Result<(), String> {
-        self.gate().address = false;
+        self.gate().ask(Order::Address(false));
         Ok(())
     }
 }
@@ -135,7 +200,7 @@ mod tests {
         set_clock(Now { mono: MonoTime(1000 * MS), wall: WallTime(0) });
         kernel.add(MonoTime(0)).expect("added");
         assert!(!kernel.gate().passes(1000 * MS));
-        kernel.open_gate(Duration::from_millis(100)).expect("opened");
+        kernel.open_gate(MonoTime(1100 * MS)).expect("opened");
         assert!(kernel.gate().passes(1099 * MS));
         assert!(!kernel.gate().passes(1100 * MS));
     }
@@ -145,8 +210,8 @@ mod tests {
         let mut kernel = Kernel::default();
         set_clock(Now { mono: MonoTime(0), wall: WallTime(0) });
         kernel.add(MonoTime(0)).expect("added");
-        kernel.open_gate(Duration::from_millis(100)).expect("opened");
-        kernel.open_gate(Duration::from_millis(10)).expect("opened");
+        kernel.open_gate(MonoTime(100 * MS)).expect("opened");
+        kernel.open_gate(MonoTime(10 * MS)).expect("opened");
         assert!(kernel.gate().passes(50 * MS));
     }
 }

@@ -258,6 +258,7 @@ impl Machine {
         let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
         let address = (self.role == Role::Appliance).then(|| Box::new(self.kernel.clone()) as Box<_>);
         let driver = Driver {
+            place: self.place,
             cluster: SimCluster::new(process, site.mutation == Mutation::EarlyVerdict),
             control: Control::new(Settings { place: self.place, appliances, lease }),
             steps: Steps::new(address, None),
@@ -308,6 +309,7 @@ impl Machine {
         self.stopped_until = 0;
         self.raft_stalled_until = 0;
         self.control_stalled_until = 0;
+        self.kernel.gate().forget();
     }
 
     /// The machine loses its power.
@@ -357,6 +359,9 @@ impl Machine {
         let times = self.clocks.now(now);
         set_clock(times);
         let Some(agent) = &mut self.agent else { return done };
+        self.kernel.gate().go_on(times.mono.0);
+        // What Raft finds in this millisecond, the control thread hears in the next.
+        let kicked = std::mem::take(&mut agent.process.desk().kicked);
         if now >= self.raft_stalled_until {
             agent.process.go_on(times.mono.0);
         }
@@ -378,12 +383,18 @@ impl Machine {
         if engine_first {
             service.engine_turn(&agent.process, &mut done);
         }
-        if now >= self.control_stalled_until {
-            let kicked = std::mem::take(&mut agent.process.desk().kicked);
+        if now < self.control_stalled_until {
+            agent.process.desk().kicked |= kicked;
+        } else {
             let changed = agent.process.inside(|| service.control_turn(kicked, mutation));
             if let Some(active) = changed {
                 done.activated = active;
                 done.deactivated |= active.is_none();
+            }
+            if self.kernel.gate().defers() {
+                // Stopped in the midst of a renewal: so long as its clock says by now.
+                self.stopped_until = now + clock().mono.since(times.mono).as_nanos() as u64;
+                return done;
             }
         }
         if !engine_first {
@@ -416,8 +427,11 @@ impl Service {
         if !look {
             return None;
         }
-        self.next_round = now.mono.0 + ROUND;
-        self.driver.round(now.mono, &mut self.picture);
+        let before = self.driver.steps.state();
+        let decision = self.driver.round(now.mono, &mut self.picture);
+        let pause = if decision.soon || self.driver.steps.state() != before { 0 } else { ROUND };
+        // From the end of the round on, as in the agent's loop: it may have been stopped in its midst.
+        self.next_round = clock().mono.0 + pause;
         let up = match self.picture.goal {
             Goal::Up { token } if self.picture.resources == Resources::Started => Some(token),
             _ => None,

@@ -24,6 +24,8 @@ pub enum Fault {
     StopAgent,
     /// Agent and guard are stopped for a time.
     StopBoth,
+    /// The same, in the midst of a renewal of the kernel's lease.
+    StopInRenewal,
     /// The Raft thread gets no processor for a time (or waits for its disk).
     StallRaft,
     /// The control thread gets no processor for a time.
@@ -55,7 +57,7 @@ pub enum Fault {
 }
 
 /// All kinds, with their usual weight.
-const KINDS: [(Fault, u64); 21] = [
+const KINDS: [(Fault, u64); 22] = [
     (Fault::PowerLoss, 4),
     (Fault::PowerLossAtSync, 4),
     (Fault::Blackout, 1),
@@ -63,6 +65,7 @@ const KINDS: [(Fault, u64); 21] = [
     (Fault::KillBoth, 4),
     (Fault::StopAgent, 4),
     (Fault::StopBoth, 4),
+    (Fault::StopInRenewal, 4),
     (Fault::StallRaft, 4),
     (Fault::StallControl, 4),
     (Fault::Isolate, 5),

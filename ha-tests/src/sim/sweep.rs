@@ -119,13 +119,15 @@ pub fn command(seed: u64, seeds: Option<u64>, trace: bool) -> ExitCode {
     let Some(count) = seeds else {
         let outcome = run(Options { seed, print: trace, mutation: Mutation::None });
         println!(
-            "seed {seed}: trace of {} lines, hash {:016x}; {} s simulated, {} elections, {} moves, {} entries",
+            "seed {seed}: trace of {} lines, hash {:016x}; {} s simulated, {} elections, {} moves, {} entries, \
+             healed in {} ms",
             outcome.lines,
             outcome.hash,
             outcome.simulated_ms / 1000,
             outcome.elections,
             outcome.moves,
-            outcome.entries
+            outcome.entries,
+            outcome.heal_ms
         );
         return match outcome.failure {
             None => ExitCode::SUCCESS,

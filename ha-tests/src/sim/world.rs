@@ -617,6 +617,10 @@ impl World {
                 // A guard that is stopped with its agent does nothing; it does not come back in this run.
                 machine.guard = false;
             }
+            Fault::StopInRenewal if machine.active().is_some() => {
+                machine.kernel.gate().stop_in_renewal = lasts;
+                machine.guard = false;
+            }
             Fault::StallRaft => machine.raft_stalled_until = now + lasts.min(500 * MS),
             Fault::StallControl => machine.control_stalled_until = now + lasts.min(1_000 * MS),
             Fault::DiskFull => {
