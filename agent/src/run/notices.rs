@@ -18,6 +18,12 @@ const HEIR_FIRST: Duration = Duration::from_millis(30);
 /// Between one other node's campaign and the next one's.
 const STAGGER: Duration = Duration::from_millis(30);
 
+/// Campaigns of a node that is not the heir. The first may meet the votes of the heir's own campaign and lose; the
+/// next one has the higher term. After that the election timeout takes over.
+const CAMPAIGNS: u32 = 3;
+/// Terms after the dead leader's in which nobody has won until this node stops to care.
+const MAX_TERMS: u64 = 8;
+
 /// Hears notices for one node.
 pub struct Notices {
     node: Node,
@@ -53,14 +59,23 @@ impl Notices {
         else {
             return;
         };
-        let (node, me) = (self.node.clone(), self.me);
+        let node = self.node.clone();
         // Without a thread the election timeout does it.
         let _ = std::thread::Builder::new().name(String::from("relevo-second")).spawn(move || {
-            std::thread::sleep(wait);
-            let facts = node.facts();
-            if facts.term == notice.term && facts.leader.is_none_or(|l| l == notice.dead) {
-                tracing::info!("node {} has not won: campaigning in its place", notice.heir);
-                node.leader_is_dead(notice.dead, notice.term, me);
+            // Not before the first wait: what the dead leader had sent may still be on its way to the log.
+            let mut log_end = None;
+            for again in 0..CAMPAIGNS {
+                std::thread::sleep(if again == 0 { wait } else { HEIR_FIRST });
+                let facts = node.facts();
+                // Whoever wins begins with an entry of its own. Another campaign would only disturb it, or the transfer
+                // that follows.
+                let log_end = *log_end.get_or_insert(facts.last_log);
+                let won = facts.last_log > log_end || facts.leader.is_some_and(|l| l != notice.dead);
+                if won || facts.term > notice.term + MAX_TERMS {
+                    return;
+                }
+                tracing::info!(term = facts.term, "node {} has not won: campaigning", notice.heir);
+                node.campaign();
             }
         });
     }

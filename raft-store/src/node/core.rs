@@ -358,6 +358,16 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// Campaigns now and not at the next election timeout. Who may win is decided by the votes, as ever.
+    pub async fn campaign(&self) {
+        if self.silent() {
+            return;
+        }
+        if let Err(e) = self.0.raft.trigger().elect(false).await {
+            tracing::warn!(error = %e, "no campaign");
+        }
+    }
+
     /// Stops openraft and refuses what waits.
     pub async fn shutdown(&self) {
         self.0.batcher.close();

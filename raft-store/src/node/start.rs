@@ -195,6 +195,13 @@ impl Node {
         }
     }
 
+    /// Campaigns now: see [`Core::campaign`].
+    pub fn campaign(&self) {
+        if let Some(core) = self.0.core.get().cloned() {
+            self.0.runtime.spawn(async move { core.campaign().await });
+        }
+    }
+
     /// Why this node must give up ownership and exit, once it must.
     #[must_use]
     pub fn fatal(&self) -> Option<String> {
