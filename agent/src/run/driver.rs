@@ -252,12 +252,13 @@ impl<C: Cluster> Driver<C> {
             self.steps.reach(now, Goal::Down, None);
             picture.resources = self.steps.state();
             self.live.show(picture.clone());
+            // Before it is over, too: the guard ends an agent that leads and hangs up, and its exit code is lost then.
+            if let Some(pet) = &mut self.pet {
+                pet(&PetFacts { term: 0, leading: false, heir: None, lease_until: None });
+            }
             let over = picture.resources == Resources::Stopped || self.steps.stuck().is_some();
             if over || now.since(since) > STOP_LIMIT {
                 return end;
-            }
-            if let Some(pet) = &mut self.pet {
-                pet(&PetFacts { term: 0, leading: false, heir: None, lease_until: None });
             }
             // A kick comes when an engine has stopped.
             let _ = self.messages.recv_timeout(Duration::from_millis(2));
