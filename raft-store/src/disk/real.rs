@@ -18,13 +18,7 @@ impl RealDisk {
     /// Uses `root`, making it (and making its name durable in its parent) where it is missing.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        if !root.is_dir() {
-            fs::create_dir_all(&root)?;
-            // Without this the folder itself may be gone after a power cut, with every synced file in it.
-            if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
-        }
+        create_durably(&root)?;
         Ok(Self { root })
     }
 
@@ -32,6 +26,24 @@ impl RealDisk {
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// Makes `dir` and every missing folder above it. Each name is made durable in its parent: otherwise the folder itself
+/// may be gone after a power cut, with every synced file in it. Returns the folders that were synced, topmost first.
+fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
+    fs::create_dir_all(dir)?;
+    let mut synced = Vec::new();
+    for made in missing.into_iter().rev() {
+        let parent = match made.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        File::open(parent)?.sync_all()?;
+        synced.push(parent.to_owned());
+    }
+    Ok(synced)
 }
 
 struct RealFile(File);
@@ -92,5 +104,20 @@ impl Disk for RealDisk {
     }
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.root)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_parent_that_is_made_is_synced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let base = dir.path().to_owned();
+        let synced = create_durably(&base.join("a/b/c")).expect("makes them");
+        assert_eq!(synced, [base.clone(), base.join("a"), base.join("a/b")]);
+        assert!(base.join("a/b/c").is_dir());
+        assert!(create_durably(&base.join("a/b/c")).expect("is there").is_empty());
     }
 }

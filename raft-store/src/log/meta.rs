@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::OpenError;
-use crate::codec::{self, Kind};
+use crate::codec::{self, CodecError, Kind};
 use crate::disk::{Disk, read_all};
 
 pub(super) const NAME: &str = "META";
@@ -39,8 +39,16 @@ pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError
     if crc32c::crc32c(body).to_le_bytes() != crc {
         return Err(corrupt("the checksum differs"));
     }
-    let (format, cluster, node): (u32, u64, u64) = codec::decode(Kind::Meta, body).map_err(corrupt)?;
     let differs = |what, found: String, expected: String| Err(OpenError::Foreign { what, found, expected });
+    // The checksum holds, so that what does not decode is no damage: another version wrote it, and it must not be set
+    // aside as if it were broken.
+    let (format, cluster, node): (u32, u64, u64) = match codec::decode(Kind::Meta, body) {
+        Ok(meta) => meta,
+        Err(CodecError::Version { found, expected }) => {
+            return differs("format version", found.to_string(), expected.to_string());
+        }
+        Err(e) => return differs("format version", format!("unknown ({e})"), FORMAT.to_string()),
+    };
     if format != FORMAT {
         return differs("format version", format.to_string(), FORMAT.to_string());
     }
@@ -66,4 +74,33 @@ pub(super) fn create(disk: &dyn Disk, identity: Identity) -> Result<(), OpenErro
     disk.rename(TEMPORARY, NAME)?;
     disk.sync_dir()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    fn refusal(body: &[u8]) -> OpenError {
+        let disk = SimDisk::new();
+        let bytes = [&crc32c::crc32c(body).to_le_bytes()[..], body].concat();
+        disk.create(NAME).and_then(|f| f.write_at(0, &bytes)).expect("writes");
+        check(&disk, Identity::new("lab", 1)).expect_err("refused")
+    }
+
+    #[test]
+    fn a_folder_of_another_version_is_foreign_and_not_corrupt() {
+        let id = Identity::new("lab", 1);
+        let good = codec::encode(Kind::Meta, &(FORMAT, id.cluster, id.node)).expect("encodes");
+        let mut frame = good.clone();
+        frame[0] += 1;
+        let format = codec::encode(Kind::Meta, &(FORMAT + 1, id.cluster, id.node)).expect("encodes");
+        let longer = [&good[..], b"more"].concat();
+        for body in [frame, format, longer] {
+            match refusal(&body) {
+                OpenError::Foreign { what: "format version", .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

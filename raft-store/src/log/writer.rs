@@ -48,7 +48,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.work.notify_all();
-        if let Some(thread) = self.thread.take() {
+        // A callback may own the last clone: its thread cannot wait for itself. It ends by `closed` after this group.
+        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != std::thread::current().id()) {
             // A panic there has already been reported; waiting makes sure that the files are free again.
             drop(thread.join());
         }
@@ -177,5 +178,37 @@ impl LogWriter {
         // The receiver may be gone with its task; the write stands all the same.
         self.write(f, Box::new(move |r| drop(tx.send(r))));
         rx.await.map_err(|_| io::Error::other("the log writer has ended"))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::log::{Identity, Limits};
+
+    #[test]
+    fn a_callback_may_own_the_last_clone_of_the_writer() {
+        let (log, _) = SegmentLog::open(Arc::new(SimDisk::new()), Identity::new("lab", 1), Limits::default())
+            .expect("opens");
+        let writer = LogWriter::new(log, Mode::Thread).expect("starts");
+        let fatal = writer.fatal();
+        let (let_go, wait) = mpsc::channel::<()>();
+        let (ended, end) = mpsc::channel();
+        let last = writer.clone();
+        let done: Done = Box::new(move |r| {
+            // Waits until the test has dropped its clone, so that `last` is the last one.
+            wait.recv().ok();
+            drop(last);
+            ended.send(r.is_ok()).ok();
+        });
+        writer.write(|_| Ok(()), done);
+        drop(writer);
+        drop(let_go);
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true), "the callback ran to its end");
+        assert!(fatal.borrow().is_none());
     }
 }
