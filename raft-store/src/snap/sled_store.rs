@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, header};
 
@@ -14,6 +15,11 @@ const CHUNK: usize = 256 << 10;
 
 /// sled's page cache in bytes; a generation is written and read once.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// Longest wait for the lock of a generation (2 s); a process that starts holds it for less than a millisecond.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Pause between two attempts to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Snapshots in sled.
 pub struct SledSnaps {
@@ -43,8 +49,26 @@ fn sync_generation(path: &Path) -> io::Result<()> {
     sync_path(path)
 }
 
+/// Opens, waiting while somebody else holds sled's lock on `db`. A process that this one is starting at the same moment
+/// holds it too, from fork to exec; that must not make a good generation look like a damaged one.
+fn open_free(path: &Path) -> io::Result<sled::Db> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match open(path) {
+            // sled says it in words only.
+            Err(e) if e.to_string().contains("could not acquire lock") => {
+                if Instant::now() >= end {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, e));
+                }
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn fill(path: &Path, meta: &[u8], data: &[u8]) -> io::Result<()> {
-    let db = open(path)?;
+    let db = open_free(path)?;
     let put = |key: Vec<u8>, value: &[u8]| db.insert(key, value).map(drop).map_err(io::Error::from);
     for (n, chunk) in meta.chunks(CHUNK).enumerate() {
         put([b"m", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
@@ -62,7 +86,7 @@ fn read(path: &Path) -> io::Result<Stored> {
     if !path.join("db").is_file() {
         return Err(bad("no database"));
     }
-    let db = open(path)?;
+    let db = open_free(path)?;
     let part = |prefix: &[u8]| -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         for item in db.scan_prefix(prefix) {
