@@ -156,6 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_asked_again_to_end_the_agent_with_its_guard() {
+        let (_collar, child) = Collar::pair().expect("pair");
+        let asked = || {
+            let mut signal = 0;
+            // SAFETY: the place lives through the call.
+            assert_eq!(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) }, 0);
+            signal
+        };
+        assert_eq!(asked(), 0);
+        die_with_guard(&child);
+        let after = asked();
+        // SAFETY: no pointers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+        assert_eq!(after, libc::SIGKILL);
+    }
+
+    #[test]
     fn an_agent_whose_guard_does_not_read_is_not_held_up() {
         let (_collar, child) = Collar::pair().expect("pair");
         let petter = Petter(child);
