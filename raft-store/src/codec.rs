@@ -145,7 +145,9 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecE
     }
     let standard = bincode::config::standard();
     let decoded = match kind {
-        Kind::Snapshot => bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_SNAPSHOT_DECODE>()),
+        Kind::Snapshot => {
+            bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_SNAPSHOT_DECODE>())
+        }
         _ => bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_DECODE_BYTES>()),
     };
     let (value, used) = decoded.map_err(|e| CodecError::Decode { kind, why: e.to_string() })?;

@@ -70,7 +70,7 @@ fn child_that_writes_until_it_is_stopped() {
         assert!(write_one(&writer, next));
         next += 1;
         notes.write_all_at(&next.to_le_bytes(), 0).expect("note");
-        if next % SNAPSHOT_EVERY == 0 {
+        if next.is_multiple_of(SNAPSHOT_EVERY) {
             snaps.write(&next.to_le_bytes(), &state(next)).expect("snapshot");
             notes.write_all_at(&next.to_le_bytes(), 8).expect("note");
             writer.with(|log| log.purge(next - SNAPSHOT_EVERY, b"mark")).expect("purge");
@@ -78,13 +78,32 @@ fn child_that_writes_until_it_is_stopped() {
     }
 }
 
-fn spawn(dir: &Path, notes: &Path, durability: &str) -> Child {
-    Command::new(std::env::current_exe().expect("exe"))
+/// The child; killed with the test if that fails.
+struct Writer(Child);
+
+impl Writer {
+    fn kill(&mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("wait");
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Already gone, usually.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn spawn(dir: &Path, notes: &Path, durability: &str) -> Writer {
+    let child = Command::new(std::env::current_exe().expect("exe"))
         .args(["--exact", "child_that_writes_until_it_is_stopped", "--nocapture"])
         .env(CHILD, format!("{}|{}|{durability}", dir.display(), notes.display()))
         .stdout(Stdio::null())
         .spawn()
-        .expect("child")
+        .expect("child");
+    Writer(child)
 }
 
 /// Ends of log and newest snapshot that were acknowledged.
@@ -112,8 +131,8 @@ fn all_stopped(pid: u32) -> bool {
     })
 }
 
-fn signal(child: &Child, name: &str) {
-    assert!(run("kill", &[name, &child.id().to_string()]), "kill {name}");
+fn signal(child: &Writer, name: &str) {
+    assert!(run("kill", &[name, &child.0.id().to_string()]), "kill {name}");
 }
 
 fn run(program: &str, args: &[&str]) -> bool {
@@ -165,14 +184,14 @@ fn cut(dir: &Path, durability: &str, enough: u64) -> Option<((u64, u64), (u64, u
     let mut child = spawn(&mounted.0, &notes, durability);
     until("the child writes", || noted(&notes).0 >= enough);
     signal(&child, "-STOP");
-    until("the child stands still", || all_stopped(child.id()));
+    until("the child stands still", || all_stopped(child.0.id()));
     let acknowledged = noted(&notes);
     let copy = dir.join("copy");
     fs::copy(&image, &copy).expect("copy");
-    child.kill().expect("kill");
-    child.wait().expect("wait");
+    child.kill();
     drop(mounted);
-    let after = Mounted::new(dir.join("after"), &["-o", "loop", copy.to_str().expect("text")]).expect("mounts");
+    let after =
+        Mounted::new(dir.join("after"), &["-o", "loop", copy.to_str().expect("text")]).expect("mounts");
     let log = open_log(&after.0, Durability::Disk);
     let found = (log.entries().end, check(&log, &after.0));
     drop(log);
@@ -221,8 +240,7 @@ fn kill_9_in_a_loop_loses_nothing_of_either_store() {
         let before = noted(&notes).0;
         let mut child = spawn(dir.path(), &notes, "disk");
         until("the child writes", || noted(&notes).0 >= before + 15 + round * 11);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        child.kill();
         let acknowledged = noted(&notes);
         let log = open_log(dir.path(), Durability::Disk);
         let found = (log.entries().end, check(&log, dir.path()));

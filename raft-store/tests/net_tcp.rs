@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use raft_store::node::net::{Credentials, Endpoint, Server, TcpTransport};
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
+use raft_store::node::net::{Credentials, Endpoint, Server, TcpTransport};
 use raft_store::node::{Member, Place, RaftId, Role, raft_id};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, check_size, header};
 use crate::disk::create_durably;
@@ -15,6 +16,12 @@ const CHUNK: usize = 256 << 10;
 
 /// sled's page cache in bytes; a generation is written and read once.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// Attempts to get sled's lock.
+const LOCK_ATTEMPTS: u32 = 200;
+
+/// Pause between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Snapshots in sled.
 pub struct SledSnaps {
@@ -34,9 +41,22 @@ fn unreadable(e: sled::Error) -> io::Error {
     }
 }
 
+/// Whether somebody holds sled's lock: a process forked at this moment (until its exec), or a thread of sled that has
+/// not yet ended. sled tells it by its text alone.
+fn locked(e: &sled::Error) -> bool {
+    matches!(e, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
+}
+
 fn open(path: &Path) -> io::Result<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    config.open().map_err(unreadable)
+    for _ in 0..LOCK_ATTEMPTS {
+        match config.open() {
+            Err(e) if locked(&e) => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened.map_err(unreadable),
+        }
+    }
+    // No damage: another process uses it, so that it must not be set aside.
+    Err(io::Error::new(io::ErrorKind::WouldBlock, format!("{} is in use by another process", path.display())))
 }
 
 fn sync_generation(path: &Path) -> io::Result<()> {
@@ -132,7 +152,9 @@ impl SledSnaps {
 impl SnapStore for SledSnaps {
     fn write(&mut self, meta: &[u8], data: &[u8]) -> io::Result<()> {
         check_size(meta, data)?;
-        let number = self.numbers("gen-")?.last().map_or(0, |n| n + 1);
+        // Beyond those set aside as well: a number given twice would make the order of what is kept a lie.
+        let newest = self.numbers("gen-")?.last().max(self.numbers("bad-")?.last()).copied();
+        let number = newest.map_or(0, |n| n.saturating_add(1));
         let temporary = self.dir.join("new");
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
@@ -156,7 +178,11 @@ impl SnapStore for SledSnaps {
                 Ok(stored) => return Ok(Some(stored)),
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(path = %path.display(), error = %e, "a snapshot is set aside");
-                    fs::rename(&path, self.path("bad-", number))?;
+                    let aside = self.path("bad-", number);
+                    if aside.exists() {
+                        fs::remove_dir_all(&aside)?;
+                    }
+                    fs::rename(&path, aside)?;
                     self.keep("bad-", KEPT_BAD)?;
                     sync_path(&self.dir)?;
                 }
