@@ -143,11 +143,7 @@ pub fn run(options: &DemoOptions) -> io::Result<ExitCode> {
     keep(&mut stage, options.keep_logs.as_deref(), held)?;
     let took = stage.teller.elapsed();
     drop(stage);
-    println!(
-        "{} after {:.0} s",
-        if held { "all of it held" } else { "NOT all of it held" },
-        took.as_secs_f64()
-    );
+    say!("{} after {:.0} s", if held { "all of it held" } else { "NOT all of it held" }, took.as_secs_f64());
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

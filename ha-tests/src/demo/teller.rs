@@ -62,12 +62,12 @@ impl Teller {
 
     /// One line.
     pub fn say(&self, line: &str) {
-        println!("[{:8.3} s] {line}", self.elapsed().as_secs_f64());
+        say!("[{:8.3} s] {line}", self.elapsed().as_secs_f64());
     }
 
     /// An empty line and a heading.
     pub fn heading(&self, line: &str) {
-        println!();
+        say!();
         self.say(line);
     }
 
@@ -84,12 +84,12 @@ impl Teller {
     pub fn table(&self, columns: &[Column], wanted: &BTreeSet<u8>) {
         const FIRST: usize = 54;
         const WIDTH: usize = 15;
-        println!();
+        say!();
         let heads: String = columns.iter().map(|c| format!("{:>WIDTH$}", c.title)).collect();
-        println!("{:FIRST$}{heads}", "");
+        say!("{:FIRST$}{heads}", "");
         let row = |name: &str, cell: &dyn Fn(&Column) -> String| {
             let cells: String = columns.iter().map(|c| format!("{:>WIDTH$}", cell(c))).collect();
-            println!("{name:FIRST$}{cells}");
+            say!("{name:FIRST$}{cells}");
         };
         let word = |v: Option<&Verdict>| match v {
             Some(Ok(_)) => "held".to_owned(),
@@ -109,6 +109,6 @@ impl Teller {
                 c.gaps.iter().find(|g| g.0 == kind).map_or("-".to_owned(), |g| format!("{:.0}", g.1))
             });
         }
-        println!();
+        say!();
     }
 }

@@ -204,7 +204,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
         Task::Down { all } => down(cli.dir, all),
         Task::Show { json: _ } => {
             let lab = LabState::load(&state::find(cli.dir)?)?;
-            println!("{:#}", config::describe(&lab));
+            say!("{:#}", config::describe(&lab));
             Ok(ExitCode::SUCCESS)
         }
         Task::Exec { place, command } => exec(cli.dir, &place, &command),
@@ -214,7 +214,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             // Read again under the lock: another command may have changed it meanwhile.
             lab = LabState::load(&lab.dir)?;
             let index = resolve(&lab, &node)?;
-            println!("{}", fault::inflict(&mut lab, index, fault)?);
+            say!("{}", fault::inflict(&mut lab, index, fault)?);
             Ok(ExitCode::SUCCESS)
         }
         Task::Sim { seed, seeds, trace } => Ok(crate::sim::sweep::command(seed, seeds, trace)),
@@ -270,9 +270,9 @@ fn up(dir: Option<PathBuf>, args: &UpArgs) -> io::Result<ExitCode> {
     };
     let lab = cluster::up(&options)?;
     if args.json {
-        println!("{}", config::describe(&lab));
+        say!("{}", config::describe(&lab));
     } else {
-        println!(
+        say!(
             "lab in {}, floating IP {} and {}, SIP port {}",
             lab.dir.display(),
             net::VIP4,
@@ -280,10 +280,10 @@ fn up(dir: Option<PathBuf>, args: &UpArgs) -> io::Result<ExitCode> {
             lab.sip_port
         );
         for node in &lab.nodes {
-            println!("  node {} ({}) at {}", node.id, node.role.word(), node.addr);
+            say!("  node {} ({}) at {}", node.id, node.role.word(), node.addr);
         }
         if let Some(active) = status::active(&lab) {
-            println!("node {} is active; end with: relevo-lab down --dir {}", active.node, lab.dir.display());
+            say!("node {} is active; end with: relevo-lab down --dir {}", active.node, lab.dir.display());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -342,11 +342,11 @@ fn start(dir: Option<PathBuf>, node: &str, timeout_s: u64, no_wait: bool) -> io:
         let _lock = LabState::lock(&lab.dir)?;
         lab = LabState::load(&lab.dir)?;
         let was_off = cluster::power_on(&mut lab, index)?;
-        println!("node {node}: {}", if was_off { "started" } else { "was running" });
+        say!("node {node}: {}", if was_off { "started" } else { "was running" });
     }
     if !no_wait {
         let ready = status::wait_ready(&lab, Duration::from_secs(timeout_s))?;
-        println!("all nodes have caught up; node {} is active", ready.node);
+        say!("all nodes have caught up; node {} is active", ready.node);
     }
     Ok(ExitCode::SUCCESS)
 }

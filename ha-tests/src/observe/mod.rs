@@ -61,9 +61,9 @@ pub fn command(lab: &LabState, options: &ObserveOptions, json: bool) -> io::Resu
     let timeline = observer.finish()?;
     let evidence = timeline.two_owners();
     if json {
-        println!("{}", report::json(&timeline, &names, length));
+        say!("{}", report::json(&timeline, &names, length));
     } else {
-        print!("{}", report::summary(&timeline, &names));
+        say_part!("{}", report::summary(&timeline, &names));
     }
     Ok(if evidence.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -69,7 +69,7 @@ pub fn json(t: &Timeline, names: &Names, length: u64) -> Value {
 pub fn tell_new(t: &Timeline, names: &Names, told: usize) -> usize {
     let tenures = t.tenures();
     for o in tenures.iter().skip(told) {
-        println!("{:>12.3} ms  {} answers", ms(o.first_sent), names.text(&o.mac));
+        say!("{:>12.3} ms  {} answers", ms(o.first_sent), names.text(&o.mac));
     }
     tenures.len()
 }

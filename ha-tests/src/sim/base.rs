@@ -82,7 +82,7 @@ impl Trace {
     pub fn say(&mut self, what: impl AsRef<str>) {
         let line = format!("{:>6} {}", self.now_ms, what.as_ref());
         if self.print {
-            println!("{line}");
+            say!("{line}");
         }
         self.hash = mix(self.hash, line.as_bytes());
         self.count += 1;

@@ -118,7 +118,7 @@ impl Summary {
 pub fn command(seed: u64, seeds: Option<u64>, trace: bool) -> ExitCode {
     let Some(count) = seeds else {
         let outcome = run(Options { seed, print: trace, mutation: Mutation::None });
-        println!(
+        say!(
             "seed {seed}: trace of {} lines, hash {:016x}; {} s simulated, {} elections, {} moves, {} entries, \
              healed in {} ms",
             outcome.lines,
@@ -133,14 +133,14 @@ pub fn command(seed: u64, seeds: Option<u64>, trace: bool) -> ExitCode {
             None => ExitCode::SUCCESS,
             Some(why) => {
                 if !trace {
-                    outcome.tail.iter().for_each(|line| println!("{line}"));
+                    outcome.tail.iter().for_each(|line| say!("{line}"));
                 }
-                println!("FAILED: {why}\nreplay: {}", replay(seed));
+                say!("FAILED: {why}\nreplay: {}", replay(seed));
                 ExitCode::FAILURE
             }
         };
     };
     let summary = sweep(seed, count, Mutation::None);
-    print!("{}", summary.tell());
+    say_part!("{}", summary.tell());
     if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -70,9 +70,9 @@ impl Series {
                 format!("{:>9.1}{:>9.1}", percentile(values, 0.5), percentile(values, 1.0))
             }
         };
-        println!("{:<38}{:>6}{}{}", self.name, self.arp.len(), cell(&self.arp), cell(&self.sip));
+        say!("{:<38}{:>6}{}{}", self.name, self.arp.len(), cell(&self.arp), cell(&self.sip));
         for failure in &self.failed {
-            println!("    a run did not end: {failure}");
+            say!("    a run did not end: {failure}");
         }
     }
 
@@ -108,9 +108,12 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
         status::wait_ready(&guard.lab, Duration::from_secs(30))?;
         report.insert("registrations".to_owned(), registrations::measure(&guard.lab)?);
     }
-    println!(
+    say!(
         "\n{:<38}{:>6}{:>18}{:>18}",
-        "silent gap of the floating IP, ms", "runs", "ARP p50 / max", "SIP p50 / max"
+        "silent gap of the floating IP, ms",
+        "runs",
+        "ARP p50 / max",
+        "SIP p50 / max"
     );
     let mut all = Vec::new();
     for how in gaps::How::ALL {
@@ -131,7 +134,7 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
     report.insert("gaps".to_owned(), all.iter().map(Series::json).collect());
     drop(guard);
     if options.json {
-        println!("{}", Value::Object(report));
+        say!("{}", Value::Object(report));
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

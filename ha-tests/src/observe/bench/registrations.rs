@@ -30,15 +30,19 @@ const SYNCS: u32 = 500;
 /// Measures and prints.
 pub(super) fn measure(lab: &LabState) -> io::Result<Value> {
     let sync = fsync_cost(lab)?;
-    println!("one 512-byte write and fdatasync on a node's disk: p50 {:.3} ms, p99 {:.3} ms", sync.0, sync.1);
-    println!(
+    say!("one 512-byte write and fdatasync on a node's disk: p50 {:.3} ms, p99 {:.3} ms", sync.0, sync.1);
+    say!(
         "{:<38}{:>10}{:>10}{:>10}{:>8}",
-        "registrations through all nodes", "per s", "p50 ms", "p99 ms", "lost"
+        "registrations through all nodes",
+        "per s",
+        "p50 ms",
+        "p99 ms",
+        "lost"
     );
     let mut rows = Vec::new();
     for window in WINDOWS {
         let load = offer(lab, window)?;
-        println!(
+        say!(
             "{:<38}{:>10.0}{:>10.2}{:>10.2}{:>8}",
             format!("  {window} under way"),
             load.per_second,
