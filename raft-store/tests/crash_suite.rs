@@ -125,7 +125,7 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
 }
 
 /// sled writes to the real file system: there, what a write leaves behind when it is cut off at any file stands for
-/// the fault (power cut, kill -9 and full disk of a real one are in `crash_power`).
+/// the fault (power cut, kill -9 and full disk of a real one are in `crash_both`).
 #[test]
 fn an_interrupted_generation_in_sled_is_removed_and_the_last_one_stays() {
     let dir = tempfile::tempdir().expect("folder");

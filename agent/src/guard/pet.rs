@@ -57,6 +57,7 @@ impl Petter {
         }
         // SAFETY: the guard opened it for this process, which takes it exactly once, here.
         let given = unsafe { OwnedFd::from_raw_fd(fd) };
+        die_with_guard(&given);
         // SAFETY: the descriptor is open; the result is checked before it becomes an owned one.
         let high = unsafe { libc::fcntl(given.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH_FD) };
         if high < 0 {
@@ -78,6 +79,21 @@ impl Petter {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             );
         }
+    }
+}
+
+/// Has the kernel kill this process when its guard ends. The guard has asked for that already, but the kernel forgets it
+/// at the start of a program that has rights of its own (`setcap`, execve(2)).
+fn die_with_guard(collar_end: &OwnedFd) {
+    // SAFETY: no pointers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let mut byte = 0_u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer lives through the call and its length is right.
+    let got = unsafe { libc::recv(collar_end.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+    if got == 0 {
+        // It has died before the line above; nothing has been begun here.
+        std::process::abort();
     }
 }
 

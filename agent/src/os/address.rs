@@ -40,8 +40,17 @@ pub fn open_until(
         if begun >= until {
             break;
         }
-        renew(until.since(begun))?;
-        if clock().since(begun) > HASTE {
+        let renewed = renew(until.since(begun));
+        let late = clock().since(begun) > HASTE;
+        if let Err(why) = renewed {
+            // An error may be that of an answer, and one set may hold too long by an earlier try: then neither may stay.
+            // In time and at the first try, the other set ends as it was meant to.
+            if late || wanted > 1 {
+                clear()?;
+            }
+            return Err(why);
+        }
+        if late {
             // This one is too long now, and the other set's may be: both are made anew.
             wanted = 2;
             continue;
@@ -147,6 +156,35 @@ mod tests {
         let outcome = open_until(MonoTime(150_000_000), || now.get(), renew, clear);
         assert_eq!(outcome.is_err(), closed.get());
         (left.into_inner(), closed.get())
+    }
+
+    /// The n-th renewal takes `took[n]` ms, the last one fails; whether the gate was closed.
+    fn closed_after_failure(took: &[u64]) -> bool {
+        let now = Cell::new(MonoTime(10_000_000));
+        let tries = Cell::new(0);
+        let renew = |_: Duration| {
+            now.set(now.get() + Duration::from_millis(took[tries.get()]));
+            tries.set(tries.get() + 1);
+            if tries.get() == took.len() { Err(String::from("no")) } else { Ok(()) }
+        };
+        let closed = Cell::new(false);
+        let clear = || {
+            closed.set(true);
+            Ok(())
+        };
+        assert!(open_until(MonoTime(150_000_000), || now.get(), renew, clear).is_err());
+        closed.get()
+    }
+
+    #[test]
+    fn a_renewal_that_fails_in_time_leaves_the_gate_to_the_lease_that_it_has() {
+        assert!(!closed_after_failure(&[1]));
+    }
+
+    #[test]
+    fn a_renewal_that_fails_after_a_late_one_closes_the_gate() {
+        assert!(closed_after_failure(&[100, 1]));
+        assert!(closed_after_failure(&[100]), "late and failed: what the kernel did is unknown");
     }
 
     #[test]

@@ -203,12 +203,11 @@ fn nft(text: &str) -> Result<(), OsError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OsError::NoNft),
         Err(e) => return Err(os_error("starting nft")(e)),
     };
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes()).map_err(os_error("talking to nft"))?;
-    }
+    // One that ends without reading says why, and has to be waited for.
+    let told = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().map_err(os_error("waiting for nft"))?;
     if output.status.success() {
-        return Ok(());
+        return told.map_err(os_error("talking to nft"));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("not permitted") || said.contains("must be root") {

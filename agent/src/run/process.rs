@@ -71,6 +71,8 @@ pub fn main(common: &Common) -> ExitCode {
 
 fn agent(config: &Config) -> Result<End, Fault> {
     let signals = signals::block()?;
+    // Before any program is started, which shall not inherit the guard's socket.
+    let petter = Petter::from_env();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -92,10 +94,11 @@ fn agent(config: &Config) -> Result<End, Fault> {
         true => Some(Box::new(|| rt::realtime_or_say(rt::CONTROL_PRIORITY, "control"))),
         false => None,
     };
-    let opened = Opened { admin, listening, address, pet: pet(), on_control_thread };
+    let guard = petter.as_ref().map(|_| std::os::unix::process::parent_id());
+    let opened = Opened { admin, listening, address, pet: petter.map(pet), on_control_thread };
     let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
     let control = service.control();
-    signals::watch(signals, {
+    signals::watch(&signals, guard, {
         let control = control.clone();
         move || insist(&control, Message::Shutdown)
     })?;
@@ -170,14 +173,13 @@ fn guard(config: &Config) -> Result<Ended, Fault> {
 }
 
 /// How the control thread tells the guard.
-fn pet() -> Option<Pet> {
-    let petter = Petter::from_env()?;
-    Some(Box::new(move |facts| {
+fn pet(petter: Petter) -> Pet {
+    Box::new(move |facts| {
         petter.pet(PetInfo {
             term: facts.term,
             leading: facts.leading,
             lease_held: facts.lease_until.is_some(),
             heir: facts.heir,
         });
-    }))
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 /// Blocks the signals in this thread and in all it starts from here on. To be called before any thread is.
 ///
@@ -17,20 +19,39 @@ pub fn block() -> io::Result<SigSet> {
     Ok(set)
 }
 
-/// Calls `ended` at the first of these signals, and ends the process at once at the second: an operator who asks twice
+/// Calls `ended` at the first of these signals, and ends the process at once when asked again: an operator who asks twice
 /// does not want to wait.
 ///
+/// A terminal's Ctrl-C reaches guard and agent, and the guard passes it on, too: the same question comes twice. So an
+/// agent with a guard counts, for the second time, only what its guard says.
+///
 /// # Errors
-/// The thread cannot be started.
-pub fn watch(set: SigSet, ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// The thread cannot be started, out of file descriptors.
+pub fn watch(set: &SigSet, guard: Option<u32>, ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let signals = SignalFd::with_flags(set, SfdFlags::SFD_CLOEXEC)?;
     std::thread::Builder::new().name(String::from("relevo-signals")).spawn(move || {
-        if let Ok(signal) = set.wait() {
-            tracing::info!("{signal}: handing over and stopping");
-            ended();
-        }
-        if set.wait().is_ok() {
-            std::process::exit(i32::from(crate::cli::EXIT_FAILED));
+        let (mut ended, mut asked) = (Some(ended), 0);
+        while let Ok(signal) = next(&signals) {
+            let name = Signal::try_from(signal.ssi_signo.cast_signed()).unwrap_or(Signal::SIGTERM);
+            if let Some(ended) = ended.take() {
+                tracing::info!("{name}: handing over and stopping");
+                ended();
+            }
+            asked += u32::from(guard.is_none_or(|guard| signal.ssi_pid == guard));
+            if asked >= 2 {
+                std::process::exit(i32::from(crate::cli::EXIT_FAILED));
+            }
         }
     })?;
     Ok(())
+}
+
+fn next(signals: &SignalFd) -> io::Result<siginfo> {
+    loop {
+        match signals.read_signal() {
+            Ok(Some(signal)) => return Ok(signal),
+            Ok(None) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! | 3 | logs are equal, entry by entry, and equal logs make equal states, byte for byte |
 //! | 4 | when all faults have ended, somebody serves soon, all nodes catch up, and every call ends as it should |
 //! | 6 | a voter that was restarted neither votes nor campaigns for one lease |
+//! | 7 | a node votes once in a term, and in no earlier term later, whatever happens to its machine |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -20,9 +21,9 @@ use openraft::async_runtime::WatchReceiver;
 use proxy_core::state::{BranchState, ServerKey, SipCommand, SipResponse};
 use raft_store::codec::{self, Kind};
 use raft_store::command::{Command, Response};
-use raft_store::node::Place;
 use raft_store::node::inbound::{Rpc, RpcReply};
 use raft_store::node::types::Entry;
+use raft_store::node::{Place, RaftId};
 use raft_store::state::ClusterState;
 
 use super::base::hash;
@@ -50,6 +51,8 @@ pub struct Judge {
     calls: BTreeMap<String, Safe>,
     keys: BTreeMap<ServerKey, String>,
     registered: BTreeSet<(String, u32)>,
+    /// Term and candidate of the newest vote that a node has given.
+    votes: BTreeMap<RaftId, (u64, RaftId)>,
     token: u64,
     acting: Option<Place>,
     owner: Option<Place>,
@@ -230,6 +233,31 @@ impl Judge {
                 sip::short(text)
             ));
         }
+    }
+
+    /// Invariant 7: the node `id` says these at once, in whatever order. Whether it gives its vote to another.
+    pub fn voted<'a>(&mut self, id: RaftId, bodies: impl Iterator<Item = &'a Body>) -> bool {
+        let said = |body: &Body| match body {
+            Body::Answer { reply: Some(RpcReply::Vote(reply)), vote: true, .. } => {
+                Some((reply.vote.leader_id.term, reply.vote.leader_id.voted_for, reply.vote_granted))
+            }
+            // Who campaigns has voted for itself.
+            Body::Ask { rpc: Rpc::Vote(ask), .. } => {
+                Some((ask.vote.leader_id.term, ask.vote.leader_id.voted_for, true))
+            }
+            _ => None,
+        };
+        let mut said: Vec<_> = bodies.filter_map(said).filter(|(.., mine)| *mine).collect();
+        said.sort_unstable();
+        for (term, candidate, _) in &said {
+            let before = self.votes.insert(id, (*term, *candidate)).unwrap_or_default();
+            if *term < before.0 || (*term == before.0 && *candidate != before.1) {
+                self.accuse(format!(
+                    "invariant 7: node id {id} votes for {candidate} in term {term} after {before:?}"
+                ));
+            }
+        }
+        said.iter().any(|(_, candidate, _)| *candidate != id)
     }
 
     /// Invariant 6: a process says this.

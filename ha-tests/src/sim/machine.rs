@@ -132,6 +132,8 @@ pub struct Machine {
     pub control_stalled_until: u64,
     /// A failing sync is the moment of a power cut.
     pub cut_at_sync: bool,
+    /// The next vote that it gives is the moment of a power cut.
+    pub cut_at_vote: bool,
     runs: u32,
     last_petted: Petted,
 }
@@ -187,6 +189,7 @@ impl Machine {
             raft_stalled_until: 0,
             control_stalled_until: 0,
             cut_at_sync: false,
+            cut_at_vote: false,
             runs: 0,
             last_petted: Petted::default(),
         }
@@ -319,6 +322,7 @@ impl Machine {
         self.guard = false;
         self.guard_at = None;
         self.cut_at_sync = false;
+        self.cut_at_vote = false;
         self.kernel.gate().clear();
         for (n, disk) in [&self.disks.log, &self.disks.snaps].into_iter().enumerate() {
             disk.fail_sync(None);

@@ -39,6 +39,8 @@ pub enum Body {
         lane: Lane,
         /// What.
         reply: Option<RpcReply>,
+        /// It answers the question for a vote, not for what a vote would be.
+        vote: bool,
     },
     /// A guard: the agent of the sender, which led in `term`, is dead.
     Notice {

@@ -14,6 +14,8 @@ pub enum Fault {
     PowerLoss,
     /// Power loss of one machine in the middle of a sync.
     PowerLossAtSync,
+    /// Power loss of one machine right after it has given its vote.
+    PowerLossAtVote,
     /// Power loss of all machines at once.
     Blackout,
     /// The agent alone is killed; its guard acts.
@@ -38,6 +40,8 @@ pub enum Fault {
     Mute,
     /// A node hears nothing; all hear it.
     Deaf,
+    /// What others say to a node is late; a little later they do not hear it any more.
+    LateAnswers,
     /// Messages are late on all links.
     Delay,
     /// Messages are lost on all links.
@@ -57,9 +61,10 @@ pub enum Fault {
 }
 
 /// All kinds, with their usual weight.
-const KINDS: [(Fault, u64); 22] = [
+const KINDS: [(Fault, u64); 24] = [
     (Fault::PowerLoss, 4),
     (Fault::PowerLossAtSync, 4),
+    (Fault::PowerLossAtVote, 3),
     (Fault::Blackout, 1),
     (Fault::KillAgent, 5),
     (Fault::KillBoth, 4),
@@ -72,6 +77,7 @@ const KINDS: [(Fault, u64); 22] = [
     (Fault::OneWay, 5),
     (Fault::Mute, 4),
     (Fault::Deaf, 4),
+    (Fault::LateAnswers, 4),
     (Fault::Delay, 3),
     (Fault::Loss, 3),
     (Fault::PhoneLoss, 2),

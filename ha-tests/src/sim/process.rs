@@ -348,9 +348,10 @@ impl Process {
                 match body {
                     Body::Ask { call, run, target, lane, rpc } => {
                         let (door, desk) = (door.clone(), desk.clone());
+                        let vote = matches!(rpc, Rpc::Vote(_));
                         tokio::spawn(async move {
                             let reply = Some(answer(door, from, target, rpc).await);
-                            let body = Body::Answer { call, run, lane, reply };
+                            let body = Body::Answer { call, run, lane, reply, vote };
                             lock(&desk).outbox.push(Letter { from: me, to: from, body });
                         });
                     }

@@ -77,6 +77,7 @@ pub struct Outcome {
 /// A change that is due at a time.
 #[derive(Debug, Clone, Copy)]
 enum Due {
+    Cut(Place, Place, u64),
     Uncut(Place, Place),
     Unlink,
     UnloseDatagrams,
@@ -212,6 +213,7 @@ impl World {
             machine.raft_stalled_until = 0;
             machine.control_stalled_until = 0;
             machine.cut_at_sync = false;
+            machine.cut_at_vote = false;
             for disk in [&machine.disks.log, &machine.disks.snaps] {
                 disk.fail_sync(None);
                 disk.set_capacity(None);
@@ -350,6 +352,7 @@ impl World {
         self.due = later;
         for (_, due) in ripe {
             match due {
+                Due::Cut(from, to, until) => self.cut(from, to, until),
                 Due::Uncut(from, to) => {
                     self.net.link(from, to).cut = false;
                     self.net.release(now);
@@ -403,15 +406,15 @@ impl World {
         let Letter { from, to, body } = letter;
         let Some(machine) = self.machine(to) else { return };
         match (&mut machine.agent, body) {
-            (Some(agent), Body::Answer { call, run, lane, reply }) => {
+            (Some(agent), Body::Answer { call, run, lane, reply, vote }) => {
                 if run == agent.process.run() {
-                    agent.process.deliver(from, Body::Answer { call, run, lane, reply });
+                    agent.process.deliver(from, Body::Answer { call, run, lane, reply, vote });
                 }
             }
             (Some(agent), body) => agent.process.deliver(from, body),
             (None, Body::Ask { call, run, lane, .. }) if machine.power => {
                 // The kernel of a machine without agent refuses the connection.
-                let body = Body::Answer { call, run, lane, reply: None };
+                let body = Body::Answer { call, run, lane, reply: None, vote: false };
                 self.net.send(self.now, Letter { from: to, to: from, body });
             }
             (None, _) => {}
@@ -452,10 +455,19 @@ impl World {
             let restarted_ago =
                 agent.process.restarted().then(|| boot.saturating_sub(agent.process.started_at()));
             let letters = agent.process.outgoing();
+            let id = machine.id.unwrap_or_default();
+            let voted = self.judge.voted(id, letters.iter().map(|l| &l.body));
             for letter in letters {
                 self.judge.said(place, restarted_ago, LEASE.as_nanos() as u64, &letter.body);
                 note_letter(&mut self.trace, &letter);
                 self.net.send(now, letter);
+            }
+            if voted && machine.cut_at_vote {
+                self.trace.say(format!("node {place} loses its power after its vote"));
+                let detail = self.rng.draw();
+                machine.power_off(detail);
+                machine.start_at = Some(now + detail % 300 * MS);
+                return;
             }
             self.judge.look(place, agent);
             if let Some(token) = done.activated {
@@ -575,6 +587,15 @@ impl World {
             Fault::OneWay => return self.cut(place, other, until),
             Fault::Mute => return others.into_iter().for_each(|o| self.cut(place, o, until)),
             Fault::Deaf => return others.into_iter().for_each(|o| self.cut(o, place, until)),
+            Fault::LateAnswers => {
+                let from_then_on = now + (10 + (detail >> 8) % 100) * MS;
+                for other in others {
+                    self.net.link(other, place).slow_ms = 2 * slow;
+                    self.due.push((from_then_on, Due::Cut(place, other, until.max(from_then_on + 400 * MS))));
+                }
+                self.due.push((until.max(from_then_on), Due::Unlink));
+                return;
+            }
             Fault::Delay | Fault::Loss => {
                 for (from, to) in self.pairs() {
                     let link = self.net.link(from, to);
@@ -605,6 +626,7 @@ impl World {
                 machine.cut_at_sync = true;
                 machine.disks.log.fail_sync(Some(detail % 12));
             }
+            Fault::PowerLossAtVote => machine.cut_at_vote = true,
             Fault::KillAgent | Fault::KillBoth if machine.agent.is_some() => {
                 machine.kill();
                 machine.guard &= fault == Fault::KillAgent;

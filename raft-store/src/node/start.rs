@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,20 +87,26 @@ struct Shared {
     fatal: OnceLock<String>,
     stop: Notify,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The store was empty, or has been set aside: only then may peers be told so before the core exists.
+    blank: AtomicBool,
 }
 
 /// A handle of the node of this process.
 #[derive(Clone)]
 pub struct Node(Arc<Shared>);
 
-/// Answers peers before the core exists, too: "my store is empty".
+/// Answers peers before the core exists, too: "my store is empty", but only where it is. A node that is still opening
+/// its store says nothing: after a power loss a wiped node would take two of them for the beginning of a new cluster,
+/// and vote under the id of its former self.
 struct Door(Arc<Shared>);
 
 impl Inbound for Door {
     async fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> RpcReply {
         match (self.0.core.get(), rpc) {
             (Some(core), rpc) => core.handle(from, to, rpc).await,
-            (None, Rpc::Hello) => RpcReply::Hello(Hello { id: None, initialized: false, leader: None }),
+            (None, Rpc::Hello) if self.0.blank.load(Ordering::SeqCst) => {
+                RpcReply::Hello(Hello { id: None, initialized: false, leader: None })
+            }
             (None, _) => RpcReply::Unavailable("it is starting".into()),
         }
     }
@@ -260,6 +267,7 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
             fatal: OnceLock::new(),
             stop: Notify::new(),
             thread: Mutex::new(None),
+            blank: AtomicBool::new(opened.is_none()),
         });
         tokio::spawn(server.run(Arc::new(Door(shared.clone()))));
         say(Ok(Node(shared.clone())));
@@ -321,6 +329,7 @@ async fn live(
             Err(CoreError::Incomplete(why)) if silent => {
                 drop(writer);
                 store.set_aside(&why)?;
+                shared.blank.store(true, Ordering::SeqCst);
             }
             Err(e) => return Err(e.into()),
         }
@@ -386,4 +395,36 @@ async fn create(config: &NodeConfig, store: &Store, shared: &Arc<Shared>) -> Res
     debug_assert_eq!(place_of(id), config.place);
     tracing::info!(id, ?beginning, "a new store");
     Ok(store.create(id)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn hello_while_starting(blank: bool) -> RpcReply {
+        let who = Credentials { cluster: "lab".into(), key: [7; 32], place: 1 };
+        let shared = Shared {
+            core: OnceLock::new(),
+            transport: TcpTransport::new(who, None, &[]),
+            empty: ClusterState::default(),
+            runtime: Handle::current(),
+            waker: OnceLock::new(),
+            fatal: OnceLock::new(),
+            stop: Notify::new(),
+            thread: Mutex::new(None),
+            blank: AtomicBool::new(blank),
+        };
+        Door(Arc::new(shared)).handle(2, raft_id(0, 1), Rpc::Hello).await
+    }
+
+    #[tokio::test]
+    async fn a_node_that_still_opens_its_store_does_not_say_that_it_is_empty() {
+        assert!(matches!(hello_while_starting(false).await, RpcReply::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn an_empty_node_says_so_before_it_has_begun() {
+        let answer = hello_while_starting(true).await;
+        assert!(matches!(answer, RpcReply::Hello(Hello { id: None, initialized: false, leader: None })));
+    }
 }

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, check_size, header};
 use crate::disk::create_durably;
@@ -17,11 +17,10 @@ const CHUNK: usize = 256 << 10;
 /// sled's page cache in bytes; a generation is written and read once.
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// Attempts to get sled's lock.
-const LOCK_ATTEMPTS: u32 = 200;
-
-/// Pause between two attempts.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Longest wait for the lock of a generation (2 s); a process that starts holds it for less than a millisecond.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Pause between two attempts to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Snapshots in sled.
 pub struct SledSnaps {
@@ -41,22 +40,9 @@ fn unreadable(e: sled::Error) -> io::Error {
     }
 }
 
-/// Whether somebody holds sled's lock: a process forked at this moment (until its exec), or a thread of sled that has
-/// not yet ended. sled tells it by its text alone.
-fn locked(e: &sled::Error) -> bool {
-    matches!(e, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
-}
-
 fn open(path: &Path) -> io::Result<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    for _ in 0..LOCK_ATTEMPTS {
-        match config.open() {
-            Err(e) if locked(&e) => std::thread::sleep(LOCK_PAUSE),
-            opened => return opened.map_err(unreadable),
-        }
-    }
-    // No damage: another process uses it, so that it must not be set aside.
-    Err(io::Error::new(io::ErrorKind::WouldBlock, format!("{} is in use by another process", path.display())))
+    config.open().map_err(unreadable)
 }
 
 fn sync_generation(path: &Path) -> io::Result<()> {
@@ -73,8 +59,26 @@ fn sync_generation(path: &Path) -> io::Result<()> {
     sync_path(path)
 }
 
+/// Opens, waiting while somebody else holds sled's lock on `db`. A process that this one is starting at the same moment
+/// holds it too, from fork to exec; that must not make a good generation look like a damaged one.
+fn open_free(path: &Path) -> io::Result<sled::Db> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match open(path) {
+            // sled says it in words only.
+            Err(e) if e.to_string().contains("could not acquire lock") => {
+                if Instant::now() >= end {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, e));
+                }
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn fill(path: &Path, meta: &[u8], data: &[u8]) -> io::Result<()> {
-    let db = open(path)?;
+    let db = open_free(path)?;
     let put = |key: Vec<u8>, value: &[u8]| db.insert(key, value).map(drop).map_err(io::Error::from);
     for (n, chunk) in meta.chunks(CHUNK).enumerate() {
         put([b"m", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
@@ -92,7 +96,7 @@ fn read(path: &Path) -> io::Result<Stored> {
     if !path.join("db").is_file() {
         return Err(bad("no database"));
     }
-    let db = open(path)?;
+    let db = open_free(path)?;
     let part = |prefix: &[u8]| -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         for item in db.scan_prefix(prefix) {

@@ -1,0 +1,272 @@
+//! The program as it runs in a cluster with a floating IP: guard and agent of one appliance at the near end of a wire,
+//! the other appliance and a witness at the far end. Who asks the floating IP sits at the far end, too. Needs root; says
+//! so without.
+
+mod common;
+#[expect(dead_code, reason = "each test program uses its part")]
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use wire::Wire;
+
+const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const VIP: &str = "10.99.0.100";
+/// The nodes' Raft addresses; 1 is near.
+const NODES: [(&str, &str); 3] =
+    [("appliance", "10.99.0.1:7400"), ("appliance", "10.99.0.2:7400"), ("witness", "10.99.0.2:7401")];
+
+struct Lab {
+    guards: [Option<Child>; 3],
+    dir: tempfile::TempDir,
+    wire: Wire,
+}
+
+fn pid_of(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).expect("a pid"))
+}
+
+/// Dead, or dead and waiting to be buried.
+fn is_dead(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+}
+
+impl Lab {
+    /// Node 1, at the near end, holds the floating IP.
+    fn up() -> Option<Self> {
+        let wire = Wire::new()?;
+        let dir = tempfile::tempdir().expect("folder");
+        let mut lab = Self { guards: [None, None, None], dir, wire };
+        for n in 1..=3 {
+            lab.write_config(n);
+            lab.start(n);
+        }
+        until("a node is active", || (1..=2).find(|n| lab.is_active(*n)));
+        until("node 1 is active", || {
+            // Refused while the other one has not caught up.
+            let _ = lab.say(2, &["switchover", "1"]);
+            lab.is_active(1).then_some(())
+        });
+        until("all have caught up", || {
+            let applied = lab.say(1, &["status"])?["applied"].clone();
+            (2..=3).all(|n| lab.say(n, &["status"]).is_some_and(|s| s["applied"] == applied)).then_some(())
+        });
+        assert!(lab.wire.near_has(VIP) && lab.nft_leases().contains("expires"));
+        Some(lab)
+    }
+
+    fn home(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("n{n}"))
+    }
+
+    fn write_config(&self, n: usize) {
+        let home = self.home(n);
+        fs::create_dir_all(&home).expect("folder");
+        let mut text = format!(
+            "[node]\nid = {n}\ndata = \"{0}/data\"\nadmin = \"{0}/a.sock\"\n[sip]\nengines = 1\n\
+             [vip]\ninterface = \"v0\"\naddresses = [\"{VIP}/24\"]\n[cluster]\nname = \"t\"\nkey = \"{KEY}\"\n\
+             heartbeat_ms = 60\nelection_min_ms = 200\nelection_max_ms = 400\n",
+            home.display(),
+        );
+        for (m, (role, addr)) in (1..).zip(NODES) {
+            text += &format!("[[cluster.node]]\nid = {m}\nrole = \"{role}\"\naddr = \"{addr}\"\n");
+        }
+        fs::write(home.join("r.toml"), text).expect("config");
+    }
+
+    fn start(&mut self, n: usize) {
+        let log = fs::File::options().create(true).append(true).open(self.home(n).join("log")).expect("log");
+        // `ip netns exec` becomes the program that it starts.
+        let guard = Command::new("ip")
+            .args(["netns", "exec", if n == 1 { &self.wire.near } else { &self.wire.far }, RELEVO])
+            .args(["run", "--config"])
+            .arg(self.home(n).join("r.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .spawn()
+            .expect("started");
+        self.guards[n - 1] = Some(guard);
+    }
+
+    fn log(&self, n: usize) -> String {
+        fs::read_to_string(self.home(n).join("log")).unwrap_or_default()
+    }
+
+    fn say(&self, n: usize, args: &[&str]) -> Option<Value> {
+        let socket = self.home(n).join("a.sock");
+        let out = Command::new(RELEVO)
+            .args(args)
+            .arg("--json")
+            .arg("--admin")
+            .arg(socket)
+            .output()
+            .expect("relevo");
+        out.status.success().then(|| serde_json::from_slice(&out.stdout).expect("JSON"))
+    }
+
+    fn is_active(&self, n: usize) -> bool {
+        self.say(n, &["status"]).is_some_and(|s| s["active"] == true)
+    }
+
+    fn guard(&self) -> Pid {
+        pid_of(self.guards[0].as_ref().expect("running").id())
+    }
+
+    fn agent(&self) -> Option<Pid> {
+        let guard = self.guard();
+        let below = fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).ok()?;
+        below.split_whitespace().next().map(|pid| Pid::from_raw(pid.parse().expect("a pid")))
+    }
+
+    /// What is neither at the near end nor opened there; returns how long that took.
+    fn near_is_down_since(&self, began: Instant) -> Duration {
+        until("the floating IP is gone from the interface", || (!self.wire.near_has(VIP)).then_some(()));
+        let took = began.elapsed();
+        let sets = self.nft_leases();
+        assert!(!sets.contains("expires"), "the gate is closed: {sets}");
+        took
+    }
+
+    fn nft_leases(&self) -> String {
+        let out = Command::new("ip")
+            .args(["netns", "exec", &self.wire.near, "nft", "list", "table", "inet", "relevo"])
+            .output()
+            .expect("nft");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    fn node_2_takes_over_since(&self, began: Instant) -> Duration {
+        until("node 2 is active", || self.is_active(2).then_some(()));
+        began.elapsed()
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let mut guard = self.guards[0].take().expect("running");
+        until("the guard ends", || guard.try_wait().expect("waited"))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for n in 1..=3 {
+            if let Some(mut guard) = self.guards[n - 1].take() {
+                // The agent goes with it.
+                let _ = guard.kill();
+                let _ = guard.wait();
+            }
+            if std::thread::panicking() {
+                let log = self.log(n);
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("node {n}:\n{}", lines[lines.len().saturating_sub(25)..].join("\n"));
+            }
+        }
+    }
+}
+
+fn lost_agent(signal: Signal) {
+    let Some(lab) = Lab::up() else { return };
+    let agent = lab.agent().expect("an agent");
+    let began = Instant::now();
+    kill(agent, signal).expect("sent");
+    let down = lab.near_is_down_since(began);
+    let taken = lab.node_2_takes_over_since(began);
+    println!("{signal} to the agent: address gone seen after {down:?}, node 2 seen active after {taken:?}");
+    until("the guard has started another agent, which follows", || {
+        lab.agent().filter(|a| *a != agent).and(lab.say(1, &["status"])).filter(|s| s["holder"] == 2)
+    });
+    assert!(is_dead(agent));
+    assert!(!lab.wire.near_has(VIP), "and does not take the floating IP back");
+    assert!(lab.wire.far_pings("10.99.0.1"));
+}
+
+#[test]
+fn when_the_agent_is_killed_the_other_appliance_takes_over_and_the_guard_starts_a_new_agent() {
+    lost_agent(Signal::SIGKILL);
+}
+
+#[test]
+fn when_the_agent_is_stopped_it_is_killed_and_the_other_appliance_takes_over() {
+    lost_agent(Signal::SIGSTOP);
+}
+
+#[test]
+fn when_the_guard_is_killed_its_agent_dies_and_the_other_appliance_takes_over() {
+    let Some(mut lab) = Lab::up() else { return };
+    let agent = lab.agent().expect("an agent");
+    let began = Instant::now();
+    kill(lab.guard(), Signal::SIGKILL).expect("sent");
+    until("the agent is dead", || is_dead(agent).then_some(()));
+    let dead = began.elapsed();
+    let taken = lab.node_2_takes_over_since(began);
+    println!("SIGKILL to the guard: agent dead after {dead:?}, node 2 seen active after {taken:?}");
+    // Nobody is left who could remove it: its lifetime of whole seconds ends it.
+    lab.near_is_down_since(began);
+    assert!(!lab.ended().success());
+}
+
+fn ends_cleanly(ask: impl Fn(&Lab, Pid, Pid)) {
+    let Some(mut lab) = Lab::up() else { return };
+    let (guard, agent) = (lab.guard(), lab.agent().expect("an agent"));
+    let began = Instant::now();
+    ask(&lab, guard, agent);
+    let status = lab.ended();
+    let ended = began.elapsed();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(is_dead(agent) && !lab.wire.near_has(VIP));
+    let taken = lab.node_2_takes_over_since(began);
+    println!("clean end: ended after {ended:?}, node 2 seen active after {taken:?}");
+    assert!(ended < PATIENCE);
+}
+
+#[test]
+fn sigterm_hands_over_and_ends_guard_and_agent_with_success() {
+    ends_cleanly(|_, guard, _| kill(guard, Signal::SIGTERM).expect("sent"));
+}
+
+#[test]
+fn ctrl_c_which_reaches_guard_and_agent_hands_over_as_sigterm_does() {
+    ends_cleanly(|lab, guard, agent| {
+        kill(agent, Signal::SIGINT).expect("sent");
+        // Taken, so that the second one does not become one with it.
+        until("the agent hands over", || lab.log(1).contains("SIGINT: handing over").then_some(()));
+        kill(guard, Signal::SIGINT).expect("sent");
+    });
+}
+
+#[test]
+fn a_cluster_node_that_cannot_start_is_one_message_and_not_started_again() {
+    let Some(mut lab) = Lab::up() else { return };
+    kill(lab.guard(), Signal::SIGTERM).expect("sent");
+    assert!(lab.ended().success());
+    let fails = |lab: &mut Lab, word: &str| {
+        fs::write(lab.home(1).join("log"), "").expect("emptied");
+        lab.start(1);
+        let status = lab.ended();
+        let log = lab.log(1);
+        assert!(!status.success(), "{log}");
+        assert_eq!(log.lines().filter(|l| l.starts_with("relevo: ")).count(), 1, "{log}");
+        assert!(log.contains(word) && !log.contains("started again"), "{log}");
+    };
+    let file = lab.home(1).join("r.toml");
+    let right = fs::read_to_string(&file).expect("config");
+    fs::write(&file, right.replace("heartbeat_ms", "heartbeat")).expect("written");
+    fails(&mut lab, "heartbeat");
+    fs::write(&file, right.replace("name = \"t\"", "name = \"other\"")).expect("written");
+    fails(&mut lab, "other");
+    fs::write(&file, &right).expect("written");
+    let taken =
+        Wire::within(&lab.wire.near, || std::net::TcpListener::bind("10.99.0.1:7400").expect("bound"));
+    fails(&mut lab, "7400");
+    drop(taken);
+}
