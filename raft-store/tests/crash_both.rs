@@ -174,7 +174,8 @@ fn a_failing_fsync_is_fatal_and_loses_nothing_acknowledged() {
         stores.step(|what, index| acked.note(what, index)).expect("the disk works");
     }
     fill(&below.0.join("filler"));
-    until_it_fails(&mut stores, &mut acked);
+    let why = until_it_fails(&mut stores, &mut acked);
+    assert!(why.contains("Input/output error"), "{why}");
     drop(stores);
     drop(disk);
     fs::remove_file(below.0.join("filler")).expect("removed");

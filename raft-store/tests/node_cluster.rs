@@ -252,3 +252,24 @@ fn a_data_folder_is_for_one_process_one_cluster_and_one_node() {
     cluster.up(1);
     until("all is still there", || cluster.node(1).read(|s| (s.counts().bindings == 1).then_some(())));
 }
+
+#[test]
+fn a_node_with_another_lease_is_no_member() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let odd = (1..=3).find(|p| *p != leader).expect("a follower");
+    cluster.down(odd);
+    let mut config = cluster.config(odd);
+    config.election_max *= 2;
+    cluster.nodes[usize::from(odd) - 1] = Some(Node::start(config).expect("starts"));
+    // The two others go on; the odd one gets nothing of it.
+    for n in 0..20 {
+        assert!(registered(&propose_until(&cluster, leader, n)));
+    }
+    let last = |place: Place| cluster.node(place).facts().last_log;
+    assert!(last(odd) + 20 <= last(leader), "{} {}", last(odd), last(leader));
+}
+
+fn propose_until(cluster: &Cluster, leader: Place, n: u32) -> Response {
+    until("a commit", || propose(cluster.node(leader), &register("alice", n + 1)).ok())
+}

@@ -252,7 +252,10 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
         Err(e) => return say(Err(StartError::Thread(e))),
     };
     runtime.block_on(async {
-        let who = Credentials { cluster: config.cluster.clone(), key: config.key, place: config.place };
+        // The lease is part of the name: a leader that counts a longer one than its followers promise would own the
+        // service beside its successor.
+        let cluster = format!("{}, lease {} ms", config.cluster, config.election_max.as_millis());
+        let who = Credentials { cluster, key: config.key, place: config.place };
         let server = match Server::bind(addr, who.clone()).await {
             Ok(server) => server,
             Err(e) => return say(Err(e.into())),

@@ -100,11 +100,11 @@ impl Stores {
         durably(&|log| log.append(index, &[payload(index)]))?;
         self.next += 1;
         tell("entries", index + 1);
-        if index % 4 == 0 {
+        if index.is_multiple_of(4) {
             durably(&|log| log.save_vote(&(index + 1).to_le_bytes()))?;
             tell("vote", index + 1);
         }
-        if index % PER_SNAPSHOT == 0 {
+        if index.is_multiple_of(PER_SNAPSHOT) {
             self.snaps.write(&index.to_le_bytes(), &state(index))?;
             tell("snapshot", index);
         }

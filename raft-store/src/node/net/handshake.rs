@@ -83,7 +83,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let mut answer = [0; 8 + NONCE + PROOF];
     stream.read_exact(&mut answer).await.map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => {
-            refused("the node closed the connection: is its cluster name the same?")
+            refused("the node closed the connection: are cluster name and election_max_ms the same there?")
         }
         _ => e,
     })?;
@@ -115,7 +115,9 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(refused("it does not speak this version of relevo"));
     }
     if rest[..8] != cluster_hash(&who.cluster) {
-        return Err(refused("it belongs to a cluster of another name"));
+        return Err(refused(
+            "it belongs to a cluster of another name, or with another lease (election_max_ms)",
+        ));
     }
     let from = Place::from_le_bytes([rest[8], rest[9]]);
     let wanted = Place::from_le_bytes([rest[10], rest[11]]);
