@@ -11,7 +11,19 @@ use serde::de::DeserializeOwned;
 pub const FORMAT_VERSION: u8 = 1;
 
 /// Most bytes that one decode may allocate or read (64 MiB): a damaged length must not take the memory of the node.
+/// [`Kind::Snapshot`] alone has a bound of its own.
 pub const MAX_DECODE_BYTES: usize = 64 << 20;
+
+/// Most bytes of a snapshot's frame (2 GiB): the texts that the state may hold, and as much again for everything else
+/// in its records.
+pub const MAX_SNAPSHOT_BYTES: usize = 2 << 30;
+
+/// What decoding a snapshot may allocate or read (4 GiB). bincode counts an integer with its size in memory, also where
+/// its stored form is shorter, so that this must be more than [`MAX_SNAPSHOT_BYTES`].
+const MAX_SNAPSHOT_DECODE: usize = 4 << 30;
+
+// Whatever may be admitted to the state must fit its snapshot, with at least half of it left for what is not text.
+const _: () = assert!(MAX_SNAPSHOT_BYTES as u64 >= 2 * proxy_core::state::limits::MAX_STATE_BYTES);
 
 /// What a frame holds, so that a vote is never read as an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +72,7 @@ pub enum CodecError {
         /// Kind asked for.
         expected: Kind,
     },
-    /// The frame is longer than [`MAX_DECODE_BYTES`].
+    /// The frame is longer than one of its kind may be.
     #[error("frame of {len} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
         /// Bytes found.
@@ -94,17 +106,28 @@ pub enum CodecError {
     },
 }
 
+/// Most bytes behind the two framing bytes of a frame of `kind`.
+const fn limit(kind: Kind) -> usize {
+    match kind {
+        Kind::Snapshot => MAX_SNAPSHOT_BYTES,
+        _ => MAX_DECODE_BYTES,
+    }
+}
+
 impl From<CodecError> for std::io::Error {
     fn from(e: CodecError) -> Self {
         std::io::Error::new(std::io::ErrorKind::InvalidData, e)
     }
 }
 
-/// Frames `value` as `kind`.
+/// Frames `value` as `kind`. What would be too large to be read is not written either.
 pub fn encode<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
     let mut out = vec![FORMAT_VERSION, kind as u8];
     bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
         .map_err(|e| CodecError::Encode { kind, why: e.to_string() })?;
+    if out.len() - 2 > limit(kind) {
+        return Err(CodecError::TooLarge { len: out.len() - 2, limit: limit(kind) });
+    }
     Ok(out)
 }
 
@@ -117,14 +140,41 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecE
     if head[1] != kind as u8 {
         return Err(CodecError::WrongKind { found: head[1], expected: kind });
     }
-    if body.len() > MAX_DECODE_BYTES {
-        return Err(CodecError::TooLarge { len: body.len(), limit: MAX_DECODE_BYTES });
+    if body.len() > limit(kind) {
+        return Err(CodecError::TooLarge { len: body.len(), limit: limit(kind) });
     }
-    let config = bincode::config::standard().with_limit::<MAX_DECODE_BYTES>();
-    let (value, used) = bincode::serde::decode_from_slice(body, config)
-        .map_err(|e| CodecError::Decode { kind, why: e.to_string() })?;
+    let standard = bincode::config::standard();
+    let decoded = match kind {
+        Kind::Snapshot => {
+            bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_SNAPSHOT_DECODE>())
+        }
+        _ => bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_DECODE_BYTES>()),
+    };
+    let (value, used) = decoded.map_err(|e| CodecError::Decode { kind, why: e.to_string() })?;
     if used != body.len() {
         return Err(CodecError::Trailing { kind, extra: body.len() - used });
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_larger_than_any_message_is_read_back() {
+        let records: Vec<(u64, String)> = (0..20).map(|n| (n, "x".repeat(4 << 20))).collect();
+        let bytes = encode(Kind::Snapshot, &records).expect("80 MiB are a snapshot");
+        assert!(bytes.len() > MAX_DECODE_BYTES);
+        assert_eq!(decode::<Vec<(u64, String)>>(Kind::Snapshot, &bytes).expect("reads"), records);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let text = "x".repeat(MAX_DECODE_BYTES);
+        assert!(matches!(encode(Kind::Rpc, &text), Err(CodecError::TooLarge { .. })));
+        let fits = "x".repeat(MAX_DECODE_BYTES / 2);
+        let bytes = encode(Kind::Rpc, &fits).expect("writes");
+        assert_eq!(decode::<String>(Kind::Rpc, &bytes).expect("reads"), fits);
+    }
 }

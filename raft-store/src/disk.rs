@@ -10,6 +10,7 @@ mod real;
 pub mod sim;
 
 pub use real::RealDisk;
+pub(crate) use real::create_durably;
 
 /// An open file.
 pub trait DiskFile: Send + Sync {

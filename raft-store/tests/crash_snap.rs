@@ -45,6 +45,26 @@ fn a_damaged_generation_is_set_aside_and_the_older_one_is_used_in_sled() {
 }
 
 #[test]
+fn a_generation_that_another_holds_for_a_moment_is_not_set_aside() {
+    let dir = tempfile::tempdir().expect("folder");
+    let mut store = SledSnaps::open(dir.path()).expect("open");
+    store.write(b"a", b"good").expect("write");
+    let path = dir.path().join("gen-0000000000000000");
+    let holder = fs::File::open(path.join("db")).expect("open");
+    holder.lock().expect("lock");
+    let (begun, wait) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        begun.send(()).expect("the test waits");
+        store.latest()
+    });
+    wait.recv().expect("begun");
+    assert!(path.exists(), "it stays where it is");
+    drop(holder);
+    let found = reader.join().expect("no panic").expect("readable");
+    assert_eq!(found, Some((b"a".to_vec(), b"good".to_vec())));
+}
+
+#[test]
 fn a_power_cut_during_a_write_leaves_the_older_or_the_newer_snapshot() {
     for seed in 0..100 {
         let disk = SimDisk::new();

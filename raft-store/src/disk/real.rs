@@ -30,7 +30,7 @@ impl RealDisk {
 
 /// Makes `dir` and every missing folder above it. Each name is made durable in its parent: otherwise the folder itself
 /// may be gone after a power cut, with every synced file in it. Returns the folders that were synced, topmost first.
-fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
     fs::create_dir_all(dir)?;

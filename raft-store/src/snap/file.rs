@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, header};
+use super::{KEPT, KEPT_BAD, MAX_META_BYTES, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, check_size, header};
 use crate::disk::{SharedDisk, read_all};
 
 const HEADER: usize = 28;
@@ -34,7 +34,7 @@ impl FileSnaps {
     }
 
     fn read(&self, name: &str) -> io::Result<Stored> {
-        let bytes = read_all(&*self.disk.open(name)?, MAX_SNAPSHOT_BYTES)?;
+        let bytes = read_all(&*self.disk.open(name)?, MAX_SNAPSHOT_BYTES + MAX_META_BYTES)?;
         let (head, body) = bytes.split_at_checked(HEADER).ok_or_else(|| bad("too short"))?;
         let meta_len = head[8..16].try_into().map_or(0, u64::from_le_bytes);
         let meta_len = usize::try_from(meta_len).map_err(io::Error::other)?;
@@ -48,6 +48,7 @@ impl FileSnaps {
 
 impl SnapStore for FileSnaps {
     fn write(&mut self, meta: &[u8], data: &[u8]) -> io::Result<()> {
+        check_size(meta, data)?;
         let number = self.with_suffix(".snap")?.last().map_or(0, |n| n + 1);
         if self.disk.list()?.iter().any(|n| n == TEMPORARY) {
             self.disk.remove(TEMPORARY)?;

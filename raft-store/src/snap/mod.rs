@@ -18,8 +18,11 @@ pub const KEPT: usize = 2;
 /// Generations set aside as unreadable that are kept for inspection; older ones are deleted.
 pub const KEPT_BAD: usize = 2;
 
-/// Largest snapshot (1 GiB).
-pub const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+/// Largest snapshot: a frame of the codec, its two framing bytes included (2 GiB and 2 bytes).
+pub const MAX_SNAPSHOT_BYTES: u64 = crate::codec::MAX_SNAPSHOT_BYTES as u64 + 2;
+
+/// Most bytes of a generation beside its data (64 KiB): header and metadata.
+const MAX_META_BYTES: u64 = 64 << 10;
 
 /// A snapshot: its metadata and its data, both opaque here.
 pub type Stored = (Vec<u8>, Vec<u8>);
@@ -40,6 +43,14 @@ fn header(meta: &[u8], data: &[u8]) -> Vec<u8> {
     let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&head), meta), data);
     head.extend_from_slice(&crc.to_le_bytes());
     head
+}
+
+/// Refuses what `latest` could not read.
+fn check_size(meta: &[u8], data: &[u8]) -> io::Result<()> {
+    if data.len() as u64 > MAX_SNAPSHOT_BYTES || meta.len() as u64 > MAX_META_BYTES / 2 {
+        return Err(bad(format!("a snapshot of {} + {} bytes is too large", meta.len(), data.len())));
+    }
+    Ok(())
 }
 
 fn bad(why: impl Into<String>) -> io::Error {

@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, header};
+use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, check_size, header};
+use crate::disk::create_durably;
 
 /// Bytes per value (256 KiB): sled keeps larger ones in files of their own, which it does not sync either.
 const CHUNK: usize = 256 << 10;
@@ -30,9 +31,18 @@ fn sync_path(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// What the system refuses (no space, no memory, no permission) says nothing about the data: a good generation must not
+/// be set aside for it. Everything else is damage.
+fn unreadable(e: sled::Error) -> io::Error {
+    match e {
+        sled::Error::Io(e) if e.raw_os_error().is_some() => e,
+        e => bad(e.to_string()),
+    }
+}
+
 fn open(path: &Path) -> io::Result<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    config.open().map_err(|e| bad(e.to_string()))
+    config.open().map_err(unreadable)
 }
 
 fn sync_generation(path: &Path) -> io::Result<()> {
@@ -90,7 +100,7 @@ fn read(path: &Path) -> io::Result<Stored> {
     let part = |prefix: &[u8]| -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         for item in db.scan_prefix(prefix) {
-            let (_, value) = item.map_err(|e| bad(e.to_string()))?;
+            let (_, value) = item.map_err(unreadable)?;
             if (out.len() + value.len()) as u64 > MAX_SNAPSHOT_BYTES {
                 return Err(bad("larger than a snapshot may be"));
             }
@@ -99,7 +109,7 @@ fn read(path: &Path) -> io::Result<Stored> {
         Ok(out)
     };
     let (meta, data) = (part(b"m")?, part(b"s")?);
-    let head = db.get(b"header").map_err(|e| bad(e.to_string()))?.ok_or_else(|| bad("no header"))?;
+    let head = db.get(b"header").map_err(unreadable)?.ok_or_else(|| bad("no header"))?;
     if header(&meta, &data)[..] != head[..] {
         return Err(bad("the checksum differs"));
     }
@@ -110,12 +120,7 @@ impl SledSnaps {
     /// Uses the folder `dir`, making it where it is missing; what an interrupted write left is removed.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
-        if !dir.is_dir() {
-            fs::create_dir_all(&dir)?;
-            if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-                sync_path(parent)?;
-            }
-        }
+        create_durably(&dir)?;
         let temporary = dir.join("new");
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
@@ -150,7 +155,10 @@ impl SledSnaps {
 
 impl SnapStore for SledSnaps {
     fn write(&mut self, meta: &[u8], data: &[u8]) -> io::Result<()> {
-        let number = self.numbers("gen-")?.last().map_or(0, |n| n + 1);
+        check_size(meta, data)?;
+        // Beyond those set aside as well: a number given twice would make the order of what is kept a lie.
+        let newest = self.numbers("gen-")?.last().max(self.numbers("bad-")?.last()).copied();
+        let number = newest.map_or(0, |n| n.saturating_add(1));
         let temporary = self.dir.join("new");
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
@@ -174,7 +182,11 @@ impl SnapStore for SledSnaps {
                 Ok(stored) => return Ok(Some(stored)),
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(path = %path.display(), error = %e, "a snapshot is set aside");
-                    fs::rename(&path, self.path("bad-", number))?;
+                    let aside = self.path("bad-", number);
+                    if aside.exists() {
+                        fs::remove_dir_all(&aside)?;
+                    }
+                    fs::rename(&path, aside)?;
                     self.keep("bad-", KEPT_BAD)?;
                     sync_path(&self.dir)?;
                 }
