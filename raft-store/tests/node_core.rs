@@ -204,6 +204,39 @@ async fn a_notice_about_another_term_or_node_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_is_told_to_campaign_keeps_its_own_promise_to_a_living_leader() {
+    let cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let term = cluster.facts(leader).term;
+    for peer in (1..=3).filter(|p| *p != leader) {
+        cluster.core(peer).campaign().await;
+    }
+    tokio::time::sleep(4 * LEASE).await;
+    let terms: Vec<_> = (1..=3).map(|p| cluster.facts(p).term).collect();
+    assert!(cluster.facts(leader).leading && terms == [term; 3], "term {term} became {terms:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_told_to_campaign_wins_where_nobody_leads_any_more() {
+    let cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let dead = cluster.leader().await;
+    let term = cluster.facts(dead).term;
+    cluster.kill(dead).await;
+    let killed = Instant::now();
+    // The heir that the notice names is the other one, and does nothing: this is what its slowness looks like.
+    let (slow, next) = (1 + dead % 3, 1 + (dead + 1) % 3);
+    cluster.core(next).leader_is_dead(dead, term, slow).await;
+    cluster.core(slow).leader_is_dead(dead, term, next).await;
+    cluster.core(next).campaign().await;
+    cluster.until("somebody leads", |c| [slow, next].iter().any(|p| c.facts(*p).leading)).await;
+    assert!(killed.elapsed() < LEASE / 2, "{:?}", killed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_voter_gives_no_vote_within_one_lease() {
     let cluster = Cluster::started(3).await;
     let leader = cluster.leader().await;

@@ -70,7 +70,9 @@ impl Notices {
                 // Whoever wins begins with an entry of its own. Another campaign would only disturb it, or the transfer
                 // that follows.
                 let log_end = *log_end.get_or_insert(facts.last_log);
-                let won = facts.last_log > log_end || facts.leader.is_some_and(|l| l != notice.dead);
+                // The dead one may be back, and lead again in a later term.
+                let led = facts.leader.is_some_and(|l| l != notice.dead || facts.term > notice.term);
+                let won = facts.last_log > log_end || led;
                 if won || facts.term > notice.term + MAX_TERMS {
                     return;
                 }

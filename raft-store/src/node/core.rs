@@ -358,12 +358,14 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Campaigns now and not at the next election timeout. Who may win is decided by the votes, as ever.
+    /// Campaigns now and not at the next election timeout, after a round of pre-votes: this node's own promise to a
+    /// living leader binds it like its voters' do. Without that round it would vote for itself in spite of it, and with
+    /// one more vote lead while the other's lease still holds.
     pub async fn campaign(&self) {
         if self.silent() {
             return;
         }
-        if let Err(e) = self.0.raft.trigger().elect(false).await {
+        if let Err(e) = self.0.raft.trigger().elect(true).await {
             tracing::warn!(error = %e, "no campaign");
         }
     }
