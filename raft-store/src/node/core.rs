@@ -248,6 +248,9 @@ impl<T: Transport> Core<T> {
     pub fn facts(&self) -> Facts {
         let now = (self.0.clients.clock)();
         let id = self.0.config.id;
+        // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
+        // as `applied`: an old grant beside a new `applied` would look like the newest.
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
         let (grant, unfit) = self.0.view.read(|state| {
             let unfit = |p: &Peer| {
                 let marks = state.marks(p.place);
@@ -255,8 +258,6 @@ impl<T: Transport> Core<T> {
             };
             (state.grant(), self.0.config.places.iter().filter_map(unfit).collect())
         });
-        let watched = self.0.raft.metrics();
-        let metrics = watched.borrow_watched();
         let leading = metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.vote.committed;
