@@ -23,6 +23,9 @@ use crate::state::{ClusterState, Grant};
 
 /// Entries handed to the apply thread at once.
 const APPLY_CHUNK: usize = 64;
+/// Jobs that wait for the apply thread. openraft has one chunk, one snapshot and one installation under way at most, so
+/// that this is never reached; more than it foresees is an error, not a longer queue.
+const MAX_JOBS: usize = 16;
 
 /// The state that engines and operators read; only the machine writes it.
 pub struct View {
@@ -76,7 +79,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 enum Worker {
     Inline,
-    Thread(mpsc::Sender<Job>),
+    Thread(mpsc::SyncSender<Job>),
 }
 
 impl Worker {
@@ -84,8 +87,7 @@ impl Worker {
         if mode == Mode::Inline {
             return Ok(Self::Inline);
         }
-        // At most a handful of jobs wait: openraft applies one chunk at a time and builds one snapshot at a time.
-        let (tx, rx) = mpsc::channel::<Job>();
+        let (tx, rx) = mpsc::sync_channel::<Job>(MAX_JOBS);
         std::thread::Builder::new().name("relevo-apply".into()).spawn(move || {
             for job in rx {
                 job();
@@ -101,7 +103,13 @@ impl Worker {
                 let (done, result) = oneshot::channel();
                 // The receiver goes away only with its task.
                 let job: Job = Box::new(move || drop(done.send(f())));
-                tx.send(job).map_err(|_| io::Error::other("the apply thread has ended"))?;
+                // Not `send`: the Raft thread waits for nobody.
+                tx.try_send(job).map_err(|e| match e {
+                    mpsc::TrySendError::Full(_) => {
+                        io::Error::other("too many jobs wait for the apply thread")
+                    }
+                    mpsc::TrySendError::Disconnected(_) => io::Error::other("the apply thread has ended"),
+                })?;
                 result.await.map_err(|_| io::Error::other("the apply thread has failed"))
             }
         }
