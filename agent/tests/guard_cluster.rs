@@ -17,7 +17,7 @@ use common::{PATIENCE, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use site::Site;
+use site::{RELEVO, Site};
 use wire::Wire;
 
 const VIP: &str = "10.99.0.100";
@@ -123,13 +123,35 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
+        for mut guard in self.guards.iter_mut().filter_map(Option::take) {
+            // The agent goes with it.
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+    }
+}
+
+impl Lab {
+    /// For a test that has failed: what each node thinks and has logged, and what near's kernel has. Panics at nothing.
+    fn explain(&self) {
+        let said = |args: &[&str]| match Command::new(args[0]).args(&args[1..]).output() {
+            Ok(out) => [out.stdout, out.stderr].map(|o| String::from_utf8_lossy(&o).into_owned()).concat(),
+            Err(e) => format!("{args:?}: {e}"),
+        };
+        let near = &self.wire.near;
+        eprintln!("near:\n{}", said(&["ip", "-n", near, "-o", "addr", "show", "dev", "v0"]));
+        eprintln!("{}", said(&["ip", "netns", "exec", near, "nft", "list", "ruleset"]));
+        eprintln!("load: {}", said(&["cat", "/proc/loadavg"]));
         for n in 1..=3 {
-            if let Some(mut guard) = self.guards[n - 1].take() {
-                // The agent goes with it.
-                let _ = guard.kill();
-                let _ = guard.wait();
-            }
-            self.site.tell_failure(n);
+            let socket = self.site.home(n).join("a.sock").display().to_string();
+            let status = said(&["timeout", "5", RELEVO, "status", "--json", "--admin", &socket]);
+            let guard = self.guards[n - 1].as_ref().map_or(0, Child::id).to_string();
+            let processes =
+                said(&["ps", "-o", "pid,ppid,stat,wchan:20,args", "--pid", &guard, "--ppid", &guard]);
+            eprintln!("node {n}:\n{processes}{status}\n{}", self.site.log(n));
         }
     }
 }

@@ -241,7 +241,14 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> 
 
 /// Tells the peers, if they would otherwise wait for a leader that is dead and holds nothing.
 fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>) -> bool {
-    let Some(PetInfo { term, leading: true, heir: Some(heir), .. }) = last else { return false };
+    let Some(PetInfo { term, leading: true, heir, .. }) = last else { return false };
+    let Some(heir) = heir else {
+        tracing::info!(
+            term,
+            "the agent knew of nobody who could follow: the peers wait for their election timeout"
+        );
+        return false;
+    };
     // Again, and now it counts: nothing may be said unless the floating IP is certainly down.
     if !undertaker.take_down() {
         return false;

@@ -6,10 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
+/// The program.
+pub const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-/// Lines of each log that a failed test shows.
-const TAIL: usize = 30;
 
 /// The folders.
 pub struct Site {
@@ -76,14 +75,5 @@ impl Site {
 
     pub fn log(&self, n: usize) -> String {
         fs::read_to_string(self.home(n).join("log")).unwrap_or_default()
-    }
-
-    /// Shows the end of the log of node `n` if the test has failed.
-    pub fn tell_failure(&self, n: usize) {
-        if std::thread::panicking() {
-            let log = self.log(n);
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("node {n}:\n{}", lines[lines.len().saturating_sub(TAIL)..].join("\n"));
-        }
     }
 }
