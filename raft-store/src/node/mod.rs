@@ -4,6 +4,7 @@ pub mod ack;
 pub mod batch;
 pub mod client;
 pub mod core;
+mod forward;
 pub mod inbound;
 pub mod join;
 pub mod net;

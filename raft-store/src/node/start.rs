@@ -13,21 +13,19 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::batch::Done;
-use super::client::{Clock, Lane, Transport};
+use super::client::Clock;
 use super::core::{Core, CoreConfig, CoreError, Facts, Peer, start_core};
 use super::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::join::{self, Beginning};
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
 use super::store::{Opened, Store, StoreError};
 use super::types::{Place, RaftId, place_of, raft_id};
-use crate::command::{Batch, Command};
+use crate::command::Command;
 use crate::log::{Durability, Mode};
 use crate::state::ClusterState;
 
 /// Time an orderly end may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
-/// Time a proposal sent to the leader may take.
-const FORWARD_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a node needs to know.
 #[derive(Clone)]
@@ -146,23 +144,13 @@ impl Node {
 
     /// Like [`Node::propose`], but asks the leader if that is another node: for the operator's commands.
     pub fn propose_anywhere(&self, commands: Vec<Command>, done: Done) {
-        let facts = self.facts();
-        let Some(leader) = facts.leader.filter(|_| !facts.leading) else {
-            return self.propose(commands, done);
-        };
-        let Some(core) = self.0.core.get().cloned() else { return done(Err(ProposeRefused::NotLeader)) };
-        let transport = self.0.transport.clone();
-        self.0.runtime.spawn(async move {
-            let peer = core.config().places.iter().find(|p| p.place == leader).copied();
-            let (Some(peer), Some(id)) = (peer, core.voter_at(leader)) else {
-                return done(Err(ProposeRefused::NotLeader));
-            };
-            let rpc = Rpc::Propose(Batch(commands));
-            done(match transport.call(id, peer.into(), Lane::Control, rpc, FORWARD_LIMIT).await {
-                Ok(RpcReply::Propose(result)) => result.map(|responses| responses.0),
-                Ok(_) | Err(_) => Err(ProposeRefused::Unknown),
-            });
-        });
+        match self.0.core.get() {
+            Some(core) => {
+                let _entered = self.0.runtime.enter();
+                core.propose_anywhere(commands, done);
+            }
+            None => done(Err(ProposeRefused::NotLeader)),
+        }
     }
 
     /// Reads the replicated state; keep it short.
