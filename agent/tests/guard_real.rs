@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agent::guard::notice::{Notice, verify};
 use agent::guard::pet::{GUARD_FD, PetInfo, Petter};
-use agent::guard::{Ended, GuardConfig, supervise};
+use agent::guard::{GuardConfig, supervise};
 use agent::os::lease::KernelLease;
 use agent::os::vip::{Addresses, Vip};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -70,7 +70,7 @@ fn guard(mode: &str) -> ExitCode {
         final_exit: FINAL,
     };
     match supervise(&config, &signals) {
-        Ok(Ended::Code(code)) => ExitCode::from(code),
+        Ok(code) => ExitCode::from(code),
         Err(e) => {
             eprintln!("{e}");
             ExitCode::FAILURE

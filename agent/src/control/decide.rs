@@ -20,7 +20,7 @@ impl Control {
         };
         self.plan_shutdown(now, facts, goal);
         if facts.leading {
-            self.heir = self.best_other(now, facts);
+            self.heir = self.heir(now, facts);
         }
         let mut ask = Vec::new();
         if goal == Goal::Down && resources == Resources::Stopped {
@@ -213,6 +213,12 @@ impl Control {
     /// The most preferred appliance beside this one that could take over now.
     pub(super) fn best_other(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
         self.others().find(|p| self.not_ready(now, *p, facts).is_none())
+    }
+
+    /// Who should lead if this node dies now. One that has not answered in this term yet is better than none, of whom
+    /// the guard could tell the peers nothing: where it cannot, the others campaign soon after.
+    fn heir(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
+        self.best_other(now, facts).or_else(|| self.others().find(|p| !facts.unfit.contains(p)))
     }
 
     /// What keeps a node from taking over now; `None` if nothing does.

@@ -17,7 +17,7 @@ pub mod notice;
 pub mod pet;
 mod supervise;
 
-pub use supervise::{Ended, supervise};
+pub use supervise::supervise;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

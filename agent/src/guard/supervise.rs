@@ -24,13 +24,6 @@ const NOTICES: u32 = 3;
 /// Between two of them.
 const NOTICE_PAUSE: Duration = Duration::from_millis(10);
 
-/// How it all ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// With this exit code of the agent.
-    Code(u8),
-}
-
 /// Takes the floating IP down. Made before the agent starts, so that nothing can be missing when it has died.
 struct Undertaker {
     floating: Option<(KernelLease, Addresses)>,
@@ -196,12 +189,13 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
     }
 }
 
-/// Starts the agent (this program again, with the same arguments), again and again, until it ends as it should.
+/// Starts the agent (this program again, with the same arguments), again and again, until it ends as it should;
+/// returns the exit code for this process: that of the last agent.
 /// `signals` must have been blocked in this thread, and no other thread may have been started.
 ///
 /// # Errors
 /// The floating IP's interface is missing, a right is missing, or the agent cannot be started.
-pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsError> {
+pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> {
     let undertaker = Undertaker::new(config)?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| os_error("signals")(e.into()))?;
@@ -220,10 +214,10 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
         if let Some(code) = code
             && (code == 0 || life.asked_to_end || code == config.final_exit || never_ready)
         {
-            return Ok(Ended::Code(code));
+            return Ok(code);
         }
         if life.asked_to_end {
-            return Ok(Ended::Code(u8::MAX));
+            return Ok(u8::MAX);
         }
         if !life.announced {
             announce(config, &undertaker, life.last);
@@ -240,14 +234,21 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
             "the agent has died and is started again"
         );
         if wait_or_signal(&signals, pause) {
-            return Ok(Ended::Code(0));
+            return Ok(0);
         }
     }
 }
 
 /// Tells the peers, if they would otherwise wait for a leader that is dead and holds nothing.
 fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>) -> bool {
-    let Some(PetInfo { term, leading: true, heir: Some(heir), .. }) = last else { return false };
+    let Some(PetInfo { term, leading: true, heir, .. }) = last else { return false };
+    let Some(heir) = heir else {
+        tracing::info!(
+            term,
+            "the agent knew of nobody who could follow: the peers wait for their election timeout"
+        );
+        return false;
+    };
     // Again, and now it counts: nothing may be said unless the floating IP is certainly down.
     if !undertaker.take_down() {
         return false;

@@ -34,7 +34,7 @@ impl Engine {
                 return;
             }
         };
-        if let Some(aor) = to.ok().and_then(|uri| self.settings.aor(&uri, local)) {
+        if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
         }
         let opened = self.open_exchange(cx, incoming.key.clone(), incoming.flow, message, &[], true);

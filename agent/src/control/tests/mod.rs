@@ -51,6 +51,21 @@ fn a_leader_named_by_the_newest_grant_with_a_fresh_quorum_is_active_until_the_le
     assert_eq!((late.goal, late.lease_until), (Goal::Down, None));
 }
 
+/// A leader that dies in its first milliseconds, too, leaves a successor: the guard tells the peers nothing without one.
+#[test]
+fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
+    let mut facts = leading(Some((1, 7)));
+    // The quorum is the witness; the other appliance has answered nothing in this term yet.
+    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None };
+    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2));
+    facts.unfit = vec![2];
+    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, None, "not one that must not own");
+    let three = Settings { place: 1, appliances: vec![1, 2, 3], lease: LEASE };
+    facts.unfit.clear();
+    let heir = Control::new(three).decide(at(10), &facts, Resources::Stopped).heir;
+    assert_eq!(heir, Some(3), "one that is ready comes first");
+}
+
 #[test]
 fn each_missing_condition_alone_keeps_a_node_from_owning() {
     let good = leading(Some((1, 7)));
