@@ -3,22 +3,17 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::batch::Done;
-use super::client::{Lane, Transport};
 use super::core::{Core, Facts};
-use super::inbound::{ProposeRefused, Rpc, RpcReply};
+use super::inbound::ProposeRefused;
 use super::net::TcpTransport;
 use super::types::Place;
-use crate::command::{Batch, Command};
+use crate::command::Command;
 use crate::state::ClusterState;
-
-/// Time a proposal sent to the leader may take.
-const FORWARD_LIMIT: Duration = Duration::from_secs(3);
 
 type Waker = Box<dyn Fn() + Send + Sync>;
 
@@ -53,23 +48,13 @@ impl Node {
 
     /// Like [`Node::propose`], but asks the leader if that is another node: for the operator's commands.
     pub fn propose_anywhere(&self, commands: Vec<Command>, done: Done) {
-        let facts = self.facts();
-        let Some(leader) = facts.leader.filter(|_| !facts.leading) else {
-            return self.propose(commands, done);
-        };
-        let Some(core) = self.0.core.get().cloned() else { return done(Err(ProposeRefused::NotLeader)) };
-        let transport = self.0.transport.clone();
-        self.0.runtime.spawn(async move {
-            let peer = core.config().places.iter().find(|p| p.place == leader).copied();
-            let (Some(peer), Some(id)) = (peer, core.voter_at(leader)) else {
-                return done(Err(ProposeRefused::NotLeader));
-            };
-            let rpc = Rpc::Propose(Batch(commands));
-            done(match transport.call(id, peer.into(), Lane::Control, rpc, FORWARD_LIMIT).await {
-                Ok(RpcReply::Propose(result)) => result.map(|responses| responses.0),
-                Ok(_) | Err(_) => Err(ProposeRefused::Unknown),
-            });
-        });
+        match self.0.core.get() {
+            Some(core) => {
+                let _entered = self.0.runtime.enter();
+                core.propose_anywhere(commands, done);
+            }
+            None => done(Err(ProposeRefused::NotLeader)),
+        }
     }
 
     /// Reads the replicated state; keep it short.

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod client;
 pub mod core;
 mod door;
+mod forward;
 pub mod handle;
 pub mod inbound;
 pub mod join;
