@@ -147,7 +147,12 @@ impl Control {
         let of_this_term = facts.grant.is_some_and(|g| g.token > led.log_at_start);
         match holder {
             Some(x) if x == me && eligible => {}
-            Some(x) if x != me && (of_this_term || !eligible) && self.not_ready(now, x, facts).is_none() => {
+            Some(x)
+                if x != me
+                    && (of_this_term || !eligible)
+                    && !self.proposed_another(now, x)
+                    && self.not_ready(now, x, facts).is_none() =>
+            {
                 ask.push(Ask::Transfer { to: x });
             }
             _ if !self.may_propose(now) => {}
@@ -162,6 +167,12 @@ impl Control {
 
     fn may_propose(&self, now: MonoTime) -> bool {
         self.led.is_some_and(|led| led.proposed.is_none_or(|p| now.since(p.at) >= GRANT_RETRY))
+    }
+
+    /// A grant to somebody else than `holder` is on its way: a transfer would end the term that it needs.
+    fn proposed_another(&self, now: MonoTime, holder: Place) -> bool {
+        let proposed = self.led.and_then(|led| led.proposed);
+        proposed.is_some_and(|p| p.holder != holder && now.since(p.at) < GRANT_RETRY)
     }
 
     fn note_asked(&mut self, now: MonoTime, facts: &Facts, asked: &[Ask]) {

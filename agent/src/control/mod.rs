@@ -21,7 +21,7 @@
 //! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
 //! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
 //! | anything else | eligible | grant to itself, at once: the new leader takes over |
-//! | names X, an earlier decision | not eligible, X within reach | transfer leadership to X |
+//! | names X, an earlier decision | not eligible, X within reach, no grant to another on its way | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
 //!
 //! Liveness of a transfer: in the term in which a leader tried it, it neither grants nor becomes active again. Raft stops

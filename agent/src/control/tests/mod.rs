@@ -66,6 +66,26 @@ fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
     assert_eq!(heir, Some(3), "one that is ready comes first");
 }
 
+/// The former holder starts again, and silent for a lease, while the grant to its successor is on its way: a transfer to
+/// it would be no help, and end this term in which the successor could have led.
+#[test]
+fn a_witness_that_has_proposed_a_grant_waits_for_it_though_the_former_holder_is_back() {
+    let mut witness = control(3);
+    let mut facts = leading(Some((1, 7)));
+    facts.leader = Some(3);
+    facts.peers = vec![
+        Peer { place: 1, lag: None, last_ack: None },
+        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)) },
+    ];
+    assert_eq!(witness.decide(at(10), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);
+    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)) };
+    facts.quorum_ack_at = Some(at(20));
+    assert_eq!(witness.decide(at(30), &facts, Resources::Stopped).ask, []);
+    facts.grant = Some(Grant { holder: 2, token: 41 });
+    (facts.applied, facts.last_log) = (41, 41);
+    assert_eq!(witness.decide(at(40), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
+}
+
 #[test]
 fn each_missing_condition_alone_keeps_a_node_from_owning() {
     let good = leading(Some((1, 7)));
