@@ -13,11 +13,12 @@ impl Control {
     /// What this node must do now. To be called often (several times per lease) and whenever facts change.
     pub fn decide(&mut self, now: MonoTime, facts: &Facts, resources: Resources) -> Decision {
         self.note_leadership(now, facts);
-        let lease_until = self.lease_end(now, facts);
+        let lease_until = self.lease_end(now, facts).filter(|_| !self.missed_another(now, facts));
         let goal = match (lease_until, facts.grant) {
             (Some(_), Some(grant)) => Goal::Up { token: grant.token },
             _ => Goal::Down,
         };
+        self.held = facts.grant.map(|g| g.token).zip(lease_until);
         self.plan_shutdown(now, facts, goal);
         if facts.leading {
             self.heir = self.heir(now, facts);
@@ -58,6 +59,12 @@ impl Control {
         }
         let end = facts.quorum_ack_at? + self.settings.lease.saturating_sub(LEASE_MARGIN);
         (now < end).then_some(end)
+    }
+
+    /// Whether another node may have owned since the last decision, which was to own: this thread did not run, or the
+    /// process was stopped, and the service was handed back meanwhile.
+    fn missed_another(&self, now: MonoTime, facts: &Facts) -> bool {
+        self.held.is_some_and(|(token, end)| now >= end && facts.grant.is_some_and(|g| g.token != token))
     }
 
     fn owned_by_me(&self, facts: &Facts) -> bool {

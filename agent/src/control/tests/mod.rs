@@ -268,6 +268,23 @@ fn a_node_that_transferred_and_is_elected_again_owns_in_the_new_term() {
 }
 
 #[test]
+fn an_owner_that_did_not_look_for_a_lease_begins_anew_under_a_newer_grant() {
+    let mut c = control(1);
+    assert_eq!(c.decide(at(1), &leading(Some((1, 7))), Resources::Started).goal, up(7));
+    // Another node has served meanwhile and has handed over again.
+    let facts = Facts { term: 7, quorum_ack_at: Some(at(400)), ..leading(Some((1, 39))) };
+    let d = c.decide(at(401), &facts, Resources::Started);
+    assert_eq!((d.goal, d.lease_until, d.ask), (Goal::Down, None, vec![]));
+    assert_eq!(c.decide(at(402), &facts, Resources::Stopped).goal, up(39));
+    // Within the lease nobody else can have served: what is up stays up.
+    let facts = Facts { term: 7, quorum_ack_at: Some(at(500)), ..leading(Some((1, 40))) };
+    assert_eq!(c.decide(at(530), &facts, Resources::Started).goal, up(40));
+    // Under the same grant nobody else can have, however long it took.
+    let facts = Facts { quorum_ack_at: Some(at(900)), ..facts };
+    assert_eq!(c.decide(at(901), &facts, Resources::Started).goal, up(40));
+}
+
+#[test]
 fn a_switchover_that_leads_nowhere_is_reported_after_its_time() {
     let mut c = control(1);
     let facts = leading(Some((1, 7)));
