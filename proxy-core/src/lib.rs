@@ -16,3 +16,4 @@ mod route;
 pub mod state;
 pub mod time;
 pub mod transaction;
+mod uac;
