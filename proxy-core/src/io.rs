@@ -79,6 +79,8 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// The dispatcher.
+    pub dispatch: crate::dispatch::DispatchConfig,
 }
 
 impl Default for EngineConfig {
@@ -100,6 +102,7 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            dispatch: crate::dispatch::DispatchConfig::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
     RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
 };
 use proxy_core::time::WallTime;
@@ -56,6 +56,7 @@ fn branch(n: u8) -> Branch {
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
         state: BranchState::Trying,
+        backing: Backing::default(),
     }
 }
 
@@ -92,6 +93,7 @@ fn dialog() -> DialogRecord {
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
     }
 }
 

@@ -87,6 +87,7 @@ pub struct Engine {
     /// Requests of our own.
     errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
+    pub(crate) dispatch: crate::dispatch::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -113,6 +114,7 @@ impl Engine {
             finished: VecDeque::new(),
             errands: BTreeMap::new(),
             clients: HashMap::new(),
+            dispatch: crate::dispatch::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
             held_bytes: 0,
@@ -268,6 +270,7 @@ impl Engine {
         self.finished.clear();
         self.errands.clear();
         self.clients.clear();
+        self.dispatch = crate::dispatch::Memory::default();
         self.timers.clear();
         self.expiring = false;
         self.held_bytes = 0;

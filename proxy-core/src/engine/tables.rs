@@ -199,4 +199,9 @@ impl Engine {
         }
         Some(result)
     }
+
+    /// The calls that are there now.
+    pub(crate) fn call_ids(&self) -> Vec<u64> {
+        self.calls.keys().copied().collect()
+    }
 }

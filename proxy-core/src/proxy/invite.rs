@@ -231,6 +231,7 @@ impl Engine {
                     response,
                     call.flow,
                     branch.record.flow,
+                    branch.record.backing.of_dialog(),
                     cx.now.wall,
                 )
             })

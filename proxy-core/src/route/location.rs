@@ -16,7 +16,7 @@ use crate::engine::limits::MAX_FORKS;
 use crate::engine::{Cx, Engine};
 use crate::location::{Hop, hop_of_uri, lookup};
 use crate::msg::{Method, Uri};
-use crate::state::{Branch, BranchState, Flow};
+use crate::state::{Backing, Branch, BranchState, Flow};
 
 /// A response in place of a target.
 pub(super) struct NoTarget(pub(super) u16, pub(super) &'static str);
@@ -113,7 +113,7 @@ impl Engine {
             [target.as_bytes(), remote.as_bytes()].into_iter().chain(route.iter().map(|r| r.as_bytes()));
         let digest = self.settings.keys.loop_digest(incoming.message);
         let via_branch = self.settings.keys.via_branch(&incoming.key, class, parts, digest);
-        Branch { target, route, flow, via_branch, state: BranchState::Trying }
+        Branch { target, route, flow, via_branch, state: BranchState::Trying, backing: Backing::default() }
     }
 }
 

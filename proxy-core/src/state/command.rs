@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dispatcher::DispatcherCommand;
+use super::trunk::TrunkCommand;
 use super::types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
 };
@@ -97,6 +99,20 @@ pub enum SipCommand {
     Expire {
         /// Wall time of the proposer.
         up_to: WallTime,
+    },
+    /// Destinations, and how they fare.
+    Dispatcher(DispatcherCommand),
+    /// Trunks, and their registrations.
+    Trunk(TrunkCommand),
+    /// A request within a dialog is sent once more, with credentials and a CSeq of its own: from now on requests to
+    /// that side have a CSeq that is higher by `shift`. Before it is sent.
+    LegShifted {
+        /// Which dialog.
+        id: DialogId,
+        /// Requests to the caller, or to the callee.
+        to_caller: bool,
+        /// New [`super::Leg::cseq_shift`].
+        shift: u32,
     },
 }
 

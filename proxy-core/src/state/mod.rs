@@ -2,12 +2,16 @@
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
 mod apply;
+mod backing;
 mod command;
+pub mod dispatcher;
 mod index;
 pub mod limits;
 mod store;
+pub mod trunk;
 mod types;
 
+pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
 pub use types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
@@ -37,6 +41,8 @@ struct Records {
     bindings: BTreeMap<String, Vec<Binding>>,
     pending: BTreeMap<ServerKey, PendingInvite>,
     dialogs: BTreeMap<DialogId, DialogRecord>,
+    dispatcher: dispatcher::Dispatcher,
+    trunks: trunk::Trunks,
 }
 
 impl PartialEq for SipState {
@@ -123,6 +129,34 @@ impl SipState {
     /// All dialogs in order.
     pub fn dialogs(&self) -> impl Iterator<Item = &DialogRecord> {
         self.records.dialogs.values()
+    }
+
+    /// The dispatcher's sets.
+    #[must_use]
+    pub fn dispatcher(&self) -> &dispatcher::Dispatcher {
+        &self.records.dispatcher
+    }
+
+    /// Calls at a destination, under way or answered. Costs two look-ups.
+    #[must_use]
+    pub fn load_of(&self, set: u32, uri: &str) -> u32 {
+        self.index.loads.get(&set).and_then(|list| list.get(uri)).copied().unwrap_or(0)
+    }
+
+    /// A trunk by its name.
+    #[must_use]
+    pub fn trunk(&self, uuid: &str) -> Option<&trunk::Trunk> {
+        self.records.trunks.trunks.get(uuid)
+    }
+
+    /// All trunks in order of their names.
+    pub fn trunks(&self) -> impl Iterator<Item = &trunk::Trunk> {
+        self.records.trunks.trunks.values()
+    }
+
+    /// Trunks that have something to register, earliest first, with when that is due.
+    pub fn trunks_by_time(&self) -> impl Iterator<Item = (WallTime, &str)> {
+        self.index.trunks.iter().map(|(at, uuid)| (*at, uuid.as_str()))
     }
 
     /// How many records there are. Costs nothing.

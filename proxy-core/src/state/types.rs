@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::backing::{Backing, DialogBacking};
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -133,6 +134,8 @@ pub struct Branch {
     pub via_branch: String,
     /// What is known of it.
     pub state: BranchState,
+    /// The backend behind it, and what that asks for.
+    pub backing: Backing,
 }
 
 /// What is known of a branch. States only move downwards in this list.
@@ -197,4 +200,6 @@ pub struct DialogRecord {
     pub started_at: WallTime,
     /// Longest life (Kamailio's `default_timeout`, 12 h).
     pub expires_at: WallTime,
+    /// The backends it goes through.
+    pub backing: DialogBacking,
 }

@@ -14,14 +14,19 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | Dispatcher | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | |
+//! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
+//! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
 
 mod dialog;
+mod dispatcher;
 mod expire;
 mod invite;
 mod register;
+mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
 
@@ -62,6 +67,9 @@ impl SipState {
                 }
             }
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
+            SipCommand::Trunk(command) => self.trunk_changed(command),
+            SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
         }
     }
 }
