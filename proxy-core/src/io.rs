@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -79,6 +80,8 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Stages and routes.
+    pub routing: RoutingConfig,
 }
 
 impl Default for EngineConfig {
@@ -100,6 +103,7 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -119,6 +123,10 @@ pub struct Counters {
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.
     pub dropped_overload: u64,
+    /// Requests dropped because their source sends too many.
+    pub dropped_flood: u64,
+    /// Requests dropped because of a scanner's User-Agent.
+    pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
     /// Retransmissions absorbed.
