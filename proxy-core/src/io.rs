@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -81,6 +82,8 @@ pub struct EngineConfig {
     pub server: String,
     /// The dispatcher.
     pub dispatch: crate::dispatch::DispatchConfig,
+    /// Stages and routes.
+    pub routing: RoutingConfig,
 }
 
 impl Default for EngineConfig {
@@ -103,6 +106,7 @@ impl Default for EngineConfig {
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
             dispatch: crate::dispatch::DispatchConfig::default(),
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -122,6 +126,10 @@ pub struct Counters {
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.
     pub dropped_overload: u64,
+    /// Requests dropped because their source sends too many.
+    pub dropped_flood: u64,
+    /// Requests dropped because of a scanner's User-Agent.
+    pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
     /// Retransmissions absorbed.

@@ -14,8 +14,8 @@ mod types;
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
 pub use types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
-    ServerKey, Transport,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
+    PendingInvite, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;
