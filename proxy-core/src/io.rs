@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -79,6 +80,8 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Who has to prove who he is.
+    pub auth: AuthConfig,
 }
 
 impl Default for EngineConfig {
@@ -100,6 +103,7 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            auth: AuthConfig::default(),
         }
     }
 }
