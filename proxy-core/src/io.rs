@@ -131,4 +131,10 @@ pub struct Counters {
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Requests made here: probes, registrations at trunks, pings and the like.
+    pub originated: u64,
+    /// Of those, not sent because a bound was reached.
+    pub originated_refused: u64,
+    /// Of those, without an answer.
+    pub originated_timeouts: u64,
 }

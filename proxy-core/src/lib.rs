@@ -18,3 +18,4 @@ mod route;
 pub mod state;
 pub mod time;
 pub mod transaction;
+mod uac;

@@ -89,6 +89,28 @@ impl Keys {
         format!("z9hG4bK{id:016x}.{loop_digest:016x}")
     }
 
+    /// The branch of a request of our own: the same request has the same one on every node.
+    pub(crate) fn own_branch(&self, label: &str, method: &str, call_id: &str, cseq: u32) -> String {
+        let parts: [&[u8]; 4] =
+            [label.as_bytes(), method.as_bytes(), call_id.as_bytes(), &cseq.to_be_bytes()];
+        format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
+    }
+
+    /// A Call-ID of our own for these parts.
+    pub(crate) fn own_call_id(&self, label: &str, parts: &[&[u8]], salt: u32) -> String {
+        let salt = salt.to_be_bytes();
+        let head: [&[u8]; 2] = [label.as_bytes(), &salt];
+        format!("rlv-{label}-{:016x}", self.hash("call-id", head.into_iter().chain(parts.iter().copied())))
+    }
+
+    /// A tag of our own for these parts.
+    pub(crate) fn own_tag(&self, label: &str, parts: &[&[u8]]) -> String {
+        format!(
+            "rlv{:016x}",
+            self.hash("own-tag", [label.as_bytes()].into_iter().chain(parts.iter().copied()))
+        )
+    }
+
     /// Key of the server transaction that a request belongs to (§17.2.3); `None` without a readable top Via. An
     /// INVITE, its CANCEL and the ACK of its failure have the same one.
     pub(crate) fn server_key(&self, request: &Message<'_>) -> Option<ServerKey> {

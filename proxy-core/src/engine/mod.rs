@@ -16,6 +16,7 @@
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod chores;
 pub(crate) mod keys;
 pub mod limits;
 pub(crate) mod settings;
@@ -33,7 +34,8 @@ use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
+use crate::uac::Errand;
+use limits::{CHORES_INTERVAL, EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -49,6 +51,8 @@ pub(crate) struct Cx<'s> {
 enum Timer {
     Call(u64),
     Exchange(u64),
+    Errand(u64),
+    Chores,
     Expire,
 }
 
@@ -59,6 +63,8 @@ pub(crate) enum Client {
     Call(u64, usize),
     /// A branch of an exchange.
     Exchange(u64, usize),
+    /// A request of our own.
+    Errand(u64),
 }
 
 /// One shard of the proxy. See the module documentation.
@@ -78,6 +84,8 @@ pub struct Engine {
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
     finished: VecDeque<u64>,
+    /// Requests of our own.
+    errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
@@ -103,6 +111,7 @@ impl Engine {
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
+            errands: BTreeMap::new(),
             clients: HashMap::new(),
             timers: TimerQueue::new(),
             expiring: false,
@@ -123,6 +132,7 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
         }
@@ -201,6 +211,8 @@ impl Engine {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Errand(id) => self.on_errand_timeout(cx, id),
+                Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
                         self.expiring =
@@ -254,6 +266,7 @@ impl Engine {
         self.exchanges.clear();
         self.exchange_by_key.clear();
         self.finished.clear();
+        self.errands.clear();
         self.clients.clear();
         self.timers.clear();
         self.expiring = false;

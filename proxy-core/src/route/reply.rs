@@ -33,6 +33,7 @@ impl Engine {
             {
                 self.on_plain_response(cx, id, index, response, status);
             }
+            (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(Method::Invite)) if (200..300).contains(&status) => {
                 self.pass_stray_answer(cx, flow, response);
             }
