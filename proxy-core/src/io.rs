@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
 use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
@@ -80,10 +81,14 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Trunks.
+    pub trunk: crate::trunk::TrunkConfig,
     /// The dispatcher.
     pub dispatch: crate::dispatch::DispatchConfig,
     /// Stages and routes.
     pub routing: RoutingConfig,
+    /// Who has to prove who he is.
+    pub auth: AuthConfig,
 }
 
 impl Default for EngineConfig {
@@ -105,8 +110,10 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            trunk: crate::trunk::TrunkConfig::default(),
             dispatch: crate::dispatch::DispatchConfig::default(),
             routing: RoutingConfig::default(),
+            auth: AuthConfig::default(),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod auth;
 mod dialog;
+pub mod digest;
 pub mod dispatch;
 pub mod engine;
 pub mod io;
@@ -18,4 +20,5 @@ pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;
+pub mod trunk;
 mod uac;

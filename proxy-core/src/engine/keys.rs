@@ -62,6 +62,19 @@ impl Keys {
         self.hash("loop", fixed.into_iter().chain(request.values(HeaderName::Route)))
     }
 
+    /// Tells requests apart, and is the same for the retransmissions of one.
+    pub(crate) fn transaction_digest(&self, request: &Message<'_>) -> u64 {
+        let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
+        let via = request.top_via().ok();
+        let parts: [&[u8]; 4] = [
+            via.map_or(&[], |v| v.branch().unwrap_or_default().as_bytes()),
+            via.map_or(&[], |v| v.sent_by.as_bytes()),
+            request.call_id().unwrap_or_default().as_bytes(),
+            &cseq,
+        ];
+        self.hash("transaction", parts)
+    }
+
     /// The branch of the copy of a request that goes to `target`. `class` is the method, and that of the INVITE for
     /// its CANCEL and for the ACK of a failure; the ACK of a 2xx has its own.
     pub(crate) fn via_branch<'p>(

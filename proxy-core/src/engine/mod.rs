@@ -92,6 +92,7 @@ pub struct Engine {
     errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
     pub(crate) dispatch: crate::dispatch::Memory,
+    pub(crate) trunks: crate::trunk::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -123,6 +124,7 @@ impl Engine {
             errands: BTreeMap::new(),
             clients: HashMap::new(),
             dispatch: crate::dispatch::Memory::default(),
+            trunks: crate::trunk::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
             flood: Flood::default(),
@@ -194,6 +196,7 @@ impl Engine {
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -213,6 +216,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -283,6 +287,7 @@ impl Engine {
         self.errands.clear();
         self.clients.clear();
         self.dispatch = crate::dispatch::Memory::default();
+        self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.expiring = false;

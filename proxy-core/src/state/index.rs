@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::PENDING_GRACE_MS;
+use super::provision::ProvisionIndex;
 use super::trunk::Trunk;
 use super::{
     Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
@@ -31,6 +32,8 @@ pub(super) struct Index {
     pub(super) binding_count: u64,
     /// Bytes of text and messages in all records.
     pub(super) bytes: u64,
+    /// Of what is provisioned.
+    pub(super) provision: ProvisionIndex,
 }
 
 impl Index {
@@ -41,6 +44,9 @@ impl Index {
         records.dialogs.values().for_each(|d| this.add_dialog(d));
         this.add_dispatcher(&records.dispatcher);
         records.trunks.trunks.values().for_each(|t| this.add_trunk(t));
+        let (provision, bytes) = ProvisionIndex::build(&records.provision);
+        this.provision = provision;
+        this.bytes += bytes;
         this
     }
 
@@ -158,8 +164,6 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
         &a.remote_domain,
         &a.realm,
         &a.auth_user,
-        &a.ha1_md5,
-        &a.ha1_sha256,
         &a.proxy,
         &a.contact_user,
         &t.registration.call_id,

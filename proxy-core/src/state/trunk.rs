@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::CallId;
+use super::{CallId, Ha1};
 use crate::time::WallTime;
 
 /// All trunks.
@@ -50,10 +50,8 @@ pub struct Account {
     pub realm: String,
     /// `auth_username`.
     pub auth_user: String,
-    /// `auth_ha1`: MD5 of user:realm:password, 32 hex digits; empty if there is no secret.
-    pub ha1_md5: String,
-    /// The same with SHA-256 (RFC 7616), 64 hex digits; may be empty.
-    pub ha1_sha256: String,
+    /// `auth_ha1`: what is kept of the password.
+    pub ha1: Ha1,
     /// `auth_proxy`: where REGISTER and calls are sent; empty: to `remote_domain`.
     pub proxy: String,
     /// `expires` that is asked for, seconds; 0: calls only, no registration.

@@ -26,14 +26,12 @@ pub(crate) fn answer(
     what: Challenged<'_>,
 ) -> Result<Vec<(&'static str, String)>, String> {
     let username = if account.auth_user.is_empty() { &account.remote_user } else { &account.auth_user };
-    let login =
-        Login { username, password: Password::Ha1 { realm: &account.realm, ha1: &account.ha1 } };
+    let login = Login { username, password: Password::Ha1 { realm: &account.realm, ha1: &account.ha1 } };
     let challenges = challenges_of(response);
     let nonce = challenges.first().map(|c| c.nonce.as_str()).unwrap_or_default();
     let parts: [&[u8]; 3] = [what.call_id.as_bytes(), &what.cseq.to_be_bytes(), nonce.as_bytes()];
     let cnonce = keys.own_tag("cnonce", &parts);
-    let asked =
-        Asked { method: what.method, uri: what.uri, body: what.body, cnonce: &cnonce, count: 1 };
+    let asked = Asked { method: what.method, uri: what.uri, body: what.body, cnonce: &cnonce, count: 1 };
     answer_challenge(response, &login, &asked).map_err(|why| match why {
         Unanswerable::NoChallenge => String::from("a challenge that cannot be answered"),
         Unanswerable::NoSecret => {

@@ -63,15 +63,12 @@ impl Engine {
             .take(MAX_TRUNKS_PER_TICK)
             .collect();
         if !std::mem::replace(&mut self.trunks.looked, true) {
-            let ongoing =
-                cx.state.trunks().filter(|t| t.registration.state == RegistrationState::Ongoing);
+            let ongoing = cx.state.trunks().filter(|t| t.registration.state == RegistrationState::Ongoing);
             due.extend(ongoing.map(|t| t.account.uuid.clone()));
         }
         for uuid in due {
             let Some(trunk) = cx.state.trunk(&uuid) else { continue };
-            if self.is_own_shard(&trunk.registration.call_id)
-                && !self.trunks.under_way.contains_key(&uuid)
-            {
+            if self.is_own_shard(&trunk.registration.call_id) && !self.trunks.under_way.contains_key(&uuid) {
                 self.begin_attempt(cx, trunk, Vec::new(), 0);
             }
         }

@@ -31,8 +31,8 @@ impl Engine {
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
         match purpose {
             Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
-            Purpose::TrunkRegister { .. }
-            | Purpose::NatPing { .. }
+            Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
+            Purpose::NatPing { .. }
             | Purpose::DialogBye { .. }
             | Purpose::Notify { .. }
             | Purpose::StoredMessage { .. } => {}

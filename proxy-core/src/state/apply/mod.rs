@@ -17,6 +17,7 @@
 //! | Dispatcher | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | |
 //! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
+//! | Provision | see the `provision` module | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -25,6 +26,7 @@ mod dialog;
 mod dispatcher;
 mod expire;
 mod invite;
+mod provision;
 mod register;
 mod trunk;
 
@@ -73,6 +75,7 @@ impl SipState {
             SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
             SipCommand::Trunk(command) => self.trunk_changed(command),
             SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
+            SipCommand::Provision(command) => self.provision_change(command),
         }
     }
 }
