@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::dns::{DnsConfig, Question};
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -30,6 +31,27 @@ pub enum Output {
         /// What to remember.
         command: SipCommand,
     },
+    /// Ask the DNS and say `handle_resolved`, also when there is no answer. Each question is asked once at a time.
+    Resolve {
+        /// What to ask.
+        question: Question,
+    },
+}
+
+/// Which transports there are, and when a request may not go by UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportConfig {
+    /// TCP is listened on and used, on the same addresses and ports as UDP.
+    pub tcp: bool,
+    /// Requests longer than this many bytes that would go by UDP are tried by TCP first (RFC 3261 §18.1.1 says 1300);
+    /// 0 never does, as Kamailio's `udp_mtu`.
+    pub udp_max_bytes: usize,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self { tcp: true, udp_max_bytes: 0 }
+    }
 }
 
 /// Why a proposal has no answer.
@@ -79,6 +101,10 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Transports.
+    pub transport: TransportConfig,
+    /// Resolution of names.
+    pub dns: DnsConfig,
 }
 
 impl Default for EngineConfig {
@@ -100,6 +126,8 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            transport: TransportConfig::default(),
+            dns: DnsConfig::default(),
         }
     }
 }
@@ -127,4 +155,12 @@ pub struct Counters {
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Questions to the DNS.
+    pub dns_asked: u64,
+    /// Of these, failed or without an answer in time.
+    pub dns_failed: u64,
+    /// Branches that went on at another address of their target.
+    pub moved: u64,
+    /// Flows reported as failed.
+    pub transport_failures: u64,
 }

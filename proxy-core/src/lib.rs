@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 mod dialog;
+pub mod dns;
 pub mod engine;
 pub mod io;
 pub mod location;

@@ -16,8 +16,10 @@
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod failure;
 pub(crate) mod keys;
 pub mod limits;
+pub(crate) mod names;
 pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
@@ -82,6 +84,7 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    pub(crate) names: names::Names,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
 }
@@ -106,6 +109,7 @@ impl Engine {
             clients: HashMap::new(),
             timers: TimerQueue::new(),
             expiring: false,
+            names: names::Names::default(),
             held_bytes: 0,
         }
     }

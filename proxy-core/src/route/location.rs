@@ -113,7 +113,7 @@ impl Engine {
             [target.as_bytes(), remote.as_bytes()].into_iter().chain(route.iter().map(|r| r.as_bytes()));
         let digest = self.settings.keys.loop_digest(incoming.message);
         let via_branch = self.settings.keys.via_branch(&incoming.key, class, parts, digest);
-        Branch { target, route, flow, via_branch, state: BranchState::Trying }
+        Branch { target, route, flow, via_branch, state: BranchState::Trying, next: Vec::new() }
     }
 }
 

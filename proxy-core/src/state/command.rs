@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
 };
 use crate::time::WallTime;
 
@@ -97,6 +97,17 @@ pub enum SipCommand {
     Expire {
         /// Wall time of the proposer.
         up_to: WallTime,
+    },
+    /// A branch goes on at another address of the same target (RFC 3263 §4.3): before it is sent there.
+    BranchMoved {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index into `PendingInvite::branches`.
+        branch: u16,
+        /// The flow it leaves; if the branch is not there (any more), nothing happens.
+        from: Flow,
+        /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
+        via_branch: String,
     },
 }
 

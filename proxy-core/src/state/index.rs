@@ -9,6 +9,9 @@ use super::limits::PENDING_GRACE_MS;
 use super::{Binding, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey};
 use crate::time::WallTime;
 
+/// Bytes counted for a flow in a list.
+const FLOW_BYTES: usize = 64;
+
 /// Ends and sizes, derived from [`Records`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Index {
@@ -107,7 +110,10 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
     let branches: usize = p
         .branches
         .iter()
-        .map(|b| b.target.len() + texts(&b.route) + b.via_branch.len() + branch_state_bytes(&b.state))
+        .map(|b| {
+            let flows = b.next.len() * FLOW_BYTES;
+            b.target.len() + texts(&b.route) + b.via_branch.len() + branch_state_bytes(&b.state) + flows
+        })
         .sum();
     key_bytes(&p.key) + p.call_id.len() + p.request.len() + p.local_tag.len() + state + branches
 }

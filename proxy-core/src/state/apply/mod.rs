@@ -14,6 +14,7 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -21,6 +22,7 @@
 mod dialog;
 mod expire;
 mod invite;
+mod moved;
 mod register;
 
 use super::{SipCommand, SipResponse, SipState};
@@ -62,6 +64,9 @@ impl SipState {
                 }
             }
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::BranchMoved { key, branch, from, via_branch } => {
+                self.branch_moved(key, *branch, *from, via_branch)
+            }
         }
     }
 }
