@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dns::{DnsConfig, Question};
+use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -105,6 +106,8 @@ pub struct EngineConfig {
     pub transport: TransportConfig,
     /// Resolution of names.
     pub dns: DnsConfig,
+    /// Stages and routes.
+    pub routing: RoutingConfig,
 }
 
 impl Default for EngineConfig {
@@ -128,6 +131,7 @@ impl Default for EngineConfig {
             server: String::from("Relevo"),
             transport: TransportConfig::default(),
             dns: DnsConfig::default(),
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -147,6 +151,10 @@ pub struct Counters {
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.
     pub dropped_overload: u64,
+    /// Requests dropped because their source sends too many.
+    pub dropped_flood: u64,
+    /// Requests dropped because of a scanner's User-Agent.
+    pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
     /// Retransmissions absorbed.

@@ -10,12 +10,14 @@
 //! | 200 to CANCEL, and the CANCELs of the branches | `InviteCancelled` |
 //! | 2xx to INVITE, for the caller | `InviteAnswered` |
 //! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
+//! | the INVITEs of a later round (failover, voicemail) | `BranchesAdded` |
 //! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
 //! | 2xx to BYE | `DialogEnded` |
 //!
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod explain;
 mod failure;
 pub(crate) mod keys;
 pub mod limits;
@@ -32,6 +34,8 @@ use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
+use crate::route::flood::Flood;
+use crate::routing::Explain;
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
@@ -85,6 +89,10 @@ pub struct Engine {
     /// An `Expire` is under way.
     expiring: bool,
     pub(crate) names: names::Names,
+    /// Requests per source, where there is a limit.
+    pub(crate) flood: Flood,
+    /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
+    explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
 }
@@ -110,6 +118,8 @@ impl Engine {
             timers: TimerQueue::new(),
             expiring: false,
             names: names::Names::default(),
+            flood: Flood::default(),
+            explain: None,
             held_bytes: 0,
         }
     }
@@ -174,6 +184,7 @@ impl Engine {
             }
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
+            Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
@@ -193,6 +204,7 @@ impl Engine {
             Awaiting::Answer { call, branch, answer } => self.on_answer_refused(cx, call, branch, answer),
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
+            Awaiting::Step { call } => self.on_step_refused(cx, call),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -260,6 +272,7 @@ impl Engine {
         self.finished.clear();
         self.clients.clear();
         self.timers.clear();
+        self.flood.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }

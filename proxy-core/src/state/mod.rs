@@ -10,8 +10,8 @@ mod types;
 
 pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
 pub use types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
-    ServerKey, Transport,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
+    PendingInvite, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;
