@@ -9,6 +9,7 @@ pub mod auth;
 mod dialog;
 pub mod digest;
 pub mod dispatch;
+pub mod dns;
 pub mod engine;
 pub mod io;
 pub mod location;

@@ -57,6 +57,7 @@ fn branch(n: u8) -> Branch {
         route: vec![],
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
+        next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],
@@ -171,6 +172,12 @@ fn commands() -> Vec<Command> {
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
         Command::Drain { place: 1, drained: true },
         Command::Health { place: 3, healthy: false },
+        sip(SipCommand::BranchMoved {
+            key: key(),
+            branch: 0,
+            from: flow(),
+            via_branch: "z9hG4bKr3".into(),
+        }),
     ]
 }
 
@@ -281,11 +288,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogUpdated { .. } => 11,
             SipCommand::DialogEnded { .. } => 12,
             SipCommand::Expire { .. } => 13,
+            SipCommand::BranchMoved { .. } => 17,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..18).collect::<Vec<_>>());
 }

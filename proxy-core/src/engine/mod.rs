@@ -19,8 +19,10 @@
 
 mod chores;
 mod explain;
+mod failure;
 pub(crate) mod keys;
 pub mod limits;
+pub(crate) mod names;
 pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
@@ -96,6 +98,7 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    pub(crate) names: names::Names,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -127,6 +130,7 @@ impl Engine {
             trunks: crate::trunk::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
+            names: names::Names::default(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,

@@ -121,8 +121,17 @@ impl Engine {
         let digest = self.settings.keys.loop_digest(passage.message);
         let via_branch = self.settings.keys.via_branch(&passage.key, class, parts, digest);
         let headers = passage.found.headers.clone();
-        let state = BranchState::Trying;
-        Branch { target, route, flow, via_branch, state, headers, round: 0, backing: Backing::default() }
+        Branch {
+            target,
+            route,
+            flow,
+            via_branch,
+            state: BranchState::Trying,
+            headers,
+            round: 0,
+            next: Vec::new(),
+            backing: Backing::default(),
+        }
     }
 }
 

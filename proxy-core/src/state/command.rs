@@ -10,7 +10,7 @@ use super::dispatcher::DispatcherCommand;
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
 use super::trunk::TrunkCommand;
 use super::types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
 };
 use crate::time::WallTime;
 
@@ -125,6 +125,17 @@ pub enum SipCommand {
     },
     /// Subscribers, domains, aliases, access lists, the key of nonces.
     Provision(ProvisionCommand),
+    /// A branch goes on at another address of the same target (RFC 3263 §4.3): before it is sent there.
+    BranchMoved {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index into `PendingInvite::branches`.
+        branch: u16,
+        /// The flow it leaves; if the branch is not there (any more), nothing happens.
+        from: Flow,
+        /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
+        via_branch: String,
+    },
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

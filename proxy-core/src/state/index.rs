@@ -15,6 +15,9 @@ use super::{
 };
 use crate::time::WallTime;
 
+/// Bytes counted for a flow in a list.
+const FLOW_BYTES: usize = 64;
+
 /// Ends and sizes, derived from [`Records`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Index {
@@ -222,7 +225,9 @@ fn branch_bytes(b: &Branch) -> usize {
     let headers: usize = b.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     let backing =
         backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
-    b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing + branch_state_bytes(&b.state)
+    let flows = b.next.len() * FLOW_BYTES;
+    let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
+    texts + flows + branch_state_bytes(&b.state)
 }
 
 /// Bytes of text and messages in the state of a branch.

@@ -66,6 +66,7 @@ pub fn branch(target: &str) -> Branch {
         route: Vec::new(),
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
+        next: Vec::new(),
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: Vec::new(),

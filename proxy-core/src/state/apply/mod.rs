@@ -18,6 +18,7 @@
 //! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //! | Provision | see the `provision` module | | |
+//! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -26,6 +27,7 @@ mod dialog;
 mod dispatcher;
 mod expire;
 mod invite;
+mod moved;
 mod provision;
 mod register;
 mod trunk;
@@ -76,6 +78,9 @@ impl SipState {
             SipCommand::Trunk(command) => self.trunk_changed(command),
             SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
             SipCommand::Provision(command) => self.provision_change(command),
+            SipCommand::BranchMoved { key, branch, from, via_branch } => {
+                self.branch_moved(key, *branch, *from, via_branch)
+            }
         }
     }
 }
