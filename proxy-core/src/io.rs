@@ -173,6 +173,8 @@ pub struct Counters {
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Branches given up because their backend did not answer or was found dead.
+    pub abandoned: u64,
     /// Requests made here: probes, registrations at trunks, pings and the like.
     pub originated: u64,
     /// Of those, not sent because a bound was reached.

@@ -1,5 +1,6 @@
 //! What the operator chooses about the dispatcher.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a destination is chosen. The numbers are those of Kamailio's `ds_select_dst`.
@@ -53,8 +54,10 @@ impl Algorithm {
 pub struct DispatchConfig {
     /// Set for requests to our domains that nothing else has a target for.
     pub default_set: Option<u32>,
-    /// For routes that name none.
+    /// For sets that name none.
     pub algorithm: Algorithm,
+    /// By set.
+    pub algorithms: BTreeMap<u32, Algorithm>,
     /// Time between probes of a destination (`ds_ping_interval`); zero: none are sent.
     pub probe_interval: Duration,
     /// A probe without a final answer by then has failed.
@@ -82,6 +85,7 @@ impl Default for DispatchConfig {
         Self {
             default_set: None,
             algorithm: Algorithm::RoundRobin,
+            algorithms: BTreeMap::new(),
             probe_interval: Duration::from_secs(10),
             probe_timeout: Duration::from_secs(4),
             probe_from: String::from("sip:dispatcher@localhost"),
@@ -97,6 +101,12 @@ impl Default for DispatchConfig {
 }
 
 impl DispatchConfig {
+    /// How a destination of this set is chosen.
+    #[must_use]
+    pub fn algorithm_of(&self, set: u32) -> Algorithm {
+        self.algorithms.get(&set).copied().unwrap_or(self.algorithm)
+    }
+
     /// Whether an answer with this status says that a destination is alive.
     #[must_use]
     pub fn is_alive(&self, status: u16) -> bool {

@@ -34,6 +34,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const RETRY_AFTER_S: &str = "2";
 /// How often the engine of shard 0 looks whether replicated records have come to their end.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// Destinations of a set, or trunks, that one request is tried at one after the other.
+pub const MAX_FAILOVERS: usize = 16;
 /// Probes of dispatcher destinations sent in one go of the chores.
 pub const MAX_PROBES_PER_TICK: usize = 200;
 /// Registrations at trunks begun in one go of the chores.

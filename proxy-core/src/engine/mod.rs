@@ -85,7 +85,7 @@ pub struct Engine {
     calls: BTreeMap<u64, Box<Call>>,
     call_by_key: HashMap<ServerKey, u64>,
     /// For the ACK of a 2xx, whose branch is new.
-    call_by_cseq: HashMap<(String, u32), u64>,
+    call_by_cseq: BTreeMap<(String, u32), u64>,
     exchanges: BTreeMap<u64, Box<Exchange>>,
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
@@ -120,7 +120,7 @@ impl Engine {
             tickets: BTreeMap::new(),
             calls: BTreeMap::new(),
             call_by_key: HashMap::new(),
-            call_by_cseq: HashMap::new(),
+            call_by_cseq: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
@@ -200,6 +200,7 @@ impl Engine {
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
@@ -220,6 +221,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}

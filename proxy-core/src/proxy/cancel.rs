@@ -4,7 +4,7 @@ use super::call::{Call, Phase};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::build_cancel;
-use crate::state::{Branch, ServerKey, SipCommand, SipResponse};
+use crate::state::{ServerKey, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctState, Nict, NictAction};
 
 /// Said to the phones that did not get the call (RFC 3326), so that they do not show it as missed.
@@ -115,25 +115,6 @@ impl Engine {
         match self.call_of_key(key) {
             Some(call) => self.cancel_call(cx, call, exchange),
             None => self.answer_cancel(cx, exchange, 481),
-        }
-    }
-
-    /// Ends branches that wait for an answer of somebody who will not give one: each counts as unanswered, and is
-    /// cancelled, should anybody be there after all.
-    pub(crate) fn abandon_branches(&mut self, cx: Cx<'_>, is_lost: impl Fn(&Branch) -> bool) {
-        for id in self.call_ids() {
-            self.with_call(cx, id, |engine, call| {
-                for index in 0..call.branches.len() {
-                    let lost = call.is_undecided()
-                        && call.branches.get(index).is_some_and(|b| {
-                            b.outcome.is_none() && b.answers.is_empty() && is_lost(&b.record)
-                        });
-                    if lost {
-                        engine.cancel_branch(cx, call, index, true);
-                        engine.on_branch_made(cx, id, call, index, 408);
-                    }
-                }
-            });
         }
     }
 }

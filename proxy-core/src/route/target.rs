@@ -130,7 +130,7 @@ impl Engine {
             headers,
             round: 0,
             next: Vec::new(),
-            backing: Backing::default(),
+            backing: Backing { from_trunk: passage.found.from_trunk.clone(), ..Backing::default() },
         }
     }
 }

@@ -9,7 +9,7 @@ use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::PENDING_GRACE_MS;
 use super::provision::ProvisionIndex;
-use super::trunk::Trunk;
+use super::trunk::{Trunk, TrunkIndex};
 use super::{
     Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
 };
@@ -27,8 +27,8 @@ pub(super) struct Index {
     pub(super) pending: BTreeSet<(WallTime, ServerKey)>,
     /// End of each dialog.
     pub(super) dialogs: BTreeSet<(WallTime, DialogId)>,
-    /// When the next REGISTER of each trunk is due.
-    pub(super) trunks: BTreeSet<(WallTime, String)>,
+    /// Ways back to the trunks.
+    pub(super) trunks: TrunkIndex,
     /// Calls at each destination of the dispatcher: those under way and those that are answered.
     pub(super) loads: BTreeMap<u32, BTreeMap<String, u32>>,
     /// Contacts over all AORs.
@@ -122,14 +122,12 @@ impl Index {
     }
 
     pub(super) fn add_trunk(&mut self, trunk: &Trunk) {
-        if trunk.wants_register() {
-            self.trunks.insert((trunk.registration.next_at, trunk.account.uuid.clone()));
-        }
+        self.trunks.add(trunk);
         self.bytes += trunk_bytes(trunk) as u64;
     }
 
     pub(super) fn remove_trunk(&mut self, trunk: &Trunk) {
-        self.trunks.remove(&(trunk.registration.next_at, trunk.account.uuid.clone()));
+        self.trunks.remove(trunk);
         self.bytes = self.bytes.saturating_sub(trunk_bytes(trunk) as u64);
     }
 }

@@ -169,9 +169,25 @@ impl SipState {
         self.records.trunks.trunks.values()
     }
 
+    /// Whether there is any trunk.
+    #[must_use]
+    pub fn has_trunks(&self) -> bool {
+        !self.records.trunks.trunks.is_empty()
+    }
+
+    /// Trunks whose registrations have this user in their Contact.
+    pub fn trunks_with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s trunk::Trunk> {
+        self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub fn trunks_with_source(&self, address: IpAddr) -> impl Iterator<Item = &trunk::Trunk> {
+        self.index.trunks.with_source(address).filter_map(|uuid| self.trunk(uuid))
+    }
+
     /// Trunks that have something to register, earliest first, with when that is due.
     pub fn trunks_by_time(&self) -> impl Iterator<Item = (WallTime, &str)> {
-        self.index.trunks.iter().map(|(at, uuid)| (*at, uuid.as_str()))
+        self.index.trunks.due.iter().map(|(at, uuid)| (*at, uuid.as_str()))
     }
 
     /// Subscribers, domains, aliases, access lists, and the key of nonces.

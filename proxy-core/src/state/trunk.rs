@@ -10,10 +10,12 @@
 //! The CSeq of a REGISTER is replicated before it is sent and only ever grows; Call-ID and Contact never change while
 //! the trunk is there. So whichever node sends the next one, the registrar sees one client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::provision::network;
 use super::{CallId, Ha1};
 use crate::time::WallTime;
 
@@ -71,6 +73,12 @@ impl Account {
         !self.disabled && self.expires_s > 0
     }
 
+    /// Whether calls from this address are of the trunk.
+    #[must_use]
+    pub fn is_source(&self, address: IpAddr) -> bool {
+        self.sources.iter().filter_map(|s| source(s)).any(|(n, prefix)| network(address, prefix) == Some(n))
+    }
+
     /// URI that requests of the trunk are sent to.
     #[must_use]
     pub fn next_hop(&self) -> String {
@@ -84,6 +92,80 @@ impl Trunk {
     #[must_use]
     pub fn wants_register(&self) -> bool {
         self.account.registers() || self.registration.state != RegistrationState::Idle
+    }
+}
+
+/// An entry of [`Account::sources`]: the network and its prefix length. `None` if it is neither an address nor a block.
+#[must_use]
+pub fn source(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix.parse::<u8>().ok()?)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let prefix = prefix.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
+    Some((network(address, prefix)?, prefix))
+}
+
+/// Ways back to the trunks, derived from them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TrunkIndex {
+    /// When the next REGISTER of each is due.
+    pub(super) due: BTreeSet<(WallTime, String)>,
+    by_contact: BTreeSet<(String, String)>,
+    by_source: BTreeSet<(u8, IpAddr, String)>,
+    /// How many entries of `by_source` there are by prefix length: those are looked up.
+    prefixes: BTreeMap<u8, u32>,
+}
+
+impl TrunkIndex {
+    pub(super) fn add(&mut self, trunk: &Trunk) {
+        let uuid = &trunk.account.uuid;
+        if trunk.wants_register() {
+            self.due.insert((trunk.registration.next_at, uuid.clone()));
+        }
+        self.by_contact.insert((trunk.account.contact_user.clone(), uuid.clone()));
+        for (network, prefix) in trunk.account.sources.iter().filter_map(|s| source(s)) {
+            if self.by_source.insert((prefix, network, uuid.clone())) {
+                *self.prefixes.entry(prefix).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, trunk: &Trunk) {
+        let uuid = &trunk.account.uuid;
+        self.due.remove(&(trunk.registration.next_at, uuid.clone()));
+        self.by_contact.remove(&(trunk.account.contact_user.clone(), uuid.clone()));
+        for (network, prefix) in trunk.account.sources.iter().filter_map(|s| source(s)) {
+            if self.by_source.remove(&(prefix, network, uuid.clone()))
+                && let Some(count) = self.prefixes.get_mut(&prefix)
+            {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.prefixes.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    /// Trunks with this user in their Contact.
+    pub(super) fn with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s str> {
+        let from = (user.to_owned(), String::new());
+        self.by_contact.range(from..).take_while(move |(u, _)| u == user).map(|(_, uuid)| uuid.as_str())
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub(super) fn with_source(&self, address: IpAddr) -> impl Iterator<Item = &str> {
+        self.prefixes.keys().rev().flat_map(move |prefix| {
+            let network = network(address, *prefix);
+            let from = network.map(|n| (*prefix, n, String::new()));
+            let range = from.map(|from| self.by_source.range(from..));
+            range
+                .into_iter()
+                .flatten()
+                .take_while(move |(p, n, _)| p == prefix && Some(*n) == network)
+                .map(|(_, _, uuid)| uuid.as_str())
+        })
     }
 }
 

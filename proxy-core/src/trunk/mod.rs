@@ -12,4 +12,5 @@ mod credentials;
 mod register;
 
 pub use config::TrunkConfig;
+pub(crate) use credentials::{Challenged, answer};
 pub(crate) use register::Memory;
