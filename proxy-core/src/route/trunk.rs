@@ -53,6 +53,8 @@ impl Engine {
                     }
                     self.explain("is a number", || format!("of the public network: {number}"));
                     passage.found.uri = number;
+                    // Nobody else is asked for it.
+                    passage.found.way = Some(Way::Trunk(uuid.clone()));
                     uuid
                 }
                 None => {
