@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
+    NextStep, PendingInvite, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand,
+    SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -55,7 +57,11 @@ fn branch(n: u8) -> Branch {
         route: vec![],
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
+        next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
+        backing: Backing::default(),
+        headers: vec![("P-Hint".into(), "outbound".into())],
+        round: 0,
     }
 }
 
@@ -70,6 +76,14 @@ fn invite() -> PendingInvite {
         local_tag: "rl1".into(),
         branches: vec![branch(1)],
         state: InviteState::Proceeding,
+        plan: vec![NextStep {
+            when: When { statuses: vec![(486, 486), (500, 599)], timeout: true, unreachable: false },
+            branches: vec![branch(3)],
+            after: Some(Duration::from_secs(20)),
+        }],
+        steps_used: 0,
+        round: 0,
+        no_answer_at: Some(WallTime(22_000)),
     }
 }
 
@@ -92,6 +106,7 @@ fn dialog() -> DialogRecord {
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
     }
 }
 
@@ -121,7 +136,14 @@ fn commands() -> Vec<Command> {
             state: BranchState::Proceeding { status: 180, to_tag: Some("b".into()) },
             timer_c_at: Some(WallTime(183_000)),
         }),
-        sip(SipCommand::BranchesAdded { key: key(), branches: vec![branch(2)] }),
+        sip(SipCommand::BranchesAdded {
+            key: key(),
+            branches: vec![branch(2)],
+            round: 1,
+            steps_used: 1,
+            no_answer_at: Some(WallTime(42_000)),
+            timer_c_at: WallTime(202_000),
+        }),
         sip(SipCommand::InviteCancelled { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
         sip(SipCommand::InviteAnswered {
             key: key(),
@@ -150,6 +172,7 @@ fn commands() -> Vec<Command> {
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
         Command::Drain { place: 1, drained: true },
         Command::Health { place: 3, healthy: false },
+        sip(SipCommand::BranchMoved { key: key(), branch: 0, from: flow(), via_branch: "z9hG4bKr3".into() }),
     ]
 }
 
@@ -260,11 +283,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogUpdated { .. } => 11,
             SipCommand::DialogEnded { .. } => 12,
             SipCommand::Expire { .. } => 13,
+            SipCommand::BranchMoved { .. } => 17,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..18).collect::<Vec<_>>());
 }

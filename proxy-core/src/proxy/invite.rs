@@ -64,9 +64,14 @@ impl Engine {
     /// Makes the client transaction of a branch and sends its INVITE.
     pub(super) fn send_invite(&mut self, cx: Cx<'_>, call: &mut Call, request: &Message<'_>, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
+        let flow = branch.record.flow;
         let bytes = build::copy(&self.settings, request, call.flow, &branch.record);
-        self.transmit(branch.record.flow, &bytes);
-        branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+        let bytes = self.manage_branch(cx, call, index, bytes);
+        self.transmit(flow, &bytes);
+        if let Some(branch) = call.branches.get_mut(index) {
+            branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+            self.start_patience(cx, branch);
+        }
     }
 
     /// The INVITE cannot be taken: 503, and forgotten.
@@ -145,9 +150,10 @@ impl Engine {
         if status == 100 || !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response)
+        if let Some(bytes) = build::passed_back(response, call.cseq)
             && call.deciding.is_none()
         {
+            let bytes = self.manage_reply(cx, call, index, bytes);
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
             self.send_to_caller(call, action);
         }
@@ -220,7 +226,9 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response) else { return };
+        let Some(bytes) = build::passed_back(response, call.cseq) else { return };
+        let bytes = self.manage_reply(cx, call, index, bytes);
+        let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };
         let dialog = (!call.in_dialog)
@@ -231,6 +239,7 @@ impl Engine {
                     response,
                     call.flow,
                     branch.record.flow,
+                    branch.record.backing.of_dialog(),
                     cx.now.wall,
                 )
             })
@@ -264,8 +273,15 @@ impl Engine {
         status: u16,
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let bytes = build::without_via(response);
-        if branch.outcome.is_none() || branch.rebuilt {
+        let bytes = build::without_via(response, call.cseq);
+        if branch.abandoned {
+            self.end_abandoned(call, index, &bytes);
+            return;
+        }
+        let record = branch.record.clone();
+        self.on_backend_failure(cx, &record, status, false);
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.outcome.is_none() || branch.rebuilt || branch.passed_over {
             branch.outcome = Some(Final { status, response: bytes });
         }
         branch.cancel_wanted = false;
@@ -277,7 +293,10 @@ impl Engine {
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() {
             branch.outcome = Some(Final { status, response: Vec::new() });
+            let record = branch.record.clone();
+            self.on_backend_failure(cx, &record, status, true);
         }
+        let Some(branch) = call.branches.get_mut(index) else { return };
         branch.acked = true;
         self.weigh(cx, id, call, Some(index));
     }
@@ -327,8 +346,8 @@ impl Engine {
             for index in 0..call.branches.len() {
                 engine.on_branch_timeout(cx, id, call, index);
             }
-            if call.is_undecided() && call.deciding.is_none() {
-                if now >= call.timer_c_at {
+            if call.is_undecided() && call.deciding.is_none() && !call.stepping {
+                if now >= call.given_up_at() {
                     engine.on_timer_c(cx, id, call);
                 } else if call.retry_at.is_some_and(|at| at <= now) {
                     call.retry_at = None;
@@ -339,6 +358,7 @@ impl Engine {
     }
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        self.check_patience(cx, id, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.record.flow;

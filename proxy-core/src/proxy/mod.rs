@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `call` | an INVITE: its server transaction, its branches, where it stands |
 //! | `exchange` | any other request but ACK |
+//! | `backend` | branches to backends: given up when those are dead, repeated with credentials |
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
+//! | `manage_branch` | each copy of an INVITE before it leaves |
+//! | `manage_reply` | each response before it is passed on |
+//! | `manage_failure` | what is tried when a round of branches has failed |
 //! | `plain` | what happens to an exchange |
 //! | `takeover` | a call out of its replicated record |
 
+mod backend;
 pub(crate) mod best;
 pub(crate) mod build;
 pub(crate) mod call;
@@ -19,5 +24,8 @@ mod cancel;
 mod decide;
 pub(crate) mod exchange;
 mod invite;
+mod manage_branch;
+mod manage_failure;
+mod manage_reply;
 mod plain;
 mod takeover;
