@@ -8,6 +8,7 @@
 mod check;
 mod fault;
 mod read;
+mod route;
 mod routing;
 mod sip;
 mod table;
