@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::auth::AuthConfig;
+use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -82,6 +83,8 @@ pub struct EngineConfig {
     pub server: String,
     /// Who has to prove who he is.
     pub auth: AuthConfig,
+    /// Stages and routes.
+    pub routing: RoutingConfig,
 }
 
 impl Default for EngineConfig {
@@ -104,6 +107,7 @@ impl Default for EngineConfig {
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
             auth: AuthConfig::default(),
+            routing: RoutingConfig::default(),
         }
     }
 }
@@ -123,6 +127,10 @@ pub struct Counters {
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.
     pub dropped_overload: u64,
+    /// Requests dropped because their source sends too many.
+    pub dropped_flood: u64,
+    /// Requests dropped because of a scanner's User-Agent.
+    pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
     /// Retransmissions absorbed.

@@ -15,6 +15,7 @@ pub mod msg;
 mod proxy;
 pub mod registrar;
 mod route;
+pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;

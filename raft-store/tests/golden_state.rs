@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
+    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, NextStep, PendingInvite,
+    RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -56,6 +57,8 @@ fn branch(n: u8) -> Branch {
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
         state: BranchState::Trying,
+        headers: vec![("P-Hint".into(), "outbound".into())],
+        round: 0,
     }
 }
 
@@ -70,6 +73,14 @@ fn invite() -> PendingInvite {
         local_tag: "rl1".into(),
         branches: vec![branch(1)],
         state: InviteState::Proceeding,
+        plan: vec![NextStep {
+            when: When { statuses: vec![(486, 486), (500, 599)], timeout: true, unreachable: false },
+            branches: vec![branch(3)],
+            after: Some(Duration::from_secs(20)),
+        }],
+        steps_used: 0,
+        round: 0,
+        no_answer_at: Some(WallTime(22_000)),
     }
 }
 
@@ -121,7 +132,14 @@ fn commands() -> Vec<Command> {
             state: BranchState::Proceeding { status: 180, to_tag: Some("b".into()) },
             timer_c_at: Some(WallTime(183_000)),
         }),
-        sip(SipCommand::BranchesAdded { key: key(), branches: vec![branch(2)] }),
+        sip(SipCommand::BranchesAdded {
+            key: key(),
+            branches: vec![branch(2)],
+            round: 1,
+            steps_used: 1,
+            no_answer_at: Some(WallTime(42_000)),
+            timer_c_at: WallTime(202_000),
+        }),
         sip(SipCommand::InviteCancelled { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
         sip(SipCommand::InviteAnswered {
             key: key(),

@@ -81,6 +81,7 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         max_expires_s: config.sip.max_expires_s,
         max_contacts: config.sip.max_contacts,
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
+        routing: config.routing.engine.clone(),
         ..EngineConfig::default()
     }
 }

@@ -10,6 +10,7 @@
 //! | 200 to CANCEL, and the CANCELs of the branches | `InviteCancelled` |
 //! | 2xx to INVITE, for the caller | `InviteAnswered` |
 //! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
+//! | the INVITEs of a later round (failover, voicemail) | `BranchesAdded` |
 //! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
 //! | 2xx to BYE | `DialogEnded` |
 //!
@@ -17,6 +18,7 @@
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
 mod chores;
+mod explain;
 pub(crate) mod keys;
 pub mod limits;
 pub(crate) mod settings;
@@ -32,6 +34,8 @@ use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
+use crate::route::flood::Flood;
+use crate::routing::Explain;
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
@@ -91,6 +95,10 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    /// Requests per source, where there is a limit.
+    pub(crate) flood: Flood,
+    /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
+    explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
     /// Nonce counts that were used.
@@ -118,6 +126,8 @@ impl Engine {
             clients: HashMap::new(),
             timers: TimerQueue::new(),
             expiring: false,
+            flood: Flood::default(),
+            explain: None,
             held_bytes: 0,
             replay: Replay::default(),
         }
@@ -196,6 +206,7 @@ impl Engine {
             }
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
+            Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
@@ -216,6 +227,7 @@ impl Engine {
             Awaiting::Answer { call, branch, answer } => self.on_answer_refused(cx, call, branch, answer),
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
+            Awaiting::Step { call } => self.on_step_refused(cx, call),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -287,6 +299,7 @@ impl Engine {
         self.errands.clear();
         self.clients.clear();
         self.timers.clear();
+        self.flood.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }

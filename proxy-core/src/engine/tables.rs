@@ -73,6 +73,11 @@ impl Engine {
         Some(result)
     }
 
+    /// Responses with this branch belong to a branch of the call.
+    pub(crate) fn add_client(&mut self, via_branch: &str, call: u64, index: usize) {
+        self.clients.insert(via_branch.to_owned(), Client::Call(call, index));
+    }
+
     /// Forgets a call without a word.
     pub(crate) fn remove_call(&mut self, id: u64) {
         if let Some(call) = self.calls.remove(&id) {

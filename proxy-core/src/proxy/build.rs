@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::settings::Settings;
-use crate::msg::{DEFAULT_MAX_FORWARDS, Forward, HeaderName, Message, Method, Response, ViaStamp};
+use crate::msg::{Forward, HeaderName, Message, Method, Response, ViaStamp};
 use crate::route::withindlg::Approach;
 use crate::state::{Branch, Flow};
 
@@ -40,7 +40,7 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
         }
     }
     let hops = request.max_forwards().ok().flatten();
-    forward.max_forwards(hops.map_or(DEFAULT_MAX_FORWARDS, |n| n.saturating_sub(1)));
+    forward.max_forwards(hops.map_or(settings.config.routing.screen.max_forwards, |n| n.saturating_sub(1)));
     let displaced = format!("<{}>", approach.uri);
     if approach.in_dialog {
         for _ in 0..approach.own_routes + usize::from(approach.next_is_strict) {
@@ -57,6 +57,9 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     }
     for value in &branch.route {
         forward.prepend_route(value);
+    }
+    for (name, value) in &branch.headers {
+        forward.add_header(name, value);
     }
     let mut out = Vec::with_capacity(request.raw().len() + GROWTH);
     forward.write(&mut out);

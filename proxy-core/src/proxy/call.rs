@@ -10,7 +10,7 @@
 
 use crate::engine::limits::TRANSACTION_BYTES;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Branch, BranchState, Flow, PendingInvite, ServerKey};
+use crate::state::{Branch, BranchState, Flow, NextStep, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
 
@@ -67,6 +67,8 @@ pub(crate) struct CallBranch {
     pub(crate) answers: Vec<Answer>,
     /// Proposals about provisional responses so far.
     pub(crate) progress_told: u8,
+    /// Given up because it did not answer in time: it is being cancelled, and how it fails counts no more.
+    pub(crate) passed_over: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
 }
@@ -83,6 +85,7 @@ impl CallBranch {
             acked: false,
             answers: Vec::new(),
             progress_told: 0,
+            passed_over: false,
             rebuilt: false,
         }
     }
@@ -121,6 +124,16 @@ pub(crate) struct Call {
     pub(crate) branches: Vec<CallBranch>,
     pub(crate) timer_c_at: MonoTime,
     pub(crate) timer_c_wall: WallTime,
+    /// What is tried when the branches of this round have failed.
+    pub(crate) plan: Vec<NextStep>,
+    /// How many entries of the plan have been used or passed over.
+    pub(crate) steps_used: u16,
+    /// The round of the newest branches.
+    pub(crate) round: u16,
+    /// When the branches of this round are given up.
+    pub(crate) no_answer: Option<(MonoTime, WallTime)>,
+    /// The next round waits for its verdict.
+    pub(crate) stepping: bool,
     /// The final response that waits for its verdict.
     pub(crate) deciding: Option<(u16, Vec<u8>)>,
     /// A refused decision is tried again then.
@@ -158,9 +171,30 @@ impl Call {
             && self.branches.iter().all(CallBranch::is_settled)
     }
 
+    /// The final responses among which that for the caller is chosen: of the last round (Kamailio's
+    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up.
+    pub(crate) fn finals(&self) -> Vec<&Final> {
+        let finals = |last: bool| {
+            let counts = self
+                .branches
+                .iter()
+                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round));
+            counts.filter_map(|b| b.outcome.as_ref()).collect::<Vec<_>>()
+        };
+        let of_last = finals(true);
+        let heard = of_last.iter().any(|f| !f.response.is_empty());
+        if heard && self.phase == Phase::Open { of_last } else { finals(false) }
+    }
+
     /// Whether it may be forgotten here.
     pub(crate) fn is_over(&self, now: MonoTime) -> bool {
         now >= self.hard_end || (self.ist.is_terminated() && self.branches.iter().all(CallBranch::is_over))
+    }
+
+    /// When nobody will be waited for any longer: timer C, or the no-answer timer of this round.
+    pub(crate) fn given_up_at(&self) -> MonoTime {
+        let no_answer = self.no_answer.map(|(at, _)| at).filter(|_| self.phase == Phase::Open);
+        no_answer.map_or(self.timer_c_at, |at| at.min(self.timer_c_at))
     }
 
     pub(crate) fn next_timeout(&self) -> MonoTime {
@@ -175,8 +209,8 @@ impl Call {
             take(branch.ict.as_ref().and_then(Ict::next_timeout));
             take(branch.cancel.as_ref().and_then(Nict::next_timeout));
         }
-        if self.is_undecided() && self.deciding.is_none() {
-            take(Some(self.retry_at.unwrap_or(self.timer_c_at)));
+        if self.is_undecided() && self.deciding.is_none() && !self.stepping {
+            take(Some(self.retry_at.unwrap_or(self.given_up_at())));
         }
         at
     }
@@ -193,6 +227,10 @@ impl Call {
             local_tag: self.local_tag.clone(),
             branches: self.branches.iter().map(|b| b.record.clone()).collect(),
             state: crate::state::InviteState::Proceeding,
+            plan: self.plan.clone(),
+            steps_used: self.steps_used,
+            round: self.round,
+            no_answer_at: self.no_answer.map(|(_, at)| at),
         }
     }
 }

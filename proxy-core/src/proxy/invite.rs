@@ -64,9 +64,13 @@ impl Engine {
     /// Makes the client transaction of a branch and sends its INVITE.
     pub(super) fn send_invite(&mut self, cx: Cx<'_>, call: &mut Call, request: &Message<'_>, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
+        let flow = branch.record.flow;
         let bytes = build::copy(&self.settings, request, call.flow, &branch.record);
-        self.transmit(branch.record.flow, &bytes);
-        branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+        let bytes = self.manage_branch(cx, call, index, bytes);
+        self.transmit(flow, &bytes);
+        if let Some(branch) = call.branches.get_mut(index) {
+            branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+        }
     }
 
     /// The INVITE cannot be taken: 503, and forgotten.
@@ -148,6 +152,7 @@ impl Engine {
         if let Some(bytes) = build::passed_back(response)
             && call.deciding.is_none()
         {
+            let bytes = self.manage_reply(cx, call, index, bytes);
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
             self.send_to_caller(call, action);
         }
@@ -221,6 +226,8 @@ impl Engine {
             return;
         }
         let Some(bytes) = build::passed_back(response) else { return };
+        let bytes = self.manage_reply(cx, call, index, bytes);
+        let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };
         let dialog = (!call.in_dialog)
@@ -267,7 +274,7 @@ impl Engine {
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
         let bytes = build::without_via(response);
-        if branch.outcome.is_none() || branch.rebuilt {
+        if branch.outcome.is_none() || branch.rebuilt || branch.passed_over {
             branch.outcome = Some(Final { status, response: bytes });
         }
         branch.cancel_wanted = false;
@@ -329,8 +336,8 @@ impl Engine {
             for index in 0..call.branches.len() {
                 engine.on_branch_timeout(cx, id, call, index);
             }
-            if call.is_undecided() && call.deciding.is_none() {
-                if now >= call.timer_c_at {
+            if call.is_undecided() && call.deciding.is_none() && !call.stepping {
+                if now >= call.given_up_at() {
                     engine.on_timer_c(cx, id, call);
                 } else if call.retry_at.is_some_and(|at| at <= now) {
                     call.retry_at = None;

@@ -9,6 +9,9 @@
 //! | `cancel` | CANCEL from the caller and to the phones |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
+//! | `manage_branch` | each copy of an INVITE before it leaves |
+//! | `manage_reply` | each response before it is passed on |
+//! | `manage_failure` | what is tried when a round of branches has failed |
 //! | `plain` | what happens to an exchange |
 //! | `takeover` | a call out of its replicated record |
 
@@ -19,5 +22,8 @@ mod cancel;
 mod decide;
 pub(crate) mod exchange;
 mod invite;
+mod manage_branch;
+mod manage_failure;
+mod manage_reply;
 mod plain;
 mod takeover;

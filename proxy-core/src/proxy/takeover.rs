@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
+//! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
+//! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
@@ -50,6 +52,11 @@ impl Engine {
             branches: record.branches.iter().cloned().map(CallBranch::new).collect(),
             timer_c_at,
             timer_c_wall: record.timer_c_at,
+            plan: record.plan.clone(),
+            steps_used: record.steps_used,
+            round: record.round,
+            no_answer: record.no_answer_at.map(|at| (now + cx.now.wall.until(at), at)),
+            stepping: false,
             deciding: None,
             retry_at: None,
             early_cancel: None,
@@ -102,11 +109,17 @@ impl Engine {
         let now = cx.now.mono;
         let timers = self.settings.timers;
         let undecided = call.is_undecided();
-        let declined =
-            record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
+        let is_last = |b: &crate::state::Branch| b.round == record.round;
+        let declined = record
+            .branches
+            .iter()
+            .any(|b| is_last(b) && matches!(b.state, BranchState::Final { status: 600.., .. }));
         // Nobody is called any more: the record may be that of a call that its caller has given up.
-        let expired = record.timer_c_at <= cx.now.wall;
+        let expired =
+            record.timer_c_at <= cx.now.wall || record.no_answer_at.is_some_and(|at| at <= cx.now.wall);
         let Some(branch) = call.branches.get_mut(index) else { return };
+        // Its round is over: another has begun since.
+        let passed_over = undecided && !is_last(&branch.record);
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
         let flow = branch.record.flow;
@@ -139,7 +152,7 @@ impl Engine {
                 }
             }
             BranchState::Trying | BranchState::Proceeding { .. }
-                if call.phase == Phase::Open && !declined =>
+                if call.phase == Phase::Open && !declined && !passed_over =>
             {
                 let mut ict = Ict::new(now, &timers, false, bytes.clone());
                 if expired {
@@ -151,6 +164,9 @@ impl Engine {
             }
             BranchState::Trying | BranchState::Proceeding { .. } => {
                 branch.ict = Some(Ict::new(now, &timers, false, bytes));
+                if passed_over {
+                    super::manage_failure::pass_over(branch);
+                }
                 self.cancel_branch(cx, call, index, true);
                 if let Some(ict) = call.branches.get_mut(index).and_then(|b| b.ict.as_mut()) {
                     // No INVITE again: it would ring where it never has.

@@ -2,8 +2,7 @@
 
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, Method};
-use crate::proxy::build;
-use crate::state::{Flow, Transport};
+use crate::state::Flow;
 
 impl Engine {
     /// A response came.
@@ -34,6 +33,11 @@ impl Engine {
                 self.on_plain_response(cx, id, index, response, status);
             }
             (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
+            (None, Some(_)) if self.is_stateless() => {
+                if !self.pass_response(flow, response) {
+                    self.counters.dropped_stray += 1;
+                }
+            }
             (None, Some(Method::Invite)) if (200..300).contains(&status) => {
                 self.pass_stray_answer(cx, flow, response);
             }
@@ -46,15 +50,8 @@ impl Engine {
     /// known, the 2xx goes on without state, and the caller acknowledges it again.
     fn pass_stray_answer(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
         let known = crate::dialog::of(cx.state, response).is_some();
-        let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
-        match (next, build::passed_back(response)) {
-            (Some(remote), Some(bytes)) if known => {
-                let listen = &self.settings.config.listen;
-                let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied();
-                let local = local.unwrap_or(flow.local);
-                self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);
-            }
-            _ => self.counters.dropped_stray += 1,
+        if !known || !self.pass_response(flow, response) {
+            self.counters.dropped_stray += 1;
         }
     }
 }

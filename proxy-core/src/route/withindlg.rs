@@ -13,8 +13,37 @@
 
 use std::net::SocketAddr;
 
+use super::passage::{Passage, Step, Targets};
+use super::target::NoTarget;
 use crate::engine::settings::Settings;
-use crate::msg::{Message, Uri};
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, Method, Uri};
+
+impl Engine {
+    /// A request within a dialog that goes through us may go anywhere; one that only says so is refused. `found.uri`
+    /// is what strict routing makes of the Request-URI.
+    pub(super) fn stage_withindlg(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let approach = Approach::of(&self.settings, passage.message, passage.flow.local);
+        passage.found.uri = approach.uri.to_owned();
+        passage.found.in_dialog = approach.in_dialog;
+        match passage.method {
+            Method::Ack => return self.route_ack(cx, passage, &approach),
+            Method::Register => return Step::Next,
+            _ => {}
+        }
+        if approach.in_dialog {
+            return match self.targets_in_dialog(cx, passage, &approach) {
+                Ok(branches) => Step::Targets(Targets::now(branches)),
+                Err(NoTarget(status, reason)) => Step::Reject(status, reason),
+            };
+        }
+        if passage.message.to_tag().is_some() && passage.method != Method::Cancel {
+            // Kamailio's answer to who speaks of a dialog that does not go through us.
+            return Step::Reject(404, "Not here");
+        }
+        Step::Next
+    }
+}
 
 /// What Route and Request-URI come to.
 #[derive(Debug, Clone, Copy)]

@@ -37,12 +37,20 @@ pub enum SipCommand {
         /// New timer C deadline of the call, if it moved.
         timer_c_at: Option<WallTime>,
     },
-    /// Further branches (serial forking, redirects): appended in order.
+    /// The next round of branches (serial forking, redirects): appended in order, before any of them is sent.
     BranchesAdded {
         /// Transaction of the caller.
         key: ServerKey,
-        /// To be appended.
+        /// To be appended; their `round` is that of the command.
         branches: Vec<Branch>,
+        /// The round they make: one more than the newest of the record, or nothing happens.
+        round: u16,
+        /// New `PendingInvite::steps_used`.
+        steps_used: u16,
+        /// When this round is given up.
+        no_answer_at: Option<WallTime>,
+        /// New timer C deadline of the call; it only ever moves away.
+        timer_c_at: WallTime,
     },
     /// The caller hung up: before the 200 to its CANCEL leaves.
     InviteCancelled {

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use super::limits::PENDING_GRACE_MS;
 use super::provision::ProvisionIndex;
-use super::{Binding, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey};
+use super::{
+    Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
+};
 use crate::time::WallTime;
 
 /// Ends and sizes, derived from [`Records`].
@@ -110,12 +112,14 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
         InviteState::Proceeding | InviteState::Cancelled => 0,
         InviteState::Answered { response, .. } | InviteState::Failed { response, .. } => response.len(),
     };
-    let branches: usize = p
-        .branches
-        .iter()
-        .map(|b| b.target.len() + texts(&b.route) + b.via_branch.len() + branch_state_bytes(&b.state))
-        .sum();
+    let planned = p.plan.iter().flat_map(|step| &step.branches);
+    let branches: usize = p.branches.iter().chain(planned).map(branch_bytes).sum();
     key_bytes(&p.key) + p.call_id.len() + p.request.len() + p.local_tag.len() + state + branches
+}
+
+fn branch_bytes(b: &Branch) -> usize {
+    let headers: usize = b.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    b.target.len() + texts(&b.route) + b.via_branch.len() + headers + branch_state_bytes(&b.state)
 }
 
 /// Bytes of text and messages in the state of a branch.

@@ -18,6 +18,8 @@ pub const MAX_PENDING: usize = 200_000;
 pub const MAX_DIALOGS: usize = 1_000_000;
 /// Branches of one INVITE, over its whole life.
 pub const MAX_BRANCHES: usize = 64;
+/// Steps in the plan of one INVITE.
+pub const MAX_STEPS: usize = 32;
 /// Bytes of text in one binding.
 pub const MAX_BINDING_BYTES: usize = 8 * 1024;
 /// Bytes of text and messages in one pending INVITE when it is admitted, or when branches are added.

@@ -15,8 +15,8 @@ pub use command::{
 };
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
-    ServerKey, Transport,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
+    PendingInvite, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;

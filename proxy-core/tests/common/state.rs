@@ -67,6 +67,8 @@ pub fn branch(target: &str) -> Branch {
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
         state: BranchState::Trying,
+        headers: Vec::new(),
+        round: 0,
     }
 }
 
@@ -82,11 +84,27 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         local_tag: String::from("tag"),
         branches: targets.iter().map(|t| branch(t)).collect(),
         state: InviteState::Proceeding,
+        plan: Vec::new(),
+        steps_used: 0,
+        round: 0,
+        no_answer_at: None,
     }
 }
 
 pub fn received(n: u32, targets: &[&str]) -> SipCommand {
     SipCommand::InviteReceived(Box::new(invite(n, targets)))
+}
+
+/// The next round of branches goes to `targets`; timer C stays.
+pub fn added(n: u32, round: u16, targets: &[&str]) -> SipCommand {
+    SipCommand::BranchesAdded {
+        key: key(n),
+        branches: targets.iter().map(|t| branch(t)).collect(),
+        round,
+        steps_used: round,
+        no_answer_at: None,
+        timer_c_at: at(0),
+    }
 }
 
 pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {

@@ -6,7 +6,7 @@
 //! | Unregister | `NotFound` | `Done` | |
 //! | InviteReceived | `Done`, `Full` | `Duplicate` | |
 //! | BranchProgress | `NotFound` | `Done` | branch further on already: `Superseded` |
-//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding: `Superseded` |
+//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding, or a later or another round: `Superseded` |
 //! | InviteCancelled | `NotFound` | `Done` | answered, failed: `Superseded` |
 //! | InviteAnswered | `NotFound` | `Done` | answered by another 2xx: dialog kept, `Superseded`; failed: `Superseded` |
 //! | InviteFailed | `NotFound` | `Done` | answered, failed otherwise: `Superseded` |
@@ -38,7 +38,10 @@ impl SipState {
             SipCommand::BranchProgress { key, branch, state, timer_c_at } => {
                 self.branch_progress(key, *branch, state, *timer_c_at)
             }
-            SipCommand::BranchesAdded { key, branches } => self.branches_added(key, branches),
+            SipCommand::BranchesAdded { key, branches, round, steps_used, no_answer_at, timer_c_at } => {
+                let times = (*no_answer_at, *timer_c_at);
+                self.branches_added(key, branches, *round, *steps_used, times)
+            }
             SipCommand::InviteCancelled { key } => self.invite_cancelled(key),
             SipCommand::InviteAnswered { key, branch, response, dialog, forget_at } => {
                 self.invite_answered(key, *branch, response, dialog.as_deref(), *forget_at)

@@ -1,0 +1,33 @@
+//! The stateless proxy (RFC 3261 §16.11): one copy, whose branch is a function of what came in, and nothing kept.
+
+use super::passage::{Passage, Targets};
+use crate::engine::Engine;
+use crate::msg::Message;
+use crate::proxy::build;
+use crate::routing::Mode;
+use crate::state::{Flow, Transport};
+
+impl Engine {
+    /// Whether requests are passed on without state.
+    pub(super) fn is_stateless(&self) -> bool {
+        self.settings.config.routing.mode == Mode::Stateless
+    }
+
+    /// Sends the first copy. A retransmission takes the same way, as the order of targets is that of the replicated
+    /// bindings.
+    pub(super) fn relay_stateless(&mut self, passage: &Passage<'_, '_>, targets: &Targets) {
+        let Some(branch) = targets.branches.first() else { return };
+        let bytes = build::copy(&self.settings, passage.message, passage.flow, branch);
+        self.transmit(branch.flow, &bytes);
+    }
+
+    /// Passes a response on by its second Via (§16.11, §18.1.2).
+    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>) -> bool {
+        let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
+        let (Some(remote), Some(bytes)) = (next, build::passed_back(response)) else { return false };
+        let listen = &self.settings.config.listen;
+        let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
+        self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);
+        true
+    }
+}

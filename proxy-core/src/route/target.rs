@@ -1,0 +1,162 @@
+//! From URIs to branches: where a copy goes, by which flow, under which branch parameter.
+
+use std::net::SocketAddr;
+
+use super::passage::Passage;
+use super::withindlg::Approach;
+use crate::engine::limits::MAX_FORKS;
+use crate::engine::{Cx, Engine};
+use crate::location::{Hop, Target, hop_of_uri, lookup};
+use crate::msg::{Method, Uri};
+use crate::state::{Branch, BranchState, Flow};
+
+/// A response in place of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoTarget(pub(super) u16, pub(super) &'static str);
+
+impl Engine {
+    /// Where a user of ours is now.
+    pub(super) fn places_of_user(
+        &self,
+        cx: Cx<'_>,
+        local: SocketAddr,
+        uri: &Uri<'_>,
+    ) -> Result<Vec<Target>, NoTarget> {
+        if uri.user.is_none() {
+            return Err(NoTarget(484, ""));
+        }
+        let aor = self.settings.aor(uri, local).ok_or(NoTarget(404, ""))?;
+        if cx.state.bindings(&aor).is_empty() {
+            return Err(NoTarget(404, ""));
+        }
+        let targets = lookup(cx.state, &aor, cx.now.wall, &self.settings.config.listen);
+        if targets.is_empty() { Err(NoTarget(480, "")) } else { Ok(targets) }
+    }
+
+    /// Copies for the places of a user, in their order.
+    pub(super) fn branches_to(
+        &self,
+        passage: &Passage<'_, '_>,
+        places: Vec<Target>,
+        round: u16,
+    ) -> Vec<Branch> {
+        let reachable = places.into_iter().filter_map(|place| match place.hop {
+            Hop::Send(flow) => Some(self.branch(passage, place.uri, place.route, flow, round)),
+            Hop::Name { .. } | Hop::None => None,
+        });
+        reachable.take(MAX_FORKS).collect()
+    }
+
+    /// Where a request within a dialog goes: the next Route, or the Request-URI (§16.5, §16.6 step 7).
+    pub(super) fn targets_in_dialog(
+        &self,
+        cx: Cx<'_>,
+        passage: &Passage<'_, '_>,
+        approach: &Approach<'_>,
+    ) -> Result<Vec<Branch>, NoTarget> {
+        let listen = &self.settings.config.listen;
+        let local = passage.flow.local;
+        let hop_uri = approach.next.unwrap_or(approach.uri);
+        let parsed = Uri::parse(hop_uri).map_err(|_| NoTarget(400, "Malformed Route"))?;
+        let is_own = self.settings.is_own_hop(&parsed, local)
+            || (approach.next.is_none() && self.settings.is_local(&parsed, local));
+        let any = self.settings.config.any_domain && parsed.host.ip().is_some();
+        if approach.next.is_none() && is_own && !any {
+            // A contact that is an address of record of ours: where its user is now.
+            let places = self.places_of_user(cx, local, &parsed)?;
+            let branches = self.branches_to(passage, places, 0);
+            return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
+        }
+        let target = if approach.next_is_strict { hop_uri } else { approach.uri };
+        let flow = match hop_of_uri(&parsed, listen) {
+            Hop::Send(flow) => leaving_by(flow, approach.way_out, listen),
+            // A name that cannot be resolved here: the way the dialog was made still leads there.
+            Hop::Name { .. } | Hop::None => crate::dialog::of(cx.state, passage.message)
+                .map(
+                    |(dialog, from_caller)| if from_caller { dialog.callee_flow } else { dialog.caller_flow },
+                )
+                .ok_or(NoTarget(478, "Unresolvable destination"))?,
+        };
+        Ok(vec![self.branch(passage, target.to_owned(), Vec::new(), flow, 0)])
+    }
+
+    /// The copy that goes to a URI itself: to the host it names. `round` as in [`Engine::branch`].
+    pub(super) fn branch_to_uri(
+        &self,
+        passage: &Passage<'_, '_>,
+        uri: &str,
+        round: u16,
+    ) -> Result<Branch, NoTarget> {
+        let parsed = Uri::parse(uri).map_err(|_| NoTarget(400, "Malformed Request-URI"))?;
+        match hop_of_uri(&parsed, &self.settings.config.listen) {
+            Hop::Send(flow) => Ok(self.branch(passage, uri.to_owned(), Vec::new(), flow, round)),
+            Hop::Name { .. } | Hop::None => Err(NoTarget(478, "Unresolvable destination")),
+        }
+    }
+
+    /// The record of one copy, with the branch that every node derives for it. `round` tells apart the copies of one
+    /// call that go to the same place one after the other: 0 for what leaves at once, then a number of its own for each
+    /// step of the plan.
+    pub(super) fn branch(
+        &self,
+        passage: &Passage<'_, '_>,
+        target: String,
+        route: Vec<String>,
+        flow: Flow,
+        round: u16,
+    ) -> Branch {
+        let class = match passage.method {
+            Method::Cancel => "INVITE",
+            // Without state the ACK of a failure cannot be told from that of a 2xx; both take the way of the INVITE.
+            Method::Ack if !passage.found.in_dialog => "INVITE",
+            method => method.as_str(),
+        };
+        let remote = flow.remote.to_string();
+        let number = round.to_be_bytes();
+        let number = (round > 0).then_some(&number[..]);
+        let parts = [target.as_bytes(), remote.as_bytes()]
+            .into_iter()
+            .chain(route.iter().map(|r| r.as_bytes()))
+            .chain(number);
+        let digest = self.settings.keys.loop_digest(passage.message);
+        let via_branch = self.settings.keys.via_branch(&passage.key, class, parts, digest);
+        let headers = passage.found.headers.clone();
+        Branch { target, route, flow, via_branch, state: BranchState::Trying, headers, round: 0 }
+    }
+}
+
+/// The flow from the address that our last Route value named, if it is ours and of the right family: with several
+/// addresses it is the one by which that side of the dialog knows us.
+fn leaving_by(flow: Flow, way_out: Option<SocketAddr>, listen: &[SocketAddr]) -> Flow {
+    match way_out {
+        Some(local) if local.is_ipv4() == flow.remote.is_ipv4() && listen.contains(&local) => {
+            Flow { local, ..flow }
+        }
+        _ => flow,
+    }
+}
+
+/// The URI with another user. `None` if the result would be none.
+pub(super) fn with_user(uri: &Uri<'_>, user: &str) -> Option<String> {
+    let old = uri.user?;
+    // The first thing after the scheme is the user; what follows it stays, byte for byte.
+    let (scheme, rest) = uri.raw.split_once(':')?;
+    let made = format!("{scheme}:{user}{}", rest.strip_prefix(old)?);
+    Uri::parse(&made).ok().filter(|u| u.user == Some(user)).is_some().then_some(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_leaves_the_rest_of_the_uri_as_it_is() {
+        let swap = |uri: &str, user: &str| with_user(&Uri::parse(uri).expect("a URI"), user);
+        assert_eq!(swap("sip:0049@h:5062;a=b?x=y", "+49").as_deref(), Some("sip:+49@h:5062;a=b?x=y"));
+        assert_eq!(swap("sips:bob:pw@h", "al").as_deref(), Some("sips:al:pw@h"));
+        assert_eq!(swap("tel:112;phone-context=+49", "911").as_deref(), Some("tel:911;phone-context=+49"));
+        assert_eq!(swap("sip:bob@h", ""), None, "a user part is never empty");
+        assert_eq!(swap("sip:bob@h", "a@b"), None);
+        assert_eq!(swap("sip:h", "bob"), None);
+    }
+}
