@@ -58,7 +58,8 @@ impl<C: Cluster> Desk<C> {
             Ask::DomainAdd { name, realm } => self.domain_add(&name, realm),
             Ask::DomainRm { name } => self.domain_rm(&name),
             Ask::DomainList {} => {
-                let realm = |s: &SipState, d: &str| realm_of(s.provision(), &self.config.auth.for_engines(), d);
+                let realm =
+                    |s: &SipState, d: &str| realm_of(s.provision(), &self.config.auth.for_engines(), d);
                 Ok(self.cluster.read(|s| views::domains(s, &self.config.sip.domains, |d| realm(s, d))))
             }
             Ask::AliasAdd { alias, target } => self.alias_add(&alias, &target),
@@ -136,7 +137,10 @@ impl<C: Cluster> Desk<C> {
             ));
         }
         if realm.as_deref() == Some("") {
-            return Err(Reply::error("the realm is empty", "leave --realm out to take the name of the domain"));
+            return Err(Reply::error(
+                "the realm is empty",
+                "leave --realm out to take the name of the domain",
+            ));
         }
         let next = realm.clone().or_else(|| self.config.auth.realm.clone()).unwrap_or_else(|| name.clone());
         let other = self.cluster.read(|s| {
@@ -225,7 +229,8 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn acl_check(&self, group: u32, address: IpAddr, port: u16) -> Answer {
-        let found = self.cluster.read(|s| s.acl_match(group, address, port).map(|(k, t)| views::acl_entry(k, t)));
+        let found =
+            self.cluster.read(|s| s.acl_match(group, address, port).map(|(k, t)| views::acl_entry(k, t)));
         found.ok_or_else(|| {
             Reply::error(
                 format!("group {group} does not cover {address}"),
@@ -277,7 +282,8 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn own_domain(&self, user: &str) -> Result<String, Reply> {
-        let provisioned = self.cluster.read(|s| s.provision().domains().take(2).map(|d| d.name.clone()).collect());
+        let provisioned =
+            self.cluster.read(|s| s.provision().domains().take(2).map(|d| d.name.clone()).collect());
         let provisioned: Vec<String> = provisioned;
         match (self.config.sip.domains.first(), provisioned.as_slice()) {
             (Some(first), _) => Ok(first.clone()),
@@ -315,7 +321,8 @@ impl<C: Cluster> Desk<C> {
                 "try again",
             ));
         }
-        let bad = |what: &str| Reply::error(format!("the {what} HA1 is not hex of the right length"), "try again");
+        let bad =
+            |what: &str| Reply::error(format!("the {what} HA1 is not hex of the right length"), "try again");
         let ha1 = Ha1 {
             md5: secret.md5.as_deref().map(|h| unhex(h).ok_or_else(|| bad("MD5"))).transpose()?,
             sha256: secret.sha256.as_deref().map(|h| unhex(h).ok_or_else(|| bad("SHA-256"))).transpose()?,
@@ -349,15 +356,19 @@ fn nobody(named: &Named) -> Reply {
 /// A domain the way it is kept: lower case, without the dot of the root.
 fn domain_name(text: &str) -> Result<String, Reply> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    Host::parse(&name).filter(|_| !name.is_empty()).map(|host| host.to_string()).ok_or_else(|| {
-        Reply::error(format!("{text:?} is no domain"), "write it as example.org")
-    })
+    Host::parse(&name)
+        .filter(|_| !name.is_empty())
+        .map(|host| host.to_string())
+        .ok_or_else(|| Reply::error(format!("{text:?} is no domain"), "write it as example.org"))
 }
 
 /// An address or network of the operator, and its group.
 fn source(group: u32, net: &str, port: u16) -> Result<AclKey, Reply> {
     let bad = || {
-        Reply::error(format!("{net:?} is no address or network"), "write it as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
+        Reply::error(
+            format!("{net:?} is no address or network"),
+            "write it as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
+        )
     };
     let (address, prefix) = match net.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
