@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
 use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
@@ -80,6 +81,8 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Who has to prove who he is.
+    pub auth: AuthConfig,
     /// Stages and routes.
     pub routing: RoutingConfig,
 }
@@ -103,6 +106,7 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            auth: AuthConfig::default(),
             routing: RoutingConfig::default(),
         }
     }
@@ -135,4 +139,10 @@ pub struct Counters {
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Requests made here: probes, registrations at trunks, pings and the like.
+    pub originated: u64,
+    /// Of those, not sent because a bound was reached.
+    pub originated_refused: u64,
+    /// Of those, without an answer.
+    pub originated_timeouts: u64,
 }

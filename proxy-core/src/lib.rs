@@ -5,7 +5,9 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod auth;
 mod dialog;
+pub mod digest;
 pub mod engine;
 pub mod io;
 pub mod location;
@@ -17,3 +19,4 @@ pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;
+mod uac;

@@ -17,6 +17,7 @@
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod chores;
 mod explain;
 pub(crate) mod keys;
 pub mod limits;
@@ -28,6 +29,7 @@ pub use keys::shard_of;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::digest::Replay;
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
@@ -37,7 +39,8 @@ use crate::routing::Explain;
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
+use crate::uac::Errand;
+use limits::{CHORES_INTERVAL, EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -53,6 +56,8 @@ pub(crate) struct Cx<'s> {
 enum Timer {
     Call(u64),
     Exchange(u64),
+    Errand(u64),
+    Chores,
     Expire,
 }
 
@@ -63,6 +68,8 @@ pub(crate) enum Client {
     Call(u64, usize),
     /// A branch of an exchange.
     Exchange(u64, usize),
+    /// A request of our own.
+    Errand(u64),
 }
 
 /// One shard of the proxy. See the module documentation.
@@ -82,6 +89,8 @@ pub struct Engine {
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
     finished: VecDeque<u64>,
+    /// Requests of our own.
+    errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
@@ -92,6 +101,8 @@ pub struct Engine {
     explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
+    /// Nonce counts that were used.
+    pub(crate) replay: Replay,
 }
 
 impl Engine {
@@ -111,13 +122,22 @@ impl Engine {
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
+            errands: BTreeMap::new(),
             clients: HashMap::new(),
             timers: TimerQueue::new(),
             expiring: false,
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
+            replay: Replay::default(),
         }
+    }
+
+    /// The same, with a memory of nonce counts that all engines of a node share: or a request that was recorded could
+    /// be played back once to each of them.
+    #[must_use]
+    pub fn sharing(config: EngineConfig, replay: Replay) -> Self {
+        Self { replay, ..Self::new(config) }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -125,6 +145,7 @@ impl Engine {
     pub fn activate(&mut self, now: Now, state: &SipState) {
         self.forget();
         self.active = true;
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         for record in state.pending_invites() {
             if shard_of(record.call_id.as_bytes(), self.settings.config.shards) == self.settings.config.shard
@@ -133,6 +154,9 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        // Nobody can be challenged without it.
+        self.auth_tick(cx);
+        self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
         }
@@ -157,6 +181,7 @@ impl Engine {
             self.counters.dropped_inactive += 1;
             return;
         }
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match Message::parse(bytes) {
             Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
@@ -170,6 +195,7 @@ impl Engine {
     /// The proposal was committed and `response` is what came of it; `state` includes it.
     pub fn handle_committed(&mut self, now: Now, ticket: Ticket, response: SipResponse, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
@@ -190,6 +216,7 @@ impl Engine {
     /// The proposal was not committed, or nobody knows.
     pub fn handle_refused(&mut self, now: Now, ticket: Ticket, why: Refusal, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
@@ -208,11 +235,14 @@ impl Engine {
 
     /// Fires all timers that are due.
     pub fn handle_timeout(&mut self, now: Now, state: &SipState) {
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Errand(id) => self.on_errand_timeout(cx, id),
+                Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
                         self.expiring =
@@ -266,6 +296,7 @@ impl Engine {
         self.exchanges.clear();
         self.exchange_by_key.clear();
         self.finished.clear();
+        self.errands.clear();
         self.clients.clear();
         self.timers.clear();
         self.flood.clear();

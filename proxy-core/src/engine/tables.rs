@@ -6,6 +6,7 @@ use super::{Client, Cx, Engine, Timer};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{ServerKey, SipCommand};
+use crate::uac::Errand;
 
 impl Engine {
     /// Whether there is room for one more call that holds so many bytes.
@@ -168,5 +169,39 @@ impl Engine {
                 self.clients.remove(&branch.via_branch);
             }
         }
+    }
+
+    pub(crate) fn errand_count(&self) -> usize {
+        self.errands.len()
+    }
+
+    pub(crate) fn insert_errand(&mut self, errand: Errand) -> u64 {
+        let id = self.new_id();
+        self.held_bytes += errand.cost;
+        self.clients.insert(errand.via_branch.clone(), Client::Errand(id));
+        self.timers.set(Timer::Errand(id), errand.next_timeout());
+        self.errands.insert(id, Box::new(errand));
+        id
+    }
+
+    /// Works on a request of our own, and afterwards sets its timer or forgets it. It is out of the table meanwhile.
+    pub(crate) fn with_errand<R>(
+        &mut self,
+        id: u64,
+        work: impl FnOnce(&mut Self, &mut Errand) -> R,
+    ) -> Option<R> {
+        let mut errand = self.errands.remove(&id)?;
+        let result = work(self, &mut errand);
+        if errand.is_over() {
+            self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
+            self.timers.set(Timer::Errand(id), None);
+            if self.clients.get(&errand.via_branch) == Some(&Client::Errand(id)) {
+                self.clients.remove(&errand.via_branch);
+            }
+        } else {
+            self.timers.set(Timer::Errand(id), errand.next_timeout());
+            self.errands.insert(id, errand);
+        }
+        Some(result)
     }
 }

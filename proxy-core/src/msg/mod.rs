@@ -22,7 +22,7 @@ mod name;
 mod owned;
 mod params;
 mod parse;
-mod scan;
+pub(crate) mod scan;
 mod uri;
 mod view;
 

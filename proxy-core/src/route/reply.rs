@@ -32,6 +32,7 @@ impl Engine {
             {
                 self.on_plain_response(cx, id, index, response, status);
             }
+            (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(_)) if self.is_stateless() => {
                 if !self.pass_response(flow, response) {
                     self.counters.dropped_stray += 1;

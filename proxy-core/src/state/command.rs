@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
 use super::types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
 };
@@ -106,6 +107,74 @@ pub enum SipCommand {
         /// Wall time of the proposer.
         up_to: WallTime,
     },
+    /// Subscribers, domains, aliases, access lists, the key of nonces.
+    Provision(ProvisionCommand),
+}
+
+/// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProvisionCommand {
+    /// A new subscriber.
+    SubscriberAdd {
+        /// Address of record, with the user escaped as in a URI.
+        aor: String,
+        /// The account.
+        subscriber: Subscriber,
+    },
+    /// Another password.
+    SubscriberPassword {
+        /// Address of record.
+        aor: String,
+        /// Realm of the new HA1.
+        realm: String,
+        /// What the password leaves behind.
+        ha1: Ha1,
+    },
+    /// A subscriber goes, with its aliases and contacts.
+    SubscriberRemove {
+        /// Address of record.
+        aor: String,
+    },
+    /// One more local domain.
+    DomainAdd(Domain),
+    /// A domain is not local any more. Its subscribers stay.
+    DomainRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Another name of somebody, here or elsewhere.
+    AliasAdd {
+        /// The other name.
+        alias: String,
+        /// Whom it stands for.
+        target: String,
+    },
+    /// A name that goes.
+    AliasRemove {
+        /// The other name.
+        alias: String,
+    },
+    /// A source for a group.
+    AclAdd {
+        /// Which.
+        key: AclKey,
+        /// What the operator calls it.
+        tag: Option<String>,
+    },
+    /// A source that goes.
+    AclRemove {
+        /// Which.
+        key: AclKey,
+    },
+    /// A new key of nonces; the one before it stays known.
+    NonceKey {
+        /// Id of the newest key that the proposer has seen.
+        replaces: Option<u32>,
+        /// Drawn by the proposer.
+        secret: NonceSecret,
+        /// Wall time of the proposer.
+        at: WallTime,
+    },
 }
 
 /// One REGISTER, already checked for syntax by the registrar stage.
@@ -162,6 +231,29 @@ pub enum SipResponse {
         /// Dialogs removed.
         dialogs: u32,
     },
+    /// Of [`SipCommand::Provision`].
+    Provisioned(ProvisionAnswer),
+}
+
+/// What came of a [`ProvisionCommand`]. Everything but `Done` leaves the state as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProvisionAnswer {
+    /// Done.
+    Done,
+    /// It is there already.
+    Exists,
+    /// The name of the new subscriber is an alias.
+    IsAlias,
+    /// The name of the new alias is a subscriber.
+    IsSubscriber,
+    /// It is not there.
+    NotFound,
+    /// A named bound of the replicated state is reached.
+    Full,
+    /// Too long, empty where something must stand, control characters, or an alias of itself.
+    Malformed,
+    /// Somebody else was first.
+    Superseded,
 }
 
 /// Why a REGISTER was refused in `apply`.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::limits::PENDING_GRACE_MS;
+use super::provision::ProvisionIndex;
 use super::{
     Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
 };
@@ -24,6 +25,8 @@ pub(super) struct Index {
     pub(super) binding_count: u64,
     /// Bytes of text and messages in all records.
     pub(super) bytes: u64,
+    /// Of what is provisioned.
+    pub(super) provision: ProvisionIndex,
 }
 
 impl Index {
@@ -32,6 +35,9 @@ impl Index {
         records.bindings.iter().for_each(|(aor, list)| this.add_bindings(aor, list));
         records.pending.values().for_each(|p| this.add_pending(p));
         records.dialogs.values().for_each(|d| this.add_dialog(d));
+        let (provision, bytes) = ProvisionIndex::build(&records.provision);
+        this.provision = provision;
+        this.bytes += bytes;
         this
     }
 

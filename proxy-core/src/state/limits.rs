@@ -32,6 +32,17 @@ pub const MAX_STATE_BYTES: u64 = 1 << 30;
 /// takeover takes, so that only an entry that its engine lost is hit.
 pub const PENDING_GRACE_MS: u64 = 10 * 60 * 1000;
 
+/// Subscribers.
+pub const MAX_SUBSCRIBERS: u64 = 1_000_000;
+/// Domains beside the configured ones.
+pub const MAX_DOMAINS: usize = 10_000;
+/// Aliases.
+pub const MAX_ALIASES: usize = 1_000_000;
+/// Access list entries over all groups.
+pub const MAX_ACL: usize = 100_000;
+/// Bytes of one text in what is provisioned: a name, a domain, a realm, a tag, an AOR.
+pub const MAX_PROVISION_TEXT: usize = 255;
+
 /// Whether one more INVITE is admitted beside so many.
 pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {
     pending < MAX_PENDING && pending + dialogs < MAX_DIALOGS

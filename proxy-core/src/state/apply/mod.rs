@@ -14,6 +14,7 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | Provision | see the `provision` module | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -21,6 +22,7 @@
 mod dialog;
 mod expire;
 mod invite;
+mod provision;
 mod register;
 
 use super::{SipCommand, SipResponse, SipState};
@@ -65,6 +67,7 @@ impl SipState {
                 }
             }
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::Provision(command) => self.provision_change(command),
         }
     }
 }
