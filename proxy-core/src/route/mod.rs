@@ -72,7 +72,8 @@ impl Engine {
         };
         let Some(method) = message.method() else { return };
         self.explain("next", || String::from("it may come in"));
-        let found = Found { uri: message.request_uri_str().to_owned(), ..Found::default() };
+        let user = self.presumed_user();
+        let found = Found { uri: message.request_uri_str().to_owned(), user, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }
