@@ -9,6 +9,7 @@ mod auth;
 mod check;
 mod fault;
 mod read;
+mod route;
 mod routing;
 mod sip;
 mod table;
