@@ -8,6 +8,8 @@
 pub mod auth;
 mod dialog;
 pub mod digest;
+pub mod dispatch;
+pub mod dns;
 pub mod engine;
 pub mod io;
 pub mod location;
@@ -19,4 +21,5 @@ pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;
+pub mod trunk;
 mod uac;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, NextStep, PendingInvite,
-    RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport, When,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
+    NextStep, PendingInvite, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand,
+    SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -56,7 +57,9 @@ fn branch(n: u8) -> Branch {
         route: vec![],
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
+        next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
+        backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],
         round: 0,
     }
@@ -103,6 +106,7 @@ fn dialog() -> DialogRecord {
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
     }
 }
 
@@ -168,6 +172,12 @@ fn commands() -> Vec<Command> {
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
         Command::Drain { place: 1, drained: true },
         Command::Health { place: 3, healthy: false },
+        sip(SipCommand::BranchMoved {
+            key: key(),
+            branch: 0,
+            from: flow(),
+            via_branch: "z9hG4bKr3".into(),
+        }),
     ]
 }
 
@@ -278,11 +288,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogUpdated { .. } => 11,
             SipCommand::DialogEnded { .. } => 12,
             SipCommand::Expire { .. } => 13,
+            SipCommand::BranchMoved { .. } => 17,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..18).collect::<Vec<_>>());
 }

@@ -153,6 +153,7 @@ impl<S: Store> Runner<S> {
                 Output::Transmit { flow, bytes } => {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
                 }
+                Output::Resolve { .. } => {}
                 Output::Propose { ticket, command } => {
                     let mailbox = Arc::clone(&self.parts.mailbox);
                     let epoch = self.epoch;

@@ -105,6 +105,12 @@ impl Keys {
         format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
     }
 
+    /// The branch of the copy that is sent after the one with this branch, with another CSeq.
+    pub(crate) fn branch_after(&self, via_branch: &str, cseq: u32) -> String {
+        let id = self.hash("after", [via_branch.as_bytes(), &cseq.to_be_bytes()[..]]);
+        format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
+    }
+
     /// A Call-ID of our own for these parts.
     pub(crate) fn own_call_id(&self, label: &str, parts: &[&[u8]], salt: u32) -> String {
         let salt = salt.to_be_bytes();

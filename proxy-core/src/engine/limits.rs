@@ -36,5 +36,11 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const RETRY_AFTER_S: &str = "2";
 /// How often the engine of shard 0 looks whether replicated records have come to their end.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// Destinations of a set, or trunks, that one request is tried at one after the other.
+pub const MAX_FAILOVERS: usize = 16;
+/// Probes of dispatcher destinations sent in one go of the chores.
+pub const MAX_PROBES_PER_TICK: usize = 200;
+/// Registrations at trunks begun in one go of the chores.
+pub const MAX_TRUNKS_PER_TICK: usize = 100;
 /// How often an engine looks what it has to do by itself: probes, registrations at trunks, pings, ends of calls.
 pub const CHORES_INTERVAL: Duration = Duration::from_millis(500);

@@ -19,8 +19,10 @@
 
 mod chores;
 mod explain;
+mod failure;
 pub(crate) mod keys;
 pub mod limits;
+pub(crate) mod names;
 pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
@@ -84,7 +86,7 @@ pub struct Engine {
     calls: BTreeMap<u64, Box<Call>>,
     call_by_key: HashMap<ServerKey, u64>,
     /// For the ACK of a 2xx, whose branch is new.
-    call_by_cseq: HashMap<(String, u32), u64>,
+    call_by_cseq: BTreeMap<(String, u32), u64>,
     exchanges: BTreeMap<u64, Box<Exchange>>,
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
@@ -92,9 +94,12 @@ pub struct Engine {
     /// Requests of our own.
     errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
+    pub(crate) dispatch: crate::dispatch::Memory,
+    pub(crate) trunks: crate::trunk::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    pub(crate) names: names::Names,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -118,14 +123,17 @@ impl Engine {
             tickets: BTreeMap::new(),
             calls: BTreeMap::new(),
             call_by_key: HashMap::new(),
-            call_by_cseq: HashMap::new(),
+            call_by_cseq: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
             errands: BTreeMap::new(),
             clients: HashMap::new(),
+            dispatch: crate::dispatch::Memory::default(),
+            trunks: crate::trunk::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
+            names: names::Names::default(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
@@ -208,6 +216,8 @@ impl Engine {
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -228,6 +238,8 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -298,6 +310,8 @@ impl Engine {
         self.finished.clear();
         self.errands.clear();
         self.clients.clear();
+        self.dispatch = crate::dispatch::Memory::default();
+        self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.expiring = false;

@@ -3,9 +3,10 @@
 use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES};
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
+use crate::msg::Message;
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
-use crate::state::{ServerKey, SipCommand};
+use crate::state::{Backing, ServerKey, SipCommand};
 use crate::uac::Errand;
 
 impl Engine {
@@ -203,5 +204,27 @@ impl Engine {
             self.errands.insert(id, errand);
         }
         Some(result)
+    }
+
+    /// The calls that are there now.
+    pub(crate) fn call_ids(&self) -> Vec<u64> {
+        self.calls.keys().copied().collect()
+    }
+
+    /// Responses with `branch` belong to a branch of an exchange, in place of those with `old`.
+    pub(crate) fn replace_client(&mut self, old: &str, branch: &str, exchange: u64, index: usize) {
+        self.clients.remove(old);
+        self.clients.insert(branch.to_owned(), Client::Exchange(exchange, index));
+    }
+
+    /// What stands behind the newest branch of a call that this side has begun and nobody has answered.
+    pub(crate) fn early_backing(&self, call_id: &str, from_tag: &str) -> Option<&Backing> {
+        let from = (call_id.to_owned(), 0);
+        let of_call = self.call_by_cseq.range(from..).take_while(|((id, _), _)| id == call_id);
+        let calls = of_call.filter_map(|(_, id)| self.calls.get(id));
+        let mut open = calls.filter(|call| {
+            call.is_undecided() && Message::parse(&call.request).is_ok_and(|m| m.from_tag() == Some(from_tag))
+        });
+        open.next()?.branches.last().map(|b| &b.record.backing)
     }
 }

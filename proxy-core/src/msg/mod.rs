@@ -14,6 +14,7 @@ mod call_id;
 mod check;
 mod edit;
 mod error;
+pub mod frame;
 mod header;
 mod inline;
 mod iter;

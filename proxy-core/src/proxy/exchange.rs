@@ -1,7 +1,7 @@
 //! A request that is neither INVITE nor ACK, in this engine.
 
 use crate::msg::Message;
-use crate::state::{Flow, ServerKey};
+use crate::state::{Branch, Flow, ServerKey};
 use crate::time::MonoTime;
 use crate::transaction::{Nict, Nist, SharedBytes};
 
@@ -28,12 +28,20 @@ pub(crate) struct PlainBranch {
     pub(crate) flow: Flow,
     pub(crate) nict: Nict,
     pub(crate) outcome: Option<Final>,
+    /// What the copy was made of, where it goes to a trunk that may ask for credentials.
+    pub(crate) record: Option<Box<Branch>>,
+    /// The copy that answers a challenge, until it may be sent.
+    pub(crate) next: Option<Box<Branch>>,
+    /// Challenges answered so far.
+    pub(crate) challenges: u32,
 }
 
 /// One request with its copies.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) key: ExchangeKey,
+    /// CSeq number that the request came with.
+    pub(crate) cseq: u32,
     pub(crate) flow: Flow,
     /// As received, with `received` and `rport`; gone once the final response is.
     pub(crate) request: Option<SharedBytes>,

@@ -70,6 +70,7 @@ impl Engine {
         self.transmit(flow, &bytes);
         if let Some(branch) = call.branches.get_mut(index) {
             branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+            self.start_patience(cx, branch);
         }
     }
 
@@ -149,7 +150,7 @@ impl Engine {
         if status == 100 || !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response)
+        if let Some(bytes) = build::passed_back(response, call.cseq)
             && call.deciding.is_none()
         {
             let bytes = self.manage_reply(cx, call, index, bytes);
@@ -225,7 +226,7 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response) else { return };
+        let Some(bytes) = build::passed_back(response, call.cseq) else { return };
         let bytes = self.manage_reply(cx, call, index, bytes);
         let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
@@ -238,6 +239,7 @@ impl Engine {
                     response,
                     call.flow,
                     branch.record.flow,
+                    branch.record.backing.of_dialog(),
                     cx.now.wall,
                 )
             })
@@ -273,7 +275,14 @@ impl Engine {
         status: u16,
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let bytes = build::without_via(response);
+        let bytes = build::without_via(response, call.cseq);
+        if branch.abandoned {
+            self.end_abandoned(call, index, &bytes);
+            return;
+        }
+        let record = branch.record.clone();
+        self.on_backend_failure(cx, &record, status, false);
+        let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() || branch.rebuilt || branch.passed_over {
             branch.outcome = Some(Final { status, response: bytes });
         }
@@ -286,7 +295,10 @@ impl Engine {
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() {
             branch.outcome = Some(Final { status, response: Vec::new() });
+            let record = branch.record.clone();
+            self.on_backend_failure(cx, &record, status, true);
         }
+        let Some(branch) = call.branches.get_mut(index) else { return };
         branch.acked = true;
         self.weigh(cx, id, call, Some(index));
     }
@@ -348,6 +360,7 @@ impl Engine {
     }
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        self.check_patience(cx, id, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.record.flow;

@@ -9,7 +9,7 @@ use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
 use crate::registrar;
-use crate::state::{Branch, Flow, ServerKey, SipCommand, SipResponse};
+use crate::state::{Backend, Branch, Flow, ServerKey, SipCommand, SipResponse};
 use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
 
 impl Engine {
@@ -33,11 +33,15 @@ impl Engine {
                 flow: target.flow,
                 nict: Nict::new(cx.now.mono, &timers, false, bytes.clone()),
                 outcome: None,
+                record: trunk_only(target),
+                next: None,
+                challenges: 0,
             });
             copies.push((target.flow, bytes));
         }
         let id = self.insert_exchange(Exchange {
             key: ExchangeKey::new(key, request),
+            cseq: request.cseq().map_or(0, |c| c.number),
             flow,
             request: Some(request.raw().into()),
             local_tag: self.settings.keys.local_tag(request),
@@ -91,10 +95,15 @@ impl Engine {
             if status == 100 {
                 return;
             }
-            let Some(bytes) = build::passed_back(response) else { return };
+            let cseq = exchange.cseq;
+            let Some(bytes) = build::passed_back(response, cseq) else { return };
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
                 engine.send_to_client(exchange, action);
+                return;
+            }
+            if matches!(status, 401 | 407) && branch.record.is_some() {
+                engine.on_plain_challenge(cx, id, exchange, index, response);
                 return;
             }
             branch.outcome = Some(Final { status, response: bytes });
@@ -103,7 +112,7 @@ impl Engine {
     }
 
     /// Answers when that can be done: at the first 2xx or 6xx, or when nothing more will come.
-    fn weigh_exchange(
+    pub(super) fn weigh_exchange(
         &mut self,
         cx: Cx<'_>,
         id: u64,
@@ -279,4 +288,9 @@ impl Engine {
             }
         });
     }
+}
+
+/// The record of a copy that may be asked for credentials.
+fn trunk_only(branch: &Branch) -> Option<Box<Branch>> {
+    matches!(branch.backing.backend, Some(Backend::Trunk { .. })).then(|| Box::new(branch.clone()))
 }

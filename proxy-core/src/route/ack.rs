@@ -37,11 +37,12 @@ impl Engine {
             self.explain("drops it", || String::from("it belongs to no dialog that goes through here"));
             return Step::Answered;
         }
-        let Ok(targets) = self.targets_in_dialog(cx, passage, approach) else {
+        let Ok(mut targets) = self.targets_in_dialog(cx, passage, approach) else {
             self.counters.dropped_stray += 1;
             self.explain("drops it", || String::from("its destination cannot be reached"));
             return Step::Answered;
         };
+        self.fit_to_leg(cx, message, &mut targets);
         if let Some(target) = targets.first() {
             let bytes = build::copy(&self.settings, message, passage.flow, target);
             self.transmit(target.flow, &bytes);

@@ -21,10 +21,10 @@ impl Engine {
         self.transmit(branch.flow, &bytes);
     }
 
-    /// Passes a response on by its second Via (§16.11, §18.1.2).
-    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>) -> bool {
+    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number that its request came with.
+    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>, cseq: u32) -> bool {
         let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
-        let (Some(remote), Some(bytes)) = (next, build::passed_back(response)) else { return false };
+        let (Some(remote), Some(bytes)) = (next, build::passed_back(response, cseq)) else { return false };
         let listen = &self.settings.config.listen;
         let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
         self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);

@@ -8,7 +8,7 @@ use crate::engine::limits::MAX_FORKS;
 use crate::engine::{Cx, Engine};
 use crate::location::{Hop, Target, hop_of_uri, lookup};
 use crate::msg::{Method, Uri};
-use crate::state::{Branch, BranchState, Flow};
+use crate::state::{Backing, Branch, BranchState, Flow};
 
 /// A response in place of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,17 @@ impl Engine {
         };
         let via_branch = self.settings.keys.via_branch(&passage.key, class, parts, digest);
         let headers = passage.found.headers.clone();
-        Branch { target, route, flow, via_branch, state: BranchState::Trying, headers, round: 0 }
+        Branch {
+            target,
+            route,
+            flow,
+            via_branch,
+            state: BranchState::Trying,
+            headers,
+            round: 0,
+            next: Vec::new(),
+            backing: Backing { from_trunk: passage.found.from_trunk.clone(), ..Backing::default() },
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dispatcher::DispatcherCommand;
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
+use super::trunk::TrunkCommand;
 use super::types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
 };
 use crate::time::WallTime;
 
@@ -107,8 +109,33 @@ pub enum SipCommand {
         /// Wall time of the proposer.
         up_to: WallTime,
     },
+    /// Destinations, and how they fare.
+    Dispatcher(DispatcherCommand),
+    /// Trunks, and their registrations.
+    Trunk(TrunkCommand),
+    /// A request within a dialog is sent once more, with credentials and a CSeq of its own: from now on requests to
+    /// that side have a CSeq that is higher by `shift`. Before it is sent.
+    LegShifted {
+        /// Which dialog.
+        id: DialogId,
+        /// Requests to the caller, or to the callee.
+        to_caller: bool,
+        /// New [`super::Leg::cseq_shift`].
+        shift: u32,
+    },
     /// Subscribers, domains, aliases, access lists, the key of nonces.
     Provision(ProvisionCommand),
+    /// A branch goes on at another address of the same target (RFC 3263 §4.3): before it is sent there.
+    BranchMoved {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index into `PendingInvite::branches`.
+        branch: u16,
+        /// The flow it leaves; if the branch is not there (any more), nothing happens.
+        from: Flow,
+        /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
+        via_branch: String,
+    },
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

@@ -2,13 +2,17 @@
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
 mod apply;
+mod backing;
 mod command;
+pub mod dispatcher;
 mod index;
 pub mod limits;
 mod provision;
 mod store;
+pub mod trunk;
 mod types;
 
+pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
@@ -43,6 +47,8 @@ struct Records {
     bindings: BTreeMap<String, Vec<Binding>>,
     pending: BTreeMap<ServerKey, PendingInvite>,
     dialogs: BTreeMap<DialogId, DialogRecord>,
+    dispatcher: dispatcher::Dispatcher,
+    trunks: trunk::Trunks,
     provision: Provision,
 }
 
@@ -138,6 +144,50 @@ impl SipState {
     /// All dialogs in order.
     pub fn dialogs(&self) -> impl Iterator<Item = &DialogRecord> {
         self.records.dialogs.values()
+    }
+
+    /// The dispatcher's sets.
+    #[must_use]
+    pub fn dispatcher(&self) -> &dispatcher::Dispatcher {
+        &self.records.dispatcher
+    }
+
+    /// Calls at a destination, under way or answered. Costs two look-ups.
+    #[must_use]
+    pub fn load_of(&self, set: u32, uri: &str) -> u32 {
+        self.index.loads.get(&set).and_then(|list| list.get(uri)).copied().unwrap_or(0)
+    }
+
+    /// A trunk by its name.
+    #[must_use]
+    pub fn trunk(&self, uuid: &str) -> Option<&trunk::Trunk> {
+        self.records.trunks.trunks.get(uuid)
+    }
+
+    /// All trunks in order of their names.
+    pub fn trunks(&self) -> impl Iterator<Item = &trunk::Trunk> {
+        self.records.trunks.trunks.values()
+    }
+
+    /// Whether there is any trunk.
+    #[must_use]
+    pub fn has_trunks(&self) -> bool {
+        !self.records.trunks.trunks.is_empty()
+    }
+
+    /// Trunks whose registrations have this user in their Contact.
+    pub fn trunks_with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s trunk::Trunk> {
+        self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub fn trunks_with_source(&self, address: IpAddr) -> impl Iterator<Item = &trunk::Trunk> {
+        self.index.trunks.with_source(address).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks that have something to register, earliest first, with when that is due.
+    pub fn trunks_by_time(&self) -> impl Iterator<Item = (WallTime, &str)> {
+        self.index.trunks.due.iter().map(|(at, uuid)| (*at, uuid.as_str()))
     }
 
     /// Subscribers, domains, aliases, access lists, and the key of nonces.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::backing::{Backing, DialogBacking};
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -13,14 +14,54 @@ pub type CallId = String;
 /// A Contact URI as registered, byte for byte as the client wrote it.
 pub type Contact = String;
 
-/// The transport a message came by. UDP now; TCP, TLS and WebSocket come with their issue (append only).
+/// The transport a message came by. TLS and WebSocket come with their issue (append only).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// RFC 3261 §18 over UDP.
     Udp,
+    /// RFC 3261 §18 over TCP.
+    Tcp,
 }
 
-/// Where a message came from and to: the transport 4-tuple (a *flow* of RFC 5626 for UDP).
+impl Transport {
+    /// Whether it repeats what is lost and says when it cannot: no timers A, E, G then, and D, I, J, K are zero
+    /// (RFC 3261 §17).
+    #[must_use]
+    pub fn is_reliable(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp => true,
+        }
+    }
+
+    /// As a Via names it (§20.42).
+    #[must_use]
+    pub fn via_name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+
+    /// As the `transport` parameter of a URI names it (§19.1.1).
+    #[must_use]
+    pub fn uri_name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// The transport that a `transport` parameter names; `None` for those that do not exist here.
+    #[must_use]
+    pub fn of_uri_name(name: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp].into_iter().find(|t| t.uri_name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Where a message came from and to: the transport 4-tuple (a *flow* of RFC 5626). Of a connection that was opened
+/// here, `local` is the listening address all the same: that is what names the connection, and where it comes from
+/// but for the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// The transport.
@@ -204,10 +245,14 @@ pub struct Branch {
     pub via_branch: String,
     /// What is known of it.
     pub state: BranchState,
+    /// The backend behind it, and what that asks for.
+    pub backing: Backing,
     /// Headers to put into the copy, name and value, in order (P-Hint, Diversion).
     pub headers: Vec<(String, String)>,
     /// The round of serial forking it belongs to; 0 is the first.
     pub round: u16,
+    /// Other flows to the same target, tried in order when this one leads nowhere (RFC 3263 §4.3, RFC 3261 §18.1.1).
+    pub next: Vec<Flow>,
 }
 
 /// What is known of a branch. States only move downwards in this list.
@@ -272,4 +317,6 @@ pub struct DialogRecord {
     pub started_at: WallTime,
     /// Longest life (Kamailio's `default_timeout`, 12 h).
     pub expires_at: WallTime,
+    /// The backends it goes through.
+    pub backing: DialogBacking,
 }

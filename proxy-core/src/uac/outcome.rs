@@ -29,11 +29,10 @@ impl Outcome<'_, '_> {
 impl Engine {
     /// A request of our own has ended.
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
-        let _ = (cx, outcome.status());
         match purpose {
-            Purpose::Probe { .. }
-            | Purpose::TrunkRegister { .. }
-            | Purpose::NatPing { .. }
+            Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
+            Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
+            Purpose::NatPing { .. }
             | Purpose::DialogBye { .. }
             | Purpose::Notify { .. }
             | Purpose::StoredMessage { .. } => {}

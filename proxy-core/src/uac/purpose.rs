@@ -15,10 +15,8 @@ pub(crate) enum Purpose {
     },
     /// REGISTER at the registrar of a trunk.
     TrunkRegister {
-        /// Trunk, by its `l_uuid`.
-        trunk: String,
-        /// CSeq that was replicated for it: an outcome of an older one is no news.
-        cseq: u32,
+        /// Which attempt, as the engine numbers them.
+        attempt: u64,
     },
     /// OPTIONS that keeps a NAT binding open.
     NatPing {

@@ -41,6 +41,10 @@ pub struct World {
     pub log: Vec<SipCommand>,
     /// Every message sent, in order.
     pub sent: Vec<(SocketAddr, String)>,
+    /// The flow of each of them.
+    pub flows: Vec<Flow>,
+    /// Questions to the DNS.
+    pub asked: Vec<proxy_core::dns::Question>,
 }
 
 pub fn config() -> EngineConfig {
@@ -81,6 +85,8 @@ impl World {
             inbox: BTreeMap::new(),
             log: Vec::new(),
             sent: Vec::new(),
+            flows: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -103,7 +109,12 @@ impl World {
                 Message::parse(&bytes).expect("what is sent can be read");
                 assert!(flow.local == addr(VIP) || flow.local == addr(VIP6));
                 self.sent.push((flow.remote, text.clone()));
+                self.flows.push(flow);
                 self.inbox.entry(flow.remote).or_default().push_back(text);
+                true
+            }
+            Some(Output::Resolve { question }) => {
+                self.asked.push(question);
                 true
             }
             Some(Output::Propose { ticket, command }) => {
