@@ -1,6 +1,7 @@
 //! `relevo route explain`: a request goes through an engine of its own, of which nothing leaves.
 
 use super::Engine;
+use crate::dns::Question;
 use crate::io::{EngineConfig, Output};
 use crate::msg::Message;
 use crate::route::passage::Targets;
@@ -34,6 +35,7 @@ impl Engine {
                     engine.handle_committed(now, ticket, granted(&command), state);
                 }
                 Some(Output::Transmit { flow, bytes }) => engine.explain_transmit(flow, &bytes),
+                Some(Output::Resolve { question }) => engine.explain_question(&question),
                 None => break,
             }
         }
@@ -94,6 +96,11 @@ impl Engine {
             _ => return,
         };
         self.explain("commits", || format!("{what}, before anything leaves"));
+    }
+
+    fn explain_question(&mut self, question: &Question) {
+        let what = format!("{:?} of {}", question.kind, question.name).to_ascii_uppercase();
+        self.explain("asks the DNS", || format!("{what}; it goes on with the answer"));
     }
 
     fn explain_transmit(&mut self, flow: Flow, bytes: &[u8]) {

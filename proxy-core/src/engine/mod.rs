@@ -28,7 +28,7 @@ pub(crate) mod ticket;
 
 pub use keys::shard_of;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
@@ -56,10 +56,12 @@ enum Timer {
     Call(u64),
     Exchange(u64),
     Expire,
+    /// Questions to the DNS.
+    Names,
 }
 
 /// Whom a response with a branch of ours belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Client {
     /// A branch of a call, by the INVITE or its CANCEL.
     Call(u64, usize),
@@ -89,6 +91,8 @@ pub struct Engine {
     /// An `Expire` is under way.
     expiring: bool,
     pub(crate) names: names::Names,
+    /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
+    watched: BTreeMap<Flow, BTreeSet<Client>>,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -118,6 +122,7 @@ impl Engine {
             timers: TimerQueue::new(),
             expiring: false,
             names: names::Names::default(),
+            watched: BTreeMap::new(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
@@ -162,6 +167,7 @@ impl Engine {
             return;
         }
         let cx = Cx { now, state };
+        self.names.at(now.mono);
         match Message::parse(bytes) {
             Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
             Ok(message) => self.on_response(cx, flow, &message),
@@ -185,6 +191,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
+            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
@@ -205,6 +212,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -217,6 +225,7 @@ impl Engine {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Names => self.on_names_timeout(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
                         self.expiring =
@@ -273,6 +282,8 @@ impl Engine {
         self.clients.clear();
         self.timers.clear();
         self.flood.clear();
+        self.names.forget();
+        self.watched.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }

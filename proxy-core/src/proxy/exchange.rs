@@ -1,7 +1,7 @@
 //! A request that is neither INVITE nor ACK, in this engine.
 
 use crate::msg::Message;
-use crate::state::{Flow, ServerKey};
+use crate::state::{Branch, Flow, ServerKey};
 use crate::time::MonoTime;
 use crate::transaction::{Nict, Nist, SharedBytes};
 
@@ -24,8 +24,7 @@ impl ExchangeKey {
 /// One copy of the request.
 #[derive(Debug)]
 pub(crate) struct PlainBranch {
-    pub(crate) via_branch: String,
-    pub(crate) flow: Flow,
+    pub(crate) record: Branch,
     pub(crate) nict: Nict,
     pub(crate) outcome: Option<Final>,
 }
