@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
 use crate::dns::{DnsConfig, Question};
 use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
@@ -102,12 +103,18 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Trunks.
+    pub trunk: crate::trunk::TrunkConfig,
+    /// The dispatcher.
+    pub dispatch: crate::dispatch::DispatchConfig,
     /// Transports.
     pub transport: TransportConfig,
     /// Resolution of names.
     pub dns: DnsConfig,
     /// Stages and routes.
     pub routing: RoutingConfig,
+    /// Who has to prove who he is.
+    pub auth: AuthConfig,
 }
 
 impl Default for EngineConfig {
@@ -129,9 +136,12 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             server: String::from("Relevo"),
+            trunk: crate::trunk::TrunkConfig::default(),
+            dispatch: crate::dispatch::DispatchConfig::default(),
             transport: TransportConfig::default(),
             dns: DnsConfig::default(),
             routing: RoutingConfig::default(),
+            auth: AuthConfig::default(),
         }
     }
 }
@@ -163,6 +173,14 @@ pub struct Counters {
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Branches given up because their backend did not answer or was found dead.
+    pub abandoned: u64,
+    /// Requests made here: probes, registrations at trunks, pings and the like.
+    pub originated: u64,
+    /// Of those, not sent because a bound was reached.
+    pub originated_refused: u64,
+    /// Of those, without an answer.
+    pub originated_timeouts: u64,
     /// Questions to the DNS.
     pub dns_asked: u64,
     /// Of these, failed or without an answer in time.

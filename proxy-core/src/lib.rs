@@ -5,7 +5,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod auth;
 mod dialog;
+pub mod digest;
+pub mod dispatch;
 pub mod dns;
 pub mod engine;
 pub mod io;
@@ -18,3 +21,5 @@ pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;
+pub mod trunk;
+mod uac;

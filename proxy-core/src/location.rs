@@ -58,6 +58,28 @@ pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
     Some(aor)
 }
 
+/// The canonical address of record of a user by his plain name, as it stands in credentials: what cannot stand in a
+/// URI is escaped. `None` where no URI can be made of it.
+#[must_use]
+pub fn aor_of(username: &str, domain: &str) -> Option<String> {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity("sip:@".len() + username.len() + domain.len());
+    text.push_str("sip:");
+    for b in username.bytes() {
+        // RFC 3261 §25.1: unreserved and user-unreserved.
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b) {
+            text.push(char::from(b));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{b:02X}");
+        }
+    }
+    text.push('@');
+    text.push_str(domain);
+    let uri = Uri::parse(&text).ok().filter(|uri| uri.user.is_some() && uri.port.is_none())?;
+    canonical_aor(&uri)
+}
+
 /// All places where `aor` (canonical) can be reached at `now`, to be tried at once, highest q first, then newest
 /// first. `listen` holds the addresses that the proxy sends from.
 ///

@@ -107,9 +107,17 @@ fn expire_is_proposed_only_when_something_is_due_and_by_shard_0_only() {
     assert!(w.log.is_empty());
     w.pass(Duration::from_secs(3));
     assert_eq!(w.log.len(), 1);
+    w.register_with("bob", BOB, ";expires=60");
     let mut other = Engine::new(EngineConfig { shard: 1, shards: 2, ..config() });
     other.activate(w.now, &w.state);
-    assert_eq!(other.poll_timeout(), None);
+    // The new binding is soon past its end, and still this engine asks for nothing.
+    let mut now = w.now;
+    for _ in 0..10 {
+        now.mono = other.poll_timeout().expect("chores");
+        now.wall = now.wall + Duration::from_secs(3600);
+        other.handle_timeout(now, &w.state);
+    }
+    assert_eq!(other.poll_output(), None);
 }
 
 #[test]

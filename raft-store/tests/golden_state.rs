@@ -8,8 +8,9 @@ use std::time::Duration;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, NextStep, PendingInvite,
-    RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport, When,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
+    NextStep, PendingInvite, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SipCommand,
+    SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -58,6 +59,7 @@ fn branch(n: u8) -> Branch {
         via_branch: format!("z9hG4bKr{n}"),
         next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
+        backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],
         round: 0,
     }
@@ -104,6 +106,7 @@ fn dialog() -> DialogRecord {
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
     }
 }
 

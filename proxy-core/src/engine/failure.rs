@@ -3,7 +3,7 @@
 //! | what failed | who is told | then |
 //! |---|---|---|
 //! | a connection: it could not be made, or broke | every client transaction on it that has heard nothing | 503 of its branch, or the next address |
-//! | a datagram (ICMP) | those that have somewhere else to go | the next address, or the next step of the call's plan |
+//! | a datagram (ICMP) | those that have somewhere else to go, and what the proxy asks of its own accord | the next address, or the next step of the call's plan |
 //!
 //! Who has heard a provisional response waits: the final one may come by another connection (§18.2.2). Without anything
 //! else to try an ICMP error is worth nothing: the phone may be starting again, and the retransmission finds it.
@@ -36,6 +36,7 @@ impl Engine {
             match client {
                 Client::Call(id, index) => self.on_branch_unreachable(cx, id, index, flow),
                 Client::Exchange(id, index) => self.on_copy_unreachable(cx, id, index, flow),
+                Client::Errand(id) => self.on_errand_transport_failure(cx, id),
             }
         }
     }
@@ -53,8 +54,13 @@ impl Engine {
     /// try.
     pub(crate) fn watch(&mut self, branch: &Branch, elsewhere: bool, client: Client) {
         if branch.flow.transport.is_reliable() || !branch.next.is_empty() || elsewhere {
-            self.watched.entry(branch.flow).or_default().insert(client);
+            self.watch_flow(branch.flow, client);
         }
+    }
+
+    /// Has somebody told when a flow fails, whatever it is.
+    pub(crate) fn watch_flow(&mut self, flow: Flow, client: Client) {
+        self.watched.entry(flow).or_default().insert(client);
     }
 
     /// Nobody is told any more.

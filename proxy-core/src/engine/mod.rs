@@ -17,6 +17,7 @@
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod chores;
 mod explain;
 mod failure;
 pub(crate) mod keys;
@@ -39,7 +40,8 @@ use crate::routing::Explain;
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
+use crate::uac::Errand;
+use limits::{CHORES_INTERVAL, EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -55,6 +57,8 @@ pub(crate) struct Cx<'s> {
 enum Timer {
     Call(u64),
     Exchange(u64),
+    Errand(u64),
+    Chores,
     Expire,
     /// Questions to the DNS.
     Names,
@@ -67,6 +71,8 @@ pub(crate) enum Client {
     Call(u64, usize),
     /// A branch of an exchange.
     Exchange(u64, usize),
+    /// A request of our own.
+    Errand(u64),
 }
 
 /// One shard of the proxy. See the module documentation.
@@ -81,12 +87,16 @@ pub struct Engine {
     calls: BTreeMap<u64, Box<Call>>,
     call_by_key: HashMap<ServerKey, u64>,
     /// For the ACK of a 2xx, whose branch is new.
-    call_by_cseq: HashMap<(String, u32), u64>,
+    call_by_cseq: BTreeMap<(String, u32), u64>,
     exchanges: BTreeMap<u64, Box<Exchange>>,
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
     finished: VecDeque<u64>,
+    /// Requests of our own.
+    errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
+    pub(crate) dispatch: crate::dispatch::Memory,
+    pub(crate) trunks: crate::trunk::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -114,11 +124,14 @@ impl Engine {
             tickets: BTreeMap::new(),
             calls: BTreeMap::new(),
             call_by_key: HashMap::new(),
-            call_by_cseq: HashMap::new(),
+            call_by_cseq: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
+            errands: BTreeMap::new(),
             clients: HashMap::new(),
+            dispatch: crate::dispatch::Memory::default(),
+            trunks: crate::trunk::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
             names: names::Names::default(),
@@ -142,6 +155,7 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
         }
@@ -193,6 +207,8 @@ impl Engine {
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
             Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -213,6 +229,8 @@ impl Engine {
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
             Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -226,6 +244,8 @@ impl Engine {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
                 Timer::Names => self.on_names_timeout(cx),
+                Timer::Errand(id) => self.on_errand_timeout(cx, id),
+                Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
                         self.expiring =
@@ -279,7 +299,10 @@ impl Engine {
         self.exchanges.clear();
         self.exchange_by_key.clear();
         self.finished.clear();
+        self.errands.clear();
         self.clients.clear();
+        self.dispatch = crate::dispatch::Memory::default();
+        self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.names.forget();

@@ -3,10 +3,12 @@
 use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES};
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
+use crate::msg::Message;
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
-use crate::state::{Flow, ServerKey, SipCommand};
+use crate::state::{Backing, Flow, ServerKey, SipCommand};
 use crate::transaction::SharedBytes;
+use crate::uac::Errand;
 
 impl Engine {
     /// Whether there is room for one more call that holds so many bytes.
@@ -192,5 +194,55 @@ impl Engine {
             self.unwatch(&branch.record.flow, client);
             self.remove_client(&branch.record.via_branch, client);
         }
+    }
+
+    pub(crate) fn errand_count(&self) -> usize {
+        self.errands.len()
+    }
+
+    pub(crate) fn insert_errand(&mut self, errand: Errand) -> u64 {
+        let id = self.new_id();
+        self.held_bytes += errand.cost;
+        self.clients.insert(errand.via_branch.clone(), Client::Errand(id));
+        self.watch_flow(errand.flow, Client::Errand(id));
+        self.timers.set(Timer::Errand(id), errand.next_timeout());
+        self.errands.insert(id, Box::new(errand));
+        id
+    }
+
+    /// Works on a request of our own, and afterwards sets its timer or forgets it. It is out of the table meanwhile.
+    pub(crate) fn with_errand<R>(
+        &mut self,
+        id: u64,
+        work: impl FnOnce(&mut Self, &mut Errand) -> R,
+    ) -> Option<R> {
+        let mut errand = self.errands.remove(&id)?;
+        let result = work(self, &mut errand);
+        if errand.is_over() {
+            self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
+            self.timers.set(Timer::Errand(id), None);
+            self.unwatch(&errand.flow, Client::Errand(id));
+            self.remove_client(&errand.via_branch, Client::Errand(id));
+        } else {
+            self.timers.set(Timer::Errand(id), errand.next_timeout());
+            self.errands.insert(id, errand);
+        }
+        Some(result)
+    }
+
+    /// The calls that are there now.
+    pub(crate) fn call_ids(&self) -> Vec<u64> {
+        self.calls.keys().copied().collect()
+    }
+
+    /// What stands behind the newest branch of a call that this side has begun and nobody has answered.
+    pub(crate) fn early_backing(&self, call_id: &str, from_tag: &str) -> Option<&Backing> {
+        let from = (call_id.to_owned(), 0);
+        let of_call = self.call_by_cseq.range(from..).take_while(|((id, _), _)| id == call_id);
+        let calls = of_call.filter_map(|(_, id)| self.calls.get(id));
+        let mut open = calls.filter(|call| {
+            call.is_undecided() && Message::parse(&call.request).is_ok_and(|m| m.from_tag() == Some(from_tag))
+        });
+        open.next()?.branches.last().map(|b| &b.record.backing)
     }
 }

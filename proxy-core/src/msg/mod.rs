@@ -23,7 +23,7 @@ mod name;
 mod owned;
 mod params;
 mod parse;
-mod scan;
+pub(crate) mod scan;
 mod uri;
 mod view;
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::settings::Settings;
-use crate::msg::{Forward, HeaderName, Message, Method, Response, ViaStamp};
+use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::withindlg::Approach;
 use crate::state::{Branch, Flow, Transport};
 
@@ -62,6 +62,16 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     for (name, value) in &branch.headers {
         forward.add_header(name, value);
     }
+    let shift = branch.backing.cseq_shift;
+    let cseq = request.cseq().ok().filter(|_| shift > 0);
+    let cseq = cseq.map(|c| format!("{} {}", shifted(c.number, shift), c.method.as_str()));
+    let rack = (shift > 0).then(|| shifted_rack(request, shift)).flatten();
+    if let Some(value) = &cseq {
+        forward.set_header("CSeq", value);
+    }
+    if let Some(value) = &rack {
+        forward.set_header("RAck", value);
+    }
     state_length(&mut forward, request, branch.flow);
     let mut out = Vec::with_capacity(request.raw().len() + GROWTH);
     forward.write(&mut out);
@@ -84,6 +94,19 @@ fn record_route_value(flow: Flow) -> String {
     }
 }
 
+/// The CSeq of a request that goes on with a shift. At the end of the range it stays: no dialog gets there.
+pub(crate) fn shifted(number: u32, shift: u32) -> u32 {
+    number.saturating_add(shift).min(MAX_CSEQ)
+}
+
+/// RAck names the CSeq of the INVITE as the other side knows it (RFC 3262 §7.2).
+fn shifted_rack(request: &Message<'_>, shift: u32) -> Option<String> {
+    let value = std::str::from_utf8(request.header_named("RAck")?).ok()?;
+    let mut words = value.split_ascii_whitespace();
+    let (response, cseq, method) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+    Some(format!("{response} {} {method}", shifted(cseq, shift)))
+}
+
 /// What makes a dialog, and what may make one within another (Kamailio's choice). Also an INVITE within a dialog, as
 /// §16.6 step 4 recommends: a client that takes its routes from the last answer stays on the path.
 fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
@@ -94,19 +117,25 @@ fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
     }
 }
 
-/// A response as it goes on to whom it is for: without our Via. `None` if there is no other.
-pub(crate) fn passed_back(response: &Message<'_>, to: Flow) -> Option<Vec<u8>> {
+/// A response as it goes on to whom it is for (`to`): without our Via, and with the CSeq number that the request came
+/// with, as a trunk may have been sent another. `None` if there is no other Via.
+pub(crate) fn passed_back(response: &Message<'_>, to: Flow, cseq: u32) -> Option<Vec<u8>> {
     response.values(HeaderName::Via).nth(1)?;
-    Some(without_via(response, to))
+    Some(without_via(response, to, cseq))
 }
 
 /// The same, also if no Via is left. There are phones that answer the INVITE with the Via of the CANCEL: their failure
 /// has to be acknowledged, and another response made for the caller.
-pub(crate) fn without_via(response: &Message<'_>, to: Flow) -> Vec<u8> {
+pub(crate) fn without_via(response: &Message<'_>, to: Flow, cseq: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(response.raw().len() + 32);
+    let other = response.cseq().ok().filter(|c| c.number != cseq);
+    let original = other.map(|c| format!("{cseq} {}", c.method.as_str()));
     let mut forward = Forward::new(response);
     forward.pop_via();
+    if let Some(value) = &original {
+        forward.set_header("CSeq", value);
+    }
     state_length(&mut forward, response, to);
-    let mut out = Vec::with_capacity(response.raw().len() + 32);
     forward.write(&mut out);
     out
 }

@@ -69,6 +69,10 @@ pub(crate) struct CallBranch {
     pub(crate) progress_told: u8,
     /// Given up because it did not answer in time: it is being cancelled, and how it fails counts no more.
     pub(crate) passed_over: bool,
+    /// When it is given up, unless it has said something by then.
+    pub(crate) silent_at: Option<MonoTime>,
+    /// Given up because its backend is not there: if it speaks after all, it is told to stop.
+    pub(crate) abandoned: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
     /// It goes on at another address as soon as that is safe.
@@ -102,6 +106,8 @@ impl CallBranch {
             answers: Vec::new(),
             progress_told: 0,
             passed_over: false,
+            silent_at: None,
+            abandoned: false,
             rebuilt: false,
             moving: false,
             refused: None,
@@ -246,6 +252,7 @@ impl Call {
         for branch in &self.branches {
             take(branch.ict.as_ref().and_then(Ict::next_timeout));
             take(branch.cancel.as_ref().and_then(Nict::next_timeout));
+            take(branch.patience_ends());
         }
         if self.is_undecided() && self.deciding.is_none() && !self.stepping {
             take(Some(self.retry_at.unwrap_or(self.given_up_at())));

@@ -64,6 +64,11 @@ impl Engine {
         } else {
             best(finals.iter().copied())
         };
+        let chosen = match chosen {
+            // It asked us, and the caller has nothing to answer it with.
+            Best::Received(401 | 407, _) if call.was_challenged_by_trunk() => Best::Made(503),
+            other => other,
+        };
         let (status, bytes) = match chosen {
             Best::Received(status, bytes) => (status, bytes),
             Best::Made(status) => (status, self.made_response(call, status)),

@@ -71,6 +71,7 @@ impl Engine {
         if let Some(branch) = call.branches.get_mut(index) {
             let reliable = flow.transport.is_reliable();
             branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, reliable, bytes.into()));
+            self.start_patience(cx, branch);
         }
     }
 
@@ -159,7 +160,7 @@ impl Engine {
         if status == 100 || !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response, call.flow)
+        if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
             && call.deciding.is_none()
         {
             let bytes = self.manage_reply(cx, call, index, bytes);
@@ -235,14 +236,22 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response, call.flow) else { return };
+        let Some(bytes) = build::passed_back(response, call.flow, call.cseq) else { return };
         let bytes = self.manage_reply(cx, call, index, bytes);
         let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };
         let dialog = (!call.in_dialog)
             .then(|| {
-                crate::dialog::made(&self.settings, &invite, response, call.flow, branch.flow(), cx.now.wall)
+                crate::dialog::made(
+                    &self.settings,
+                    &invite,
+                    response,
+                    call.flow,
+                    branch.flow(),
+                    branch.record.backing.of_dialog(),
+                    cx.now.wall,
+                )
             })
             .flatten();
         let refresh =
@@ -275,10 +284,17 @@ impl Engine {
         response: &Message<'_>,
         status: u16,
     ) {
-        let bytes = build::without_via(response, call.flow);
+        let bytes = build::without_via(response, call.flow, call.cseq);
         if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
             return;
         }
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.abandoned {
+            self.end_abandoned(call, index, &bytes);
+            return;
+        }
+        let record = branch.record.clone();
+        self.on_backend_failure(cx, &record, status, false);
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() || branch.rebuilt || branch.passed_over {
             branch.outcome = Some(Final { status, response: bytes });
@@ -296,7 +312,10 @@ impl Engine {
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() {
             branch.outcome = Some(Final { status, response: Vec::new() });
+            let record = branch.record.clone();
+            self.on_backend_failure(cx, &record, status, true);
         }
+        let Some(branch) = call.branches.get_mut(index) else { return };
         branch.acked = true;
         self.weigh(cx, id, call, Some(index));
     }
@@ -360,6 +379,7 @@ impl Engine {
     }
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        self.check_patience(cx, id, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.flow();

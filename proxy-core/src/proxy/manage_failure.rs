@@ -38,6 +38,14 @@ fn fits(when: &When, ends: &[End]) -> bool {
     })
 }
 
+impl Call {
+    /// Whether there is somebody else to try, should those that are tried now not be there.
+    pub(super) fn has_step_for_unreachable(&self) -> bool {
+        let left = self.plan.iter().skip(usize::from(self.steps_used));
+        self.phase == Phase::Open && left.into_iter().any(|step| fits(&step.when, &[End::Unreachable]))
+    }
+}
+
 impl Engine {
     /// All branches have failed. `true` if something else is tried, or will be once it can be remembered.
     pub(super) fn takes_next_step(
@@ -48,6 +56,12 @@ impl Engine {
         index: Option<usize>,
     ) -> bool {
         let Some(ends) = ends_of_round(call) else { return false };
+        let again = self.branches_with_credentials(cx, call);
+        if !again.is_empty() {
+            let (used, after) = (call.steps_used, call.no_answer.map(|(at, _)| at.since(cx.now.mono)));
+            self.propose_round(cx, id, call, again, used, after, index);
+            return true;
+        }
         let redirected = self.branches_of_redirect(call);
         if !redirected.is_empty() {
             let used = call.steps_used;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `call` | an INVITE: its server transaction, its branches, where it stands |
 //! | `exchange` | any other request but ACK |
+//! | `backend` | branches to backends: given up when those are dead, repeated with credentials |
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
@@ -16,6 +17,7 @@
 //! | `plain` | what happens to an exchange |
 //! | `takeover` | a call out of its replicated record |
 
+mod backend;
 pub(crate) mod best;
 pub(crate) mod build;
 pub(crate) mod call;

@@ -32,10 +32,11 @@ impl Engine {
             copies.push((record.flow, bytes.clone()));
             let reliable = record.flow.transport.is_reliable();
             let nict = Nict::new(cx.now.mono, &timers, reliable, bytes);
-            branches.push(PlainBranch { record, nict, outcome: None });
+            branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0 });
         }
         let id = self.insert_exchange(Exchange {
             key: ExchangeKey::new(key, request),
+            cseq: request.cseq().map_or(0, |c| c.number),
             flow,
             request: Some(request.raw().into()),
             local_tag: self.settings.keys.local_tag(request),
@@ -89,10 +90,15 @@ impl Engine {
             if status == 100 {
                 return;
             }
-            let Some(bytes) = build::passed_back(response, exchange.flow) else { return };
+            let cseq = exchange.cseq;
+            let Some(bytes) = build::passed_back(response, exchange.flow, cseq) else { return };
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
                 engine.send_to_client(exchange, action);
+                return;
+            }
+            if matches!(status, 401 | 407) && branch.is_to_trunk() {
+                engine.on_plain_challenge(cx, id, exchange, index, response);
                 return;
             }
             if status == 503 && engine.copy_goes_elsewhere(cx, id, exchange, index) {

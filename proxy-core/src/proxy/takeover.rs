@@ -160,6 +160,7 @@ impl Engine {
                     ict.on_response(now, 100);
                 } else {
                     self.transmit(flow, &bytes);
+                    self.start_patience(cx, branch);
                 }
                 branch.ict = Some(ict);
             }

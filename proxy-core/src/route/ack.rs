@@ -41,11 +41,12 @@ impl Engine {
         if self.names.is_waiting() {
             return Step::Answered;
         }
-        let Ok(targets) = targets else {
+        let Ok(mut targets) = targets else {
             self.counters.dropped_stray += 1;
             self.explain("drops it", || String::from("its destination cannot be reached"));
             return Step::Answered;
         };
+        self.fit_to_leg(cx, message, &mut targets);
         if let Some(target) = targets.first() {
             let bytes = build::copy(&self.settings, message, passage.flow, target);
             self.transmit(target.flow, &bytes);

@@ -72,7 +72,10 @@ impl Engine {
         };
         let Some(method) = message.method() else { return };
         self.explain("next", || String::from("it may come in"));
-        let found = Found { uri: message.request_uri_str().to_owned(), ..Found::default() };
+        let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
+        let trusted = from_trunk.is_some();
+        let uri = message.request_uri_str().to_owned();
+        let found = Found { uri, from_trunk, trusted, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }

@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) way: Option<Way>,
     /// The rule that decided, for voicemail and for who asks.
     pub(crate) rule: Option<usize>,
+    /// It came from this trunk.
+    pub(crate) from_trunk: Option<String>,
     /// How long the targets may ring; only timer C if `None`.
     pub(crate) ring: Option<Duration>,
     /// Headers for all copies, in order.

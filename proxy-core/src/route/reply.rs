@@ -32,8 +32,10 @@ impl Engine {
             {
                 self.on_plain_response(cx, id, index, response, status);
             }
+            (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(_)) if self.is_stateless() => {
-                if !self.pass_response(flow, response) {
+                let number = response.cseq().map_or(0, |c| c.number);
+                if !self.pass_response(flow, response, number) {
                     self.counters.dropped_stray += 1;
                 }
             }
@@ -48,8 +50,16 @@ impl Engine {
     /// also be that the call was confirmed under the last owner and the ACK was lost with that one: if the dialog is
     /// known, the 2xx goes on without state, and the caller acknowledges it again.
     fn pass_stray_answer(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
-        let known = crate::dialog::of(cx.state, response).is_some();
-        if !known || !self.pass_response(flow, response) {
+        let known = crate::dialog::of(cx.state, response).map(|(dialog, from_caller)| {
+            let backing = &dialog.backing;
+            let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
+            leg.cseq_shift
+        });
+        let passed = known.is_some_and(|shift| {
+            let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
+            self.pass_response(flow, response, number)
+        });
+        if !passed {
             self.counters.dropped_stray += 1;
         }
     }

@@ -21,8 +21,8 @@ impl Engine {
         self.transmit(branch.flow, &bytes);
     }
 
-    /// Passes a response on by its second Via (§16.11, §18.1.2).
-    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>) -> bool {
+    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number that its request came with.
+    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>, cseq: u32) -> bool {
         let Some(Ok(next)) = response.vias().nth(1) else { return false };
         let transport = match next.transport {
             crate::msg::Transport::Udp => Transport::Udp,
@@ -33,7 +33,7 @@ impl Engine {
         let listen = &self.settings.config.listen;
         let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
         let to = Flow { transport, local, remote };
-        let Some(bytes) = build::passed_back(response, to) else { return false };
+        let Some(bytes) = build::passed_back(response, to, cseq) else { return false };
         self.transmit(to, &bytes);
         true
     }

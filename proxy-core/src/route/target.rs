@@ -9,7 +9,7 @@ use crate::engine::{Cx, Engine};
 use crate::location::{Target, hop_of_uri, lookup};
 use crate::msg::{Method, Uri};
 use crate::proxy::build;
-use crate::state::{Branch, BranchState, Flow, Transport};
+use crate::state::{Backing, Branch, BranchState, Flow, Transport};
 
 /// A response in place of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +217,7 @@ impl Engine {
             headers,
             round: 0,
             next: Vec::new(),
+            backing: Backing { from_trunk: passage.found.from_trunk.clone(), ..Backing::default() },
         }
     }
 }

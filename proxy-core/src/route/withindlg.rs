@@ -34,7 +34,10 @@ impl Engine {
         }
         if approach.in_dialog {
             return match self.targets_in_dialog(cx, passage, &approach) {
-                Ok(branches) => Step::Targets(Targets::now(branches)),
+                Ok(mut branches) => {
+                    self.fit_to_leg(cx, passage.message, &mut branches);
+                    Step::Targets(Targets::now(branches))
+                }
                 Err(NoTarget(status, reason)) => Step::Reject(status, reason),
             };
         }

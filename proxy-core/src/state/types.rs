@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::backing::{Backing, DialogBacking};
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -244,6 +245,8 @@ pub struct Branch {
     pub via_branch: String,
     /// What is known of it.
     pub state: BranchState,
+    /// The backend behind it, and what that asks for.
+    pub backing: Backing,
     /// Headers to put into the copy, name and value, in order (P-Hint, Diversion).
     pub headers: Vec<(String, String)>,
     /// The round of serial forking it belongs to; 0 is the first.
@@ -314,4 +317,6 @@ pub struct DialogRecord {
     pub started_at: WallTime,
     /// Longest life (Kamailio's `default_timeout`, 12 h).
     pub expires_at: WallTime,
+    /// The backends it goes through.
+    pub backing: DialogBacking,
 }

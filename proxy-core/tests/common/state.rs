@@ -5,8 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, ServerKey, SipCommand, Transport,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
+    PendingInvite, RegisterChange, RegisterCommand, ServerKey, SipCommand, Transport,
 };
 use proxy_core::time::WallTime;
 
@@ -68,6 +68,7 @@ pub fn branch(target: &str) -> Branch {
         via_branch: format!("z9hG4bK-{target}"),
         next: Vec::new(),
         state: BranchState::Trying,
+        backing: Backing::default(),
         headers: Vec::new(),
         round: 0,
     }
@@ -127,6 +128,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         callee_flow: flow(2),
         started_at: at(1),
         expires_at: at(43_200),
+        backing: DialogBacking::default(),
     }
 }
 

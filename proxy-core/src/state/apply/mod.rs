@@ -14,16 +14,23 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | Dispatcher | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | |
+//! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
+//! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
+//! | Provision | see the `provision` module | | |
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
 
 mod dialog;
+mod dispatcher;
 mod expire;
 mod invite;
 mod moved;
+mod provision;
 mod register;
+mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
 
@@ -67,6 +74,10 @@ impl SipState {
                 }
             }
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
+            SipCommand::Trunk(command) => self.trunk_changed(command),
+            SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
+            SipCommand::Provision(command) => self.provision_change(command),
             SipCommand::BranchMoved { key, branch, from, via_branch } => {
                 self.branch_moved(key, *branch, *from, via_branch)
             }
