@@ -5,6 +5,8 @@
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
 pub mod client;
+pub mod provision;
+pub mod route;
 pub mod server;
 pub mod views;
 
@@ -48,6 +50,16 @@ pub enum Request {
     },
     /// The confirmed dialogs and the pending INVITEs.
     DlgList {},
+    /// What would become of a request.
+    RouteExplain {
+        /// Which.
+        ask: route::Ask,
+    },
+    /// Subscribers, domains, aliases, access lists.
+    Provision {
+        /// What of them.
+        ask: provision::Ask,
+    },
 }
 
 /// What is answered.

@@ -2,6 +2,8 @@
 
 mod ask;
 mod print;
+mod provision;
+mod route;
 
 pub(crate) use print::{complain, config_error};
 
@@ -66,6 +68,31 @@ enum Command {
     Dlg {
         #[command(subcommand)]
         command: Dlg,
+    },
+    /// How requests are routed
+    Route {
+        #[command(subcommand)]
+        command: route::Route,
+    },
+    /// Subscribers: who may register and call
+    Subscriber {
+        #[command(subcommand)]
+        command: provision::Subscriber,
+    },
+    /// Domains that are local beside the configured ones
+    Domain {
+        #[command(subcommand)]
+        command: provision::Domain,
+    },
+    /// Other names of users
+    Alias {
+        #[command(subcommand)]
+        command: provision::Alias,
+    },
+    /// Groups of source addresses
+    Acl {
+        #[command(subcommand)]
+        command: provision::Acl,
     },
     /// The configuration
     Config {
@@ -147,6 +174,11 @@ pub fn main() -> ExitCode {
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+        Command::Route { command } => route::route(common, command),
+        Command::Subscriber { command } => provision::subscriber(common, command),
+        Command::Domain { command } => provision::domain(common, command),
+        Command::Alias { command } => provision::alias(common, command),
+        Command::Acl { command } => provision::acl(common, command),
     }
 }
 

@@ -29,8 +29,9 @@ pub(crate) mod ticket;
 
 pub use keys::shard_of;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::digest::Replay;
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
@@ -60,10 +61,12 @@ enum Timer {
     Errand(u64),
     Chores,
     Expire,
+    /// Questions to the DNS.
+    Names,
 }
 
 /// Whom a response with a branch of ours belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Client {
     /// A branch of a call, by the INVITE or its CANCEL.
     Call(u64, usize),
@@ -99,12 +102,16 @@ pub struct Engine {
     /// An `Expire` is under way.
     expiring: bool,
     pub(crate) names: names::Names,
+    /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
+    watched: BTreeMap<Flow, BTreeSet<Client>>,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
     explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
+    /// Nonce counts that were used.
+    pub(crate) replay: Replay,
 }
 
 impl Engine {
@@ -131,10 +138,19 @@ impl Engine {
             timers: TimerQueue::new(),
             expiring: false,
             names: names::Names::default(),
+            watched: BTreeMap::new(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
+            replay: Replay::default(),
         }
+    }
+
+    /// The same, with a memory of nonce counts that all engines of a node share: or a request that was recorded could
+    /// be played back once to each of them.
+    #[must_use]
+    pub fn sharing(config: EngineConfig, replay: Replay) -> Self {
+        Self { replay, ..Self::new(config) }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -142,6 +158,7 @@ impl Engine {
     pub fn activate(&mut self, now: Now, state: &SipState) {
         self.forget();
         self.active = true;
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         for record in state.pending_invites() {
             if shard_of(record.call_id.as_bytes(), self.settings.config.shards) == self.settings.config.shard
@@ -150,6 +167,8 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        // Nobody can be challenged without it.
+        self.auth_tick(cx);
         self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
@@ -175,7 +194,9 @@ impl Engine {
             self.counters.dropped_inactive += 1;
             return;
         }
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
+        self.names.at(now.mono);
         match Message::parse(bytes) {
             Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
             Ok(message) => self.on_response(cx, flow, &message),
@@ -188,6 +209,7 @@ impl Engine {
     /// The proposal was committed and `response` is what came of it; `state` includes it.
     pub fn handle_committed(&mut self, now: Now, ticket: Ticket, response: SipResponse, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
@@ -199,6 +221,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
+            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
@@ -210,6 +233,7 @@ impl Engine {
     /// The proposal was not committed, or nobody knows.
     pub fn handle_refused(&mut self, now: Now, ticket: Ticket, why: Refusal, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
@@ -221,6 +245,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
@@ -230,11 +255,13 @@ impl Engine {
 
     /// Fires all timers that are due.
     pub fn handle_timeout(&mut self, now: Now, state: &SipState) {
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Names => self.on_names_timeout(cx),
                 Timer::Errand(id) => self.on_errand_timeout(cx, id),
                 Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
@@ -296,6 +323,8 @@ impl Engine {
         self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
         self.flood.clear();
+        self.names.forget();
+        self.watched.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }
