@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use proxy_core::auth::AuthConfig;
-use proxy_core::digest::{Asked, Login, Password, answer_challenge, ha1};
+use proxy_core::digest::{Algorithm, Asked, Login, Password, answer_challenge, ha1};
 use proxy_core::io::EngineConfig;
 use proxy_core::location::aor_of;
 use proxy_core::msg::Message;

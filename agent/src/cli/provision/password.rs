@@ -51,7 +51,10 @@ fn given(list: &[String], realm: String) -> Result<Secret, Problem> {
             64 if unhex::<32>(text).is_some() => &mut secret.sha256,
             // It is as good as a password and is not repeated.
             _ => {
-                return Err(usage("an HA1 is not 32 or 64 hex digits", "make it with: relevo subscriber add"));
+                return Err(usage(
+                    "an HA1 is not 32 or 64 hex digits",
+                    "make it with: relevo subscriber add",
+                ));
             }
         };
         if place.replace(text.to_ascii_lowercase()).is_some() {
