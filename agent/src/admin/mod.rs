@@ -5,6 +5,7 @@
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
 pub mod client;
+pub mod provision;
 pub mod server;
 pub mod views;
 
@@ -48,6 +49,11 @@ pub enum Request {
     },
     /// The confirmed dialogs and the pending INVITEs.
     DlgList {},
+    /// Subscribers, domains, aliases, access lists.
+    Provision {
+        /// What of them.
+        ask: provision::Ask,
+    },
 }
 
 /// What is answered.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod print;
+mod provision;
 
 pub(crate) use print::{complain, config_error};
 
@@ -66,6 +67,26 @@ enum Command {
     Dlg {
         #[command(subcommand)]
         command: Dlg,
+    },
+    /// Subscribers: who may register and call
+    Subscriber {
+        #[command(subcommand)]
+        command: provision::Subscriber,
+    },
+    /// Domains that are local beside the configured ones
+    Domain {
+        #[command(subcommand)]
+        command: provision::Domain,
+    },
+    /// Other names of users
+    Alias {
+        #[command(subcommand)]
+        command: provision::Alias,
+    },
+    /// Groups of source addresses
+    Acl {
+        #[command(subcommand)]
+        command: provision::Acl,
     },
     /// The configuration
     Config {
@@ -147,6 +168,10 @@ pub fn main() -> ExitCode {
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+        Command::Subscriber { command } => provision::subscriber(common, command),
+        Command::Domain { command } => provision::domain(common, command),
+        Command::Alias { command } => provision::alias(common, command),
+        Command::Acl { command } => provision::acl(common, command),
     }
 }
 

@@ -5,9 +5,11 @@
 //! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod auth;
 mod check;
 mod fault;
 mod read;
+mod route;
 mod routing;
 mod sip;
 mod table;
@@ -16,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use auth::Auth;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -119,6 +122,8 @@ pub struct Config {
     pub sip: Sip,
     /// Stages and routes.
     pub routing: Routing,
+    /// Who has to prove who he is.
+    pub auth: Auth,
 }
 
 impl Config {
@@ -142,6 +147,7 @@ impl Config {
             vip: None,
             sip: Sip::default(),
             routing: Routing::default(),
+            auth: Auth::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::time::Now;
 
@@ -94,6 +95,7 @@ impl Sip {
             threads: Vec::new(),
             orders: AtomicU64::new(0),
         };
+        let replay = Replay::default();
         for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
             let shared: Arc<Shared> = Arc::default();
             sip.shared.push(Arc::clone(&shared));
@@ -105,6 +107,7 @@ impl Sip {
                 sockets: Arc::clone(&listening.sockets),
                 clock,
                 changed: Arc::clone(changed),
+                replay: replay.clone(),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {

@@ -20,7 +20,7 @@ use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, Ne
 use crate::net::sip::Sip;
 
 /// How long a request waits for its commit.
-const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a hand-over asked for on a standby is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -61,6 +61,7 @@ impl<C: Cluster> Backend for Desk<C> {
                 let now = (self.clock)().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
+            Request::Provision { ask } => self.provision(ask),
         }
     }
 }
@@ -115,6 +116,10 @@ impl<C: Cluster> Desk<C> {
                 "bindings": counts.bindings,
                 "dialogs": counts.dialogs,
                 "pending_invites": counts.pending_invites,
+                "subscribers": counts.subscribers,
+                "domains": counts.domains,
+                "aliases": counts.aliases,
+                "acl": counts.acl,
             },
             "cluster": self.config.cluster,
             "version": env!("CARGO_PKG_VERSION"),

@@ -96,7 +96,9 @@ fn agent(config: &Config) -> Result<End, Fault> {
     };
     let guard = petter.as_ref().map(|_| std::os::unix::process::parent_id());
     let opened = Opened { admin, listening, address, pet: petter.map(pet), on_control_thread };
-    let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
+    let mut engine = setup::engine_config(config, &key);
+    engine.auth.seed = setup::nonce_seed()?;
+    let service = service::start(config, &engine, cluster, opened, clock::now)?;
     let control = service.control();
     signals::watch(&signals, guard, {
         let control = control.clone();

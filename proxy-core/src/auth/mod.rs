@@ -11,9 +11,12 @@
 //! A user that is not there is judged like a wrong password, in the same time: nobody learns who has an account.
 
 mod judge;
+mod key;
+mod strip;
 
 pub use judge::realm_of;
 pub(crate) use judge::{Court, Judgement, challenge_headers, credentials_header};
+pub(crate) use strip::without_credentials;
 
 use std::time::Duration;
 

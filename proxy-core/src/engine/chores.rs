@@ -14,6 +14,7 @@ impl Engine {
         // In the order of what hurts first when it is late. One line per feature.
         self.dispatch_tick(cx);
         self.trunk_tick(cx);
+        self.auth_tick(cx);
         self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));
     }
 

@@ -56,7 +56,7 @@ impl Settings {
     }
 
     /// Whether every domain is taken for ours: nobody has named one.
-    fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.config.any_domain && self.provisioned.is_empty()
     }
 

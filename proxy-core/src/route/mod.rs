@@ -128,7 +128,11 @@ impl Engine {
             Stage::Retransmission => self.stage_retransmission(cx, passage),
             Stage::Withindlg => self.stage_withindlg(cx, passage),
             Stage::Auth => self.stage_auth(cx, passage),
-            Stage::Policy => self.stage_policy(cx, passage),
+            Stage::Policy => match self.stage_policy(cx, passage) {
+                // A rule may have asked for them.
+                Step::Next => self.spend_credentials(passage),
+                step => step,
+            },
             Stage::Sipout => self.stage_sipout(cx, passage),
             Stage::Presence => self.stage_presence(cx, passage),
             Stage::Registrar => self.stage_registrar(cx, passage),

@@ -60,7 +60,7 @@ impl Engine {
         let parsed = Uri::parse(hop_uri).map_err(|_| NoTarget(400, "Malformed Route"))?;
         let is_own = self.settings.is_own_hop(&parsed, local)
             || (approach.next.is_none() && self.settings.is_local(&parsed, local));
-        let any = self.settings.config.any_domain && parsed.host.ip().is_some();
+        let any = self.settings.is_any() && parsed.host.ip().is_some();
         if approach.next.is_none() && is_own && !any {
             // A contact that is an address of record of ours: where its user is now.
             let places = self.places_of_user(cx, local, &parsed)?;

@@ -1,0 +1,3 @@
+//! Answers to the admin socket, one file per feature.
+
+mod provision;
