@@ -25,7 +25,7 @@ mod decide;
 pub(crate) mod exchange;
 mod invite;
 mod manage_branch;
-mod manage_failure;
+pub(crate) mod manage_failure;
 mod manage_reply;
 mod plain;
 mod takeover;

@@ -75,7 +75,8 @@ impl Engine {
         let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
         let trusted = from_trunk.is_some();
         let uri = message.request_uri_str().to_owned();
-        let found = Found { uri, from_trunk, trusted, ..Found::default() };
+        let user = self.presumed_user();
+        let found = Found { uri, user, from_trunk, trusted, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }

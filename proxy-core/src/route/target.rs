@@ -118,7 +118,11 @@ impl Engine {
             .into_iter()
             .chain(route.iter().map(|r| r.as_bytes()))
             .chain(number);
-        let digest = self.settings.keys.loop_digest(passage.message);
+        let keys = &self.settings.keys;
+        let digest = match passage.method {
+            Method::Ack if class == "INVITE" => keys.loop_digest_of_invite(passage.message),
+            _ => keys.loop_digest(passage.message),
+        };
         let via_branch = self.settings.keys.via_branch(&passage.key, class, parts, digest);
         let headers = passage.found.headers.clone();
         Branch {

@@ -1,3 +1,4 @@
 //! Answers to the admin socket, one file per feature.
 
 mod provision;
+mod route;
