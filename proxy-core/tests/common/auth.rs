@@ -18,6 +18,7 @@ pub fn asking() -> EngineConfig {
     EngineConfig {
         auth: AuthConfig {
             enabled: true,
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             trusted_group: Some(1),
             seed: NonceSecret::new([5; 32]),
             ..AuthConfig::default()
