@@ -33,11 +33,6 @@ impl Settings {
         }
     }
 
-    /// The domain of addresses of record that name the proxy by one of its addresses.
-    pub(crate) fn home(&self) -> String {
-        self.config.home()
-    }
-
     /// Looks at the provisioned domains, if they have changed since the last time.
     pub(crate) fn look_at(&mut self, provision: &Provision) {
         if self.seen_revision != provision.domains_revision() {
@@ -119,7 +114,8 @@ impl EngineConfig {
     }
 
     /// Host of addresses of record that name the proxy by one of its addresses.
-    fn home(&self) -> String {
+    #[must_use]
+    pub fn home(&self) -> String {
         match (self.domains.first(), self.listen.first()) {
             (Some(domain), _) => domain.to_ascii_lowercase(),
             (None, Some(SocketAddr::V6(v6))) => format!("[{}]", v6.ip()),
