@@ -17,7 +17,7 @@ use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
 use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
-use crate::guard::{Ended, GuardConfig, notice, supervise};
+use crate::guard::{GuardConfig, notice, supervise};
 use crate::net::sip;
 use crate::os::address::FloatingIp;
 use crate::os::rt;
@@ -42,7 +42,7 @@ pub fn main(common: &Common) -> ExitCode {
     log::start();
     if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
-            Ok(Ended::Code(code)) => ExitCode::from(code),
+            Ok(code) => ExitCode::from(code),
             Err(e) => {
                 complain(&e.to_string(), "");
                 ExitCode::from(EXIT_FAILED)
@@ -158,7 +158,7 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
 }
 
 /// The parent: starts this program again as the agent, and takes the floating IP down when that dies.
-fn guard(config: &Config) -> Result<Ended, Fault> {
+fn guard(config: &Config) -> Result<u8, Fault> {
     let signals = signals::block()?;
     let myself = config.myself();
     let others = config.nodes.iter().filter(|m| m.id != config.id).map(|m| m.addr);
