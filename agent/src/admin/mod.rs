@@ -5,8 +5,10 @@
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
 pub mod client;
+pub mod dispatcher;
 pub mod provision;
 pub mod server;
+pub mod trunk;
 pub mod views;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,16 @@ pub enum Request {
     Provision {
         /// What of them.
         ask: provision::Ask,
+    },
+    /// Sets of backends.
+    Dispatcher {
+        /// What of them.
+        ask: dispatcher::Ask,
+    },
+    /// Accounts at other registrars.
+    Trunk {
+        /// What of them.
+        ask: trunk::Ask,
     },
 }
 

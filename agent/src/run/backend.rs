@@ -62,6 +62,8 @@ impl<C: Cluster> Backend for Desk<C> {
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
             Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }
