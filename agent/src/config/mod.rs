@@ -7,16 +7,21 @@
 
 mod auth;
 mod check;
+mod dispatcher;
 mod fault;
 mod read;
 mod route;
 mod routing;
 mod sip;
 mod table;
+mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::trunk::TrunkConfig;
 
 pub use auth::Auth;
 pub use fault::{ConfigError, Fault};
@@ -124,6 +129,10 @@ pub struct Config {
     pub routing: Routing,
     /// Who has to prove who he is.
     pub auth: Auth,
+    /// How backends are chosen and probed.
+    pub dispatcher: DispatchConfig,
+    /// What holds for all trunks.
+    pub trunk: TrunkConfig,
 }
 
 impl Config {
@@ -148,6 +157,8 @@ impl Config {
             sip: Sip::default(),
             routing: Routing::default(),
             auth: Auth::default(),
+            dispatcher: DispatchConfig::default(),
+            trunk: TrunkConfig::default(),
         }
     }
 

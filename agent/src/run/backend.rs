@@ -65,6 +65,8 @@ impl<C: Cluster> Backend for Desk<C> {
             }
             Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }

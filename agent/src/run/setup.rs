@@ -90,6 +90,8 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
         routing: config.routing.engine.clone(),
         auth: config.auth.for_engines(),
+        dispatch: config.dispatcher.clone(),
+        trunk: config.trunk.clone(),
         ..EngineConfig::default()
     }
 }
