@@ -69,7 +69,7 @@ impl Cluster for Replicated {
             peers: raft
                 .peers
                 .iter()
-                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack })
+                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent })
                 .collect(),
             unfit: raft.unfit,
         }

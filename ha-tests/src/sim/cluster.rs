@@ -108,7 +108,7 @@ impl Cluster for SimCluster {
             peers: raft
                 .peers
                 .iter()
-                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack })
+                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent })
                 .collect(),
             unfit: raft.unfit,
         }

@@ -49,12 +49,16 @@ impl Acks {
         }
     }
 
-    /// When the newest message was sent that `peer` acknowledged in `term`; `None` while it is silent.
+    /// When the newest message was sent that `peer` acknowledged in `term`.
     pub fn of(&self, term: u64, peer: RaftId) -> Option<MonoTime> {
         let inner = self.inner();
-        (inner.term == term && !inner.silent.contains(&peer))
-            .then(|| inner.sent.get(&peer).copied())
-            .flatten()
+        (inner.term == term).then(|| inner.sent.get(&peer).copied()).flatten()
+    }
+
+    /// Whether `peer` said with its newest acknowledgement in `term` that it neither votes nor stands yet.
+    pub fn silent(&self, term: u64, peer: RaftId) -> bool {
+        let inner = self.inner();
+        inner.term == term && inner.silent.contains(&peer)
     }
 
     /// The newest time by which a quorum of every voter set (two while the membership changes) had acknowledged the
@@ -143,16 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_counts_for_the_quorum_and_is_not_heard_itself_until_it_is_silent_no_more() {
+    fn a_silent_peer_counts_for_the_quorum_and_its_newest_answer_says_that_it_is_silent() {
         let acks = Acks::default();
         acks.record(1, 2, MonoTime(5), true);
-        assert_eq!(acks.of(1, 2), None);
+        assert!(acks.silent(1, 2) && !acks.silent(2, 2));
         assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), Some(MonoTime(5)));
         acks.record(1, 2, MonoTime(8), false);
-        assert_eq!(acks.of(1, 2), Some(MonoTime(8)));
+        assert!(!acks.silent(1, 2));
         acks.record(1, 2, MonoTime(6), true);
-        assert_eq!(acks.of(1, 2), Some(MonoTime(8)), "an old answer that comes late");
+        assert!(!acks.silent(1, 2), "an old answer that comes late");
         acks.record(1, 2, MonoTime(9), true);
-        assert_eq!(acks.of(1, 2), None, "it has started again");
+        assert!(acks.silent(1, 2), "it has started again");
     }
 }

@@ -76,9 +76,11 @@ pub struct PeerFacts {
     pub id: RaftId,
     /// Entries it is behind; known by the leader only.
     pub lag: Option<u64>,
-    /// When the newest message was sent that it acknowledged; known by the leader only. None while it is silent for
-    /// its first lease: it counts for the quorum, but would not hear that it shall lead.
+    /// When the newest message was sent that it acknowledged; known by the leader only.
     pub last_ack: Option<MonoTime>,
+    /// It is silent for its first lease: its acknowledgements count, but it would not hear that it shall lead; known by
+    /// the leader only.
+    pub silent: bool,
     /// Whether it votes. While a membership change is half done: whether it did before and will after it, too.
     pub voter: bool,
 }
@@ -277,6 +279,7 @@ impl<T: Transport> Core<T> {
             id: peer,
             lag: lag(peer),
             last_ack: acks.of(term, peer),
+            silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
         });
         Facts {
