@@ -71,6 +71,7 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     vip(raw, &mut c, &mut f);
     c.sip = sections.sip;
     c.routing = sections.routing;
+    c.dns = sections.dns;
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);

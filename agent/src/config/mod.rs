@@ -6,6 +6,7 @@
 //! proxy on this machine.
 
 mod check;
+mod dns;
 mod fault;
 mod read;
 mod routing;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -119,6 +121,8 @@ pub struct Config {
     pub sip: Sip,
     /// Stages and routes.
     pub routing: Routing,
+    /// Resolution of names.
+    pub dns: Dns,
 }
 
 impl Config {
@@ -142,6 +146,7 @@ impl Config {
             vip: None,
             sip: Sip::default(),
             routing: Routing::default(),
+            dns: Dns::default(),
         }
     }
 

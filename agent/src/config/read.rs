@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{routing, sip};
+use super::{dns, routing, sip};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +41,7 @@ pub(super) struct Raw {
 pub(super) struct Sections {
     pub sip: sip::Sip,
     pub routing: routing::Routing,
+    pub dns: dns::Dns,
 }
 
 /// Reads what can be read and says what cannot.
@@ -88,8 +89,11 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         raw.addresses = t.strings(&mut reader, "addresses");
         t.done(&mut reader);
     }
-    let sections =
-        Sections { sip: sip::read(&mut root, &mut reader), routing: routing::read(&mut root, &mut reader) };
+    let sections = Sections {
+        sip: sip::read(&mut root, &mut reader),
+        routing: routing::read(&mut root, &mut reader),
+        dns: dns::read(&mut root, &mut reader),
+    };
     root.done(&mut reader);
     (raw, sections, reader.faults)
 }

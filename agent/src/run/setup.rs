@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use proxy_core::io::EngineConfig;
+use proxy_core::io::{EngineConfig, TransportConfig};
 
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};
@@ -82,6 +82,8 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         max_contacts: config.sip.max_contacts,
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
         routing: config.routing.engine.clone(),
+        transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
+        dns: config.dns.config.clone(),
         ..EngineConfig::default()
     }
 }
