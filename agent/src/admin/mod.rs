@@ -7,6 +7,7 @@
 pub mod client;
 pub mod dispatcher;
 pub mod provision;
+pub mod route;
 pub mod server;
 pub mod trunk;
 pub mod views;
@@ -51,6 +52,11 @@ pub enum Request {
     },
     /// The confirmed dialogs and the pending INVITEs.
     DlgList {},
+    /// What would become of a request.
+    RouteExplain {
+        /// Which.
+        ask: route::Ask,
+    },
     /// Subscribers, domains, aliases, access lists.
     Provision {
         /// What of them.

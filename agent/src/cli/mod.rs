@@ -4,6 +4,7 @@ mod ask;
 mod dispatcher;
 mod print;
 mod provision;
+mod route;
 mod trunk;
 
 pub(crate) use print::{complain, config_error};
@@ -69,6 +70,11 @@ enum Command {
     Dlg {
         #[command(subcommand)]
         command: Dlg,
+    },
+    /// How requests are routed
+    Route {
+        #[command(subcommand)]
+        command: route::Route,
     },
     /// Subscribers: who may register and call
     Subscriber {
@@ -180,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+        Command::Route { command } => route::route(common, command),
         Command::Subscriber { command } => provision::subscriber(common, command),
         Command::Domain { command } => provision::domain(common, command),
         Command::Alias { command } => provision::alias(common, command),

@@ -61,6 +61,7 @@ impl<C: Cluster> Backend for Desk<C> {
                 let now = (self.clock)().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
+            Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
             Request::Dispatcher { ask } => self.dispatcher(ask),
             Request::Trunk { ask } => self.trunk(ask),

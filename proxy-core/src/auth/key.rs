@@ -14,7 +14,9 @@ impl Engine {
     pub(crate) fn auth_tick(&mut self, cx: Cx<'_>) {
         let config = &self.settings.config.auth;
         // A rule may ask for credentials though nobody else is asked.
-        let is_used = config.enabled || cx.state.counts().subscribers > 0;
+        let is_used = config.enabled
+            || cx.state.counts().subscribers > 0
+            || self.settings.config.routing.rules.iter().any(|rule| rule.require_auth);
         if !is_used || !self.is_first_shard() {
             return;
         }

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::msg::{HeaderName, Message, Via};
-use crate::state::ServerKey;
+use crate::state::{Flow, ServerKey};
 
 /// Which engine a message belongs to: the same for all messages of a call, on every node, in every version.
 #[must_use]
@@ -41,6 +41,19 @@ impl Keys {
         hasher.finish()
     }
 
+    /// Decides the order of servers of equal rank (RFC 3263): the same for a request and its retransmissions.
+    pub(crate) fn server_seed(&self, key: &ServerKey) -> u64 {
+        self.hash("servers", [key.branch.as_bytes(), key.sent_by.as_bytes()])
+    }
+
+    /// The branch of the copy that goes on at another address: a function of the one before it.
+    pub(crate) fn next_via_branch(&self, via_branch: &str, flow: Flow) -> String {
+        let (remote, transport) = (flow.remote.to_string(), flow.transport.via_name());
+        let parts = [via_branch.as_bytes(), remote.as_bytes(), transport.as_bytes()];
+        let id = self.hash("moved", parts);
+        format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
+    }
+
     /// The To tag of responses that are made here to this request. The ACK of such a response gives the same one.
     pub(crate) fn local_tag(&self, request: &Message<'_>) -> String {
         let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
@@ -51,12 +64,21 @@ impl Keys {
 
     /// Digest of all that decides where a request goes.
     pub(crate) fn loop_digest(&self, request: &Message<'_>) -> u64 {
+        self.digest_with_tag(request, request.to_tag().unwrap_or_default())
+    }
+
+    /// That of the INVITE, from the ACK of its failure: only the To tag has come since.
+    pub(crate) fn loop_digest_of_invite(&self, ack: &Message<'_>) -> u64 {
+        self.digest_with_tag(ack, "")
+    }
+
+    fn digest_with_tag(&self, request: &Message<'_>, to_tag: &str) -> u64 {
         let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
         let fixed: [&[u8]; 5] = [
             request.request_uri_str().as_bytes(),
             request.call_id().unwrap_or_default().as_bytes(),
             request.from_tag().unwrap_or_default().as_bytes(),
-            request.to_tag().unwrap_or_default().as_bytes(),
+            to_tag.as_bytes(),
             &cseq,
         ];
         self.hash("loop", fixed.into_iter().chain(request.values(HeaderName::Route)))

@@ -25,6 +25,11 @@ impl Engine {
         if !self.settings.config.auth.enabled {
             return Step::Next;
         }
+        if let Some(user) = &passage.found.user {
+            let user = user.clone();
+            self.explain("next", || format!("taken to be {user}, as asked"));
+            return Step::Next;
+        }
         let is_local =
             Uri::parse(&passage.found.uri).is_ok_and(|uri| self.settings.is_local(&uri, passage.flow.local));
         match passage.method {

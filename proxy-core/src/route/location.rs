@@ -12,7 +12,7 @@ use super::passage::{Passage, Step, Targets, Way};
 use super::target::NoTarget;
 use crate::engine::{Cx, Engine};
 use crate::location::Target;
-use crate::msg::Uri;
+use crate::msg::{Method, Uri};
 use crate::routing::{Fork, Mode};
 use crate::state::{NextStep, When};
 
@@ -70,7 +70,8 @@ impl Engine {
     /// All at once, or the highest q now and the others as steps of the plan.
     fn targets_of_places(&self, passage: &Passage<'_, '_>, places: Vec<Target>) -> Targets {
         let routing = &self.settings.config.routing;
-        if routing.fork == Fork::Parallel {
+        // Whoever sends anything but an INVITE does not wait for one phone after the other.
+        if routing.fork == Fork::Parallel || passage.method != Method::Invite {
             return Targets::now(self.branches_to(passage, places, 0));
         }
         // They come in descending order of q.

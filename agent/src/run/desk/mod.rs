@@ -2,6 +2,7 @@
 
 mod dispatcher;
 mod provision;
+mod route;
 mod trunk;
 
 use std::sync::mpsc::sync_channel;
