@@ -8,6 +8,7 @@
 mod auth;
 mod check;
 mod dispatcher;
+mod dns;
 mod fault;
 mod read;
 mod route;
@@ -24,6 +25,7 @@ use proxy_core::dispatch::DispatchConfig;
 use proxy_core::trunk::TrunkConfig;
 
 pub use auth::Auth;
+pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -133,6 +135,8 @@ pub struct Config {
     pub dispatcher: DispatchConfig,
     /// What holds for all trunks.
     pub trunk: TrunkConfig,
+    /// Resolution of names.
+    pub dns: Dns,
 }
 
 impl Config {
@@ -159,6 +163,7 @@ impl Config {
             auth: Auth::default(),
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
+            dns: Dns::default(),
         }
     }
 

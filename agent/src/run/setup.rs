@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use proxy_core::io::EngineConfig;
 use proxy_core::state::NonceSecret;
+use proxy_core::io::{EngineConfig, TransportConfig};
 
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};
@@ -86,6 +86,8 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         auth: config.auth.for_engines(),
         dispatch: config.dispatcher.clone(),
         trunk: config.trunk.clone(),
+        transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
+        dns: config.dns.config.clone(),
         ..EngineConfig::default()
     }
 }
