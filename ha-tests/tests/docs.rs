@@ -23,11 +23,17 @@ fn told(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_example_is_a_right_configuration_of_a_pair_and_a_witness() {
+fn the_example_is_a_right_configuration_of_a_pair_and_a_witness_but_for_its_key_which_everybody_knows() {
     let (path, text) = file("docs/config.example.toml");
     let config = Config::parse(&path, &text).expect("it is right");
     assert_eq!(config.nodes.len(), 3);
-    assert_eq!(config.warnings(), Vec::<String>::new());
+    assert!(
+        matches!(&config.warnings()[..], [only] if only.contains("cluster.key")),
+        "{:?}",
+        config.warnings()
+    );
+    let text = text.replace("key = \"00", "key = \"7f");
+    assert_eq!(Config::parse(&path, &text).expect("it is right").warnings(), Vec::<String>::new());
 }
 
 #[test]

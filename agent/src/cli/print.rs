@@ -109,7 +109,7 @@ pub(super) fn status(v: &Value) -> String {
     if !rows.is_empty() {
         out.push('\n');
         out += &table(&["PEER", "ROLE", "ADDRESS", "LAG", "HEARD MS AGO"], &rows);
-        if v["leading"] != json!(true) {
+        if v["leading"] != json!(true) && !v["leader"].is_null() {
             out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
         }
     }

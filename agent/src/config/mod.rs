@@ -250,6 +250,11 @@ impl Config {
                 "two nodes cannot fail over by themselves: neither is a majority without the other; add a witness",
             ));
         }
+        if self.key == Some([0; 32]) {
+            list.push(String::from(
+                "cluster.key is that of the example, which everybody knows; make one with: openssl rand -hex 32",
+            ));
+        }
         if self.durability == Durability::Memory {
             list.push(String::from(
                 "durability = \"memory\": a power loss of a majority loses acknowledged calls",

@@ -33,6 +33,14 @@ pub struct Listening {
     dns: Vec<SocketAddr>,
 }
 
+impl Listening {
+    /// What the sockets are bound to, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
 /// Opens the sockets.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use proxy_core::location::canonical_aor;
+use proxy_core::io::EngineConfig;
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::Now;
@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Desk<C> {
     /// The configuration.
     pub config: Config,
+    /// What the engines are told; its addresses and domains say who is meant by an address of record.
+    pub engine: EngineConfig,
     /// The cluster.
     pub cluster: C,
     /// What the control thread shows.
@@ -49,7 +51,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
                 let now = (self.clock)().wall;
-                match aor.as_deref().map(canonical).transpose() {
+                match aor.as_deref().map(|aor| canonical(&self.engine, aor)).transpose() {
                     Ok(aor) => {
                         Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
                     }
@@ -69,9 +71,11 @@ impl<C: Cluster> Backend for Desk<C> {
     }
 }
 
-fn canonical(aor: &str) -> Result<String, Reply> {
-    let text = if aor.contains(':') { aor.to_owned() } else { format!("sip:{aor}") };
-    Uri::parse(&text).ok().and_then(|uri| canonical_aor(&uri)).ok_or_else(|| {
+/// The registrar's key of what an operator typed. `sip:` may be left out, also before a host with colons in it.
+fn canonical(engine: &EngineConfig, aor: &str) -> Result<String, Reply> {
+    let has_scheme = aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'));
+    let text = if has_scheme { aor.to_owned() } else { format!("sip:{aor}") };
+    Uri::parse(&text).ok().and_then(|uri| engine.aor(&uri, None)).ok_or_else(|| {
         Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
     })
 }
@@ -177,7 +181,7 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn ul_rm(&self, aor: &str, contact: Option<String>) -> Reply {
-        let aor = match canonical(aor) {
+        let aor = match canonical(&self.engine, aor) {
             Ok(aor) => aor,
             Err(reply) => return reply,
         };
@@ -319,4 +323,24 @@ fn refusal(why: &CannotSwitch) -> Reply {
 /// Milliseconds with three digits behind the point.
 fn ms(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_may_name_a_user_by_domain_or_floating_address_with_or_without_sip() {
+        let engine = EngineConfig {
+            domains: vec!["lab.test".into()],
+            listen: ["10.77.0.100:5060", "[fd77::100]:5060"].map(|a| a.parse().expect("address")).to_vec(),
+            ..EngineConfig::default()
+        };
+        for typed in ["alice@lab.test", "alice@10.77.0.100", "alice@10.77.0.100:5060", "alice@[fd77::100]"] {
+            for text in [typed.to_owned(), format!("sip:{typed}"), format!("sips:{typed}")] {
+                assert!(matches!(canonical(&engine, &text).as_deref(), Ok("sip:alice@lab.test")), "{text}");
+            }
+        }
+        assert!(canonical(&engine, "mailto:alice@lab.test").is_err());
+    }
 }

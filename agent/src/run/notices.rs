@@ -31,7 +31,24 @@ pub struct Notices {
     /// All nodes in the order of the configuration.
     places: Vec<Place>,
     /// The notice that was acted on last: each comes several times.
-    last: Mutex<Option<(Place, u64)>>,
+    last: Mutex<ActedOn>,
+}
+
+/// The death that was acted on last.
+#[derive(Default)]
+struct ActedOn(Option<(Place, u64)>);
+
+impl ActedOn {
+    /// Whether `notice` is to be acted on. Each comes several times, perhaps all at once: a second campaign for the same
+    /// death would end the first. But one that came before its leader was known here (`led` is false) did nothing.
+    fn is_news(&mut self, notice: Notice, led: bool) -> bool {
+        let key = Some((notice.dead, notice.term));
+        let known = self.0 == key;
+        if led {
+            self.0 = key;
+        }
+        !known
+    }
 }
 
 impl std::fmt::Debug for Notices {
@@ -44,19 +61,17 @@ impl Notices {
     /// For this node.
     #[must_use]
     pub fn new(node: Node, me: Place, places: Vec<Place>) -> Self {
-        Self { node, me, places, last: Mutex::new(None) }
+        Self { node, me, places, last: Mutex::default() }
     }
 
     /// A verified notice has come.
     pub fn hear(&self, notice: Notice) {
-        let key = Some((notice.dead, notice.term));
-        let known = {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *last, key) == key
-        };
+        let led = self.still_led(notice);
+        if !self.last.lock().unwrap_or_else(PoisonError::into_inner).is_news(notice, led) {
+            return;
+        }
         self.node.leader_is_dead(notice.dead, notice.term, notice.heir);
-        let Some(wait) = patience(self.me, notice, &self.places).filter(|_| !known && self.still_led(notice))
-        else {
+        let Some(wait) = patience(self.me, notice, &self.places).filter(|_| led) else {
             return;
         };
         let node = self.node.clone();
@@ -98,6 +113,15 @@ fn patience(me: Place, notice: Notice, places: &[Place]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_death_is_acted_on_once_but_not_before_its_leader_is_known() {
+        let notice = Notice { dead: 1, term: 7, heir: 2 };
+        let mut last = ActedOn::default();
+        let led = [false, true, true, false];
+        assert_eq!(led.map(|led| last.is_news(notice, led)), [true, true, false, false]);
+        assert!(last.is_news(Notice { term: 9, ..notice }, true), "a later death of the same node");
+    }
 
     #[test]
     fn the_heir_goes_first_then_the_others_one_after_the_other_and_the_dead_one_never() {

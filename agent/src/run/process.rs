@@ -43,7 +43,7 @@ pub fn main(common: &Common) -> ExitCode {
     log::start();
     if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
-            Ok(Ended::Code(code)) => ExitCode::from(code),
+            Ok(code) => ExitCode::from(code),
             Err(e) => {
                 complain(&e.to_string(), "");
                 ExitCode::from(EXIT_FAILED)
@@ -165,7 +165,7 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
 }
 
 /// The parent: starts this program again as the agent, and takes the floating IP down when that dies.
-fn guard(config: &Config) -> Result<Ended, Fault> {
+fn guard(config: &Config) -> Result<u8, Fault> {
     let signals = signals::block()?;
     let myself = config.myself();
     let others = config.nodes.iter().filter(|m| m.id != config.id).map(|m| m.addr);

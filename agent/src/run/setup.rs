@@ -50,12 +50,18 @@ pub fn listen_addresses(config: &Config) -> Result<Vec<SocketAddr>, NetError> {
     if config.role == Role::Witness {
         return Ok(Vec::new());
     }
-    let ips = match &config.vip {
-        Some(vip) => vip.addresses.iter().map(|(ip, _)| *ip).collect(),
-        None if config.sip.listen.is_empty() => socket::own_addresses()?,
-        None => config.sip.listen.clone(),
-    };
+    if config.vip.is_some() {
+        return Ok(floating_addresses(config));
+    }
+    let ips = if config.sip.listen.is_empty() { socket::own_addresses()? } else { config.sip.listen.clone() };
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, config.sip.port)).collect())
+}
+
+/// The floating addresses with the SIP port; also a witness knows them.
+#[must_use]
+pub fn floating_addresses(config: &Config) -> Vec<SocketAddr> {
+    let ips = config.vip.iter().flat_map(|vip| &vip.addresses);
+    ips.map(|(ip, _)| SocketAddr::new(*ip, config.sip.port)).collect()
 }
 
 /// Number of engines.

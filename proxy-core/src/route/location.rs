@@ -62,7 +62,7 @@ impl Engine {
         let short = dialled.user.and_then(|user| self.settings.config.routing.speed_dial.get(user));
         let uri = short.map_or(Some(dialled), |text| Uri::parse(text).ok())?;
         let local = passage.flow.local;
-        let aor = self.settings.aor(&uri, local).filter(|_| self.settings.is_local(&uri, local));
+        let aor = self.settings.config.aor(&uri, Some(local)).filter(|_| self.settings.is_local(&uri, local));
         let target = aor.and_then(|aor| cx.state.provision().alias(&aor));
         target.map(str::to_owned).or_else(|| short.cloned())
     }

@@ -26,7 +26,7 @@ impl Engine {
         if uri.user.is_none() {
             return Err(NoTarget(484, ""));
         }
-        let aor = self.settings.aor(uri, local).ok_or(NoTarget(404, ""))?;
+        let aor = self.settings.config.aor(uri, Some(local)).ok_or(NoTarget(404, ""))?;
         if cx.state.bindings(&aor).is_empty() {
             return Err(NoTarget(404, ""));
         }

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use proxy_core::auth::AuthConfig;
-use proxy_core::digest::{Asked, Login, Password, answer_challenge, ha1};
+use proxy_core::digest::{Algorithm, Asked, Login, Password, answer_challenge, ha1};
 use proxy_core::io::EngineConfig;
 use proxy_core::location::aor_of;
 use proxy_core::msg::Message;
@@ -18,6 +18,7 @@ pub fn asking() -> EngineConfig {
     EngineConfig {
         auth: AuthConfig {
             enabled: true,
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             trusted_group: Some(1),
             seed: NonceSecret::new([5; 32]),
             ..AuthConfig::default()

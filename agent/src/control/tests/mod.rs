@@ -51,6 +51,41 @@ fn a_leader_named_by_the_newest_grant_with_a_fresh_quorum_is_active_until_the_le
     assert_eq!((late.goal, late.lease_until), (Goal::Down, None));
 }
 
+/// A leader that dies in its first milliseconds, too, leaves a successor: the guard tells the peers nothing without one.
+#[test]
+fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
+    let mut facts = leading(Some((1, 7)));
+    // The quorum is the witness; the other appliance has answered nothing in this term yet.
+    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None };
+    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2));
+    facts.unfit = vec![2];
+    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, None, "not one that must not own");
+    let three = Settings { place: 1, appliances: vec![1, 2, 3], lease: LEASE };
+    facts.unfit.clear();
+    let heir = Control::new(three).decide(at(10), &facts, Resources::Stopped).heir;
+    assert_eq!(heir, Some(3), "one that is ready comes first");
+}
+
+/// The former holder starts again, and silent for a lease, while the grant to its successor is on its way: a transfer to
+/// it would be no help, and end this term in which the successor could have led.
+#[test]
+fn a_witness_that_has_proposed_a_grant_waits_for_it_though_the_former_holder_is_back() {
+    let mut witness = control(3);
+    let mut facts = leading(Some((1, 7)));
+    facts.leader = Some(3);
+    facts.peers = vec![
+        Peer { place: 1, lag: None, last_ack: None },
+        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)) },
+    ];
+    assert_eq!(witness.decide(at(10), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);
+    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)) };
+    facts.quorum_ack_at = Some(at(20));
+    assert_eq!(witness.decide(at(30), &facts, Resources::Stopped).ask, []);
+    facts.grant = Some(Grant { holder: 2, token: 41 });
+    (facts.applied, facts.last_log) = (41, 41);
+    assert_eq!(witness.decide(at(40), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
+}
+
 #[test]
 fn each_missing_condition_alone_keeps_a_node_from_owning() {
     let good = leading(Some((1, 7)));
@@ -230,6 +265,23 @@ fn a_node_that_transferred_and_is_elected_again_owns_in_the_new_term() {
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, []);
     facts.term = 6;
     assert_eq!(c.decide(at(2), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 1 }]);
+}
+
+#[test]
+fn an_owner_that_did_not_look_for_a_lease_begins_anew_under_a_newer_grant() {
+    let mut c = control(1);
+    assert_eq!(c.decide(at(1), &leading(Some((1, 7))), Resources::Started).goal, up(7));
+    // Another node has served meanwhile and has handed over again.
+    let facts = Facts { term: 7, quorum_ack_at: Some(at(400)), ..leading(Some((1, 39))) };
+    let d = c.decide(at(401), &facts, Resources::Started);
+    assert_eq!((d.goal, d.lease_until, d.ask), (Goal::Down, None, vec![]));
+    assert_eq!(c.decide(at(402), &facts, Resources::Stopped).goal, up(39));
+    // Within the lease nobody else can have served: what is up stays up.
+    let facts = Facts { term: 7, quorum_ack_at: Some(at(500)), ..leading(Some((1, 40))) };
+    assert_eq!(c.decide(at(530), &facts, Resources::Started).goal, up(40));
+    // Under the same grant nobody else can have, however long it took.
+    let facts = Facts { quorum_ack_at: Some(at(900)), ..facts };
+    assert_eq!(c.decide(at(901), &facts, Resources::Started).goal, up(40));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use proxy_core::auth::realm_of;
 use proxy_core::digest::unhex;
 use proxy_core::location::aor_of;
-use proxy_core::msg::Host;
+use proxy_core::msg::{Host, Uri};
 use proxy_core::state::{
     AclKey, Domain, Ha1, ProvisionAnswer, ProvisionCommand, SipCommand, SipResponse, SipState, Subscriber,
 };
@@ -58,8 +58,7 @@ impl<C: Cluster> Desk<C> {
             Ask::DomainAdd { name, realm } => self.domain_add(&name, realm),
             Ask::DomainRm { name } => self.domain_rm(&name),
             Ask::DomainList {} => {
-                let realm =
-                    |s: &SipState, d: &str| realm_of(s.provision(), &self.config.auth.for_engines(), d);
+                let realm = |s: &SipState, d: &str| realm_of(s.provision(), &self.engine.auth, d);
                 Ok(self.cluster.read(|s| views::domains(s, &self.config.sip.domains, |d| realm(s, d))))
             }
             Ask::AliasAdd { alias, target } => self.alias_add(&alias, &target),
@@ -263,7 +262,7 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn realm(&self, domain: &str) -> String {
-        self.cluster.read(|s| realm_of(s.provision(), &self.config.auth.for_engines(), domain))
+        self.cluster.read(|s| realm_of(s.provision(), &self.engine.auth, domain))
     }
 
     /// Reads `name@domain`, or `name` where only one domain can be meant.
@@ -273,7 +272,10 @@ impl<C: Cluster> Desk<C> {
             Some((username, domain)) => (username, domain_name(domain)?),
             None => (bare, self.own_domain(bare)?),
         };
+        // The addresses of the proxy are other names of its first domain.
         let aor = aor_of(username, &domain).filter(|_| !username.is_empty());
+        let aor = aor.and_then(|aor| self.engine.aor(&Uri::parse(&aor).ok()?, None));
+        let domain = aor.as_deref().and_then(|a| Some(a.rsplit_once('@')?.1.to_owned())).unwrap_or(domain);
         let control = username.bytes().any(|b| b < b' ' || b == 0x7f);
         match aor {
             Some(aor) if !control => Ok(Named { username: username.to_owned(), domain, aor }),
