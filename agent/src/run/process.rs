@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
 use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
-use crate::guard::{Ended, GuardConfig, notice, supervise};
+use crate::guard::{GuardConfig, notice, supervise};
 use crate::net::{NetError, sip};
 use crate::os::address::FloatingIp;
 use crate::os::rt;

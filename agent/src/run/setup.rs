@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use proxy_core::state::NonceSecret;
 use proxy_core::io::{EngineConfig, TransportConfig};
+use proxy_core::state::NonceSecret;
 
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};

@@ -110,7 +110,7 @@ impl Engine {
         };
         let registered = Uri::parse(user)
             .ok()
-            .and_then(|uri| self.settings.aor(&uri, passage.flow.local))
+            .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
             .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == approach.uri))
             .map(|binding| binding.flow);
         // The last to be put first is the first to be tried.
