@@ -285,6 +285,7 @@ fn test() -> ExitCode {
         edges::a_pause_of_guard_and_agent_is_no_silence_of_the_agent,
         edges::a_guard_that_cannot_start_another_agent_tries_again,
         edges::a_second_guard_in_the_namespace_is_refused_and_changes_nothing,
+        edges::a_stranger_who_takes_the_name_of_the_lock_keeps_no_guard_from_running,
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|a| a == "--list") {

@@ -2,8 +2,8 @@
 //! one would close the first one's gate.
 //!
 //! The lock is an abstract Unix socket: such names belong to the network namespace, as the tables do, and the kernel
-//! frees the name when the process ends, however it ends. Anybody may take a name; one who is neither root nor this
-//! user is no relevo with a floating IP, and cannot keep one from running.
+//! frees the name when the process ends, however it ends. Anybody may take a name; one who may not change the network
+//! is no relevo with a floating IP, and cannot keep one from running.
 
 use std::io;
 
@@ -13,7 +13,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::os::{OsError, os_error};
 
 /// The leading zero makes the name an abstract one (unix(7)).
-const NAME: &str = "\0relevo/floating-ip";
+pub const NAME: &str = "\0relevo/floating-ip";
+/// In the mask of capabilities(7).
+const CAP_NET_ADMIN: u64 = 1 << 12;
 /// Connections of those who were refused; nobody accepts them. Beyond that they are not told who was first.
 const BACKLOG: i32 = 64;
 
@@ -40,7 +42,7 @@ impl Alone {
         question.set_nonblocking(true).map_err(os_error("the lock's socket"))?;
         let holder = question.connect(&name).and_then(|()| Ok(getsockopt(&question, PeerCredentials)?));
         match holder {
-            Ok(who) if who.uid() != 0 && who.uid() != nix::unistd::geteuid().as_raw() => {
+            Ok(who) if !may_change_the_network(who.pid()) => {
                 tracing::warn!(
                     process = who.pid(),
                     user = who.uid(),
@@ -53,4 +55,11 @@ impl Alone {
             Err(_) => Err(OsError::NotAlone { process: None }),
         }
     }
+}
+
+/// Whether the process has CAP_NET_ADMIN; one that cannot be asked counts as if.
+fn may_change_the_network(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("CapEff:")?.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & CAP_NET_ADMIN != 0)
 }

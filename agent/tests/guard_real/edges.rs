@@ -1,15 +1,22 @@
 //! The rarer ends: what starts a guard, what it is told at a bad moment, and what stops the whole machine.
 
-use agent::guard::alone::Alone;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use agent::guard::alone::{Alone, NAME};
 use agent::os::OsError;
 use agent::os::lease::KernelLease;
 use agent::os::vip::Addresses;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::Pid;
 
 use super::asking::{is_dead, is_pending, until};
 use super::wire::{Wire, run};
 use super::{LEASE, LONG, NOTICE, V4, World, played};
+
+const NOBODY: u32 = 65534;
 
 /// The letter for what the process is about: `T` stopped, `S` waiting.
 fn state(pid: Pid) -> Option<char> {
@@ -113,4 +120,28 @@ pub fn a_second_guard_in_the_namespace_is_refused_and_changes_nothing() {
     drop(first);
     Wire::within(&near, Alone::take).expect("free again");
     Alone::take().expect("another namespace has its own");
+}
+
+pub fn a_stranger_who_takes_the_name_of_the_lock_keeps_no_guard_from_running() {
+    let Some(wire) = Wire::new() else { return };
+    let mut stranger = Wire::within(&wire.near, || {
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("600").uid(NOBODY);
+        // SAFETY: only system calls, and no memory, between fork and exec.
+        unsafe {
+            sleeper.pre_exec(|| {
+                let own = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+                bind(own.as_raw_fd(), &UnixAddr::new_abstract(&NAME.as_bytes()[1..])?)?;
+                listen(&own, Backlog::new(1)?)?;
+                // For the program that comes now.
+                std::mem::forget(own);
+                Ok(())
+            });
+        }
+        sleeper.spawn().expect("started")
+    });
+    let taken = Wire::within(&wire.near, || Alone::take().map(drop));
+    stranger.kill().expect("killed");
+    stranger.wait().expect("buried");
+    taken.expect("a stranger is none of us");
 }
