@@ -3,7 +3,7 @@
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipState};
 use raft_store::command::{Command, GrantReason, Response};
-use raft_store::node::{Done, Node, Refused};
+use raft_store::node::{self, Done, Node, Refused};
 
 use crate::bridge::{Cluster, Store, Verdict};
 use crate::clock;
@@ -39,8 +39,10 @@ impl Store for Replicated {
     }
 }
 
-/// One command, one answer of its kind; anything else would be a fault of the store.
-fn answer(done: Verdict) -> Done {
+/// What the store answers, as the engine that asked is told: one command, one answer of its kind; anything else would be
+/// a fault of the store.
+#[must_use]
+pub fn answer(done: Verdict) -> Done {
     Box::new(move |outcome| {
         done(match outcome {
             Ok(mut list) => match list.pop() {
@@ -54,10 +56,11 @@ fn answer(done: Verdict) -> Done {
     })
 }
 
-impl Cluster for Replicated {
-    fn facts(&self) -> Facts {
-        let raft = self.node.facts();
-        Facts {
+impl From<node::Facts> for Facts {
+    fn from(raft: node::Facts) -> Self {
+        let peer =
+            |p: node::PeerFacts| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent };
+        Self {
             term: raft.term,
             leader: raft.leader,
             leading: raft.leading,
@@ -66,13 +69,15 @@ impl Cluster for Replicated {
             grant: raft.grant.map(|g| Grant { holder: g.holder, token: g.token }),
             quorum_ack_at: raft.quorum_ack_at,
             transfer_tried_in: raft.transfer_tried_in,
-            peers: raft
-                .peers
-                .iter()
-                .map(|p| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack })
-                .collect(),
+            peers: raft.peers.into_iter().map(peer).collect(),
             unfit: raft.unfit,
         }
+    }
+}
+
+impl Cluster for Replicated {
+    fn facts(&self) -> Facts {
+        self.node.facts().into()
     }
 
     fn fatal(&self) -> Option<String> {
@@ -90,5 +95,30 @@ impl Cluster for Replicated {
 
     fn transfer(&self, to: Place) {
         self.node.transfer_leadership(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use proxy_core::state::SipResponse;
+    use raft_store::command::Response;
+
+    use super::*;
+
+    fn told(outcome: Result<Vec<Response>, Refused>) -> Result<SipResponse, Refusal> {
+        let (tx, rx) = mpsc::channel();
+        answer(Box::new(move |verdict| tx.send(verdict).expect("somebody waits")))(outcome);
+        rx.recv().expect("one verdict")
+    }
+
+    #[test]
+    fn only_a_committed_command_is_told_as_committed() {
+        assert_eq!(told(Ok(vec![Response::Sip(SipResponse::NotFound)])), Ok(SipResponse::NotFound));
+        assert_eq!(told(Ok(Vec::new())), Err(Refusal::Unknown), "no answer of its kind");
+        assert_eq!(told(Err(Refused::Unknown)), Err(Refusal::Unknown));
+        assert_eq!(told(Err(Refused::NotLeader)), Err(Refusal::NotActive));
+        assert_eq!(told(Err(Refused::Overloaded)), Err(Refusal::Overloaded));
     }
 }

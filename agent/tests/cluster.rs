@@ -2,21 +2,20 @@
 //! does by itself. (The floating IP is the lab's matter.)
 
 mod common;
+#[path = "common/site.rs"]
+mod site;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use common::ua::Ua;
 use common::{free_port, until};
 use serde_json::Value;
-
-const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+use site::Site;
 
 struct Lab {
-    dir: tempfile::TempDir,
+    site: Site,
     port: u16,
     raft: u16,
     children: [Option<Child>; 3],
@@ -24,22 +23,14 @@ struct Lab {
 
 impl Lab {
     fn up() -> Self {
-        let mut lab = Self {
-            dir: tempfile::tempdir().expect("tempdir"),
-            port: free_port(),
-            raft: free_port(),
-            children: [None, None, None],
-        };
+        let mut lab =
+            Self { site: Site::new(), port: free_port(), raft: free_port(), children: [None, None, None] };
         for n in 1..=3 {
             lab.write_config(n);
             lab.start(n);
         }
         lab.active();
         lab
-    }
-
-    fn home(&self, n: usize) -> PathBuf {
-        self.dir.path().join(format!("n{n}"))
     }
 
     /// Each node answers SIP on a loopback address of its own: 127.0.0.11, .12, (.13).
@@ -52,35 +43,14 @@ impl Lab {
     }
 
     fn write_config(&self, n: usize) {
-        fs::create_dir_all(self.home(n)).expect("folder");
-        let home = self.home(n);
-        let mut text = format!(
-            "[node]\nid = {n}\ndata = \"{0}/data\"\nadmin = \"{0}/a.sock\"\n[sip]\nport = {1}\nlisten = [\"{2}\"]\n\
-             engines = 2\n[cluster]\nname = \"t\"\nkey = \"{KEY}\"\nheartbeat_ms = 60\nelection_min_ms = 200\n\
-             election_max_ms = 400\n",
-            home.display(),
-            self.port,
-            Self::ip(n),
-        );
-        for m in 1..=3 {
-            let role = if m == 3 { "witness" } else { "appliance" };
-            let addr = SocketAddr::new(Self::ip(m), self.raft);
-            text += &format!("[[cluster.node]]\nid = {m}\nrole = \"{role}\"\naddr = \"{addr}\"\n");
-        }
-        fs::write(home.join("r.toml"), text).expect("config");
+        let nodes = [(1, "appliance"), (2, "appliance"), (3, "witness")]
+            .map(|(m, role)| (role, SocketAddr::new(Self::ip(m), self.raft).to_string()));
+        let sip = format!("[sip]\nport = {}\nlisten = [\"{}\"]\nengines = 2\n", self.port, Self::ip(n));
+        self.site.configure(n, &sip, &nodes);
     }
 
     fn start(&mut self, n: usize) {
-        let log = fs::File::options().create(true).append(true).open(self.home(n).join("log")).expect("log");
-        let child = Command::new(RELEVO)
-            .args(["run", "--config"])
-            .arg(self.home(n).join("r.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("log"))
-            .stderr(log)
-            .spawn()
-            .expect("relevo starts");
-        self.children[n - 1] = Some(child);
+        self.children[n - 1] = Some(self.site.start(n, &[]));
     }
 
     /// The agent and its guard, if it has one, die as in a loss of power.
@@ -97,18 +67,7 @@ impl Lab {
     }
 
     fn say(&self, n: usize, args: &[&str]) -> Result<Value, String> {
-        let socket = self.home(n).join("a.sock");
-        let out = Command::new(RELEVO)
-            .args(args)
-            .arg("--json")
-            .arg("--admin")
-            .arg(socket)
-            .output()
-            .expect("relevo");
-        if !out.status.success() {
-            return Err(String::from_utf8_lossy(&out.stderr).into_owned());
-        }
-        Ok(serde_json::from_slice(&out.stdout).expect("JSON"))
+        self.site.say(n, args)
     }
 
     fn status(&self, n: usize) -> Option<Value> {
@@ -139,7 +98,7 @@ impl Drop for Lab {
         for n in 1..=3 {
             self.kill(n);
             if std::thread::panicking() {
-                let log = fs::read_to_string(self.home(n).join("log")).unwrap_or_default();
+                let log = self.site.log(n);
                 let lines: Vec<&str> = log.lines().collect();
                 eprintln!("node {n}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
             }

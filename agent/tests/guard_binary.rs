@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use wire::Wire;
 
 #[path = "common/wire.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[expect(dead_code, reason = "other tests need more of it")]
 mod wire;
 
 const VIP: &str = "10.99.0.100";

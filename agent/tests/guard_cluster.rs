@@ -3,23 +3,23 @@
 //! so without.
 
 mod common;
+#[path = "common/site.rs"]
+mod site;
 #[expect(dead_code, reason = "each test program uses its part")]
 #[path = "common/wire.rs"]
 mod wire;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use site::{RELEVO, Site};
 use wire::Wire;
 
-const RELEVO: &str = env!("CARGO_BIN_EXE_relevo");
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const VIP: &str = "10.99.0.100";
 /// The nodes' Raft addresses; 1 is near.
 const NODES: [(&str, &str); 3] =
@@ -27,7 +27,7 @@ const NODES: [(&str, &str); 3] =
 
 struct Lab {
     guards: [Option<Child>; 3],
-    dir: tempfile::TempDir,
+    site: Site,
     wire: Wire,
 }
 
@@ -45,8 +45,7 @@ impl Lab {
     /// Node 1, at the near end, holds the floating IP.
     fn up() -> Option<Self> {
         let wire = Wire::new()?;
-        let dir = tempfile::tempdir().expect("folder");
-        let mut lab = Self { guards: [None, None, None], dir, wire };
+        let mut lab = Self { guards: [None, None, None], site: Site::new(), wire };
         for n in 1..=3 {
             lab.write_config(n);
             lab.start(n);
@@ -65,54 +64,19 @@ impl Lab {
         Some(lab)
     }
 
-    fn home(&self, n: usize) -> PathBuf {
-        self.dir.path().join(format!("n{n}"))
-    }
-
     fn write_config(&self, n: usize) {
-        let home = self.home(n);
-        fs::create_dir_all(&home).expect("folder");
-        let mut text = format!(
-            "[node]\nid = {n}\ndata = \"{0}/data\"\nadmin = \"{0}/a.sock\"\n[sip]\nengines = 1\n\
-             [vip]\ninterface = \"v0\"\naddresses = [\"{VIP}/24\"]\n[cluster]\nname = \"t\"\nkey = \"{KEY}\"\n\
-             heartbeat_ms = 60\nelection_min_ms = 200\nelection_max_ms = 400\n",
-            home.display(),
-        );
-        for (m, (role, addr)) in (1..).zip(NODES) {
-            text += &format!("[[cluster.node]]\nid = {m}\nrole = \"{role}\"\naddr = \"{addr}\"\n");
-        }
-        fs::write(home.join("r.toml"), text).expect("config");
+        let sip = format!("[sip]\nengines = 1\n[vip]\ninterface = \"v0\"\naddresses = [\"{VIP}/24\"]\n");
+        self.site.configure(n, &sip, &NODES.map(|(role, addr)| (role, addr.to_owned())));
     }
 
     fn start(&mut self, n: usize) {
-        let log = fs::File::options().create(true).append(true).open(self.home(n).join("log")).expect("log");
+        let end = if n == 1 { &self.wire.near } else { &self.wire.far };
         // `ip netns exec` becomes the program that it starts.
-        let guard = Command::new("ip")
-            .args(["netns", "exec", if n == 1 { &self.wire.near } else { &self.wire.far }, RELEVO])
-            .args(["run", "--config"])
-            .arg(self.home(n).join("r.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("log"))
-            .stderr(log)
-            .spawn()
-            .expect("started");
-        self.guards[n - 1] = Some(guard);
-    }
-
-    fn log(&self, n: usize) -> String {
-        fs::read_to_string(self.home(n).join("log")).unwrap_or_default()
+        self.guards[n - 1] = Some(self.site.start(n, &["ip", "netns", "exec", end]));
     }
 
     fn say(&self, n: usize, args: &[&str]) -> Option<Value> {
-        let socket = self.home(n).join("a.sock");
-        let out = Command::new(RELEVO)
-            .args(args)
-            .arg("--json")
-            .arg("--admin")
-            .arg(socket)
-            .output()
-            .expect("relevo");
-        out.status.success().then(|| serde_json::from_slice(&out.stdout).expect("JSON"))
+        self.site.say(n, args).ok()
     }
 
     fn is_active(&self, n: usize) -> bool {
@@ -159,17 +123,35 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
+        for mut guard in self.guards.iter_mut().filter_map(Option::take) {
+            // The agent goes with it.
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+    }
+}
+
+impl Lab {
+    /// For a test that has failed: what each node thinks and has logged, and what near's kernel has. Panics at nothing.
+    fn explain(&self) {
+        let said = |args: &[&str]| match Command::new(args[0]).args(&args[1..]).output() {
+            Ok(out) => [out.stdout, out.stderr].map(|o| String::from_utf8_lossy(&o).into_owned()).concat(),
+            Err(e) => format!("{args:?}: {e}"),
+        };
+        let near = &self.wire.near;
+        eprintln!("near:\n{}", said(&["ip", "-n", near, "-o", "addr", "show", "dev", "v0"]));
+        eprintln!("{}", said(&["ip", "netns", "exec", near, "nft", "list", "ruleset"]));
+        eprintln!("load: {}", said(&["cat", "/proc/loadavg"]));
         for n in 1..=3 {
-            if let Some(mut guard) = self.guards[n - 1].take() {
-                // The agent goes with it.
-                let _ = guard.kill();
-                let _ = guard.wait();
-            }
-            if std::thread::panicking() {
-                let log = self.log(n);
-                let lines: Vec<&str> = log.lines().collect();
-                eprintln!("node {n}:\n{}", lines[lines.len().saturating_sub(25)..].join("\n"));
-            }
+            let socket = self.site.home(n).join("a.sock").display().to_string();
+            let status = said(&["timeout", "5", RELEVO, "status", "--json", "--admin", &socket]);
+            let guard = self.guards[n - 1].as_ref().map_or(0, Child::id).to_string();
+            let processes =
+                said(&["ps", "-o", "pid,ppid,stat,wchan:20,args", "--pid", &guard, "--ppid", &guard]);
+            eprintln!("node {n}:\n{processes}{status}\n{}", self.site.log(n));
         }
     }
 }
@@ -239,7 +221,7 @@ fn ctrl_c_which_reaches_guard_and_agent_hands_over_as_sigterm_does() {
     ends_cleanly(|lab, guard, agent| {
         kill(agent, Signal::SIGINT).expect("sent");
         // Taken, so that the second one does not become one with it.
-        until("the agent hands over", || lab.log(1).contains("SIGINT: handing over").then_some(()));
+        until("the agent hands over", || lab.site.log(1).contains("SIGINT: handing over").then_some(()));
         kill(guard, Signal::SIGINT).expect("sent");
     });
 }
@@ -250,15 +232,15 @@ fn a_cluster_node_that_cannot_start_is_one_message_and_not_started_again() {
     kill(lab.guard(), Signal::SIGTERM).expect("sent");
     assert!(lab.ended().success());
     let fails = |lab: &mut Lab, word: &str| {
-        fs::write(lab.home(1).join("log"), "").expect("emptied");
+        fs::write(lab.site.home(1).join("log"), "").expect("emptied");
         lab.start(1);
         let status = lab.ended();
-        let log = lab.log(1);
+        let log = lab.site.log(1);
         assert!(!status.success(), "{log}");
         assert_eq!(log.lines().filter(|l| l.starts_with("relevo: ")).count(), 1, "{log}");
         assert!(log.contains(word) && !log.contains("started again"), "{log}");
     };
-    let file = lab.home(1).join("r.toml");
+    let file = lab.site.home(1).join("r.toml");
     let right = fs::read_to_string(&file).expect("config");
     fs::write(&file, right.replace("heartbeat_ms", "heartbeat")).expect("written");
     fails(&mut lab, "heartbeat");

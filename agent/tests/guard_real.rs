@@ -5,21 +5,24 @@
 //! the kernel is to act, the guard is dead or stopped.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::guard::notice::{Notice, verify};
-use agent::guard::pet::{GUARD_FD, PetInfo, Petter};
-use agent::guard::{Ended, GuardConfig, supervise};
-use agent::os::lease::KernelLease;
-use agent::os::vip::{Addresses, Vip};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use agent::guard::pet::GUARD_FD;
+use asking::{ask, is_dead, until};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wire::Wire;
 
+#[path = "guard_real/asking.rs"]
+mod asking;
+#[path = "guard_real/edges.rs"]
+mod edges;
+#[path = "guard_real/played.rs"]
+mod played;
 #[path = "common/wire.rs"]
 mod wire;
 
@@ -41,88 +44,12 @@ const FOLDER: &str = "RELEVO_TEST_FOLDER";
 
 fn main() -> ExitCode {
     if std::env::var_os(GUARD_FD).is_some() {
-        return agent();
+        return played::agent();
     }
     if let Ok(mode) = std::env::var(MODE) {
-        return guard(&mode);
+        return played::guard(&mode);
     }
     test()
-}
-
-// ---- guard and agent
-
-fn vip(interface: &str) -> Vip {
-    let ip = |s: &str| s.parse().expect("address");
-    Vip { interface: interface.into(), addresses: vec![(ip(V4), 24), (ip(V6), 64)] }
-}
-
-fn guard(mode: &str) -> ExitCode {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().expect("blocked");
-    let config = GuardConfig {
-        place: 1,
-        lease: LEASE,
-        vip: Some(vip(if mode == "no interface" { "nosuch0" } else { "v0" })),
-        key: KEY,
-        source: IpAddr::from([10, 99, 0, 1]),
-        peers: vec![SocketAddr::from(([10, 99, 0, 2], 7400))],
-        final_exit: FINAL,
-    };
-    match supervise(&config, &signals) {
-        Ok(Ended::Code(code)) => ExitCode::from(code),
-        Err(e) => {
-            eprintln!("{e}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn agent() -> ExitCode {
-    let (mode, folder) = (std::env::var(MODE).expect("mode"), std::env::var(FOLDER).expect("folder"));
-    let lives = format!("{folder}/lives");
-    let before = fs::read_to_string(&lives).unwrap_or_default();
-    fs::write(&lives, format!("{before}{}\n", std::process::id())).expect("written");
-    if mode == "never ready" {
-        return ExitCode::from(2);
-    }
-    let petter = Petter::from_env().expect("the guard's socket");
-    if !before.is_empty() {
-        // The second life only shows that there is one.
-        return ExitCode::SUCCESS;
-    }
-    let info = PetInfo { term: TERM, leading: true, lease_held: true, heir: Some(2) };
-    // What an agent says last that ends as it should.
-    let ending = PetInfo { leading: false, ..info };
-    if mode == "idle" {
-        petter.pet(PetInfo { lease_held: false, ..info });
-        loop {
-            std::thread::park();
-        }
-    }
-    let kernel = mode == "kernel";
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().expect("blocked");
-    let asked = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK).expect("signalfd");
-    let addresses = Addresses::new(&vip("v0")).expect("interface");
-    let ips: Vec<IpAddr> = vip("v0").addresses.iter().map(|a| a.0).collect();
-    let mut lease = KernelLease::install(&ips).expect("installed");
-    loop {
-        lease.renew(if kernel { LEASE } else { LONG }).expect("renewed");
-        addresses.add(if kernel { Duration::from_secs(2) } else { LONG }).expect("added");
-        petter.pet(info);
-        // It leaves the floating IP behind: that is what the guard is for.
-        if asked.read_signal().is_ok_and(|s| s.is_some()) {
-            petter.pet(ending);
-            return ExitCode::SUCCESS;
-        }
-        if fs::exists(format!("{folder}/fail")).is_ok_and(|e| e) {
-            petter.pet(ending);
-            return ExitCode::from(FINAL);
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
 }
 
 // ---- test
@@ -137,6 +64,10 @@ impl World {
     fn start(mode: &str) -> Option<Self> {
         let wire = Wire::new()?;
         wire.far_knows(V4);
+        Some(Self::start_on(mode, wire))
+    }
+
+    fn start_on(mode: &str, wire: Wire) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let guard = Command::new("ip")
             .args(["netns", "exec", &wire.near])
@@ -147,7 +78,7 @@ impl World {
             .stderr(fs::File::create(folder.path().join("said")).expect("file"))
             .spawn()
             .expect("started");
-        Some(Self { guard, folder, wire })
+        Self { guard, folder, wire }
     }
 
     /// Started, and the floating IP answers.
@@ -180,6 +111,10 @@ impl World {
         code.and_then(|c| c.code())
     }
 
+    fn far_end_hears(&self) -> bool {
+        self.wire.far_pings(V4)
+    }
+
     fn nothing_is_left(&self) {
         assert!(!self.wire.near_has(V4) && !self.wire.near_has(V6), "both addresses are gone");
         assert!(!self.wire.far_pings(V4));
@@ -191,6 +126,8 @@ impl World {
         let (stop, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (stop, answers) = (&stop, &answers);
         std::thread::scope(|s| {
+            // A failure in here, too, ends the asking.
+            let ending = Stop(stop);
             let asking = s.spawn(move || {
                 Wire::enter(&self.wire.far);
                 ask(stop, answers)
@@ -207,12 +144,20 @@ impl World {
             });
             // Whoever answers wrongly has time to do so.
             std::thread::park_timeout(LEASE + Duration::from_secs(1));
-            stop.store(true, Ordering::Relaxed);
+            drop(ending);
             let asked = asking.join().expect("asked");
             assert!(asked.iter().any(|(t, a)| *a && *t < at), "it answered before");
             let last = asked.iter().rfind(|(_, answered)| *answered).map_or(at, |(t, _)| *t);
             (last.saturating_duration_since(at), heard)
         })
+    }
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -222,58 +167,6 @@ impl Drop for World {
         let _ = self.guard.kill();
         let _ = self.guard.wait();
     }
-}
-
-fn until(what: &str, mut met: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !met() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// Dead, or dead and waiting to be buried.
-fn is_dead(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
-}
-
-/// Pings the floating IP every millisecond until told to stop; returns when which was sent and whether it was answered.
-fn ask(stop: &AtomicBool, answers: &AtomicUsize) -> Vec<(Instant, bool)> {
-    use std::io::Read;
-    let ip: Ipv4Addr = V4.parse().expect("address");
-    let to = SocketAddr::from((ip, 0)).into();
-    let mut socket =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
-            .expect("raw socket");
-    socket.set_nonblocking(true).expect("nonblocking");
-    let mut asked: Vec<(Instant, bool)> = Vec::new();
-    let hear = |asked: &mut Vec<(Instant, bool)>, socket: &mut socket2::Socket| {
-        let mut packet = [0; 128];
-        while let Ok(n) = socket.read(&mut packet) {
-            // Behind the IP header: an echo reply of ours with its number.
-            if n >= 32 && packet[20] == 0 && packet[24..26] == *b"RG" {
-                let number = u32::from_be_bytes([packet[28], packet[29], packet[30], packet[31]]) as usize;
-                if let Some(question) = asked.get_mut(number) {
-                    question.1 = true;
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    while !stop.load(Ordering::Relaxed) {
-        let mut echo = [8, 0, 0, 0, b'R', b'G', 0, 0, 0, 0, 0, 0];
-        echo[8..].copy_from_slice(&(asked.len() as u32).to_be_bytes());
-        let sum: u32 = echo.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])).sum();
-        echo[2..4].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
-        asked.push((Instant::now(), false));
-        let _ = socket.send_to(&echo, &to);
-        std::thread::park_timeout(Duration::from_millis(1));
-        hear(&mut asked, &mut socket);
-    }
-    std::thread::park_timeout(Duration::from_millis(50));
-    hear(&mut asked, &mut socket);
-    asked
 }
 
 const NOTICE: Notice = Notice { dead: 1, term: TERM, heir: 2 };
@@ -374,7 +267,7 @@ fn a_guard_without_its_interface_starts_no_agent_and_says_why() {
 
 fn test() -> ExitCode {
     macro_rules! all {
-        ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn())),*] };
+        ($($test:path),* $(,)?) => { [$((stringify!($test), $test as fn())),*] };
     }
     let tests = all![
         an_agent_that_is_killed_leaves_no_floating_ip_and_the_peers_hear_of_it,
@@ -386,6 +279,13 @@ fn test() -> ExitCode {
         an_agent_whose_disk_failed_is_not_started_again_and_its_exit_code_is_the_guards,
         an_agent_that_was_never_ready_is_not_started_again_and_its_exit_code_is_the_guards,
         a_guard_without_its_interface_starts_no_agent_and_says_why,
+        edges::a_guard_that_was_started_with_sigchld_ignored_still_buries_its_agent,
+        edges::sigterm_before_the_agent_listens_for_it_waits_for_it,
+        edges::an_agent_that_dies_while_it_hands_over_is_announced_too,
+        edges::a_pause_of_guard_and_agent_is_no_silence_of_the_agent,
+        edges::a_guard_that_cannot_start_another_agent_tries_again,
+        edges::a_second_guard_in_the_namespace_is_refused_and_changes_nothing,
+        edges::a_stranger_who_takes_the_name_of_the_lock_keeps_no_guard_from_running,
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|a| a == "--list") {

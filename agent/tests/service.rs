@@ -135,6 +135,19 @@ fn an_operator_sees_and_removes_contacts() {
 }
 
 #[test]
+fn an_operator_finds_and_removes_a_user_by_the_own_address_too() {
+    let node = start("127.0.0.1", |config| config.sip.domains = vec!["lab.test".into()]);
+    let mut bob = Ua::new("bob", node.proxy);
+    assert_eq!(bob.register(300).status(), 200);
+    for aor in ["bob@127.0.0.1", "sip:bob@lab.test"] {
+        let found = node.ask(&Request::UlShow { aor: Some(aor.into()) }).expect("found");
+        assert_eq!(found["bindings"][0]["aor"], "sip:bob@lab.test", "{aor}");
+    }
+    node.ask(&Request::UlRm { aor: "bob@127.0.0.1".into(), contact: None }).expect("removed");
+    assert_eq!(node.status()["counts"]["bindings"], 0);
+}
+
+#[test]
 fn a_single_node_has_nobody_to_hand_over_to() {
     let node = start("127.0.0.1", |_| {});
     let (error, cure) = node.ask(&Request::Switchover { node: None }).expect_err("alone");

@@ -44,7 +44,7 @@ pub enum Hop {
 /// The canonical address of record of a URI, the key of the location service (§10.3 step 5): `sip:user@host`, or
 /// `sip:host` without a user, for sip and sips; `tel:number` for tel; `None` for other schemes.
 ///
-/// The user keeps its case, needless escapes are resolved; the host is in lower case. Password, parameters, headers
+/// The user keeps its case, needless escapes are resolved; the host is in lower case, without a dot at its end. Password, parameters, headers
 /// and the port do not count: like Kamailio, the proxy has one name space per domain, whichever port is used.
 #[must_use]
 pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
@@ -54,6 +54,10 @@ pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
         Scheme::Other(_) => return None,
     };
     let mut aor = uri.aor_key();
+    if uri.is_sip() && aor.ends_with('.') {
+        // The root of DNS: the same domain with and without.
+        aor.pop();
+    }
     aor.insert_str(0, scheme);
     Some(aor)
 }

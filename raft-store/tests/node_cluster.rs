@@ -5,7 +5,7 @@ mod common;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Cluster, clock, grant, propose, register, registered, until};
+use common::{Cluster, clock, grant, propose, register, registered, throughout, until};
 use raft_store::command::{Command, Response};
 use raft_store::node::{Node, Place, Refused, incarnation_of};
 
@@ -82,9 +82,8 @@ fn a_cluster_does_not_begin_before_every_node_has_said_that_it_knows_none() {
     let mut cluster = Cluster::prepare(3);
     cluster.up(1);
     cluster.up(2);
-    // Long enough for several elections, had it begun with two of three.
-    std::thread::park_timeout(Duration::from_secs(3));
-    assert!(cluster.running().all(|n| n.facts().leader.is_none()));
+    // Measured: three of the longest election timeouts, in which a cluster of two of three would have got a leader.
+    throughout(Duration::from_secs(3), "no leader", || cluster.running().all(|n| n.facts().leader.is_none()));
     cluster.up(3);
     cluster.leader();
 }
@@ -103,7 +102,12 @@ fn a_node_with_an_empty_store_comes_back_under_a_new_id_and_votes_again() {
         facts.peers.iter().find(|p| p.place == lost && p.voter && incarnation_of(p.id) > 0).map(|p| p.id)
     });
     cluster.settle();
-    until("it knows itself", || (cluster.node(lost).facts().raft_id == id).then_some(()));
+    until("all have heard the end of the membership change, without which the old id still counts", || {
+        let ids = |n: &Node| n.facts().peers.into_iter().filter(|p| p.place == lost).map(|p| (p.id, p.voter));
+        let one = |n: &Node| n.facts().raft_id == id || ids(n).eq([(id, true)]);
+        let own = cluster.node(lost);
+        (own.facts().raft_id == id && ids(own).next().is_none() && cluster.running().all(one)).then_some(())
+    });
     assert_eq!(cluster.node(lost).read(|s| s.counts().bindings), 2);
     // Its vote counts: with it, one of the others may be lost.
     let other = (1..=3).find(|p| *p != lost).expect("another");
@@ -193,9 +197,10 @@ fn the_quorum_acknowledgement_stands_still_when_the_peers_are_gone() {
         cluster.down(place);
     }
     let gone = clock();
-    // Five elections' time: had it moved, it would show.
-    std::thread::park_timeout(Duration::from_secs(5));
-    assert!(cluster.node(leader).facts().quorum_ack_at.is_none_or(|at| at <= gone));
+    // Measured: five leases, or fifty heartbeats. An acknowledgement that does not stand still shows within one.
+    throughout(Duration::from_secs(5), "no newer acknowledgement", || {
+        cluster.node(leader).facts().quorum_ack_at.is_none_or(|at| at <= gone)
+    });
     assert!(propose(cluster.node(leader), &register("alice", 1)).is_err());
 }
 

@@ -5,18 +5,26 @@
 //! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod auth;
 mod check;
+mod dispatcher;
 mod dns;
 mod fault;
 mod read;
+mod route;
 mod routing;
 mod sip;
 mod table;
+mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::trunk::TrunkConfig;
+
+pub use auth::Auth;
 pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
@@ -121,6 +129,12 @@ pub struct Config {
     pub sip: Sip,
     /// Stages and routes.
     pub routing: Routing,
+    /// Who has to prove who he is.
+    pub auth: Auth,
+    /// How backends are chosen and probed.
+    pub dispatcher: DispatchConfig,
+    /// What holds for all trunks.
+    pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
 }
@@ -146,6 +160,9 @@ impl Config {
             vip: None,
             sip: Sip::default(),
             routing: Routing::default(),
+            auth: Auth::default(),
+            dispatcher: DispatchConfig::default(),
+            trunk: TrunkConfig::default(),
             dns: Dns::default(),
         }
     }
@@ -231,6 +248,11 @@ impl Config {
         if self.nodes.len() == 2 {
             list.push(String::from(
                 "two nodes cannot fail over by themselves: neither is a majority without the other; add a witness",
+            ));
+        }
+        if self.key == Some([0; 32]) {
+            list.push(String::from(
+                "cluster.key is that of the example, which everybody knows; make one with: openssl rand -hex 32",
             ));
         }
         if self.durability == Durability::Memory {

@@ -134,6 +134,40 @@ impl<'a, 'i> Table<'a, 'i> {
         }
     }
 
+    /// One of several words, each with what it stands for.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let at = self.string(reader, key)?;
+        let found = words.iter().find(|(word, _)| *word == at.value).map(|(_, value)| *value);
+        if found.is_none() {
+            let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            reader.fault(
+                at.line,
+                format!("{key} {:?} is unknown", at.value),
+                format!("write {}", all.join(" or ")),
+            );
+        }
+        found
+    }
+
+    /// A string, or several in an array.
+    pub(super) fn one_or_more(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+    ) -> Option<At<Vec<At<String>>>> {
+        let is_one = self.inner.iter().any(|(k, v)| k.get_ref() == key && v.get_ref().as_str().is_some());
+        if !is_one {
+            return self.strings(reader, key);
+        }
+        let at = self.string(reader, key)?;
+        Some(At { line: at.line, value: vec![at] })
+    }
+
     /// Numbers in an array, each with its line.
     pub(super) fn integers(
         &mut self,
@@ -159,7 +193,7 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     /// The keys of a table whose names the operator chooses, each with its line and its text.
-    pub(super) fn texts(&mut self, reader: &mut Reader<'_>) -> Vec<(String, At<String>)> {
+    pub(super) fn texts(&self, reader: &mut Reader<'_>) -> Vec<(String, At<String>)> {
         let mut list = Vec::new();
         for (key, value) in self.inner.iter() {
             let line = reader.line(&value.span());

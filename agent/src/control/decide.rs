@@ -13,14 +13,15 @@ impl Control {
     /// What this node must do now. To be called often (several times per lease) and whenever facts change.
     pub fn decide(&mut self, now: MonoTime, facts: &Facts, resources: Resources) -> Decision {
         self.note_leadership(now, facts);
-        let lease_until = self.lease_end(now, facts);
+        let lease_until = self.lease_end(now, facts).filter(|_| !self.missed_another(now, facts));
         let goal = match (lease_until, facts.grant) {
             (Some(_), Some(grant)) => Goal::Up { token: grant.token },
             _ => Goal::Down,
         };
+        self.held = facts.grant.map(|g| g.token).zip(lease_until);
         self.plan_shutdown(now, facts, goal);
         if facts.leading {
-            self.heir = self.best_other(now, facts);
+            self.heir = self.heir(now, facts);
         }
         let mut ask = Vec::new();
         if goal == Goal::Down && resources == Resources::Stopped {
@@ -58,6 +59,12 @@ impl Control {
         }
         let end = facts.quorum_ack_at? + self.settings.lease.saturating_sub(LEASE_MARGIN);
         (now < end).then_some(end)
+    }
+
+    /// Whether another node may have owned since the last decision, which was to own: this thread did not run, or the
+    /// process was stopped, and the service was handed back meanwhile.
+    fn missed_another(&self, now: MonoTime, facts: &Facts) -> bool {
+        self.held.is_some_and(|(token, end)| now >= end && facts.grant.is_some_and(|g| g.token != token))
     }
 
     fn owned_by_me(&self, facts: &Facts) -> bool {
@@ -140,9 +147,17 @@ impl Control {
         let of_this_term = facts.grant.is_some_and(|g| g.token > led.log_at_start);
         match holder {
             Some(x) if x == me && eligible => {}
-            Some(x) if x != me && (of_this_term || !eligible) && self.not_ready(now, x, facts).is_none() => {
+            Some(x)
+                if x != me
+                    && (of_this_term || !eligible)
+                    && !self.proposed_another(now, x)
+                    && self.not_ready(now, x, facts).is_none() =>
+            {
                 ask.push(Ask::Transfer { to: x });
             }
+            // Decided a moment ago, for a node that can follow in a moment: it would not hear a transfer now, and openraft
+            // leads no more once it has asked for one.
+            Some(x) if of_this_term && self.not_ready(now, x, facts) == Some(NotReady::JustStarted) => {}
             _ if !self.may_propose(now) => {}
             _ if eligible => ask.push(Ask::Grant { holder: me }),
             _ => {
@@ -155,6 +170,12 @@ impl Control {
 
     fn may_propose(&self, now: MonoTime) -> bool {
         self.led.is_some_and(|led| led.proposed.is_none_or(|p| now.since(p.at) >= GRANT_RETRY))
+    }
+
+    /// A grant to somebody else than `holder` is on its way: a transfer would end the term that it needs.
+    fn proposed_another(&self, now: MonoTime, holder: Place) -> bool {
+        let proposed = self.led.and_then(|led| led.proposed);
+        proposed.is_some_and(|p| p.holder != holder && now.since(p.at) < GRANT_RETRY)
     }
 
     fn note_asked(&mut self, now: MonoTime, facts: &Facts, asked: &[Ask]) {
@@ -215,6 +236,12 @@ impl Control {
         self.others().find(|p| self.not_ready(now, *p, facts).is_none())
     }
 
+    /// Who should lead if this node dies now. One that has not answered in this term yet is better than none, of whom
+    /// the guard could tell the peers nothing: where it cannot, the others campaign soon after.
+    fn heir(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
+        self.best_other(now, facts).or_else(|| self.others().find(|p| !facts.unfit.contains(p)))
+    }
+
     /// What keeps a node from taking over now; `None` if nothing does.
     pub(super) fn not_ready(&self, now: MonoTime, place: Place, facts: &Facts) -> Option<NotReady> {
         if facts.unfit.contains(&place) {
@@ -225,6 +252,9 @@ impl Control {
         let reach: Duration = self.settings.lease * REACH_LEASES;
         if heard.is_none_or(|age| age > reach) {
             return Some(NotReady::OutOfReach);
+        }
+        if peer.is_some_and(|p| p.silent) {
+            return Some(NotReady::JustStarted);
         }
         match peer.and_then(|p| p.lag) {
             Some(lag) if lag <= MAX_HAND_OVER_LAG => None,

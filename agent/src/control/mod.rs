@@ -9,6 +9,9 @@
 //! | the quorum acknowledgement is younger than the lease, less [`LEASE_MARGIN`] | no other leader can exist yet |
 //! | it has not tried to transfer leadership in term t | a transfer ends the followers' promise not to vote |
 //!
+//! What is up stays up under a newer grant only if the lease held until it was seen. Otherwise another node may have
+//! served in between: down first, so that the service begins anew from what is committed now.
+//!
 //! What a leader does about the grant:
 //!
 //! | grant | this node | then |
@@ -18,7 +21,7 @@
 //! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
 //! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
 //! | anything else | eligible | grant to itself, at once: the new leader takes over |
-//! | names X, an earlier decision | not eligible, X within reach | transfer leadership to X |
+//! | names X, an earlier decision | not eligible, X within reach, no grant to another on its way | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
 //!
 //! Liveness of a transfer: in the term in which a leader tried it, it neither grants nor becomes active again. Raft stops
@@ -75,6 +78,8 @@ pub struct Peer {
     pub lag: Option<u64>,
     /// Send time of the last message it acknowledged.
     pub last_ack: Option<MonoTime>,
+    /// It has just started, and will not lead before its first lease is over, even if it is asked to.
+    pub silent: bool,
 }
 
 /// The applied grant.
@@ -216,6 +221,8 @@ pub enum CannotSwitch {
 pub enum NotReady {
     /// It does not answer.
     OutOfReach,
+    /// It has just started: it can take over when its first lease is over.
+    JustStarted,
     /// It is this many entries behind.
     Behind(u64),
     /// It is drained or unhealthy.
@@ -228,6 +235,8 @@ pub struct Control {
     settings: Settings,
     /// The term this node leads in, and the end of its log when it began to.
     led: Option<Led>,
+    /// While the goal is up: the grant's token and the end of the lease, as decided last.
+    held: Option<(u64, MonoTime)>,
     /// A hand-over an operator (or the shutdown) asked for.
     hand_over: Option<HandOver>,
     /// When the node was told to end.
@@ -271,7 +280,7 @@ impl Control {
     /// A node that owns nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, led: None, hand_over: None, shutdown_at: None, heir: None }
+        Self { settings, led: None, held: None, hand_over: None, shutdown_at: None, heir: None }
     }
 
     /// The operator asks for a planned hand-over, to `target` or to the best other appliance.

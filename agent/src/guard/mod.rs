@@ -4,7 +4,9 @@
 //! |---|---|
 //! | the agent dies by a signal, or exits as it should not | gate closed, address removed, peers told, agent started again |
 //! | the agent holds the lease and is silent for one lease | SIGKILL, then the same |
+//! | the agent is silent, but the guard was stopped, too | the agent gets its time again, once; the kernel closes the gate |
 //! | the agent does not hold the lease and is silent for [`IDLE_SILENCE`] | SIGKILL, then the same |
+//! | another relevo has a floating IP in this network namespace | one message, and nothing is changed |
 //! | the agent exits before it was ever ready | the same exit code, nothing started again: one clear message was said |
 //! | the agent exits because its disk failed | the same exit code, nothing started again: it must not go on |
 //! | SIGTERM, SIGINT, SIGHUP | passed on; the agent hands over and ends, then the guard |
@@ -13,11 +15,12 @@
 //! The guard has one thread, no tokio, real-time priority and locked memory where that is allowed. Between the death of
 //! an agent and the removal of the floating IP it sends messages built beforehand and takes no memory.
 
+pub mod alone;
 pub mod notice;
 pub mod pet;
 mod supervise;
 
-pub use supervise::{Ended, supervise};
+pub use supervise::supervise;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -8,9 +8,10 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::alone::Alone;
 use super::notice::{Notice, encode};
 use super::pet::{Collar, GUARD_FD, PetInfo};
 use super::{GuardConfig, HEALTHY_AFTER, IDLE_SILENCE, RESTART_PAUSES};
@@ -23,13 +24,8 @@ use crate::os::{OsError, os_error};
 const NOTICES: u32 = 3;
 /// Between two of them.
 const NOTICE_PAUSE: Duration = Duration::from_millis(10);
-
-/// How it all ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// With this exit code of the agent.
-    Code(u8),
-}
+/// A guard that wakes up so late was stopped itself, and all the machine with it, perhaps.
+const OVERSLEPT: Duration = Duration::from_millis(20);
 
 /// Takes the floating IP down. Made before the agent starts, so that nothing can be missing when it has died.
 struct Undertaker {
@@ -88,7 +84,7 @@ fn start(collar_end: &OwnedFd) -> io::Result<Child> {
             if libc::getppid() as u32 != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            SigSet::all().thread_unblock()?;
+            // The signals that the guard has blocked stay so: one that comes before the agent listens waits for it.
             Ok(())
         });
     }
@@ -107,6 +103,29 @@ fn pidfd(child: &Child) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The agent, and what the guard knows it by.
+struct Agent {
+    child: Child,
+    pid: OwnedFd,
+    collar: Collar,
+}
+
+impl Agent {
+    /// Starts one. None is left behind by an error.
+    fn start() -> io::Result<Self> {
+        let (collar, child_end) = Collar::pair()?;
+        let mut child = start(&child_end)?;
+        match pidfd(&child) {
+            Ok(pid) => Ok(Self { child, pid, collar }),
+            Err(e) => {
+                child.kill()?;
+                child.wait()?;
+                Err(e)
+            }
+        }
+    }
+}
+
 /// What one life of the agent came to.
 struct Life {
     status: ExitStatus,
@@ -121,15 +140,12 @@ fn readable(fds: &[PollFd<'_>], n: usize) -> bool {
     fds.get(n).and_then(PollFd::any).unwrap_or(false)
 }
 
-/// Lives one life of the agent: from its start to its death, which is certain when this returns.
-fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io::Result<Life> {
-    let (collar, child_end) = Collar::pair()?;
-    let mut child = start(&child_end)?;
-    drop(child_end);
-    let pid = pidfd(&child)?;
+/// Lives one life of the agent: to its death, which is certain when this returns.
+fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker, agent: Agent) -> io::Result<Life> {
+    let Agent { mut child, pid, collar } = agent;
     let born = Instant::now();
     let (mut last, mut heard, mut asked_to_end): (Option<PetInfo>, _, _) = (None, born, false);
-    let (mut hung_up, mut announced) = (false, false);
+    let (mut hung_up, mut announced, mut excused) = (false, false, false);
     loop {
         let limit = match last {
             None => None,
@@ -161,9 +177,14 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
             let status = child.wait()?;
             return Ok(Life { status, last, asked_to_end, lasted: born.elapsed(), announced });
         }
+        let overslept = left.is_some_and(|left| now.elapsed() > left + OVERSLEPT);
         let end = fds[2].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
         if let Some(info) = collar.newest() {
-            (last, heard) = (Some(info), Instant::now());
+            (last, heard, excused) = (Some(info), Instant::now(), false);
+        } else if overslept && !excused {
+            // What stopped the guard may have stopped the agent, too, which gets its time again, once. The gate does not
+            // wait for that: the kernel has closed it when the lease ended.
+            (heard, excused) = (Instant::now(), true);
         } else if limit.is_some_and(|l| heard.elapsed() >= l) {
             // std's kill: it cannot hit another process, because the child has not been waited for.
             child.kill()?;
@@ -196,12 +217,18 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker) -> io
     }
 }
 
-/// Starts the agent (this program again, with the same arguments), again and again, until it ends as it should.
+/// Starts the agent (this program again, with the same arguments), again and again, until it ends as it should;
+/// returns the exit code for this process: that of the last agent.
 /// `signals` must have been blocked in this thread, and no other thread may have been started.
 ///
 /// # Errors
 /// The floating IP's interface is missing, a right is missing, or the agent cannot be started.
-pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsError> {
+pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> {
+    // Whoever started this may have left it ignored. The kernel would then bury the agent itself, and its process id could
+    // be another's when the guard means the agent.
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(|e| os_error("SIGCHLD")(e.into()))?;
+    let _alone = config.vip.as_ref().map(|_| Alone::take()).transpose()?;
     let undertaker = Undertaker::new(config)?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| os_error("signals")(e.into()))?;
@@ -214,25 +241,37 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
     rt::realtime_or_say(rt::GUARD_PRIORITY, "guard");
     let mut restarts = 0;
     loop {
-        let life = live(config, &signals, &undertaker).map_err(os_error("running the agent"))?;
+        let agent = match Agent::start() {
+            Ok(agent) => agent,
+            Err(e) if restarts == 0 => return Err(os_error("starting the agent")(e)),
+            // Memory is short, perhaps; that may be why the last one has died.
+            Err(e) => {
+                let pause = next_pause(&mut restarts);
+                tracing::error!(error = %e, pause_ms = pause.as_millis() as u64, "the agent cannot be started");
+                if wait_or_signal(&signals, pause) {
+                    return Ok(0);
+                }
+                continue;
+            }
+        };
+        let life = live(config, &signals, &undertaker, agent).map_err(os_error("running the agent"))?;
+        if !life.announced {
+            announce(config, &undertaker, life.last);
+        }
         let code = life.status.code().map(|c| u8::try_from(c).unwrap_or(u8::MAX));
         let never_ready = life.last.is_none() && restarts == 0;
         if let Some(code) = code
             && (code == 0 || life.asked_to_end || code == config.final_exit || never_ready)
         {
-            return Ok(Ended::Code(code));
+            return Ok(code);
         }
         if life.asked_to_end {
-            return Ok(Ended::Code(u8::MAX));
-        }
-        if !life.announced {
-            announce(config, &undertaker, life.last);
+            return Ok(u8::MAX);
         }
         if life.lasted >= HEALTHY_AFTER {
             restarts = 0;
         }
-        let pause = RESTART_PAUSES[restarts.min(RESTART_PAUSES.len() - 1)];
-        restarts += 1;
+        let pause = next_pause(&mut restarts);
         tracing::error!(
             signal = life.status.signal(),
             code = life.status.code(),
@@ -240,14 +279,28 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<Ended, OsErro
             "the agent has died and is started again"
         );
         if wait_or_signal(&signals, pause) {
-            return Ok(Ended::Code(0));
+            return Ok(0);
         }
     }
 }
 
+/// The pause before a restart, after this many.
+fn next_pause(restarts: &mut usize) -> Duration {
+    let pause = RESTART_PAUSES[(*restarts).min(RESTART_PAUSES.len() - 1)];
+    *restarts += 1;
+    pause
+}
+
 /// Tells the peers, if they would otherwise wait for a leader that is dead and holds nothing.
 fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>) -> bool {
-    let Some(PetInfo { term, leading: true, heir: Some(heir), .. }) = last else { return false };
+    let Some(PetInfo { term, leading: true, heir, .. }) = last else { return false };
+    let Some(heir) = heir else {
+        tracing::info!(
+            term,
+            "the agent knew of nobody who could follow: the peers wait for their election timeout"
+        );
+        return false;
+    };
     // Again, and now it counts: nothing may be said unless the floating IP is certainly down.
     if !undertaker.take_down() {
         return false;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
 use proxy_core::state::{SipState, Transport};
@@ -67,6 +68,8 @@ pub struct Parts<S> {
     pub clock: fn() -> Now,
     /// Called when an order has been obeyed.
     pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// Nonce counts that any engine has seen.
+    pub replay: Replay,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -83,7 +86,7 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
     std::thread::Builder::new()
         .name(format!("relevo-sip-{}", parts.config.shard))
         .spawn(move || {
-            let engine = Engine::new(parts.config.clone());
+            let engine = Engine::sharing(parts.config.clone(), parts.replay.clone());
             Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox: BTreeMap::new() }.run();
         })
         .map_err(NetError::Thread)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::time::Now;
 use tokio::runtime::Runtime;
@@ -30,6 +31,14 @@ pub struct Listening {
     floating: bool,
     streams: Option<(Vec<stream::Listener>, stream::Limits)>,
     dns: Vec<SocketAddr>,
+}
+
+impl Listening {
+    /// What the sockets are bound to, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
 }
 
 /// Opens the sockets.
@@ -151,6 +160,7 @@ impl Sip {
             streams: streams.clone(),
             runtime: Some(runtime),
         };
+        let replay = Replay::default();
         for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
             let shared: Arc<Shared> = Arc::default();
             sip.shared.push(Arc::clone(&shared));
@@ -169,6 +179,7 @@ impl Sip {
                 dns: Arc::clone(&dns),
                 clock,
                 changed: Arc::clone(changed),
+                replay: replay.clone(),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {

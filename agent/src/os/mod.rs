@@ -28,6 +28,15 @@ pub enum OsError {
     /// `nft` refused the table.
     #[error("nft refused the gate of the floating IP: {0}")]
     Nft(String),
+    /// Another relevo has a floating IP in this network namespace.
+    #[error(
+        "another relevo{} has a floating IP in this network namespace: stop it first, or run each in a namespace of its own",
+        .process.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    NotAlone {
+        /// Its guard, if it could be asked.
+        process: Option<i32>,
+    },
     /// Anything else.
     #[error("{what}: {why}")]
     Io {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use proxy_core::location::canonical_aor;
+use proxy_core::io::EngineConfig;
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::Now;
@@ -20,7 +20,7 @@ use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, Ne
 use crate::net::sip::Sip;
 
 /// How long a request waits for its commit.
-const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a hand-over asked for on a standby is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Desk<C> {
     /// The configuration.
     pub config: Config,
+    /// What the engines are told; its addresses and domains say who is meant by an address of record.
+    pub engine: EngineConfig,
     /// The cluster.
     pub cluster: C,
     /// What the control thread shows.
@@ -49,7 +51,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
                 let now = (self.clock)().wall;
-                match aor.as_deref().map(canonical).transpose() {
+                match aor.as_deref().map(|aor| canonical(&self.engine, aor)).transpose() {
                     Ok(aor) => {
                         Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
                     }
@@ -61,13 +63,19 @@ impl<C: Cluster> Backend for Desk<C> {
                 let now = (self.clock)().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
+            Request::RouteExplain { ask } => self.route_explain(&ask),
+            Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }
 
-fn canonical(aor: &str) -> Result<String, Reply> {
-    let text = if aor.contains(':') { aor.to_owned() } else { format!("sip:{aor}") };
-    Uri::parse(&text).ok().and_then(|uri| canonical_aor(&uri)).ok_or_else(|| {
+/// The registrar's key of what an operator typed. `sip:` may be left out, also before a host with colons in it.
+fn canonical(engine: &EngineConfig, aor: &str) -> Result<String, Reply> {
+    let has_scheme = aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'));
+    let text = if has_scheme { aor.to_owned() } else { format!("sip:{aor}") };
+    Uri::parse(&text).ok().and_then(|uri| engine.aor(&uri, None)).ok_or_else(|| {
         Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
     })
 }
@@ -115,6 +123,10 @@ impl<C: Cluster> Desk<C> {
                 "bindings": counts.bindings,
                 "dialogs": counts.dialogs,
                 "pending_invites": counts.pending_invites,
+                "subscribers": counts.subscribers,
+                "domains": counts.domains,
+                "aliases": counts.aliases,
+                "acl": counts.acl,
             },
             "cluster": self.config.cluster,
             "version": env!("CARGO_PKG_VERSION"),
@@ -170,7 +182,7 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn ul_rm(&self, aor: &str, contact: Option<String>) -> Reply {
-        let aor = match canonical(aor) {
+        let aor = match canonical(&self.engine, aor) {
             Ok(aor) => aor,
             Err(reply) => return reply,
         };
@@ -294,6 +306,7 @@ fn refusal(why: &CannotSwitch) -> Reply {
             let list: Vec<String> = why
                 .iter()
                 .map(|(place, why)| match why {
+                    NotReady::JustStarted => format!("node {place} has just started"),
                     NotReady::OutOfReach => format!("node {place} does not answer"),
                     NotReady::Behind(lag) => {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")
@@ -312,4 +325,24 @@ fn refusal(why: &CannotSwitch) -> Reply {
 /// Milliseconds with three digits behind the point.
 fn ms(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_may_name_a_user_by_domain_or_floating_address_with_or_without_sip() {
+        let engine = EngineConfig {
+            domains: vec!["lab.test".into()],
+            listen: ["10.77.0.100:5060", "[fd77::100]:5060"].map(|a| a.parse().expect("address")).to_vec(),
+            ..EngineConfig::default()
+        };
+        for typed in ["alice@lab.test", "alice@10.77.0.100", "alice@10.77.0.100:5060", "alice@[fd77::100]"] {
+            for text in [typed.to_owned(), format!("sip:{typed}"), format!("sips:{typed}")] {
+                assert!(matches!(canonical(&engine, &text).as_deref(), Ok("sip:alice@lab.test")), "{text}");
+            }
+        }
+        assert!(canonical(&engine, "mailto:alice@lab.test").is_err());
+    }
 }

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
 use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
-use crate::guard::{Ended, GuardConfig, notice, supervise};
+use crate::guard::{GuardConfig, notice, supervise};
 use crate::net::{NetError, sip};
 use crate::os::address::FloatingIp;
 use crate::os::rt;
@@ -43,7 +43,7 @@ pub fn main(common: &Common) -> ExitCode {
     log::start();
     if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
-            Ok(Ended::Code(code)) => ExitCode::from(code),
+            Ok(code) => ExitCode::from(code),
             Err(e) => {
                 complain(&e.to_string(), "");
                 ExitCode::from(EXIT_FAILED)
@@ -103,7 +103,9 @@ fn agent(config: &Config) -> Result<End, Fault> {
     };
     let guard = petter.as_ref().map(|_| std::os::unix::process::parent_id());
     let opened = Opened { admin, listening, address, pet: petter.map(pet), on_control_thread };
-    let service = service::start(config, &setup::engine_config(config, &key), cluster, opened, clock::now)?;
+    let mut engine = setup::engine_config(config, &key);
+    engine.auth.seed = setup::nonce_seed()?;
+    let service = service::start(config, &engine, cluster, opened, clock::now)?;
     let control = service.control();
     signals::watch(&signals, guard, {
         let control = control.clone();
@@ -163,7 +165,7 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
 }
 
 /// The parent: starts this program again as the agent, and takes the floating IP down when that dies.
-fn guard(config: &Config) -> Result<Ended, Fault> {
+fn guard(config: &Config) -> Result<u8, Fault> {
     let signals = signals::block()?;
     let myself = config.myself();
     let others = config.nodes.iter().filter(|m| m.id != config.id).map(|m| m.addr);

@@ -155,7 +155,8 @@ impl Steps {
         if matches!(self.sequence.state(), State::Failed(_)) && now >= self.not_before {
             self.sequence.retry();
         }
-        // A newer grant to the same node renews what is up: nobody else can have owned anything in between.
+        // A newer grant to the same node renews what is up: nobody else can have owned anything in between, or else the
+        // goal would have been down first (see `control`).
         let taken = match self.sequence.renew(token) {
             Ok(false) => self.sequence.set_goal(sequence::Goal::Up { token }),
             Ok(true) => Ok(()),

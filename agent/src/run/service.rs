@@ -14,6 +14,7 @@ use super::backend::Desk;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::live::Live;
 use super::resources::{Address, Steps};
+use super::setup;
 use crate::admin::server::Admin;
 use crate::bridge::Cluster;
 use crate::config::{Config, Role};
@@ -62,12 +63,17 @@ pub fn start<C: Cluster>(
 ) -> Result<Service, NetError> {
     let (tx, messages) = sync_channel(MAX_MESSAGES);
     let control = Handle(tx);
+    let listen = match &opened.listening {
+        Some(listening) => listening.addresses().to_vec(),
+        None => setup::floating_addresses(config),
+    };
+    let engine = EngineConfig { listen, ..engine.clone() };
     let sip = match opened.listening {
         None => None,
         Some(listening) => {
             let kick = control.clone();
             let changed: Arc<dyn Fn() + Send + Sync> = Arc::new(move || kick.kick());
-            Some(Arc::new(Sip::start(listening, engine, &cluster, clock, &changed)?))
+            Some(Arc::new(Sip::start(listening, &engine, &cluster, clock, &changed)?))
         }
     };
     let live: Arc<Live> = Arc::default();
@@ -96,6 +102,7 @@ pub fn start<C: Cluster>(
         .map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),
+        engine,
         cluster,
         live,
         control: control.clone(),

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proxy_core::io::{EngineConfig, TransportConfig};
+use proxy_core::state::NonceSecret;
 
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};
@@ -49,12 +50,18 @@ pub fn listen_addresses(config: &Config) -> Result<Vec<SocketAddr>, NetError> {
     if config.role == Role::Witness {
         return Ok(Vec::new());
     }
-    let ips = match &config.vip {
-        Some(vip) => vip.addresses.iter().map(|(ip, _)| *ip).collect(),
-        None if config.sip.listen.is_empty() => socket::own_addresses()?,
-        None => config.sip.listen.clone(),
-    };
+    if config.vip.is_some() {
+        return Ok(floating_addresses(config));
+    }
+    let ips = if config.sip.listen.is_empty() { socket::own_addresses()? } else { config.sip.listen.clone() };
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, config.sip.port)).collect())
+}
+
+/// The floating addresses with the SIP port; also a witness knows them.
+#[must_use]
+pub fn floating_addresses(config: &Config) -> Vec<SocketAddr> {
+    let ips = config.vip.iter().flat_map(|vip| &vip.addresses);
+    ips.map(|(ip, _)| SocketAddr::new(*ip, config.sip.port)).collect()
 }
 
 /// Number of engines.
@@ -82,10 +89,23 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         max_contacts: config.sip.max_contacts,
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
         routing: config.routing.engine.clone(),
+        auth: config.auth.for_engines(),
+        dispatch: config.dispatcher.clone(),
+        trunk: config.trunk.clone(),
         transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
         dns: config.dns.config.clone(),
         ..EngineConfig::default()
     }
+}
+
+/// What keys of nonces are drawn from: another one in each process.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn nonce_seed() -> io::Result<NonceSecret> {
+    let mut seed = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(NonceSecret::new(seed))
 }
 
 /// The key of branches and tags: equal on all nodes, and of no use to learn the cluster key from.

@@ -174,7 +174,7 @@ impl Timeline {
         all
     }
 
-    /// Every proof of two owners (the first [`MAX_EVIDENCE`]).
+    /// Every proof of two owners (the first `MAX_EVIDENCE`).
     #[must_use]
     pub fn two_owners(&self) -> Vec<Evidence> {
         let ms = |ns: u64| format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000);

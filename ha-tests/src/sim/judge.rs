@@ -3,6 +3,7 @@
 //! | number | invariant |
 //! |---|---|
 //! | 1 | at no time do two kernels let the floating IP pass; tokens of acting nodes only grow |
+//! | 1 | nobody speaks but the node that became active last |
 //! | 2 | whatever left the proxy was known to a majority when it left; whoever becomes active knows all of that |
 //! | 3 | logs are equal, entry by entry, and equal logs make equal states, byte for byte |
 //! | 4 | when all faults have ended, somebody serves soon, all nodes catch up, and every call ends as it should |
@@ -55,7 +56,6 @@ pub struct Judge {
     votes: BTreeMap<RaftId, (u64, RaftId)>,
     token: u64,
     acting: Option<Place>,
-    owner: Option<Place>,
     /// Times that another node than before became active.
     pub moves: u64,
     /// Promises judged.
@@ -84,9 +84,6 @@ impl Judge {
     pub fn owners(&mut self, owners: &[Place]) {
         if owners.len() > 1 {
             self.accuse(format!("invariant 1: the floating IP passes on nodes {owners:?} at once"));
-        }
-        if let [owner] = owners {
-            self.owner = Some(*owner);
         }
     }
 
@@ -200,8 +197,17 @@ impl Judge {
         }
     }
 
-    /// Invariant 2: the proxy sends this.
+    /// Invariants 1 and 2: the proxy on `place` sends this, and its kernel lets it pass.
     pub fn sent(&mut self, place: Place, text: &str) {
+        // An engine that was not stopped when another took over knows its calls as they were: when the floating IP is
+        // here again, it must have become active anew before it says a word.
+        if self.acting != Some(place) {
+            let last = self.acting.map_or(String::from("nobody"), |p| format!("node {p}"));
+            self.accuse(format!(
+                "invariant 1: node {place} speaks, but {last} became active last: {}",
+                sip::short(text)
+            ));
+        }
         let call = sip::header(text, "Call-ID").unwrap_or_default();
         let (number, method) = sip::cseq(text).unwrap_or_default();
         let status = sip::status(text);

@@ -1,37 +1,22 @@
-//! One machine of the simulated cluster: its disks, clocks and kernel, the agent on it (Raft, control thread, SIP
-//! engine) and the guard.
-//!
-//! The control thread is the agent's own [`Driver`], round by round; the engine is `proxy-core`'s, one shard.
+//! One machine of the simulated cluster: its disks, clocks and kernel, the agent on it and the guard.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use agent::bridge::{Cluster, Store};
-use agent::control::{Control, Goal, Place, Resources, Settings};
-use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
-use agent::run::live::Picture;
-use agent::run::resources::Steps;
-use proxy_core::engine::Engine;
-use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
-use proxy_core::state::{Flow, SipResponse, Transport};
+use agent::control::{Goal, Place};
+use agent::run::driver::{Message, Outcome};
 use raft_store::log::Durability;
 use raft_store::node::{Peer, RaftId, Role};
 
 use super::base::{MS, Rng};
-use super::cluster::SimCluster;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
 use super::net::Body;
-use super::process::{Disks, Failure, LEASE, Process, Start};
+use super::process::{Disks, Failure, Process, Start};
+use super::service::{Petted, Service};
 
-/// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
-const ROUND: u64 = 18 * MS;
 /// Silence of the agent after which the guard kills it, ns.
 const GUARD_PATIENCE: u64 = 300 * MS;
-/// Datagrams in a socket buffer; more are lost.
-const SOCKET_ROOM: usize = 256;
 
 /// What a test breaks, to see that the judge notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,30 +36,6 @@ pub enum Mutation {
     NoSilence,
     /// The engine is not told to stop when the lease has gone.
     NoStop,
-}
-
-/// Where verdicts on proposals wait for the engine.
-type Verdicts = Arc<Mutex<VecDeque<(u64, Ticket, Result<SipResponse, Refusal>)>>>;
-
-/// The agent's threads beside Raft.
-struct Service {
-    driver: Driver<SimCluster>,
-    picture: Picture,
-    next_round: u64,
-    engine: Engine,
-    epoch: u64,
-    verdicts: Verdicts,
-    socket: VecDeque<(SocketAddr, Vec<u8>)>,
-    active: Option<u64>,
-}
-
-/// What the guard was told last.
-#[derive(Debug, Clone, Copy, Default)]
-struct Petted {
-    at: u64,
-    term: u64,
-    leading: bool,
-    heir: Option<Place>,
 }
 
 /// One agent process.
@@ -136,21 +97,6 @@ pub struct Machine {
     pub cut_at_vote: bool,
     runs: u32,
     last_petted: Petted,
-}
-
-/// The floating IP's SIP address.
-#[must_use]
-pub fn vip() -> SocketAddr {
-    SocketAddr::from(([10, 9, 0, 1], 5060))
-}
-
-fn engine_config() -> EngineConfig {
-    EngineConfig {
-        listen: vec![vip()],
-        domains: vec![String::from("sim.test")],
-        key: [7; 16],
-        ..EngineConfig::default()
-    }
 }
 
 /// What all machines of a world share.
@@ -250,49 +196,15 @@ impl Machine {
             seed: site.seed,
         })?;
         let petted = Arc::new(Mutex::new(Petted { at: times.mono.0, ..Petted::default() }));
-        let service = self.service(&process, site, petted.clone());
+        let service = Service::new(self, &process, site, petted.clone());
         self.agent = Some(Agent { process, service: Some(service), petted, judged: 0 });
         Ok(())
     }
 
-    fn service(&self, process: &Process, site: &Site, petted: Arc<Mutex<Petted>>) -> Service {
-        let (tx, messages) = sync_channel(MAX_MESSAGES);
-        let appliances = site.places.iter().filter(|p| p.role == Role::Appliance).map(|p| p.place).collect();
-        let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
-        let address = (self.role == Role::Appliance).then(|| Box::new(self.kernel.clone()) as Box<_>);
-        let driver = Driver {
-            place: self.place,
-            cluster: SimCluster::new(process, site.mutation == Mutation::EarlyVerdict),
-            control: Control::new(Settings { place: self.place, appliances, lease }),
-            steps: Steps::new(address, None),
-            live: Arc::default(),
-            messages,
-            handle: Handle(tx),
-            pet: Some(Box::new(move |facts: &PetFacts| {
-                *petted.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Petted { at: clock().mono.0, term: facts.term, leading: facts.leading, heir: facts.heir };
-            })),
-            clock,
-            lease,
-        };
-        Service {
-            driver,
-            picture: Picture::default(),
-            next_round: 0,
-            engine: Engine::new(engine_config()),
-            epoch: 0,
-            verdicts: Arc::default(),
-            socket: VecDeque::new(),
-            active: None,
-        }
-    }
-
     /// A datagram has come for the floating IP.
     pub fn datagram(&mut self, from: SocketAddr, bytes: Vec<u8>) {
-        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut())
-            && service.socket.len() < SOCKET_ROOM
-        {
-            service.socket.push_back((from, bytes));
+        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {
+            service.datagram(from, bytes);
         }
     }
 
@@ -405,97 +317,5 @@ impl Machine {
             service.engine_turn(&agent.process, &mut done);
         }
         done
-    }
-}
-
-impl Service {
-    /// The control thread's turn. `Some`: the engine began (under a token) or ended.
-    fn control_turn(&mut self, kicked: bool, mutation: Mutation) -> Option<Option<u64>> {
-        let now = clock();
-        let mut look = kicked || now.mono.0 >= self.next_round;
-        while let Ok(message) = self.driver.messages.try_recv() {
-            look = true;
-            match message {
-                Message::GrantRefused => self.driver.control.grant_refused(),
-                Message::Switchover { target, reply } => {
-                    let facts = self.driver.cluster.facts();
-                    if let Err(why) = self.driver.control.switchover(now.mono, target, &facts) {
-                        // Nobody waits for the answer here.
-                        let _ = reply.try_send(Outcome::Cannot(why));
-                    }
-                }
-                // Nobody ends a process here but the world.
-                _ => {}
-            }
-        }
-        if !look {
-            return None;
-        }
-        let before = self.driver.steps.state();
-        let decision = self.driver.round(now.mono, &mut self.picture);
-        let pause = if decision.soon || self.driver.steps.state() != before { 0 } else { ROUND };
-        // From the end of the round on, as in the agent's loop: it may have been stopped in its midst.
-        self.next_round = clock().mono.0 + pause;
-        let up = match self.picture.goal {
-            Goal::Up { token } if self.picture.resources == Resources::Started => Some(token),
-            _ => None,
-        };
-        if up.is_none() && mutation == Mutation::NoStop && self.active.is_some() {
-            return None;
-        }
-        if up.is_some() == self.active.is_some() {
-            self.active = up;
-            return None;
-        }
-        self.active = up;
-        self.epoch += 1;
-        if up.is_some() {
-            let engine = &mut self.engine;
-            self.driver.cluster.read(|state| engine.activate(now, state));
-        } else {
-            self.engine.deactivate();
-        }
-        Some(up)
-    }
-
-    /// One turn of the engine's thread.
-    fn engine_turn(&mut self, process: &Process, done: &mut Done) {
-        let now = clock();
-        let verdicts: Vec<_> =
-            self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);
-        self.driver.cluster.read(|state| {
-            for (of, ticket, outcome) in verdicts {
-                match outcome {
-                    _ if of != epoch => {}
-                    Ok(response) => engine.handle_committed(now, ticket, response, state),
-                    Err(why) => engine.handle_refused(now, ticket, why, state),
-                }
-            }
-            for (remote, bytes) in socket.drain(..) {
-                let flow = Flow { transport: Transport::Udp, local: vip(), remote };
-                engine.handle_datagram(now, flow, &bytes, state);
-            }
-            if engine.poll_timeout().is_some_and(|at| at <= now.mono) {
-                engine.handle_timeout(now, state);
-            }
-        });
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
-                // Its phones have addresses.
-                Output::Resolve { .. } => {}
-                Output::Propose { ticket, command } => {
-                    let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
-                    let verdict = Box::new(move |outcome| {
-                        verdicts
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push_back((epoch, ticket, outcome));
-                    });
-                    process.inside(|| self.driver.cluster.propose(command, verdict));
-                }
-            }
-        }
     }
 }

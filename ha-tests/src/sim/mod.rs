@@ -14,10 +14,12 @@
 //! | `process` | openraft and its store in a runtime of its own |
 //! | `cluster` | the store as control thread and engine see it |
 //! | `machine` | a machine with agent, guard, kernel and disks |
+//! | `service` | the agent's control thread and SIP engine |
 //! | `sip`, `phones` | phones that register and call |
 //! | `plan` | which faults come, and when |
 //! | `judge` | the invariants |
-//! | `world` | all of it together |
+//! | `world` | all of it together, millisecond by millisecond |
+//! | `world::faults`, `world::phases` | how faults come and go; phones, healing, the last comparison |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;
@@ -29,6 +31,7 @@ mod net;
 mod phones;
 mod plan;
 mod process;
+mod service;
 mod sip;
 pub mod sweep;
 mod world;

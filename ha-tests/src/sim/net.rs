@@ -62,6 +62,42 @@ pub struct Letter {
     pub body: Body,
 }
 
+impl Letter {
+    /// For the trace: votes, transfers, snapshots and refusals as they are, appends in short.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let Letter { from, to, body } = self;
+        let what = match body {
+            Body::Ask { rpc: Rpc::Append(a), .. } => format!(
+                "append {} prev {:?} n {} commit {:?}",
+                a.vote.leader_id.term,
+                a.prev_log_id.as_ref().map(|l| l.index),
+                a.entries.len(),
+                a.leader_commit.as_ref().map(|l| l.index)
+            ),
+            Body::Ask { rpc: Rpc::Vote(v), .. } => format!("vote? {}", v.vote),
+            Body::Ask { rpc: Rpc::PreVote(v), .. } => format!("pre-vote? {}", v.vote),
+            Body::Ask { rpc: Rpc::Snapshot { offset, last, .. }, .. } => {
+                format!("snapshot at {offset} last {last}")
+            }
+            Body::Ask { rpc: Rpc::TransferLeader(_), .. } => "lead!".into(),
+            Body::Ask { rpc: Rpc::Hello, .. } => "hello?".into(),
+            Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
+            Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
+            Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
+            Body::Answer { reply: Some(RpcReply::Vote(v)), .. } => {
+                format!("vote {} granted {}", v.vote, v.vote_granted)
+            }
+            Body::Answer { reply: Some(RpcReply::Unavailable(why)), .. } => format!("unavailable: {why}"),
+            Body::Answer { reply: Some(RpcReply::Join(j)), .. } => format!("joined {j:?}"),
+            Body::Answer { reply: Some(_), .. } => "answer".into(),
+            Body::Answer { reply: None, .. } => "refused".into(),
+            Body::Notice { .. } => "notice".into(),
+        };
+        format!("{from}>{to} {what}")
+    }
+}
+
 /// What travels.
 #[derive(Debug, Clone)]
 pub enum Parcel {

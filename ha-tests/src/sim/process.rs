@@ -305,9 +305,8 @@ impl Process {
 
     /// What another thread of the process needs of its Raft side.
     #[must_use]
-    pub fn parts(&self) -> (Arc<OnceLock<Running>>, Wire, tokio::runtime::Handle) {
-        let wire = Wire { me: self.start.place, run: self.start.run, desk: self.desk.clone() };
-        (self.door.clone(), wire, self.handle.clone())
+    pub fn parts(&self) -> (Arc<OnceLock<Running>>, tokio::runtime::Handle) {
+        (self.door.clone(), self.handle.clone())
     }
 
     /// What its tasks say.

@@ -6,27 +6,27 @@
 //! | healing | all faults end, all machines run; within [`HEAL_LIMIT`] one node serves and all have caught up |
 //! | drain | calls come to their ends, a last registration is confirmed; then everything is compared |
 
+mod faults;
+mod phases;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::sync_channel;
 
 use raft_store::node::{Peer, Place, Role};
 
+use self::faults::Due;
+use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
 use super::judge::Judge;
 use super::machine::{Machine, Mutation, Site};
 use super::net::{Body, Letter, Net, Parcel};
-use super::phones::{Call, Phones, Registrar};
-use super::plan::{Drawn, Fault, Plan};
+use super::phones::Phones;
+use super::plan::{Fault, Plan};
 use super::process::{Failure, LEASE};
 use super::sip;
 
 /// One step of the world, ns.
 const TICK: u64 = MS;
-/// Time in which a healed cluster must serve, with all nodes caught up, ns.
-pub const HEAL_LIMIT: u64 = 10_000 * MS;
-/// Time in which calls must end after that, ns: longer than any retransmission of a phone.
-const DRAIN_LIMIT: u64 = 40_000 * MS;
 
 /// What to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,16 +72,6 @@ pub struct Outcome {
     pub calls: u64,
     /// Time from healing to service, ms.
     pub heal_ms: u64,
-}
-
-/// A change that is due at a time.
-#[derive(Debug, Clone, Copy)]
-enum Due {
-    Cut(Place, Place, u64),
-    Uncut(Place, Place),
-    Unlink,
-    UnloseDatagrams,
-    DiskRoom(Place),
 }
 
 /// A world. See the module documentation.
@@ -186,124 +176,6 @@ impl World {
         self.drain();
     }
 
-    /// Phones: some register all the time, some call.
-    fn people(&mut self, from: u64, until: u64) {
-        let rng = &mut self.phone_rng;
-        for n in 0..4_u16 {
-            let at = SocketAddr::from(([10, 9, 1, 2], 9_000 + n));
-            let begin = 1_500 * MS + rng.between(0, 1_000) * MS;
-            let every = Some((20 * MS, rng.between(100, 2_000) * MS));
-            self.phones.registrars.push(Registrar::new(at, format!("r{n}"), begin, every));
-        }
-        let span = (until - from) / MS;
-        for n in 0..u16::try_from(rng.between(8, 24)).unwrap_or(8) {
-            let begin = from.saturating_sub(1_000 * MS) + rng.between(0, span) * MS;
-            self.phones.calls.push(Call::new(n, begin, rng));
-        }
-    }
-
-    fn heal(&mut self) {
-        self.trace.say("all faults end");
-        self.chaos = false;
-        self.due.clear();
-        self.net.heal(self.now);
-        let now = self.now;
-        for machine in &mut self.machines {
-            machine.stopped_until = 0;
-            machine.raft_stalled_until = 0;
-            machine.control_stalled_until = 0;
-            machine.cut_at_sync = false;
-            machine.cut_at_vote = false;
-            for disk in [&machine.disks.log, &machine.disks.snaps] {
-                disk.fail_sync(None);
-                disk.set_capacity(None);
-            }
-            if machine.agent.is_none() {
-                machine.start_at = Some(machine.start_at.map_or(now, |at| at.min(now + 200 * MS)));
-            }
-        }
-    }
-
-    fn what_is_missing(&self) -> String {
-        let mut out = format!("passes on {:?}, {} entries committed;", self.owners, self.judge.committed());
-        for machine in &self.machines {
-            let facts = machine
-                .agent
-                .as_ref()
-                .and_then(|a| a.process.running().map(|r| a.process.inside(|| r.core.facts())));
-            out += &format!(" node {}: {facts:?};", machine.place);
-        }
-        out
-    }
-
-    /// One owner that serves, every node a voter that has applied all.
-    fn whole(&mut self) -> bool {
-        let all = self.judge.committed();
-        let settled = self.machines.iter().all(|m| {
-            m.agent.as_ref().is_some_and(|a| {
-                a.process.running().is_some_and(|r| a.judged == all && r.core.is_settled_voter())
-            })
-        });
-        let serves = match &self.owners[..] {
-            [owner] => self.machines.iter().any(|m| m.place == *owner && m.active().is_some()),
-            _ => false,
-        };
-        settled && serves
-    }
-
-    /// No new calls; those under way must end, and a last registration must be confirmed.
-    fn drain(&mut self) {
-        if self.judge.verdict.is_some() {
-            return;
-        }
-        for registrar in &mut self.phones.registrars {
-            registrar.stop();
-        }
-        let at = SocketAddr::from(([10, 9, 1, 2], 9_999));
-        self.phones.registrars.push(Registrar::new(at, String::from("last"), self.now, None));
-        let begun = self.now;
-        let confirmed = |p: &Phones| p.registrars.last().is_some_and(|r| r.confirmed > 0);
-        while self.judge.verdict.is_none() {
-            if confirmed(&self.phones) && self.phones.calls.iter().all(Call::over) {
-                break;
-            }
-            if self.now > begun + DRAIN_LIMIT {
-                if !confirmed(&self.phones) {
-                    self.judge.accuse("invariant 4: a registration after healing is never confirmed");
-                }
-                for call in self.phones.calls.iter().filter(|c| !c.over()) {
-                    self.judge.accuse(format!("invariant 4: {} never ends: {:?}", call.id, call));
-                }
-                break;
-            }
-            self.tick();
-        }
-        for call in &self.phones.calls {
-            if let Some((_, callee)) = call.callees.iter().find(|(_, c)| c.rang > 1) {
-                self.judge.accuse(format!("invariant 2: {} rang twice at one phone: {callee:?}", call.id));
-            }
-            if call.caller.bye_answer.is_some_and(|s| s != 200) {
-                self.judge
-                    .accuse(format!("invariant 2: the dialog of {} is lost: {:?}", call.id, call.caller));
-            }
-        }
-        // All that is still on its way is applied everywhere; then the last comparison.
-        for _ in 0..1_000 {
-            if self.judge.verdict.is_some() || self.whole() {
-                break;
-            }
-            self.tick();
-        }
-        let indexes_right = self
-            .machines
-            .iter()
-            .filter_map(|m| m.agent.as_ref()?.process.running())
-            .all(|r| r.core.view().read(|state| state.sip().index_is_right()));
-        if !indexes_right {
-            self.judge.accuse("invariant 3: a derived index does not say what the records say");
-        }
-    }
-
     fn end(mut self) -> Outcome {
         let failure = self.judge.verdict.take();
         if let Some(why) = &failure {
@@ -343,43 +215,6 @@ impl World {
             self.net.datagram(self.now, Parcel::ToProxy { from, bytes: text.into_bytes() });
         }
         self.compare();
-    }
-
-    fn settle_due(&mut self) {
-        let now = self.now;
-        let (ripe, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.due).into_iter().partition(|d| d.0 <= now);
-        self.due = later;
-        for (_, due) in ripe {
-            match due {
-                Due::Cut(from, to, until) => self.cut(from, to, until),
-                Due::Uncut(from, to) => {
-                    self.net.link(from, to).cut = false;
-                    self.net.release(now);
-                }
-                Due::Unlink => {
-                    for (from, to) in self.pairs() {
-                        let link = self.net.link(from, to);
-                        link.loss = 0;
-                        link.slow_ms = 0;
-                    }
-                }
-                Due::UnloseDatagrams => self.net.phone_loss = 0,
-                Due::DiskRoom(place) => {
-                    if let Some(machine) = self.machine(place) {
-                        for disk in [&machine.disks.log, &machine.disks.snaps] {
-                            disk.set_capacity(None);
-                            disk.fail_sync(None);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn pairs(&self) -> Vec<(Place, Place)> {
-        let places: Vec<_> = self.machines.iter().map(|m| m.place).collect();
-        places.iter().flat_map(|a| places.iter().map(|b| (*a, *b))).filter(|(a, b)| a != b).collect()
     }
 
     fn arrive(&mut self) {
@@ -459,7 +294,7 @@ impl World {
             let voted = self.judge.voted(id, letters.iter().map(|l| &l.body));
             for letter in letters {
                 self.judge.said(place, restarted_ago, LEASE.as_nanos() as u64, &letter.body);
-                note_letter(&mut self.trace, &letter);
+                self.trace.say(letter.short());
                 self.net.send(now, letter);
             }
             if voted && machine.cut_at_vote {
@@ -548,163 +383,4 @@ impl World {
             }
         }
     }
-
-    fn cut(&mut self, from: Place, to: Place, until: u64) {
-        self.net.link(from, to).cut = true;
-        self.due.push((until, Due::Uncut(from, to)));
-    }
-
-    fn inflict(&mut self, drawn: Drawn) {
-        let Drawn { fault, place, other, lasts, detail } = drawn;
-        let now = self.now;
-        let until = now + lasts;
-        let places: Vec<Place> = self.machines.iter().map(|m| m.place).collect();
-        let others: Vec<Place> = places.iter().copied().filter(|p| *p != place).collect();
-        // A node with a new disk must be whole again before the next one may lose its disk: more than a minority lost
-        // for good is beyond what any cluster survives. One per world is enough to see that joining works.
-        if fault == Fault::Wipe && (self.wiped || !self.whole()) {
-            return;
-        }
-        self.trace.say(format!("FAULT {fault:?} node {place}/{other} for {} ms", lasts / MS));
-        *self.outcome.faults.entry(fault).or_default() += 1;
-        let guard_acts = now + (1 + detail % 5) * MS;
-        let slow = 5 + detail % 120;
-        match fault {
-            Fault::Blackout => {
-                for machine in &mut self.machines {
-                    machine.power_off(detail);
-                    machine.start_at = Some(until + (detail >> 8) % 500 * MS);
-                }
-                return;
-            }
-            Fault::Isolate => {
-                for other in others {
-                    self.cut(place, other, until);
-                    self.cut(other, place, until);
-                }
-                return;
-            }
-            Fault::OneWay => return self.cut(place, other, until),
-            Fault::Mute => return others.into_iter().for_each(|o| self.cut(place, o, until)),
-            Fault::Deaf => return others.into_iter().for_each(|o| self.cut(o, place, until)),
-            Fault::LateAnswers => {
-                let from_then_on = now + (10 + (detail >> 8) % 100) * MS;
-                for other in others {
-                    self.net.link(other, place).slow_ms = 2 * slow;
-                    self.due.push((from_then_on, Due::Cut(place, other, until.max(from_then_on + 400 * MS))));
-                }
-                self.due.push((until.max(from_then_on), Due::Unlink));
-                return;
-            }
-            Fault::Delay | Fault::Loss => {
-                for (from, to) in self.pairs() {
-                    let link = self.net.link(from, to);
-                    if fault == Fault::Delay {
-                        link.slow_ms = slow;
-                    } else {
-                        link.loss = 1 + slow / 4;
-                    }
-                }
-                self.due.push((until, Due::Unlink));
-                return;
-            }
-            Fault::PhoneLoss => {
-                self.net.phone_loss = 5 + detail % 40;
-                self.due.push((until, Due::UnloseDatagrams));
-                return;
-            }
-            _ => {}
-        }
-        let wiped = &mut self.wiped;
-        let Some(machine) = self.machines.iter_mut().find(|m| m.place == place) else { return };
-        match fault {
-            Fault::PowerLoss => {
-                machine.power_off(detail);
-                machine.start_at = Some(until);
-            }
-            Fault::PowerLossAtSync if machine.agent.is_some() => {
-                machine.cut_at_sync = true;
-                machine.disks.log.fail_sync(Some(detail % 12));
-            }
-            Fault::PowerLossAtVote => machine.cut_at_vote = true,
-            Fault::KillAgent | Fault::KillBoth if machine.agent.is_some() => {
-                machine.kill();
-                machine.guard &= fault == Fault::KillAgent;
-                machine.guard_at = machine.guard.then_some(guard_acts);
-                machine.start_at = Some(until.max(guard_acts + MS));
-            }
-            Fault::StopAgent => machine.stopped_until = until.max(machine.stopped_until),
-            Fault::StopBoth if machine.agent.is_some() => {
-                machine.stopped_until = until.max(machine.stopped_until);
-                // A guard that is stopped with its agent does nothing; it does not come back in this run.
-                machine.guard = false;
-            }
-            Fault::StopInRenewal if machine.active().is_some() => {
-                machine.kernel.gate().stop_in_renewal = lasts;
-                machine.guard = false;
-            }
-            Fault::StallRaft => machine.raft_stalled_until = now + lasts.min(500 * MS),
-            Fault::StallControl => machine.control_stalled_until = now + lasts.min(1_000 * MS),
-            Fault::DiskFull => {
-                let disk = if detail & 1 == 0 { &machine.disks.log } else { &machine.disks.snaps };
-                disk.set_capacity(Some(disk.used() + detail % 4_000));
-                self.due.push((until + 1_000 * MS, Due::DiskRoom(place)));
-            }
-            Fault::SyncFails => {
-                machine.disks.log.fail_sync(Some(detail % 8));
-                self.due.push((until + 1_000 * MS, Due::DiskRoom(place)));
-            }
-            Fault::Snapshot => {
-                if let Some(agent) = &machine.agent {
-                    agent.process.snapshot(detail % 30);
-                }
-            }
-            Fault::Switchover => {
-                let (reply, _) = sync_channel(1);
-                machine.switchover(reply);
-            }
-            Fault::Wipe => {
-                *wiped = true;
-                machine.power_off(detail);
-                machine.disks = super::process::Disks::default();
-                machine.id = None;
-                machine.start_at = Some(until);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Letters in the trace: votes, transfers, snapshots and refusals as they are, appends in short.
-fn note_letter(trace: &mut Trace, letter: &Letter) {
-    use raft_store::node::inbound::{Rpc, RpcReply};
-    let Letter { from, to, body } = letter;
-    let what = match body {
-        Body::Ask { rpc: Rpc::Append(a), .. } => format!(
-            "append {} prev {:?} n {} commit {:?}",
-            a.vote.leader_id.term,
-            a.prev_log_id.as_ref().map(|l| l.index),
-            a.entries.len(),
-            a.leader_commit.as_ref().map(|l| l.index)
-        ),
-        Body::Ask { rpc: Rpc::Vote(v), .. } => format!("vote? {}", v.vote),
-        Body::Ask { rpc: Rpc::PreVote(v), .. } => format!("pre-vote? {}", v.vote),
-        Body::Ask { rpc: Rpc::Snapshot { offset, last, .. }, .. } => {
-            format!("snapshot at {offset} last {last}")
-        }
-        Body::Ask { rpc: Rpc::TransferLeader(_), .. } => "lead!".into(),
-        Body::Ask { rpc: Rpc::Hello, .. } => "hello?".into(),
-        Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
-        Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
-        Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
-        Body::Answer { reply: Some(RpcReply::Vote(v)), .. } => {
-            format!("vote {} granted {}", v.vote, v.vote_granted)
-        }
-        Body::Answer { reply: Some(RpcReply::Unavailable(why)), .. } => format!("unavailable: {why}"),
-        Body::Answer { reply: Some(RpcReply::Join(j)), .. } => format!("joined {j:?}"),
-        Body::Answer { reply: Some(_), .. } => "answer".into(),
-        Body::Answer { reply: None, .. } => "refused".into(),
-        Body::Notice { .. } => "notice".into(),
-    };
-    trace.say(format!("{from}>{to} {what}"));
 }

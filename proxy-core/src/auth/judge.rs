@@ -59,8 +59,10 @@ impl Court<'_> {
         if !is_register && !is_ours {
             return Judgement::Stranger;
         }
-        let own = from.ok().and_then(|uri| self.settings.aor(&uri, flow.local)).unwrap_or_default();
-        let domain = own.rsplit_once('@').map_or_else(|| self.settings.home(), |(_, domain)| domain);
+        let own =
+            from.ok().and_then(|uri| self.settings.config.aor(&uri, Some(flow.local))).unwrap_or_default();
+        let domain = own.rsplit_once('@').map_or_else(|| self.settings.config.home(), |(_, d)| d.to_owned());
+        let domain = domain.as_str();
         let realm = realm_of(self.state.provision(), self.config(), domain);
         if self.state.provision().nonce_key().is_none() {
             return Judgement::NotReady;
@@ -78,7 +80,9 @@ impl Court<'_> {
             return Judgement::Challenge { realm, stale: true };
         }
         let names_him = |uri: Result<Uri<'_>, _>| {
-            uri.ok().and_then(|u| self.settings.aor(&u, flow.local)).is_some_and(|named| named == aor)
+            uri.ok()
+                .and_then(|u| self.settings.config.aor(&u, Some(flow.local)))
+                .is_some_and(|named| named == aor)
         };
         let is_he = own == aor
             && match method {

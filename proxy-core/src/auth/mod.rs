@@ -11,9 +11,12 @@
 //! A user that is not there is judged like a wrong password, in the same time: nobody learns who has an account.
 
 mod judge;
+mod key;
+mod strip;
 
 pub use judge::realm_of;
 pub(crate) use judge::{Court, Judgement, challenge_headers, credentials_header};
+pub(crate) use strip::without_credentials;
 
 use std::time::Duration;
 
@@ -27,7 +30,8 @@ pub struct AuthConfig {
     pub enabled: bool,
     /// Realm of all domains that have none of their own; the name of the domain if absent.
     pub realm: Option<String>,
-    /// What is offered, best first. SHA-512/256 is passed over.
+    /// What is offered, best first; SHA-512/256 is passed over. MD5 alone by default, as in Kamailio: phones with an older
+    /// libre (baresip 1.0) give up when they see another algorithm, also beside MD5.
     pub algorithms: Vec<Algorithm>,
     /// How long a nonce may be used.
     pub nonce_life: Duration,
@@ -44,7 +48,7 @@ impl Default for AuthConfig {
         Self {
             enabled: false,
             realm: None,
-            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            algorithms: vec![Algorithm::Md5],
             nonce_life: Duration::from_secs(300),
             key_life: Duration::from_secs(24 * 3600),
             trusted_group: None,

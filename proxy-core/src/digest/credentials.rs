@@ -56,6 +56,12 @@ impl<'a> Credentials<'a> {
         })
     }
 
+    /// The realm of the Digest credentials in the value of one header, whatever else is wrong with them.
+    #[must_use]
+    pub fn realm_in(value: &'a [u8]) -> Option<String> {
+        Fields::read(value)?.get("realm").map(unquoted)
+    }
+
     /// All that a request holds for one realm, in order. `name` is Authorization or Proxy-Authorization: these do not
     /// join with commas (RFC 3261 §7.3.1).
     pub fn of(message: &Message<'a>, name: HeaderName, realm: &str) -> Vec<Self> {

@@ -86,11 +86,6 @@ impl Replay {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Forgets everything: another node has answered meanwhile.
-    pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Table::default();
-    }
 }
 
 impl Table {

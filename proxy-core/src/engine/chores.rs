@@ -12,6 +12,7 @@ impl Engine {
     /// Fires the chores and sets their next time.
     pub(super) fn on_chores(&mut self, cx: Cx<'_>) {
         // In the order of what hurts first when it is late. One line per feature.
+        self.auth_tick(cx);
         self.dispatch_tick(cx);
         self.trunk_tick(cx);
         self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));

@@ -13,19 +13,21 @@ use crate::time::Now;
 const MAX_STEPS: usize = 1000;
 
 impl Engine {
-    /// What the proxy would do with this request and why, stage by stage. Nothing is sent or proposed, and `state`
+    /// What the proxy would do with this request and why, stage by stage; as if `user` (`name@domain`) had
+    /// authenticated, if one is given. Nothing is sent or proposed, and `state`
     /// stays as it is: what is left out is what only a running engine knows (transactions under way, flood counts).
     #[must_use]
     pub fn explained(
         config: EngineConfig,
         now: Now,
         flow: Flow,
+        user: Option<String>,
         bytes: &[u8],
         state: &SipState,
     ) -> Vec<Line> {
         let mut engine = Self::new(config);
         engine.active = true;
-        engine.explain = Some(Explain::default());
+        engine.explain = Some(Explain::for_user(user));
         engine.handle_datagram(now, flow, bytes, state);
         // What would follow the commit: each proposal is taken as granted.
         for _ in 0..MAX_STEPS {
@@ -44,6 +46,11 @@ impl Engine {
             explain.say("drops it", "it is no SIP request, or one that may not even be answered");
         }
         explain.lines().to_vec()
+    }
+
+    /// Who is taken to have authenticated without proof; nobody but in an explanation.
+    pub(crate) fn presumed_user(&self) -> Option<String> {
+        self.explain.as_ref()?.user().map(str::to_owned)
     }
 
     /// What is said from now on is said by this stage.

@@ -64,12 +64,21 @@ impl Keys {
 
     /// Digest of all that decides where a request goes.
     pub(crate) fn loop_digest(&self, request: &Message<'_>) -> u64 {
+        self.digest_with_tag(request, request.to_tag().unwrap_or_default())
+    }
+
+    /// That of the INVITE, from the ACK of its failure: only the To tag has come since.
+    pub(crate) fn loop_digest_of_invite(&self, ack: &Message<'_>) -> u64 {
+        self.digest_with_tag(ack, "")
+    }
+
+    fn digest_with_tag(&self, request: &Message<'_>, to_tag: &str) -> u64 {
         let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
         let fixed: [&[u8]; 5] = [
             request.request_uri_str().as_bytes(),
             request.call_id().unwrap_or_default().as_bytes(),
             request.from_tag().unwrap_or_default().as_bytes(),
-            request.to_tag().unwrap_or_default().as_bytes(),
+            to_tag.as_bytes(),
             &cseq,
         ];
         self.hash("loop", fixed.into_iter().chain(request.values(HeaderName::Route)))

@@ -22,6 +22,8 @@ pub const MAX_FORKS: usize = 32;
 pub const MAX_NEXT_FLOWS: usize = 7;
 /// How often one request may come through this proxy with different targets (a spiral) before that is a loop.
 pub const MAX_SPIRALS: usize = 4;
+/// Rounds of branches of one call; a 3xx that comes later is passed on, not followed.
+pub const MAX_REDIRECT_ROUNDS: u16 = 8;
 /// Different 2xx (by To tag) of one branch that are passed on.
 pub const MAX_ANSWERS_PER_BRANCH: usize = 8;
 /// Changes of a branch's provisional state that are replicated, apart from those that move timer C.

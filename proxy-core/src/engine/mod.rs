@@ -32,6 +32,7 @@ pub use names::{MAX_PARKED, MAX_QUESTIONS};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::digest::Replay;
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
@@ -110,6 +111,8 @@ pub struct Engine {
     explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
+    /// Nonce counts that were used.
+    pub(crate) replay: Replay,
 }
 
 impl Engine {
@@ -140,7 +143,15 @@ impl Engine {
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
+            replay: Replay::default(),
         }
+    }
+
+    /// The same, with a memory of nonce counts that all engines of a node share: or a request that was recorded could
+    /// be played back once to each of them.
+    #[must_use]
+    pub fn sharing(config: EngineConfig, replay: Replay) -> Self {
+        Self { replay, ..Self::new(config) }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -148,6 +159,7 @@ impl Engine {
     pub fn activate(&mut self, now: Now, state: &SipState) {
         self.forget();
         self.active = true;
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         for record in state.pending_invites() {
             if shard_of(record.call_id.as_bytes(), self.settings.config.shards) == self.settings.config.shard
@@ -156,6 +168,8 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        // Nobody can be challenged without it.
+        self.auth_tick(cx);
         self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
@@ -181,6 +195,7 @@ impl Engine {
             self.counters.dropped_inactive += 1;
             return;
         }
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         self.names.at(now.mono);
         match Message::parse(bytes) {
@@ -195,6 +210,7 @@ impl Engine {
     /// The proposal was committed and `response` is what came of it; `state` includes it.
     pub fn handle_committed(&mut self, now: Now, ticket: Ticket, response: SipResponse, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
@@ -218,6 +234,7 @@ impl Engine {
     /// The proposal was not committed, or nobody knows.
     pub fn handle_refused(&mut self, now: Now, ticket: Ticket, why: Refusal, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
@@ -239,6 +256,7 @@ impl Engine {
 
     /// Fires all timers that are due.
     pub fn handle_timeout(&mut self, now: Now, state: &SipState) {
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {

@@ -16,8 +16,6 @@ pub(crate) struct Settings {
     pub(crate) config: EngineConfig,
     pub(crate) timers: TimerConfig,
     pub(crate) keys: Keys,
-    /// Host of addresses of record that name the proxy by one of its addresses.
-    home: String,
     /// Domains of the replicated state, lower case.
     provisioned: BTreeSet<String>,
     /// As of which revision.
@@ -26,25 +24,13 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(config: EngineConfig) -> Self {
-        let home = match (config.domains.first(), config.listen.first()) {
-            (Some(domain), _) => domain.to_ascii_lowercase(),
-            (None, Some(SocketAddr::V6(v6))) => format!("[{}]", v6.ip()),
-            (None, Some(SocketAddr::V4(v4))) => v4.ip().to_string(),
-            (None, None) => String::from("localhost"),
-        };
         Self {
             timers: TimerConfig::from(&config),
             keys: Keys::new(config.key),
-            home,
             provisioned: BTreeSet::new(),
             seen_revision: 0,
             config,
         }
-    }
-
-    /// The domain of addresses of record that name the proxy by one of its addresses.
-    pub(crate) fn home(&self) -> &str {
-        &self.home
     }
 
     /// Looks at the provisioned domains, if they have changed since the last time.
@@ -56,7 +42,7 @@ impl Settings {
     }
 
     /// Whether every domain is taken for ours: nobody has named one.
-    fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.config.any_domain && self.provisioned.is_empty()
     }
 
@@ -103,29 +89,81 @@ impl Settings {
         }
         let port_fits = uri.port.is_none_or(|p| self.is_own_port(p, local));
         match (uri.host.ip(), uri.host) {
-            (Some(ip), _) => {
-                let ip = ip.to_canonical();
-                let is = |a: &SocketAddr| a.ip().to_canonical() == ip;
-                port_fits && (is(&local) || self.config.listen.iter().any(is))
-            }
+            (Some(ip), _) => port_fits && self.config.is_own_ip(ip, Some(local)),
             (None, Host::Name(name)) => port_fits && self.is_domain(name),
             _ => false,
         }
     }
+}
 
-    /// The key of the location service for a URI of ours. The addresses of the proxy are other names of its first
-    /// domain, so that `bob@192.0.2.1` is who registered as `bob@example.com`.
-    pub(crate) fn aor(&self, uri: &Uri<'_>, local: SocketAddr) -> Option<String> {
+impl EngineConfig {
+    /// The key of the location service for a URI (RFC 3261 §10.3 step 5): [`canonical_aor`], except that the addresses
+    /// of the proxy are other names of its first domain (without domains: of its first address), so that
+    /// `bob@192.0.2.1` is who registered as `bob@example.com`. `local` is where the message at hand came in, if there
+    /// is one. `None` for schemes that have no addresses of record.
+    #[must_use]
+    pub fn aor(&self, uri: &Uri<'_>, local: Option<SocketAddr>) -> Option<String> {
         let aor = canonical_aor(uri)?;
-        let Some(ip) = uri.host.ip().filter(|_| uri.is_sip()) else { return Some(aor) };
-        let ip = ip.to_canonical();
-        let is = |a: &SocketAddr| a.ip().to_canonical() == ip;
-        if !is(&local) && !self.config.listen.iter().any(is) {
+        if !uri.is_sip() || !uri.host.ip().is_some_and(|ip| self.is_own_ip(ip, local)) {
             return Some(aor);
         }
         match aor.rsplit_once('@') {
-            Some((user, _)) => Some(format!("{user}@{}", self.home)),
+            Some((user, _)) => Some(format!("{user}@{}", self.home())),
             None => Some(aor),
         }
+    }
+
+    /// Host of addresses of record that name the proxy by one of its addresses.
+    #[must_use]
+    pub fn home(&self) -> String {
+        match (self.domains.first(), self.listen.first()) {
+            (Some(domain), _) => domain.to_ascii_lowercase(),
+            (None, Some(SocketAddr::V6(v6))) => format!("[{}]", v6.ip()),
+            (None, Some(SocketAddr::V4(v4))) => v4.ip().to_string(),
+            (None, None) => String::from("localhost"),
+        }
+    }
+
+    fn is_own_ip(&self, ip: IpAddr, local: Option<SocketAddr>) -> bool {
+        let ip = ip.to_canonical();
+        self.listen.iter().chain(&local).any(|a| a.ip().to_canonical() == ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aor(domains: &[&str], listen: &[&str], uri: &str) -> Option<String> {
+        let config = EngineConfig {
+            domains: domains.iter().map(|d| (*d).to_owned()).collect(),
+            listen: listen.iter().map(|a| a.parse().expect("address")).collect(),
+            ..EngineConfig::default()
+        };
+        config.aor(&Uri::parse(uri).expect("URI"), None)
+    }
+
+    #[test]
+    fn the_own_addresses_are_other_names_of_the_first_domain() {
+        let listen = ["10.77.0.100:5060", "[fd77::100]:5060"];
+        for host in ["10.77.0.100", "10.77.0.100:5060", "[fd77::100]", "[::ffff:10.77.0.100]", "lab.test"] {
+            let key = aor(&["Lab.test", "other.test"], &listen, &format!("sip:alice@{host}"));
+            assert_eq!(key.as_deref(), Some("sip:alice@lab.test"), "{host}");
+        }
+    }
+
+    #[test]
+    fn without_domains_all_own_addresses_are_names_of_the_first() {
+        let listen = ["[fd77::100]:5060", "10.77.0.100:5060"];
+        assert_eq!(aor(&[], &listen, "sip:alice@10.77.0.100").as_deref(), Some("sip:alice@[fd77::100]"));
+    }
+
+    #[test]
+    fn other_hosts_and_numbers_keep_their_name() {
+        let listen = ["10.77.0.100:5060"];
+        for same in ["sip:alice@10.77.0.9", "sip:alice@other.test", "sip:10.77.0.100", "tel:+49301234"] {
+            assert_eq!(aor(&["lab.test"], &listen, same).as_deref(), Some(same));
+        }
+        assert_eq!(aor(&["lab.test"], &listen, "mailto:alice@10.77.0.100"), None);
     }
 }

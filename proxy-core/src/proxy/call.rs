@@ -139,6 +139,8 @@ impl CallBranch {
     fn is_settled(&self) -> bool {
         let finished = match &self.outcome {
             Some(f) if f.status < 300 => self.answers.iter().all(|a| a.safe),
+            // Given up here, but its phone may still answer, or fail and wait for an ACK.
+            Some(_) if self.passed_over && self.ict.as_ref().is_some_and(Ict::is_open) => false,
             Some(f) => self.acked || f.response.is_empty(),
             None => false,
         };

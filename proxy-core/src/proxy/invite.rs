@@ -254,8 +254,6 @@ impl Engine {
                 )
             })
             .flatten();
-        let refresh =
-            if call.in_dialog { crate::dialog::refreshed(cx.state, &invite, response) } else { None };
         call.next_answer += 1;
         let answer = call.next_answer;
         let command = SipCommand::InviteAnswered {
@@ -269,8 +267,8 @@ impl Engine {
             return;
         }
         branch.answers.push(Answer { id: answer, to_tag: to_tag.to_owned(), response: bytes, safe: false });
-        if let Some(refresh) = refresh {
-            self.propose(refresh, Awaiting::Nothing);
+        if call.in_dialog {
+            self.refresh_dialog(cx, &invite, response);
         }
     }
 

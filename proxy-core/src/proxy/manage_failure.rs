@@ -62,7 +62,7 @@ impl Engine {
             self.propose_round(cx, id, call, again, used, after, index);
             return true;
         }
-        let redirected = self.branches_of_redirect(call);
+        let redirected = self.branches_of_redirect(cx, call);
         if !redirected.is_empty() {
             let used = call.steps_used;
             self.propose_round(cx, id, call, redirected, used, None, index);
@@ -190,17 +190,18 @@ impl Engine {
             self.weigh(cx, id, call, None);
         }
     }
-
-    /// The contacts of a 3xx that is the best of the round, where they are followed here.
-    fn branches_of_redirect(&self, _call: &Call) -> Vec<Branch> {
-        Vec::new()
-    }
 }
 
 /// A branch of a round that is over: how it ends counts no more.
 pub(super) fn pass_over(branch: &mut CallBranch) {
     branch.passed_over = true;
     branch.outcome = Some(Final { status: 408, response: Vec::new() });
+}
+
+/// The best final response of the round so far.
+pub(crate) fn winner_of_round(call: &Call) -> Option<&Final> {
+    let of_round = call.branches.iter().filter(|b| b.record.round == call.round && !b.passed_over);
+    winner(of_round.filter_map(|b| b.outcome.as_ref()))
 }
 
 /// How the round ended so far; `None` if nothing more may be tried.

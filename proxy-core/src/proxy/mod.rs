@@ -27,7 +27,7 @@ mod elsewhere;
 pub(crate) mod exchange;
 mod invite;
 mod manage_branch;
-mod manage_failure;
+pub(crate) mod manage_failure;
 mod manage_reply;
 mod plain;
 mod takeover;

@@ -155,18 +155,19 @@ impl Engine {
         match exchange.key.method.as_str() {
             "BYE" => self.finish_bye(cx, id, exchange, &request, status, bytes),
             method => {
-                let refresh = match response {
-                    Some(response) if method == "UPDATE" && status < 300 => {
-                        crate::dialog::refreshed(cx.state, &request, response)
-                    }
-                    _ => None,
-                };
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes);
                 self.send_to_client(exchange, action);
-                if let Some(refresh) = refresh {
-                    self.propose(refresh, Awaiting::Nothing);
+                if let Some(response) = response.filter(|_| method == "UPDATE" && status < 300) {
+                    self.refresh_dialog(cx, &request, response);
                 }
             }
+        }
+    }
+
+    /// Replicates what a 2xx to a target refresh (re-INVITE, UPDATE) changes in its dialog (§12.2).
+    pub(super) fn refresh_dialog(&mut self, cx: Cx<'_>, request: &Message<'_>, response: &Message<'_>) {
+        if let Some(command) = crate::dialog::refreshed(cx.state, request, response) {
+            self.propose(command, Awaiting::Nothing);
         }
     }
 

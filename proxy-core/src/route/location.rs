@@ -12,7 +12,7 @@ use super::passage::{Passage, Step, Targets, Way};
 use super::target::NoTarget;
 use crate::engine::{Cx, Engine};
 use crate::location::Target;
-use crate::msg::Uri;
+use crate::msg::{Method, Uri};
 use crate::routing::{Fork, Mode};
 use crate::state::{NextStep, When};
 
@@ -55,16 +55,23 @@ impl Engine {
         Step::Targets(targets)
     }
 
-    /// What the dialled URI stands for: a short number of the configuration, or an alias.
-    fn stands_for(&self, _cx: Cx<'_>, passage: &Passage<'_, '_>) -> Option<String> {
-        let uri = Uri::parse(&passage.found.uri).ok()?;
-        self.settings.config.routing.speed_dial.get(uri.user?).cloned()
+    /// What the dialled URI stands for: a short number of the configuration, then an alias. An alias of an alias is not
+    /// looked up, as in Kamailio: there is no way to go round in circles.
+    fn stands_for(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Option<String> {
+        let dialled = Uri::parse(&passage.found.uri).ok()?;
+        let short = dialled.user.and_then(|user| self.settings.config.routing.speed_dial.get(user));
+        let uri = short.map_or(Some(dialled), |text| Uri::parse(text).ok())?;
+        let local = passage.flow.local;
+        let aor = self.settings.config.aor(&uri, Some(local)).filter(|_| self.settings.is_local(&uri, local));
+        let target = aor.and_then(|aor| cx.state.provision().alias(&aor));
+        target.map(str::to_owned).or_else(|| short.cloned())
     }
 
     /// All at once, or the highest q now and the others as steps of the plan.
     fn targets_of_places(&self, passage: &Passage<'_, '_>, places: Vec<Target>) -> Targets {
         let routing = &self.settings.config.routing;
-        if routing.fork == Fork::Parallel {
+        // Whoever sends anything but an INVITE does not wait for one phone after the other.
+        if routing.fork == Fork::Parallel || passage.method != Method::Invite {
             return Targets::now(self.branches_to(passage, places, 0));
         }
         // They come in descending order of q.

@@ -75,7 +75,8 @@ impl Engine {
         let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
         let trusted = from_trunk.is_some();
         let uri = message.request_uri_str().to_owned();
-        let found = Found { uri, from_trunk, trusted, ..Found::default() };
+        let user = self.presumed_user();
+        let found = Found { uri, user, from_trunk, trusted, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }
@@ -140,7 +141,11 @@ impl Engine {
             Stage::Retransmission => self.stage_retransmission(cx, passage),
             Stage::Withindlg => self.stage_withindlg(cx, passage),
             Stage::Auth => self.stage_auth(cx, passage),
-            Stage::Policy => self.stage_policy(cx, passage),
+            Stage::Policy => match self.stage_policy(cx, passage) {
+                // A rule may have asked for them.
+                Step::Next => self.spend_credentials(passage),
+                step => step,
+            },
             Stage::Sipout => self.stage_sipout(cx, passage),
             Stage::Presence => self.stage_presence(cx, passage),
             Stage::Registrar => self.stage_registrar(cx, passage),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::msg::{Message, Method};
+use crate::msg::{HeaderName, Message, Method};
 use crate::state::{Branch, Flow, NextStep, ServerKey};
 
 /// A request on its way. Stages read the message and leave what they find for those that follow.
@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) user: Option<String>,
     /// AUTH: the source address is trusted.
     pub(crate) trusted: bool,
+    /// AUTH: credentials that were accepted, to be taken out of the message.
+    pub(crate) spent: Option<Spent>,
     /// A rule wants authentication, whatever `[auth]` says in general.
     pub(crate) auth_required: bool,
     /// Where a rule sends it.
@@ -48,6 +50,15 @@ pub(crate) struct Found {
     pub(crate) targets: Option<Targets>,
     /// What is answered if no later stage knows a target.
     pub(crate) failing: Option<(u16, &'static str)>,
+}
+
+/// Credentials that were accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// In headers of this name.
+    pub(crate) header: HeaderName,
+    /// For this realm.
+    pub(crate) realm: String,
 }
 
 /// Where a rule sends a request.

@@ -37,7 +37,7 @@ impl Engine {
                 return Step::Answered;
             }
         };
-        if let Some(aor) = to.ok().and_then(|uri| self.settings.aor(&uri, local)) {
+        if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
         }
         let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, Vec::new(), true);

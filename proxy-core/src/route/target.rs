@@ -26,7 +26,7 @@ impl Engine {
         if uri.user.is_none() {
             return Err(NoTarget(484, ""));
         }
-        let aor = self.settings.aor(uri, local).ok_or(NoTarget(404, ""))?;
+        let aor = self.settings.config.aor(uri, Some(local)).ok_or(NoTarget(404, ""))?;
         if cx.state.bindings(&aor).is_empty() {
             return Err(NoTarget(404, ""));
         }
@@ -63,7 +63,7 @@ impl Engine {
         let parsed = Uri::parse(hop_uri).map_err(|_| NoTarget(400, "Malformed Route"))?;
         let is_own = self.settings.is_own_hop(&parsed, local)
             || (approach.next.is_none() && self.settings.is_local(&parsed, local));
-        let any = self.settings.config.any_domain && parsed.host.ip().is_some();
+        let any = self.settings.is_any() && parsed.host.ip().is_some();
         if approach.next.is_none() && is_own && !any {
             // A contact that is an address of record of ours: where its user is now.
             let places = self.places_of_user(cx, local, &parsed)?;
@@ -110,7 +110,7 @@ impl Engine {
         };
         let registered = Uri::parse(user)
             .ok()
-            .and_then(|uri| self.settings.aor(&uri, passage.flow.local))
+            .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
             .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == approach.uri))
             .map(|binding| binding.flow);
         // The last to be put first is the first to be tried.
@@ -205,7 +205,11 @@ impl Engine {
             .chain(route.iter().map(|r| r.as_bytes()))
             .chain(number)
             .chain(transport);
-        let digest = self.settings.keys.loop_digest(passage.message);
+        let keys = &self.settings.keys;
+        let digest = match passage.method {
+            Method::Ack if class == "INVITE" => keys.loop_digest_of_invite(passage.message),
+            _ => keys.loop_digest(passage.message),
+        };
         let via_branch = self.settings.keys.via_branch(&passage.key, class, parts, digest);
         let headers = passage.found.headers.clone();
         Branch {

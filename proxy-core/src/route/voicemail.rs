@@ -82,10 +82,9 @@ impl Engine {
         voicemail: &Voicemail,
         reason: &str,
     ) -> Option<Branch> {
-        // What was dialled, before rules and aliases changed it.
-        let dialled = passage.message.request_uri().ok();
-        let user = dialled.and_then(|u| u.user)?;
-        let target = voicemail.target(user)?;
+        // Whose mailbox: the user that rules, short numbers and aliases have come to (Kamailio keeps it before lookup).
+        let user = Uri::parse(&passage.found.uri).ok()?.user?.to_owned();
+        let target = voicemail.target(&user)?;
         let mut branch = self.branch_to_uri(passage, &target, VOICEMAIL_ROUND).ok()?;
         let from = passage.message.request_uri_str();
         branch.headers.push((String::from("Diversion"), format!("<{from}>;reason={reason}")));

@@ -12,6 +12,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// Whether it contains every address of its family.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether an address lies in the block. IPv4 in IPv6 form counts as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

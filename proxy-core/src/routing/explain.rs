@@ -20,16 +20,29 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explain {
     stage: Stage,
+    user: Option<String>,
     lines: Vec<Line>,
 }
 
 impl Default for Explain {
     fn default() -> Self {
-        Self { stage: Stage::Reqinit, lines: Vec::new() }
+        Self { stage: Stage::Reqinit, user: None, lines: Vec::new() }
     }
 }
 
 impl Explain {
+    /// An explanation in which `user` (`name@domain`) is taken to have authenticated.
+    #[must_use]
+    pub fn for_user(user: Option<String>) -> Self {
+        Self { user, ..Self::default() }
+    }
+
+    /// Who is taken to have authenticated.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// What is said from now on is said by this stage.
     pub fn enter(&mut self, stage: Stage) {
         self.stage = stage;

@@ -30,6 +30,15 @@ pub fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Looks again and again whether `f` holds for so long: for what must not happen, where there is nothing to wait for.
+pub fn throughout(time: Duration, what: &str, f: impl Fn() -> bool) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        assert!(f(), "it does not stay so: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 pub struct Cluster {
     dir: tempfile::TempDir,
     places: Vec<Peer>,

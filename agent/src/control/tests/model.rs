@@ -83,6 +83,8 @@ struct World {
     log: Vec<Option<Place>>,
     nodes: Vec<Node>,
     owners_seen: [bool; NODES],
+    /// The node that decided last to own.
+    last_owner: Option<usize>,
 }
 
 fn place(i: usize) -> Place {
@@ -106,6 +108,7 @@ impl World {
             log: Vec::new(),
             nodes: (0..NODES).map(node).collect(),
             owners_seen: [false; NODES],
+            last_owner: None,
         }
     }
 
@@ -171,8 +174,9 @@ impl World {
             }
             Event::Hear(i, up) => {
                 let heard = if up { Some(at(self.now)) } else { None };
-                self.nodes[i].facts.peers =
-                    (0..NODES).map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard }).collect();
+                self.nodes[i].facts.peers = (0..NODES)
+                    .map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard, silent: false })
+                    .collect();
             }
             Event::Shutdown(i) => self.nodes[i].control.shutdown(at(self.now)),
             Event::Crash(i) => {
@@ -224,8 +228,13 @@ impl World {
                 if node.resources == Resources::Stopped {
                     node.resources = Resources::Moving;
                 }
+                assert!(
+                    node.owns_until.is_none() || self.last_owner == Some(i),
+                    "a service goes on with what it knew before another node had it"
+                );
                 node.owns_until = d.lease_until;
                 self.owners_seen[i] = true;
+                self.last_owner = Some(i);
             }
             Goal::Down => {
                 if node.resources != Resources::Stopped {
@@ -318,4 +327,37 @@ fn the_model_does_reach_owners_on_both_appliances() {
     drive(&mut world, 1);
     assert_eq!(world.owners(), [1]);
     assert_eq!(world.owners_seen, [true, true, false]);
+}
+
+#[test]
+fn an_owner_that_did_not_decide_while_another_served_and_handed_over_begins_anew() {
+    let mut world = World::new();
+    let rounds = |world: &mut World, leader: usize| {
+        for _ in 0..4 {
+            world.step(&Event::Acknowledge);
+            world.step(&Event::Hear(leader, true));
+            world.step(&Event::Apply(leader, 10));
+            world.step(&Event::Decide(leader));
+            world.step(&Event::Commit);
+            world.step(&Event::Settle(leader));
+            world.step(&Event::Pass(5));
+        }
+    };
+    for leader in [0, 1] {
+        world.step(&Event::Pass(400));
+        world.step(&Event::Elect(leader));
+        rounds(&mut world, leader);
+        assert_eq!(world.owners(), [leader]);
+    }
+    world.step(&Event::Switchover(1));
+    rounds(&mut world, 1);
+    assert_eq!(world.owners(), [0; 0]);
+    // It decides again only now: what it has up is from before.
+    world.step(&Event::Elect(0));
+    world.step(&Event::Acknowledge);
+    world.step(&Event::Apply(0, 10));
+    world.step(&Event::Decide(0));
+    assert_eq!(world.owners(), [0; 0], "down first");
+    rounds(&mut world, 0);
+    assert_eq!(world.owners(), [0]);
 }

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::{PROBE_EVERY, Series};
 use crate::lab::fault::{self, Blow};
+use crate::lab::net::Mac;
 use crate::lab::proc::wait_until;
 use crate::lab::state::LabState;
 use crate::lab::{cluster, interrupt, status};
@@ -17,8 +18,11 @@ use crate::observe::timeline::Kind;
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(15);
 /// Bound for the cluster to be whole again.
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// Quiet time before each run: the observer must know the old owner, and restarted voters their lease.
-const SETTLE: Duration = Duration::from_millis(500);
+/// So long has one node answered before it is lost: the observer knows it, and voters that were restarted before the
+/// observer have outlived the lease (150 ms) in which they are silent.
+pub(super) const SETTLED: Duration = Duration::from_millis(500);
+/// Between two looks at all that was seen, each of which holds the observer up for a moment.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How the active node goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,12 @@ pub(super) fn measure(lab: &mut LabState, how: How, runs: u32) -> io::Result<Ser
         let active = status::wait_ready(lab, READY_LIMIT)?;
         let index = lab.index_of(&active.node.to_string())?;
         let observer = Observer::start(lab, PROBE_EVERY)?;
-        std::thread::sleep(SETTLE);
+        let owner = settled(&observer, 0, SETTLED);
+        interrupt::check()?;
+        if owner.is_none() {
+            series.failed.push(format!("no single owner answered for {SETTLED:?}"));
+            continue;
+        }
         let before = observer.now();
         lose(lab, index, how)?;
         record(&observer, before, true, &mut series);
@@ -90,6 +99,22 @@ fn lose(lab: &mut LabState, index: usize, how: How) -> io::Result<()> {
     let agent = lab.nodes[index].agent().ok_or_else(|| io::Error::other("the active node has no agent"))?;
     agent.signal(signal);
     Ok(())
+}
+
+/// Waits until one node has answered for `held` since `from` (ns of the observer), and nobody else since; says who.
+pub(super) fn settled(observer: &Observer, from: u64, held: Duration) -> Option<Mac> {
+    let mut owner = None;
+    let settled = wait_until(READY_LIMIT, || {
+        std::thread::sleep(LOOK);
+        let tenures = observer.timeline().tenures();
+        let last = tenures.last().filter(|t| {
+            let begun = t.first_sent.max(from);
+            u128::from(t.last_sent.saturating_sub(begun)) > held.as_nanos()
+        });
+        owner = last.map(|t| t.mac);
+        owner.is_some() || interrupt::requested()
+    });
+    owner.filter(|_| settled)
 }
 
 /// Waits for the hand-over and notes its length, by ARP and (if it is served) by SIP.

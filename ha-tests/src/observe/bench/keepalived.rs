@@ -22,6 +22,9 @@ const NOBODY6: &str = "fd77::101";
 const HOSTS: [u8; 2] = [31, 32];
 /// Bound for the pair to have an owner.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// One and a half of the default advertisements (1 s). That a backup has heard one shows nowhere: so much time has to
+/// pass with owner and backup.
+const HEARD: Duration = Duration::from_millis(1500);
 /// Bound for a killed process to be gone.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -100,6 +103,13 @@ impl Peer {
         proc::spawn(command).map(drop)
     }
 
+    /// Whether its newest word is that it is a backup.
+    fn is_backup(&self, home: &Path) -> bool {
+        let log = fs::read_to_string(home.join(format!("{}.log", self.port()))).unwrap_or_default();
+        let state = log.lines().rev().find_map(|l| l.split_once("Entering "));
+        state.is_some_and(|(_, state)| state.starts_with("BACKUP STATE"))
+    }
+
     /// Power loss: wire first, then everything in the namespace.
     fn kill(&mut self) {
         let _ = net::port_down(self.switch, &self.port());
@@ -131,19 +141,22 @@ pub(super) fn measure(lab: &LabState, tuning: Tuning, runs: u32) -> io::Result<S
     for _ in 0..runs {
         interrupt::check()?;
         let observer = Observer::start_at(lab, VIP, NOBODY6, PROBE_EVERY)?;
-        let owner = || observer.timeline().tenures().last().map(|t| (t.mac, t.last_sent - t.first_sent));
-        // Settled: one owner for half a second.
-        let settled = wait_until(READY_LIMIT, || {
-            std::thread::sleep(Duration::from_millis(50));
-            interrupt::requested() || owner().is_some_and(|(_, held)| held > 500_000_000)
-        });
-        let active = owner().and_then(|(mac, _)| pair.iter().position(|p| net::mac_of(p.host) == mac));
-        let (true, Some(active)) = (settled, active) else {
+        let is_owner = |p: &Peer, mac| net::mac_of(p.host) == mac;
+        let owner = gaps::settled(&observer, 0, gaps::SETTLED);
+        let Some(active) = owner.and_then(|mac| pair.iter().position(|p| is_owner(p, mac))) else {
+            interrupt::check()?;
             series.failed.push("keepalived had no owner".to_owned());
             break;
         };
-        // The other one must have become a backup again before it is needed.
-        std::thread::sleep(Duration::from_millis(1500));
+        // The other one is a backup again, and has heard that there is an owner, before it is needed.
+        let backup = &pair[1 - active];
+        wait_until(READY_LIMIT, || interrupt::requested() || backup.is_backup(&home));
+        let owner = gaps::settled(&observer, observer.now(), HEARD);
+        interrupt::check()?;
+        if !backup.is_backup(&home) || owner.is_none_or(|mac| !is_owner(&pair[active], mac)) {
+            series.failed.push("keepalived had no backup".to_owned());
+            break;
+        }
         let before = observer.now();
         pair[active].kill();
         gaps::record(&observer, before, false, &mut series);

@@ -1,6 +1,7 @@
 //! TCP between the nodes: authenticated, two connections per direction and pair (see [`super::client::Lane`]).
 
 mod client;
+mod complaints;
 mod frame;
 mod handshake;
 mod server;

@@ -12,8 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::complaints::Complaints;
 use super::{Credentials, handshake};
 use crate::codec::{self, Kind};
 use crate::node::client::Lane;
@@ -71,6 +72,7 @@ impl Server {
         let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
         let known = Known::default();
         let who = Arc::new(self.who);
+        let complaints = Arc::new(Mutex::new(Complaints::default()));
         loop {
             let (stream, from) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -85,9 +87,16 @@ impl Server {
                 continue;
             };
             let (who, known, inbound) = (who.clone(), known.clone(), inbound.clone());
+            let complaints = complaints.clone();
             tokio::spawn(async move {
                 let met = timeout(STRANGER_LIMIT, meet(stream, &who)).await;
                 drop(permit);
+                let refused = |why: &str| {
+                    let mut complaints = complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                    if complaints.is_news(from.ip(), why, Instant::now()) {
+                        tracing::warn!(%from, why, "a connection was refused");
+                    }
+                };
                 match met {
                     Ok(Ok((place, lane, stream, seals))) => {
                         let task = tokio::spawn(serve(stream, seals, place, inbound));
@@ -97,8 +106,8 @@ impl Server {
                             old.abort();
                         }
                     }
-                    Ok(Err(e)) => tracing::warn!(%from, why = %e, "a connection was refused"),
-                    Err(_) => tracing::warn!(%from, "a connection said nothing and was closed"),
+                    Ok(Err(e)) => refused(&e.to_string()),
+                    Err(_) => refused("it said nothing"),
                 }
             });
         }

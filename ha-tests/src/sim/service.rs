@@ -1,0 +1,207 @@
+//! The threads of an agent beside Raft: the control thread, which is the agent's own [`Driver`], round by round, and the
+//! SIP engine, which is `proxy-core`'s, one shard.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agent::bridge::{Cluster, Store};
+use agent::control::{Control, Goal, Place, Resources, Settings};
+use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
+use agent::run::live::Picture;
+use agent::run::resources::Steps;
+use proxy_core::engine::Engine;
+use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
+use proxy_core::state::{Flow, SipResponse, Transport};
+use raft_store::node::Role;
+
+use super::base::MS;
+use super::cluster::SimCluster;
+use super::kernel::clock;
+use super::machine::{Done, Machine, Mutation, Site};
+use super::process::{LEASE, Process};
+
+/// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
+const ROUND: u64 = 18 * MS;
+/// Datagrams in a socket buffer; more are lost.
+const SOCKET_ROOM: usize = 256;
+
+/// Where verdicts on proposals wait for the engine.
+type Verdicts = Arc<Mutex<VecDeque<(u64, Ticket, Result<SipResponse, Refusal>)>>>;
+
+/// The agent's threads beside Raft.
+pub struct Service {
+    /// The control thread.
+    pub driver: Driver<SimCluster>,
+    picture: Picture,
+    next_round: u64,
+    engine: Engine,
+    epoch: u64,
+    verdicts: Verdicts,
+    socket: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// The token that the engine is active under.
+    pub active: Option<u64>,
+}
+
+/// What the guard was told last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Petted {
+    /// When, ns of CLOCK_BOOTTIME.
+    pub at: u64,
+    /// Raft's term.
+    pub term: u64,
+    /// The node led in it.
+    pub leading: bool,
+    /// Who should follow.
+    pub heir: Option<Place>,
+}
+
+/// The floating IP's SIP address.
+#[must_use]
+pub fn vip() -> SocketAddr {
+    SocketAddr::from(([10, 9, 0, 1], 5060))
+}
+
+fn engine_config() -> EngineConfig {
+    EngineConfig {
+        listen: vec![vip()],
+        domains: vec![String::from("sim.test")],
+        key: [7; 16],
+        ..EngineConfig::default()
+    }
+}
+
+impl Service {
+    /// The threads of an agent that starts on `machine`; what its guard is told goes to `petted`.
+    #[must_use]
+    pub fn new(machine: &Machine, process: &Process, site: &Site, petted: Arc<Mutex<Petted>>) -> Self {
+        let (tx, messages) = sync_channel(MAX_MESSAGES);
+        let appliances = site.places.iter().filter(|p| p.role == Role::Appliance).map(|p| p.place).collect();
+        let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
+        let address = (machine.role == Role::Appliance).then(|| Box::new(machine.kernel.clone()) as Box<_>);
+        let driver = Driver {
+            place: machine.place,
+            cluster: SimCluster::new(process, site.mutation == Mutation::EarlyVerdict),
+            control: Control::new(Settings { place: machine.place, appliances, lease }),
+            steps: Steps::new(address, None),
+            live: Arc::default(),
+            messages,
+            handle: Handle(tx),
+            pet: Some(Box::new(move |facts: &PetFacts| {
+                *petted.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Petted { at: clock().mono.0, term: facts.term, leading: facts.leading, heir: facts.heir };
+            })),
+            clock,
+            lease,
+        };
+        Self {
+            driver,
+            picture: Picture::default(),
+            next_round: 0,
+            engine: Engine::new(engine_config()),
+            epoch: 0,
+            verdicts: Arc::default(),
+            socket: VecDeque::new(),
+            active: None,
+        }
+    }
+
+    /// A datagram has come for the floating IP.
+    pub fn datagram(&mut self, from: SocketAddr, bytes: Vec<u8>) {
+        if self.socket.len() < SOCKET_ROOM {
+            self.socket.push_back((from, bytes));
+        }
+    }
+
+    /// The control thread's turn. `Some`: the engine began (under a token) or ended.
+    pub fn control_turn(&mut self, kicked: bool, mutation: Mutation) -> Option<Option<u64>> {
+        let now = clock();
+        let mut look = kicked || now.mono.0 >= self.next_round;
+        while let Ok(message) = self.driver.messages.try_recv() {
+            look = true;
+            match message {
+                Message::GrantRefused => self.driver.control.grant_refused(),
+                Message::Switchover { target, reply } => {
+                    let facts = self.driver.cluster.facts();
+                    if let Err(why) = self.driver.control.switchover(now.mono, target, &facts) {
+                        // Nobody waits for the answer here.
+                        let _ = reply.try_send(Outcome::Cannot(why));
+                    }
+                }
+                // Nobody ends a process here but the world.
+                _ => {}
+            }
+        }
+        if !look {
+            return None;
+        }
+        let before = self.driver.steps.state();
+        let decision = self.driver.round(now.mono, &mut self.picture);
+        let pause = if decision.soon || self.driver.steps.state() != before { 0 } else { ROUND };
+        // From the end of the round on, as in the agent's loop: it may have been stopped in its midst.
+        self.next_round = clock().mono.0 + pause;
+        let up = match self.picture.goal {
+            Goal::Up { token } if self.picture.resources == Resources::Started => Some(token),
+            _ => None,
+        };
+        if up.is_none() && mutation == Mutation::NoStop && self.active.is_some() {
+            return None;
+        }
+        if up.is_some() == self.active.is_some() {
+            self.active = up;
+            return None;
+        }
+        self.active = up;
+        self.epoch += 1;
+        if up.is_some() {
+            let engine = &mut self.engine;
+            self.driver.cluster.read(|state| engine.activate(now, state));
+        } else {
+            self.engine.deactivate();
+        }
+        Some(up)
+    }
+
+    /// One turn of the engine's thread.
+    pub fn engine_turn(&mut self, process: &Process, done: &mut Done) {
+        let now = clock();
+        let verdicts: Vec<_> =
+            self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);
+        self.driver.cluster.read(|state| {
+            for (of, ticket, outcome) in verdicts {
+                match outcome {
+                    _ if of != epoch => {}
+                    Ok(response) => engine.handle_committed(now, ticket, response, state),
+                    Err(why) => engine.handle_refused(now, ticket, why, state),
+                }
+            }
+            for (remote, bytes) in socket.drain(..) {
+                let flow = Flow { transport: Transport::Udp, local: vip(), remote };
+                engine.handle_datagram(now, flow, &bytes, state);
+            }
+            if engine.poll_timeout().is_some_and(|at| at <= now.mono) {
+                engine.handle_timeout(now, state);
+            }
+        });
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
+                // Its phones have addresses.
+                Output::Resolve { .. } => {}
+                Output::Propose { ticket, command } => {
+                    let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
+                    let verdict = Box::new(move |outcome| {
+                        verdicts
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push_back((epoch, ticket, outcome));
+                    });
+                    process.inside(|| self.driver.cluster.propose(command, verdict));
+                }
+            }
+        }
+    }
+}

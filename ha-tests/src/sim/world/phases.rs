@@ -1,0 +1,132 @@
+//! The phases of a world: its phones, the end of all faults, and what must then be whole, end and be equal.
+
+use std::net::SocketAddr;
+
+use super::World;
+use crate::sim::base::MS;
+use crate::sim::phones::{Call, Phones, Registrar};
+
+/// Time in which a healed cluster must serve, with all nodes caught up, ns.
+pub const HEAL_LIMIT: u64 = 10_000 * MS;
+/// Time in which calls must end after that, ns: longer than any retransmission of a phone.
+const DRAIN_LIMIT: u64 = 40_000 * MS;
+
+impl World {
+    /// Phones: some register all the time, some call.
+    pub(super) fn people(&mut self, from: u64, until: u64) {
+        let rng = &mut self.phone_rng;
+        for n in 0..4_u16 {
+            let at = SocketAddr::from(([10, 9, 1, 2], 9_000 + n));
+            let begin = 1_500 * MS + rng.between(0, 1_000) * MS;
+            let every = Some((20 * MS, rng.between(100, 2_000) * MS));
+            self.phones.registrars.push(Registrar::new(at, format!("r{n}"), begin, every));
+        }
+        let span = (until - from) / MS;
+        for n in 0..u16::try_from(rng.between(8, 24)).unwrap_or(8) {
+            let begin = from.saturating_sub(1_000 * MS) + rng.between(0, span) * MS;
+            self.phones.calls.push(Call::new(n, begin, rng));
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.trace.say("all faults end");
+        self.chaos = false;
+        self.due.clear();
+        self.net.heal(self.now);
+        let now = self.now;
+        for machine in &mut self.machines {
+            machine.stopped_until = 0;
+            machine.raft_stalled_until = 0;
+            machine.control_stalled_until = 0;
+            machine.cut_at_sync = false;
+            machine.cut_at_vote = false;
+            for disk in [&machine.disks.log, &machine.disks.snaps] {
+                disk.fail_sync(None);
+                disk.set_capacity(None);
+            }
+            if machine.agent.is_none() {
+                machine.start_at = Some(machine.start_at.map_or(now, |at| at.min(now + 200 * MS)));
+            }
+        }
+    }
+
+    pub(super) fn what_is_missing(&self) -> String {
+        let mut out = format!("passes on {:?}, {} entries committed;", self.owners, self.judge.committed());
+        for machine in &self.machines {
+            let facts = machine
+                .agent
+                .as_ref()
+                .and_then(|a| a.process.running().map(|r| a.process.inside(|| r.core.facts())));
+            out += &format!(" node {}: {facts:?};", machine.place);
+        }
+        out
+    }
+
+    /// One owner that serves, every node a voter that has applied all.
+    pub(super) fn whole(&mut self) -> bool {
+        let all = self.judge.committed();
+        let settled = self.machines.iter().all(|m| {
+            m.agent.as_ref().is_some_and(|a| {
+                a.process.running().is_some_and(|r| a.judged == all && r.core.is_settled_voter())
+            })
+        });
+        let serves = match &self.owners[..] {
+            [owner] => self.machines.iter().any(|m| m.place == *owner && m.active().is_some()),
+            _ => false,
+        };
+        settled && serves
+    }
+
+    /// No new calls; those under way must end, and a last registration must be confirmed.
+    pub(super) fn drain(&mut self) {
+        if self.judge.verdict.is_some() {
+            return;
+        }
+        for registrar in &mut self.phones.registrars {
+            registrar.stop();
+        }
+        let at = SocketAddr::from(([10, 9, 1, 2], 9_999));
+        self.phones.registrars.push(Registrar::new(at, String::from("last"), self.now, None));
+        let begun = self.now;
+        let confirmed = |p: &Phones| p.registrars.last().is_some_and(|r| r.confirmed > 0);
+        while self.judge.verdict.is_none() {
+            if confirmed(&self.phones) && self.phones.calls.iter().all(Call::over) {
+                break;
+            }
+            if self.now > begun + DRAIN_LIMIT {
+                if !confirmed(&self.phones) {
+                    self.judge.accuse("invariant 4: a registration after healing is never confirmed");
+                }
+                for call in self.phones.calls.iter().filter(|c| !c.over()) {
+                    self.judge.accuse(format!("invariant 4: {} never ends: {:?}", call.id, call));
+                }
+                break;
+            }
+            self.tick();
+        }
+        for call in &self.phones.calls {
+            if let Some((_, callee)) = call.callees.iter().find(|(_, c)| c.rang > 1) {
+                self.judge.accuse(format!("invariant 2: {} rang twice at one phone: {callee:?}", call.id));
+            }
+            if call.caller.bye_answer.is_some_and(|s| s != 200) {
+                self.judge
+                    .accuse(format!("invariant 2: the dialog of {} is lost: {:?}", call.id, call.caller));
+            }
+        }
+        // All that is still on its way is applied everywhere; then the last comparison.
+        for _ in 0..1_000 {
+            if self.judge.verdict.is_some() || self.whole() {
+                break;
+            }
+            self.tick();
+        }
+        let indexes_right = self
+            .machines
+            .iter()
+            .filter_map(|m| m.agent.as_ref()?.process.running())
+            .all(|r| r.core.view().read(|state| state.sip().index_is_right()));
+        if !indexes_right {
+            self.judge.accuse("invariant 3: a derived index does not say what the records say");
+        }
+    }
+}

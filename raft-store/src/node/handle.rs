@@ -1,0 +1,150 @@
+//! The handle of a running node: everything the rest of the process asks of it, from any thread.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::batch::Done;
+use super::core::{Core, Facts};
+use super::inbound::ProposeRefused;
+use super::net::TcpTransport;
+use super::types::Place;
+use crate::command::Command;
+use crate::state::ClusterState;
+
+type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// What the node's thread and its handles share.
+pub(super) struct Shared {
+    /// Set once, by the node's thread.
+    pub(super) core: OnceLock<Core<TcpTransport>>,
+    pub(super) transport: TcpTransport,
+    empty: ClusterState,
+    runtime: Handle,
+    waker: OnceLock<Waker>,
+    fatal: OnceLock<String>,
+    pub(super) stop: Notify,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    /// The store was empty, or has been set aside: only then may peers be told so before the core exists.
+    pub(super) blank: AtomicBool,
+}
+
+/// A handle of the node of this process.
+#[derive(Clone)]
+pub struct Node(pub(super) Arc<Shared>);
+
+impl Node {
+    /// Has commands committed, if this node leads. Never blocks; `done` is called once, on any thread, and must not
+    /// block either. When it is called, [`Node::read`] shows the effect.
+    pub fn propose(&self, commands: Vec<Command>, done: Done) {
+        match self.0.core.get() {
+            Some(core) => core.propose(commands, done),
+            None => done(Err(ProposeRefused::NotLeader)),
+        }
+    }
+
+    /// Like [`Node::propose`], but asks the leader if that is another node: for the operator's commands.
+    pub fn propose_anywhere(&self, commands: Vec<Command>, done: Done) {
+        match self.0.core.get() {
+            Some(core) => {
+                let _entered = self.0.runtime.enter();
+                core.propose_anywhere(commands, done);
+            }
+            None => done(Err(ProposeRefused::NotLeader)),
+        }
+    }
+
+    /// Reads the replicated state; keep it short.
+    pub fn read<R>(&self, f: impl FnOnce(&ClusterState) -> R) -> R {
+        match self.0.core.get() {
+            Some(core) => core.view().read(f),
+            None => f(&self.0.empty),
+        }
+    }
+
+    /// What Raft knows now. Cheap.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.0.core.get().map(Core::facts).unwrap_or_default()
+    }
+
+    /// Has `f` called, on the node's thread, whenever term, leader, grant or membership change, when a quorum has
+    /// first acknowledged this node's leadership, and when the node fails. It must not block. Only the first counts.
+    pub fn on_change(&self, f: Waker) {
+        if self.0.waker.set(f).is_err() {
+            tracing::error!("only one listener for changes is possible");
+        }
+    }
+
+    /// Hands leadership to `to`; from this call on `facts().transfer_tried_in` says so.
+    pub fn transfer_leadership(&self, to: Place) {
+        let _entered = self.0.runtime.enter();
+        if let Some(core) = self.0.core.get() {
+            core.transfer_leadership(to);
+        }
+    }
+
+    /// A verified notice of a guard: see [`Core::leader_is_dead`].
+    pub fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
+        if let Some(core) = self.0.core.get().cloned() {
+            self.0.runtime.spawn(async move { core.leader_is_dead(dead, term, heir).await });
+        }
+    }
+
+    /// Campaigns now: see [`Core::campaign`].
+    pub fn campaign(&self) {
+        if let Some(core) = self.0.core.get().cloned() {
+            self.0.runtime.spawn(async move { core.campaign().await });
+        }
+    }
+
+    /// Why this node must give up ownership and exit, once it must.
+    #[must_use]
+    pub fn fatal(&self) -> Option<String> {
+        self.0.fatal.get().cloned()
+    }
+
+    /// Ends the node and waits for its thread. To be called once, from outside of it.
+    pub fn shutdown(&self) {
+        self.0.stop.notify_one();
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the Raft thread panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// For a node whose thread runs on `runtime`.
+    pub(super) fn new(transport: TcpTransport, runtime: Handle, blank: bool) -> Self {
+        Self {
+            core: OnceLock::new(),
+            transport,
+            empty: ClusterState::default(),
+            runtime,
+            waker: OnceLock::new(),
+            fatal: OnceLock::new(),
+            stop: Notify::new(),
+            thread: Mutex::new(None),
+            blank: AtomicBool::new(blank),
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker();
+        }
+    }
+
+    pub(super) fn fail(&self, why: String) {
+        tracing::error!(%why, "the node cannot go on");
+        // The first reason counts.
+        drop(self.fatal.set(why));
+        self.wake();
+    }
+}
