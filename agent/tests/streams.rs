@@ -281,7 +281,7 @@ fn a_request_for_a_listener_opens_a_connection_from_the_address_of_the_proxy_and
     alice.invite("bob", "c1");
     let (stream, from) = listener.accept().expect("a connection");
     assert_eq!(from.ip(), node.proxy.ip());
-    let mut bob = Ua::with_stream("bob", node.proxy, stream);
+    let bob = Ua::with_stream("bob", node.proxy, stream);
     let invite = bob.expect("INVITE");
     bob.respond(&invite, "486 Busy Here", "b");
     bob.expect("ACK");
