@@ -287,6 +287,7 @@ fn refusal(why: &CannotSwitch) -> Reply {
             let list: Vec<String> = why
                 .iter()
                 .map(|(place, why)| match why {
+                    NotReady::JustStarted => format!("node {place} has just started"),
                     NotReady::OutOfReach => format!("node {place} does not answer"),
                     NotReady::Behind(lag) => {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")
