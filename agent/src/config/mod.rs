@@ -7,18 +7,25 @@
 
 mod auth;
 mod check;
+mod dispatcher;
+mod dns;
 mod fault;
 mod read;
 mod route;
 mod routing;
 mod sip;
 mod table;
+mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::trunk::TrunkConfig;
+
 pub use auth::Auth;
+pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -124,6 +131,12 @@ pub struct Config {
     pub routing: Routing,
     /// Who has to prove who he is.
     pub auth: Auth,
+    /// How backends are chosen and probed.
+    pub dispatcher: DispatchConfig,
+    /// What holds for all trunks.
+    pub trunk: TrunkConfig,
+    /// Resolution of names.
+    pub dns: Dns,
 }
 
 impl Config {
@@ -148,6 +161,9 @@ impl Config {
             sip: Sip::default(),
             routing: Routing::default(),
             auth: Auth::default(),
+            dispatcher: DispatchConfig::default(),
+            trunk: TrunkConfig::default(),
+            dns: Dns::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, routing, sip};
+use super::{auth, dispatcher, dns, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,9 @@ pub(super) struct Sections {
     pub sip: sip::Sip,
     pub routing: routing::Routing,
     pub auth: auth::Auth,
+    pub dispatcher: proxy_core::dispatch::DispatchConfig,
+    pub trunk: proxy_core::trunk::TrunkConfig,
+    pub dns: dns::Dns,
 }
 
 /// Reads what can be read and says what cannot.
@@ -93,6 +96,9 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         sip: sip::read(&mut root, &mut reader),
         routing: routing::read(&mut root, &mut reader),
         auth: auth::read(&mut root, &mut reader),
+        dispatcher: dispatcher::read(&mut root, &mut reader),
+        trunk: trunk::read(&mut root, &mut reader),
+        dns: dns::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)

@@ -10,12 +10,14 @@ use std::time::Duration;
 use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
-use proxy_core::state::SipState;
+use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
 use crate::bridge::Store;
 
-use super::mailbox::{Mailbox, Order, Turn};
+use super::dns::Dns;
+use super::mailbox::{Arrival, Mailbox, Order, Turn};
+use super::stream::Streams;
 use super::{NetError, batch};
 
 /// How long an engine with nothing to do sleeps at most.
@@ -58,6 +60,10 @@ pub struct Parts<S> {
     pub store: S,
     /// For what it sends.
     pub sockets: Sockets,
+    /// For what it sends by TCP, if there is TCP.
+    pub streams: Option<Streams>,
+    /// For what it has to ask.
+    pub dns: Arc<Dns>,
     /// Both clocks.
     pub clock: fn() -> Now,
     /// Called when an order has been obeyed.
@@ -136,11 +142,17 @@ impl<S: Store> Runner<S> {
                     Ok(response) => self.engine.handle_committed(now, ticket, response, state),
                     Err(why) => self.engine.handle_refused(now, ticket, why, state),
                 },
-                Order::Verdict { .. } | Order::Stop => {}
+                Order::Resolved { epoch, question, answer } if epoch == self.epoch => {
+                    self.engine.handle_resolved(now, question, answer, state);
+                }
+                Order::Verdict { .. } | Order::Resolved { .. } | Order::Stop => {}
             }
         }
-        for (flow, bytes) in turn.datagrams {
-            self.engine.handle_datagram(now, flow, &bytes, state);
+        for arrival in turn.arrivals {
+            match arrival {
+                Arrival::Message(flow, bytes) => self.engine.handle_datagram(now, flow, &bytes, state),
+                Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
+            }
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.engine.handle_timeout(now, state);
@@ -150,10 +162,23 @@ impl<S: Store> Runner<S> {
     fn carry_out(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
+                Output::Transmit { flow, bytes } if flow.transport == Transport::Tcp => {
+                    match &self.parts.streams {
+                        Some(streams) => streams.send(flow, bytes),
+                        None => self.parts.mailbox.arrivals([Arrival::Failed(flow)]),
+                    }
+                }
                 Output::Transmit { flow, bytes } => {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
                 }
-                Output::Resolve { .. } => {}
+                Output::Resolve { question } => {
+                    let mailbox = Arc::clone(&self.parts.mailbox);
+                    let epoch = self.epoch;
+                    let done = Box::new(move |question, answer| {
+                        mailbox.order(Order::Resolved { epoch, question, answer });
+                    });
+                    self.parts.dns.ask(question, done);
+                }
                 Output::Propose { ticket, command } => {
                     let mailbox = Arc::clone(&self.parts.mailbox);
                     let epoch = self.epoch;

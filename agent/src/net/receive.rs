@@ -12,7 +12,7 @@ use proxy_core::state::{Flow, Transport};
 
 use super::NetError;
 use super::batch::Receiver;
-use super::mailbox::Mailbox;
+use super::mailbox::{Arrival, Mailbox};
 
 /// How long a receive thread waits at most before it looks whether it shall end.
 const LOOK_UP: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ fn run(
 ) {
     let shards = u16::try_from(engines.len()).unwrap_or(u16::MAX).max(1);
     let mut receiver = Receiver::new();
-    let mut sorted: Vec<Vec<(Flow, Vec<u8>)>> = engines.iter().map(|_| Vec::new()).collect();
+    let mut sorted: Vec<Vec<Arrival>> = engines.iter().map(|_| Vec::new()).collect();
     while !stop.load(Ordering::Relaxed) {
         let result = receiver.receive(socket, |datagram| {
             counts.datagrams.fetch_add(1, Ordering::Relaxed);
@@ -79,12 +79,12 @@ fn run(
             };
             if let Some(list) = sorted.get_mut(shard) {
                 let flow = Flow { transport: Transport::Udp, local, remote: datagram.from };
-                list.push((flow, datagram.bytes.to_vec()));
+                list.push(Arrival::Message(flow, datagram.bytes.to_vec()));
             }
         });
         for (list, mailbox) in sorted.iter_mut().zip(engines) {
             if !list.is_empty() {
-                mailbox.datagrams(list.drain(..));
+                mailbox.arrivals(list.drain(..));
             }
         }
         match result {

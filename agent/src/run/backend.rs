@@ -65,6 +65,8 @@ impl<C: Cluster> Backend for Desk<C> {
             }
             Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }
@@ -142,6 +144,7 @@ impl<C: Cluster> Desk<C> {
         let Some(sip) = &self.sip else { return Value::Null };
         let f = sip.figures();
         let e = f.engines;
+        let s = f.streams;
         json!({
             "datagrams": f.datagrams,
             "oversized": f.oversized,
@@ -159,6 +162,21 @@ impl<C: Cluster> Desk<C> {
             "retransmissions_in": e.retransmissions_in,
             "retransmissions_out": e.retransmissions_out,
             "rebuilt": e.rebuilt,
+            "moved": e.moved,
+            "transport_failures": e.transport_failures,
+            "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
+            "tcp": {
+                "connections": s.connections,
+                "accepted": s.accepted,
+                "made": s.made,
+                "not_made": s.not_made,
+                "refused": s.refused,
+                "slow": s.slow,
+                "garbage": s.garbage,
+                "timed_out": s.timed_out,
+                "messages": s.messages,
+                "pings": s.pings,
+            },
         })
     }
 

@@ -1,6 +1,7 @@
 //! OPTIONS to the destinations, by the engine of the first shard: what they answer moves their state.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::DispatchConfig;
 use crate::engine::limits::MAX_PROBES_PER_TICK;
@@ -13,6 +14,9 @@ use crate::state::{Flow, SipCommand, SipState};
 use crate::time::MonoTime;
 use crate::transaction::TimerQueue;
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
+
+/// How long a probe waits for the DNS before it looks again.
+const NAME_PAUSE: Duration = Duration::from_millis(500);
 
 /// Names a destination.
 type Key = (u32, String);
@@ -78,9 +82,20 @@ impl Engine {
     }
 
     fn probe(&mut self, cx: Cx<'_>, (set, uri): Key) {
+        let flow = match self.flow_to(cx, &uri) {
+            Some(Some(flow)) => flow,
+            Some(None) => {
+                // A name that leads nowhere, or a transport that there is not.
+                self.observe(cx, set, &uri, false);
+                return;
+            }
+            None => {
+                self.dispatch.next.set((set, uri), Some(cx.now.mono + NAME_PAUSE));
+                return;
+            }
+        };
         let config = &self.settings.config;
         let patience = Some(config.dispatch.probe_timeout);
-        let Some(flow) = self.flow_to(&uri) else { return };
         // Probes are not continued by a successor, so their number may start anew there: the time keeps them apart.
         self.dispatch.probes = self.dispatch.probes.wrapping_add(1);
         let parts: [&[u8]; 4] = [
@@ -98,12 +113,12 @@ impl Engine {
         self.originate(cx, Originated { flow, request, purpose, patience });
     }
 
-    /// The way to a URI that the operator has named, if its host is an address that a listener of ours leads to.
-    pub(crate) fn flow_to(&self, uri: &str) -> Option<Flow> {
-        match hop_of_uri(&Uri::parse(uri).ok()?, &self.settings.config.listen) {
-            Hop::Send(flow) => Some(flow),
-            Hop::Name { .. } | Hop::None => None,
-        }
+    /// The way to a URI that the operator has named, if there is one. None if its name has to be resolved first: the DNS
+    /// is asked then, and the next tick finds the answer.
+    pub(crate) fn flow_to(&mut self, cx: Cx<'_>, uri: &str) -> Option<Option<Flow>> {
+        let hop = Uri::parse(uri).map_or(Hop::None, |uri| hop_of_uri(&uri, &self.settings.config.listen));
+        // Of equal servers of a name always the same one is asked.
+        Some(self.flows_or_ask(cx, &hop, 0)?.first().copied())
     }
 
     /// A probe has ended.

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::msg::{HeaderName, Message, Via};
-use crate::state::ServerKey;
+use crate::state::{Flow, ServerKey};
 
 /// Which engine a message belongs to: the same for all messages of a call, on every node, in every version.
 #[must_use]
@@ -39,6 +39,19 @@ impl Keys {
             hasher.write(part);
         }
         hasher.finish()
+    }
+
+    /// Decides the order of servers of equal rank (RFC 3263): the same for a request and its retransmissions.
+    pub(crate) fn server_seed(&self, key: &ServerKey) -> u64 {
+        self.hash("servers", [key.branch.as_bytes(), key.sent_by.as_bytes()])
+    }
+
+    /// The branch of the copy that goes on at another address: a function of the one before it.
+    pub(crate) fn next_via_branch(&self, via_branch: &str, flow: Flow) -> String {
+        let (remote, transport) = (flow.remote.to_string(), flow.transport.via_name());
+        let parts = [via_branch.as_bytes(), remote.as_bytes(), transport.as_bytes()];
+        let id = self.hash("moved", parts);
+        format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
     }
 
     /// The To tag of responses that are made here to this request. The ACK of such a response gives the same one.

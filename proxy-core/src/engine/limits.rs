@@ -18,6 +18,8 @@ pub const MAX_TICKETS: usize = 100_000;
 pub const MAX_OUTPUTS: usize = 400_000;
 /// Copies of one request sent at once (RFC 5393 asks for a bound): further bindings of the user are not tried.
 pub const MAX_FORKS: usize = 32;
+/// Other addresses of one target that a branch may go on at (RFC 3263 §4.3).
+pub const MAX_NEXT_FLOWS: usize = 7;
 /// How often one request may come through this proxy with different targets (a spiral) before that is a loop.
 pub const MAX_SPIRALS: usize = 4;
 /// Rounds of branches of one call; a 3xx that comes later is passed on, not followed.

@@ -29,7 +29,7 @@ pub(crate) mod ticket;
 
 pub use keys::shard_of;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::digest::Replay;
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
@@ -61,10 +61,12 @@ enum Timer {
     Errand(u64),
     Chores,
     Expire,
+    /// Questions to the DNS.
+    Names,
 }
 
 /// Whom a response with a branch of ours belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Client {
     /// A branch of a call, by the INVITE or its CANCEL.
     Call(u64, usize),
@@ -100,6 +102,8 @@ pub struct Engine {
     /// An `Expire` is under way.
     expiring: bool,
     pub(crate) names: names::Names,
+    /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
+    watched: BTreeMap<Flow, BTreeSet<Client>>,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -134,6 +138,7 @@ impl Engine {
             timers: TimerQueue::new(),
             expiring: false,
             names: names::Names::default(),
+            watched: BTreeMap::new(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
@@ -191,6 +196,7 @@ impl Engine {
         }
         self.settings.look_at(state.provision());
         let cx = Cx { now, state };
+        self.names.at(now.mono);
         match Message::parse(bytes) {
             Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
             Ok(message) => self.on_response(cx, flow, &message),
@@ -215,6 +221,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
             Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
+            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
@@ -238,6 +245,7 @@ impl Engine {
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
             Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
@@ -253,6 +261,7 @@ impl Engine {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Names => self.on_names_timeout(cx),
                 Timer::Errand(id) => self.on_errand_timeout(cx, id),
                 Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
@@ -314,6 +323,8 @@ impl Engine {
         self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
         self.flood.clear();
+        self.names.forget();
+        self.watched.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }

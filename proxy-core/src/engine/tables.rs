@@ -6,7 +6,8 @@ use super::{Client, Cx, Engine, Timer};
 use crate::msg::Message;
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
-use crate::state::{Backing, ServerKey, SipCommand};
+use crate::state::{Backing, Flow, ServerKey, SipCommand};
+use crate::transaction::SharedBytes;
 use crate::uac::Errand;
 
 impl Engine {
@@ -43,6 +44,7 @@ impl Engine {
         self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
         for (index, branch) in call.branches.iter().enumerate() {
             self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
+            self.watch(&branch.record, call.has_more_to_try(), Client::Call(id, index));
         }
         self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));
         self.calls.insert(id, Box::new(call));
@@ -74,6 +76,24 @@ impl Engine {
         Some(result)
     }
 
+    /// Responses with this branch belong to this client.
+    pub(crate) fn put_client(&mut self, via_branch: &str, client: Client) {
+        self.clients.insert(via_branch.to_owned(), client);
+    }
+
+    /// They do no more, unless they belong to another by now.
+    pub(crate) fn remove_client(&mut self, via_branch: &str, client: Client) {
+        if self.clients.get(via_branch) == Some(&client) {
+            self.clients.remove(via_branch);
+        }
+    }
+
+    /// The request that an exchange keeps, and where it came from.
+    pub(crate) fn request_of_exchange(&self, id: u64) -> Option<(Flow, SharedBytes)> {
+        let exchange = self.exchanges.get(&id)?;
+        Some((exchange.flow, exchange.request.clone()?))
+    }
+
     /// Responses with this branch belong to a branch of the call.
     pub(crate) fn add_client(&mut self, via_branch: &str, call: u64, index: usize) {
         self.clients.insert(via_branch.to_owned(), Client::Call(call, index));
@@ -97,8 +117,11 @@ impl Engine {
             self.call_by_cseq.remove(&by_cseq);
         }
         for (index, branch) in call.branches.iter().enumerate() {
-            if self.clients.get(&branch.record.via_branch) == Some(&Client::Call(id, index)) {
-                self.clients.remove(&branch.record.via_branch);
+            let client = Client::Call(id, index);
+            self.unwatch(&branch.record.flow, client);
+            self.remove_client(&branch.record.via_branch, client);
+            for retired in &branch.retired {
+                self.remove_client(&retired.via_branch, client);
             }
         }
     }
@@ -113,7 +136,8 @@ impl Engine {
         self.held_bytes += exchange.cost;
         self.exchange_by_key.insert(exchange.key.clone(), id);
         for (index, branch) in exchange.branches.iter().enumerate() {
-            self.clients.insert(branch.via_branch.clone(), Client::Exchange(id, index));
+            self.clients.insert(branch.record.via_branch.clone(), Client::Exchange(id, index));
+            self.watch(&branch.record, false, Client::Exchange(id, index));
         }
         self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
         self.exchanges.insert(id, Box::new(exchange));
@@ -166,9 +190,9 @@ impl Engine {
             self.exchange_by_key.remove(&exchange.key);
         }
         for (index, branch) in exchange.branches.iter().enumerate() {
-            if self.clients.get(&branch.via_branch) == Some(&Client::Exchange(id, index)) {
-                self.clients.remove(&branch.via_branch);
-            }
+            let client = Client::Exchange(id, index);
+            self.unwatch(&branch.record.flow, client);
+            self.remove_client(&branch.record.via_branch, client);
         }
     }
 
@@ -180,6 +204,7 @@ impl Engine {
         let id = self.new_id();
         self.held_bytes += errand.cost;
         self.clients.insert(errand.via_branch.clone(), Client::Errand(id));
+        self.watch_flow(errand.flow, Client::Errand(id));
         self.timers.set(Timer::Errand(id), errand.next_timeout());
         self.errands.insert(id, Box::new(errand));
         id
@@ -196,9 +221,8 @@ impl Engine {
         if errand.is_over() {
             self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
             self.timers.set(Timer::Errand(id), None);
-            if self.clients.get(&errand.via_branch) == Some(&Client::Errand(id)) {
-                self.clients.remove(&errand.via_branch);
-            }
+            self.unwatch(&errand.flow, Client::Errand(id));
+            self.remove_client(&errand.via_branch, Client::Errand(id));
         } else {
             self.timers.set(Timer::Errand(id), errand.next_timeout());
             self.errands.insert(id, errand);
@@ -209,12 +233,6 @@ impl Engine {
     /// The calls that are there now.
     pub(crate) fn call_ids(&self) -> Vec<u64> {
         self.calls.keys().copied().collect()
-    }
-
-    /// Responses with `branch` belong to a branch of an exchange, in place of those with `old`.
-    pub(crate) fn replace_client(&mut self, old: &str, branch: &str, exchange: u64, index: usize) {
-        self.clients.remove(old);
-        self.clients.insert(branch.to_owned(), Client::Exchange(exchange, index));
     }
 
     /// What stands behind the newest branch of a call that this side has begun and nobody has answered.

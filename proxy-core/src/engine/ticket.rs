@@ -15,6 +15,8 @@ pub(crate) enum Awaiting {
     BranchFinal { call: u64, branch: usize },
     /// The failure for the caller.
     Failed { call: u64 },
+    /// A branch that goes on at another address.
+    Moved { call: u64, branch: usize },
     /// The next round of branches.
     Step { call: u64 },
     /// The 2xx of a BYE.

@@ -12,7 +12,7 @@ use super::build;
 use super::call::{Call, CallBranch, Final};
 use super::exchange::Exchange;
 use crate::engine::ticket::Awaiting;
-use crate::engine::{Cx, Engine};
+use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, build_ack_for_failure};
 use crate::state::{Backend, Branch, BranchState, SipCommand};
 use crate::transaction::{IctAction, IctState, Nict, SharedBytes};
@@ -97,7 +97,7 @@ impl Engine {
     /// A failure of a branch that has been given up: nobody waits for it but its sender.
     pub(super) fn end_abandoned(&mut self, call: &mut Call, index: usize, response: &[u8]) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let flow = branch.record.flow;
+        let flow = branch.flow();
         branch.cancel_wanted = false;
         let Some(ict) = branch.ict.as_mut() else { return };
         let mut ack = Vec::new();
@@ -190,11 +190,9 @@ impl Engine {
         let Some(request) = exchange.request.clone() else { return };
         let Ok(request) = Message::parse(&request) else { return };
         let Some(branch) = exchange.branches.get_mut(index) else { return };
-        let next = branch
-            .record
-            .as_ref()
-            .filter(|_| branch.challenges < MAX_CHALLENGES)
-            .and_then(|record| self.with_credentials(cx, record, &request, response).ok());
+        let next = (branch.challenges < MAX_CHALLENGES)
+            .then(|| self.with_credentials(cx, &branch.record, &request, response).ok())
+            .flatten();
         let Some(next) = next else {
             self.give_up_plain(cx, id, exchange, index);
             return;
@@ -229,12 +227,16 @@ impl Engine {
         let Some(branch) = exchange.branches.get_mut(index) else { return };
         let Some(next) = branch.next.take() else { return };
         let bytes: SharedBytes = build::copy(&self.settings, &request, exchange.flow, &next).into();
-        self.replace_client(&branch.via_branch, &next.via_branch, id, index);
-        next.via_branch.clone_into(&mut branch.via_branch);
-        branch.nict = Nict::new(cx.now.mono, &self.settings.timers, false, bytes.clone());
-        branch.flow = next.flow;
-        branch.record = Some(next);
-        self.transmit(branch.flow, &bytes);
+        let client = Client::Exchange(id, index);
+        self.unwatch(&branch.record.flow, client);
+        self.remove_client(&branch.record.via_branch, client);
+        let flow = next.flow;
+        branch.nict =
+            Nict::new(cx.now.mono, &self.settings.timers, flow.transport.is_reliable(), bytes.clone());
+        branch.record = *next;
+        self.put_client(&branch.record.via_branch, client);
+        self.watch(&branch.record, false, client);
+        self.transmit(flow, &bytes);
     }
 
     /// Verdict on `LegShifted` for a request other than INVITE.

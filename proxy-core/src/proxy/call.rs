@@ -75,6 +75,22 @@ pub(crate) struct CallBranch {
     pub(crate) abandoned: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
+    /// It goes on at another address as soon as that is safe.
+    pub(crate) moving: bool,
+    /// The 503 that made it move, until it is acknowledged.
+    pub(crate) refused: Option<Vec<u8>>,
+    /// Copies at addresses it has left, at most one per entry of `Branch::next`.
+    pub(crate) retired: Vec<Retired>,
+    /// The connection by which its peer has spoken last, if that is another than the INVITE left by.
+    pub(crate) heard_by: Option<Flow>,
+}
+
+/// A copy that was refused at an address that its branch has left.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) via_branch: String,
+    pub(crate) flow: Flow,
+    pub(crate) ict: Ict,
 }
 
 impl CallBranch {
@@ -93,6 +109,23 @@ impl CallBranch {
             silent_at: None,
             abandoned: false,
             rebuilt: false,
+            moving: false,
+            refused: None,
+            retired: Vec::new(),
+            heard_by: None,
+        }
+    }
+
+    /// Where ACK and CANCEL go.
+    pub(crate) fn flow(&self) -> Flow {
+        self.heard_by.unwrap_or(self.record.flow)
+    }
+
+    /// Notes the connection by which a response came.
+    pub(crate) fn heard_on(&mut self, flow: Flow) {
+        if flow.transport.is_reliable() {
+            let other = flow != self.record.flow && flow.transport == self.record.flow.transport;
+            self.heard_by = other.then_some(flow);
         }
     }
 
@@ -169,6 +202,11 @@ impl Call {
     /// Whether the final response is not yet safe.
     pub(crate) fn is_undecided(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Cancelled)
+    }
+
+    /// Whether its plan holds something that has not been tried.
+    pub(crate) fn has_more_to_try(&self) -> bool {
+        usize::from(self.steps_used) < self.plan.len()
     }
 
     /// Whether all that is left is to absorb repetitions, so that a successor need not know of the call.

@@ -183,7 +183,8 @@ impl Engine {
         }
         if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {
             branch.acked = true;
-            self.transmit(branch.record.flow, &ack);
+            let flow = branch.flow();
+            self.transmit(flow, &ack);
         }
     }
 
@@ -201,13 +202,30 @@ impl Engine {
         });
     }
 
-    /// The failure of a branch was not replicated: the phone says it again.
+    /// The failure of a branch was not replicated: the phone says it again, unless it speaks by a stream.
     pub(crate) fn on_final_refused(&mut self, cx: Cx<'_>, id: u64, index: usize) {
-        self.with_call(cx, id, |_, call| {
-            if let Some(branch) = call.branches.get_mut(index) {
-                branch.final_waits = false;
+        self.with_call(cx, id, |engine, call| {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.final_waits = false;
+            if branch.record.flow.transport.is_reliable() {
+                call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
             }
         });
+    }
+
+    /// Proposes again how branches failed whose peers do not repeat themselves.
+    pub(super) fn retry_finals(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
+        if call.deciding.is_some() || !call.is_undecided() {
+            return;
+        }
+        for index in 0..call.branches.len() {
+            let waits = call.branches.get(index).is_some_and(|b| {
+                b.record.flow.transport.is_reliable() && b.outcome.is_some() && !b.acked && !b.final_waits
+            });
+            if waits {
+                self.weigh(cx, id, call, Some(index));
+            }
+        }
     }
 
     /// Verdict on a 2xx.

@@ -7,7 +7,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
-use crate::state::{BranchState, SipCommand, SipResponse};
+use crate::state::{BranchState, Flow, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctAction, IctState, IstAction, NictAction, SharedBytes};
 
 impl Engine {
@@ -69,7 +69,8 @@ impl Engine {
         let bytes = self.manage_branch(cx, call, index, bytes);
         self.transmit(flow, &bytes);
         if let Some(branch) = call.branches.get_mut(index) {
-            branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+            let reliable = flow.transport.is_reliable();
+            branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, reliable, bytes.into()));
             self.start_patience(cx, branch);
         }
     }
@@ -88,23 +89,32 @@ impl Engine {
         if let Some(exchange) = early {
             self.remove_exchange(exchange);
         }
+        // Who speaks by a stream does not repeat it.
+        let repeats = self.with_call(cx, id, |_, call| !call.flow.transport.is_reliable()).unwrap_or(true);
         match why {
-            Refusal::Overloaded => self.refuse_call(cx, id),
-            Refusal::NotActive | Refusal::Unknown => self.remove_call(id),
+            Refusal::NotActive | Refusal::Unknown if repeats => self.remove_call(id),
+            _ => self.refuse_call(cx, id),
         }
     }
 
     /// A response to the INVITE of a branch.
+    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
     pub(crate) fn on_invite_response(
         &mut self,
         cx: Cx<'_>,
         id: u64,
         index: usize,
+        flow: Flow,
         response: &Message<'_>,
         status: u16,
     ) {
+        let via_branch = response.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
         self.with_call(cx, id, |engine, call| {
+            if engine.is_of_retired(cx, call, index, via_branch, status) {
+                return;
+            }
             let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.heard_on(flow);
             let Some(ict) = &mut branch.ict else {
                 engine.counters.dropped_stray += 1;
                 return;
@@ -113,7 +123,7 @@ impl Engine {
             match ict.on_response(cx.now.mono, status) {
                 IctAction::Transmit(ack) => {
                     engine.counters.retransmissions_in += 1;
-                    engine.transmit(branch.record.flow, &ack);
+                    engine.transmit(branch.flow(), &ack);
                 }
                 IctAction::Pass => match status {
                     100..=199 => engine.on_provisional(cx, id, call, index, response, status, was_calling),
@@ -150,7 +160,7 @@ impl Engine {
         if status == 100 || !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response, call.cseq)
+        if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
             && call.deciding.is_none()
         {
             let bytes = self.manage_reply(cx, call, index, bytes);
@@ -226,7 +236,7 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response, call.cseq) else { return };
+        let Some(bytes) = build::passed_back(response, call.flow, call.cseq) else { return };
         let bytes = self.manage_reply(cx, call, index, bytes);
         let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
@@ -238,7 +248,7 @@ impl Engine {
                     &invite,
                     response,
                     call.flow,
-                    branch.record.flow,
+                    branch.flow(),
                     branch.record.backing.of_dialog(),
                     cx.now.wall,
                 )
@@ -272,8 +282,11 @@ impl Engine {
         response: &Message<'_>,
         status: u16,
     ) {
+        let bytes = build::without_via(response, call.flow, call.cseq);
+        if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
+            return;
+        }
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let bytes = build::without_via(response, call.cseq);
         if branch.abandoned {
             self.end_abandoned(call, index, &bytes);
             return;
@@ -290,6 +303,10 @@ impl Engine {
 
     /// A branch has come to nothing without a word of its phone.
     pub(super) fn on_branch_made(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {
+        let moves = matches!(status, 408 | 503) && self.goes_elsewhere(cx, id, call, index, None);
+        if moves {
+            return;
+        }
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() {
             branch.outcome = Some(Final { status, response: Vec::new() });
@@ -351,6 +368,8 @@ impl Engine {
                     engine.on_timer_c(cx, id, call);
                 } else if call.retry_at.is_some_and(|at| at <= now) {
                     call.retry_at = None;
+                    engine.retry_moves(cx, id, call);
+                    engine.retry_finals(cx, id, call);
                     engine.weigh(cx, id, call, None);
                 }
             }
@@ -361,7 +380,7 @@ impl Engine {
         self.check_patience(cx, id, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let flow = branch.record.flow;
+        let flow = branch.flow();
         if let Some(cancel) = branch.cancel.as_mut()
             && cancel.next_timeout().is_some_and(|at| at <= now)
             && let NictAction::Transmit(bytes) = cancel.on_timeout(now)

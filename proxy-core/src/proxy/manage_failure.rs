@@ -14,7 +14,7 @@
 use super::best::winner;
 use super::call::{Call, CallBranch, Final, Phase};
 use crate::engine::ticket::Awaiting;
-use crate::engine::{Cx, Engine};
+use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
 use crate::state::{Branch, SipCommand, SipResponse, When};
 
@@ -163,6 +163,8 @@ impl Engine {
         call.hard_end = call.timer_c_at + self.settings.timers.t1_64() * 3;
         for branch in record.branches.iter().skip(first) {
             self.add_client(&branch.via_branch, id, call.branches.len());
+            let client = Client::Call(id, call.branches.len());
+            self.watch(branch, call.has_more_to_try(), client);
             call.branches.push(CallBranch::new(branch.clone()));
         }
         for index in 0..first {

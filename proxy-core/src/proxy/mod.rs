@@ -8,6 +8,7 @@
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
+//! | `elsewhere` | a branch that goes on at another address of its target |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
 //! | `manage_branch` | each copy of an INVITE before it leaves |
@@ -22,6 +23,7 @@ pub(crate) mod build;
 pub(crate) mod call;
 mod cancel;
 mod decide;
+mod elsewhere;
 pub(crate) mod exchange;
 mod invite;
 mod manage_branch;

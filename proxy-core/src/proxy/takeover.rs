@@ -42,7 +42,7 @@ impl Engine {
             request: record.request.as_slice().into(),
             local_tag: record.local_tag.clone(),
             in_dialog,
-            ist: Ist::new(&timers, false),
+            ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {
                 InviteState::Proceeding => Phase::Open,
                 InviteState::Cancelled => Phase::Cancelled,
@@ -123,18 +123,19 @@ impl Engine {
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
         let flow = branch.record.flow;
+        let reliable = flow.transport.is_reliable();
         if let InviteState::Answered { branch: first, response, .. } = &record.state
             && usize::from(*first) == index
         {
             resume_answer(branch, response);
-            branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+            branch.ict = Some(Ict::resume_accepted(now, &timers, reliable, bytes));
             return;
         }
         match &branch.record.state {
             BranchState::Final { status: 200..=299, response } => {
                 let response = response.clone();
                 resume_answer(branch, &response);
-                branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+                branch.ict = Some(Ict::resume_accepted(now, &timers, reliable, bytes));
             }
             BranchState::Final { status, response } => {
                 let mut ack = Vec::new();
@@ -144,17 +145,17 @@ impl Engine {
                 if known {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);
-                    branch.ict = Some(Ict::resume_completed(now, &timers, false, bytes, ack));
+                    branch.ict = Some(Ict::resume_completed(now, &timers, reliable, bytes, ack));
                 } else if !undecided {
                     // It may repeat its failure until somebody acknowledges it.
                     branch.acked = false;
-                    branch.ict = Some(listening(cx, &timers, bytes));
+                    branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 }
             }
             BranchState::Trying | BranchState::Proceeding { .. }
                 if call.phase == Phase::Open && !declined && !passed_over =>
             {
-                let mut ict = Ict::new(now, &timers, false, bytes.clone());
+                let mut ict = Ict::new(now, &timers, reliable, bytes.clone());
                 if expired {
                     ict.on_response(now, 100);
                 } else {
@@ -164,7 +165,7 @@ impl Engine {
                 branch.ict = Some(ict);
             }
             BranchState::Trying | BranchState::Proceeding { .. } => {
-                branch.ict = Some(Ict::new(now, &timers, false, bytes));
+                branch.ict = Some(Ict::new(now, &timers, reliable, bytes));
                 if passed_over {
                     super::manage_failure::pass_over(branch);
                 }
@@ -179,8 +180,13 @@ impl Engine {
 }
 
 /// A client transaction that sends nothing, waits for a final response, and ends by itself.
-fn listening(cx: Cx<'_>, timers: &crate::transaction::TimerConfig, request: SharedBytes) -> Ict {
-    let mut ict = Ict::new(cx.now.mono, timers, false, request);
+fn listening(
+    cx: Cx<'_>,
+    timers: &crate::transaction::TimerConfig,
+    reliable: bool,
+    request: SharedBytes,
+) -> Ict {
+    let mut ict = Ict::new(cx.now.mono, timers, reliable, request);
     ict.on_response(cx.now.mono, 100);
     ict.on_cancel_sent(cx.now.mono);
     ict

@@ -37,7 +37,11 @@ impl Engine {
             self.explain("drops it", || String::from("it belongs to no dialog that goes through here"));
             return Step::Answered;
         }
-        let Ok(mut targets) = self.targets_in_dialog(cx, passage, approach) else {
+        let targets = self.targets_in_dialog(cx, passage, approach);
+        if self.names.is_waiting() {
+            return Step::Answered;
+        }
+        let Ok(mut targets) = targets else {
             self.counters.dropped_stray += 1;
             self.explain("drops it", || String::from("its destination cannot be reached"));
             return Step::Answered;

@@ -23,14 +23,18 @@ impl Engine {
                 // §16.11: it goes the way of its INVITE.
                 return Step::Next;
             }
+            if self.cancel_parked(passage) {
+                return Step::Answered;
+            }
             return Step::Reject(481, "");
         };
         let Some(exchange) =
-            self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, &[], true)
+            self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true)
         else {
             self.reject_overload(passage.flow, passage.message.raw());
             return Step::Answered;
         };
+        self.caller_is_at(cx, call, passage.flow);
         self.cancel_call(cx, call, exchange);
         Step::Answered
     }

@@ -82,7 +82,9 @@ impl Engine {
     }
 
     /// The stages from number `from` of [`Stage::REQUEST`] on.
-    fn walk(&mut self, cx: Cx<'_>, mut passage: Passage<'_, '_>, from: usize) {
+    pub(crate) fn walk(&mut self, cx: Cx<'_>, mut passage: Passage<'_, '_>, from: usize) {
+        // From where a request goes on that had to wait for an answer of the DNS.
+        let mut resume: Option<(usize, Found)> = None;
         for (number, stage) in Stage::REQUEST.into_iter().enumerate().skip(from) {
             if passage.found.targets.is_some() && !matches!(stage, Stage::Voicemail | Stage::Relay) {
                 continue;
@@ -92,7 +94,17 @@ impl Engine {
                 self.explain("off", || String::from("switched off in the configuration"));
                 continue;
             }
-            match self.stage(cx, stage, &mut passage) {
+            if stage == Stage::Sipout && self.settings.config.dns.enabled {
+                resume = Some((number, passage.found.clone()));
+            }
+            let step = self.stage(cx, stage, &mut passage);
+            if self.names.is_waiting() {
+                // What WITHINDLG leaves is the same the second time.
+                let (number, found) = resume.unwrap_or_else(|| (number, passage.found.clone()));
+                self.park(cx, &passage, found, number);
+                return;
+            }
+            match step {
                 Step::Next => self.explain_next(stage),
                 Step::Answered => return,
                 Step::Reject(status, reason) => {

@@ -19,7 +19,7 @@ pub(crate) struct Passage<'m, 'a> {
 }
 
 /// What the stages have found so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
     /// The Request-URI that counts: after strict routing (RFC 3261 §16.4), aliases, rules. Copies to a trunk or a
     /// backend are made of it; copies to a user have the contact.

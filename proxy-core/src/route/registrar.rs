@@ -40,7 +40,7 @@ impl Engine {
         if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
         }
-        let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, &[], true);
+        let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, Vec::new(), true);
         let proposed = opened
             .filter(|id| self.propose(SipCommand::Register(command), Awaiting::Register { exchange: *id }));
         if proposed.is_none() {

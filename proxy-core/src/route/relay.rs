@@ -30,7 +30,7 @@ impl Engine {
         }
         let message = passage.message;
         let opened =
-            self.open_exchange(cx, passage.key.clone(), passage.flow, message, &targets.branches, false);
+            self.open_exchange(cx, passage.key.clone(), passage.flow, message, targets.branches, false);
         if opened.is_none() {
             self.reject_overload(passage.flow, message.raw());
         }
@@ -56,7 +56,7 @@ impl Engine {
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
             in_dialog: passage.found.in_dialog,
-            ist: Ist::new(&timers, false),
+            ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,
             branches: targets.branches.into_iter().map(CallBranch::new).collect(),
             plan: targets.plan,

@@ -22,7 +22,7 @@ impl Engine {
         };
         match (self.client_of(branch), response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
-                self.on_invite_response(cx, id, index, response, status);
+                self.on_invite_response(cx, id, index, flow, response, status);
             }
             (Some(Client::Call(id, index)), Some(Method::Cancel)) => {
                 self.on_cancel_response(cx, id, index, status);

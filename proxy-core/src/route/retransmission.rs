@@ -17,6 +17,10 @@ pub(super) enum Known {
 impl Engine {
     /// Absorbs what belongs to a transaction that is known. ACK has rules of its own, in WITHINDLG.
     pub(super) fn stage_retransmission(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if self.is_parked(&passage.key, passage.method) {
+            self.counters.retransmissions_in += 1;
+            return Step::Answered;
+        }
         match passage.method {
             Method::Ack => Step::Next,
             Method::Invite => match self.known_call(cx, &passage.key, passage.message) {
@@ -24,6 +28,7 @@ impl Engine {
                     self.explain("absorbs it", || {
                         String::from("the call is known; its last answer is sent again")
                     });
+                    self.caller_is_at(cx, id, passage.flow);
                     self.on_invite_again(cx, id);
                     Step::Answered
                 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | somebody who has authenticated, or whose address AUTH trusts | relayed |
 //! | an address of `routing.relay_from`, or a rule with the action `relay` | relayed |
+//! | a trunk | 403: it brings calls for our users, and no others |
 //! | anybody else | 403: no open relay |
 //!
 //! Routes of others in a request that starts something are ignored, as in Kamailio.
@@ -37,7 +38,9 @@ impl Engine {
         let source = passage.flow.remote.ip();
         let config = &self.settings.config.routing;
         let by_address = config.relay_from.iter().any(|c| c.contains(source));
-        let may = wants_relay || by_address || passage.found.user.is_some() || passage.found.trusted;
+        // A trunk brings calls to us; calls that it would send elsewhere are not our users'.
+        let trusted = passage.found.trusted && passage.found.from_trunk.is_none();
+        let may = wants_relay || by_address || passage.found.user.is_some() || trusted;
         if !may {
             self.explain("no relay", || {
                 String::from("the domain is foreign, and the sender is neither authenticated nor trusted")

@@ -23,11 +23,18 @@ impl Engine {
 
     /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number that its request came with.
     pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>, cseq: u32) -> bool {
-        let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
-        let (Some(remote), Some(bytes)) = (next, build::passed_back(response, cseq)) else { return false };
+        let Some(Ok(next)) = response.vias().nth(1) else { return false };
+        let transport = match next.transport {
+            crate::msg::Transport::Udp => Transport::Udp,
+            crate::msg::Transport::Tcp => Transport::Tcp,
+            _ => return false,
+        };
+        let Some(remote) = next.response_target() else { return false };
         let listen = &self.settings.config.listen;
         let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
-        self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);
+        let to = Flow { transport, local, remote };
+        let Some(bytes) = build::passed_back(response, to, cseq) else { return false };
+        self.transmit(to, &bytes);
         true
     }
 }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use super::passage::Passage;
 use super::withindlg::Approach;
-use crate::engine::limits::MAX_FORKS;
+use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
 use crate::engine::{Cx, Engine};
-use crate::location::{Hop, Target, hop_of_uri, lookup};
+use crate::location::{Target, hop_of_uri, lookup};
 use crate::msg::{Method, Uri};
-use crate::state::{Backing, Branch, BranchState, Flow};
+use crate::proxy::build;
+use crate::state::{Backing, Branch, BranchState, Flow, Transport};
 
 /// A response in place of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +41,11 @@ impl Engine {
         places: Vec<Target>,
         round: u16,
     ) -> Vec<Branch> {
-        let reachable = places.into_iter().filter_map(|place| match place.hop {
-            Hop::Send(flow) => Some(self.branch(passage, place.uri, place.route, flow, round)),
-            Hop::Name { .. } | Hop::None => None,
+        let seed = self.settings.keys.server_seed(&passage.key);
+        let reachable = places.into_iter().filter_map(|place| {
+            let mut flows = self.flows_to(&place.hop, seed);
+            flows.extend(place.next);
+            self.branch_by(passage, place.uri, place.route, flows, round, place.fixed)
         });
         reachable.take(MAX_FORKS).collect()
     }
@@ -68,16 +71,55 @@ impl Engine {
             return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
         }
         let target = if approach.next_is_strict { hop_uri } else { approach.uri };
-        let flow = match hop_of_uri(&parsed, listen) {
-            Hop::Send(flow) => leaving_by(flow, approach.way_out, listen),
-            // A name that cannot be resolved here: the way the dialog was made still leads there.
-            Hop::Name { .. } | Hop::None => crate::dialog::of(cx.state, passage.message)
-                .map(
-                    |(dialog, from_caller)| if from_caller { dialog.callee_flow } else { dialog.caller_flow },
-                )
-                .ok_or(NoTarget(478, "Unresolvable destination"))?,
+        let hop = hop_of_uri(&parsed, listen);
+        let mut flows = self.flows_to(&hop, self.settings.keys.server_seed(&passage.key));
+        for flow in &mut flows {
+            *flow = leaving_by(*flow, approach.way_out.map(|(local, _)| local), listen);
+        }
+        let by_stream = approach.way_out.is_some_and(|(_, transport)| transport.is_reliable())
+            || flows.first().is_some_and(|flow| flow.transport.is_reliable());
+        if approach.next.is_none() && by_stream {
+            self.put_connections_first(cx, passage, approach, &mut flows);
+        }
+        if flows.is_empty() {
+            // Nothing that can be reached: the way the dialog was made still leads there.
+            let known = crate::dialog::of(cx.state, passage.message).map(|(dialog, from_caller)| {
+                if from_caller { dialog.callee_flow } else { dialog.caller_flow }
+            });
+            flows.extend(known);
+        }
+        self.branch_by(passage, target.to_owned(), Vec::new(), flows, 0, false)
+            .map(|branch| vec![branch])
+            .ok_or(NoTarget(478, "Unresolvable destination"))
+    }
+
+    /// A client on a stream is reached by its connection, whatever its Contact says: that of its newest registration
+    /// (it may have come back by another, RFC 5626), or that of the dialog. The Contact comes after, as it may lead to
+    /// a listener when the connection is gone.
+    fn put_connections_first(
+        &self,
+        cx: Cx<'_>,
+        passage: &Passage<'_, '_>,
+        approach: &Approach<'_>,
+        flows: &mut Vec<Flow>,
+    ) {
+        let Some((dialog, from_caller)) = crate::dialog::of(cx.state, passage.message) else { return };
+        let (of_dialog, user) = match from_caller {
+            true => (dialog.callee_flow, &dialog.to_uri),
+            false => (dialog.caller_flow, &dialog.from_uri),
         };
-        Ok(vec![self.branch(passage, target.to_owned(), Vec::new(), flow, 0)])
+        let registered = Uri::parse(user)
+            .ok()
+            .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
+            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == approach.uri))
+            .map(|binding| binding.flow);
+        // The last to be put first is the first to be tried.
+        for known in [Some(of_dialog), registered].into_iter().flatten() {
+            if known.transport.is_reliable() {
+                flows.retain(|flow| *flow != known);
+                flows.insert(0, known);
+            }
+        }
     }
 
     /// The copy that goes to a URI itself: to the host it names. `round` as in [`Engine::branch`].
@@ -88,10 +130,52 @@ impl Engine {
         round: u16,
     ) -> Result<Branch, NoTarget> {
         let parsed = Uri::parse(uri).map_err(|_| NoTarget(400, "Malformed Request-URI"))?;
-        match hop_of_uri(&parsed, &self.settings.config.listen) {
-            Hop::Send(flow) => Ok(self.branch(passage, uri.to_owned(), Vec::new(), flow, round)),
-            Hop::Name { .. } | Hop::None => Err(NoTarget(478, "Unresolvable destination")),
+        let hop = hop_of_uri(&parsed, &self.settings.config.listen);
+        let flows = self.flows_to(&hop, self.settings.keys.server_seed(&passage.key));
+        self.branch_by(passage, uri.to_owned(), Vec::new(), flows, round, false)
+            .ok_or(NoTarget(478, "Unresolvable destination"))
+    }
+
+    /// The copy that goes by the first of some flows and has the others to fall back on. One that is too large for UDP
+    /// has TCP before it (RFC 3261 §18.1.1), unless only the flow itself leads there (`fixed`).
+    fn branch_by(
+        &self,
+        passage: &Passage<'_, '_>,
+        target: String,
+        route: Vec<String>,
+        mut flows: Vec<Flow>,
+        round: u16,
+        fixed: bool,
+    ) -> Option<Branch> {
+        let first = *flows.first()?;
+        let mut branch = self.branch(passage, target, route, first, round);
+        if !fixed && self.is_too_large(passage, &branch) {
+            flows = flows
+                .into_iter()
+                .flat_map(|flow| match flow.transport {
+                    Transport::Udp if self.may_switch_to_tcp(flow.remote) => {
+                        [Some(Self::by_tcp(flow)), Some(flow)]
+                    }
+                    _ => [Some(flow), None],
+                })
+                .flatten()
+                .collect();
+            let first = *flows.first()?;
+            branch = self.branch(passage, branch.target, branch.route, first, round);
         }
+        flows.truncate(1 + MAX_NEXT_FLOWS);
+        branch.next = flows.split_off(1);
+        Some(branch)
+    }
+
+    /// Whether the copy goes by UDP and is larger than may be sent so.
+    fn is_too_large(&self, passage: &Passage<'_, '_>, branch: &Branch) -> bool {
+        let most = self.settings.config.transport.udp_max_bytes;
+        // Via and Record-Route make it larger, but not by more than this.
+        let perhaps = most > 0 && passage.message.raw().len() + build::GROWTH > most;
+        branch.flow.transport == Transport::Udp
+            && perhaps
+            && build::copy(&self.settings, passage.message, passage.flow, branch).len() > most
     }
 
     /// The record of one copy, with the branch that every node derives for it. `round` tells apart the copies of one
@@ -114,10 +198,13 @@ impl Engine {
         let remote = flow.remote.to_string();
         let number = round.to_be_bytes();
         let number = (round > 0).then_some(&number[..]);
+        // A copy by another transport is another copy; UDP is the one that needs no word.
+        let transport = flow.transport.is_reliable().then(|| flow.transport.via_name().as_bytes());
         let parts = [target.as_bytes(), remote.as_bytes()]
             .into_iter()
             .chain(route.iter().map(|r| r.as_bytes()))
-            .chain(number);
+            .chain(number)
+            .chain(transport);
         let keys = &self.settings.keys;
         let digest = match passage.method {
             Method::Ack if class == "INVITE" => keys.loop_digest_of_invite(passage.message),

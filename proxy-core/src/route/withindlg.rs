@@ -18,6 +18,7 @@ use super::target::NoTarget;
 use crate::engine::settings::Settings;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, Uri};
+use crate::state::Transport;
 
 impl Engine {
     /// A request within a dialog that goes through us may go anywhere; one that only says so is refused. `found.uri`
@@ -54,7 +55,7 @@ pub(crate) struct Approach<'a> {
     /// Route values of ours at the top, to be taken away.
     pub(crate) own_routes: usize,
     /// The last of them: with two, the one of the side to which the request goes.
-    pub(crate) way_out: Option<SocketAddr>,
+    pub(crate) way_out: Option<(SocketAddr, Transport)>,
     /// The last Route has become the Request-URI.
     pub(crate) from_strict: bool,
     /// The Request-URI that counts.
@@ -81,10 +82,11 @@ impl<'a> Approach<'a> {
             (uri, rest, from_strict) = (*last, others, true);
         }
         let own_routes = rest.iter().take_while(|r| is_own(r)).count();
-        let way_out = own_routes
-            .checked_sub(1)
-            .and_then(|last| Uri::parse(rest.get(last)?).ok())
-            .and_then(|u| Some(SocketAddr::new(u.host.ip()?, u.port_or_default())));
+        let way_out =
+            own_routes.checked_sub(1).and_then(|last| Uri::parse(rest.get(last)?).ok()).and_then(|u| {
+                let transport = u.transport().and_then(Transport::of_uri_name).unwrap_or(Transport::Udp);
+                Some((SocketAddr::new(u.host.ip()?, u.port_or_default()), transport))
+            });
         let next = rest.get(own_routes).copied();
         let next_is_strict = next.is_some_and(|n| Uri::parse(n).is_ok_and(|u| !u.is_loose_router()));
         let in_dialog = request.to_tag().is_some() && (own_routes > 0 || from_strict);

@@ -19,7 +19,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, MAX_CSEQ, Message, Uri};
 use crate::state::trunk::{Account, RegistrationState, Trunk, TrunkCommand};
-use crate::state::{SipCommand, SipResponse};
+use crate::state::{Flow, SipCommand, SipResponse, Transport};
 use crate::time::WallTime;
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 
@@ -68,7 +68,12 @@ impl Engine {
         }
         for uuid in due {
             let Some(trunk) = cx.state.trunk(&uuid) else { continue };
-            if self.is_own_shard(&trunk.registration.call_id) && !self.trunks.under_way.contains_key(&uuid) {
+            let ours = self.is_own_shard(&trunk.registration.call_id);
+            // While the DNS is asked it stays due.
+            if ours
+                && !self.trunks.under_way.contains_key(&uuid)
+                && self.flow_to(cx, &trunk.account.next_hop()).is_some()
+            {
                 self.begin_attempt(cx, trunk, Vec::new(), 0);
             }
         }
@@ -103,11 +108,14 @@ impl Engine {
 
     /// Verdict on `Registering`: its REGISTER leaves.
     pub(crate) fn on_trunk_numbered(&mut self, cx: Cx<'_>, id: u64, response: &SipResponse) {
+        let uuid = self.trunks.attempts.get(&id).map(|attempt| attempt.uuid.clone());
+        let next_hop = uuid.and_then(|uuid| Some(cx.state.trunk(&uuid)?.account.next_hop()));
+        let flow = next_hop.and_then(|uri| self.flow_to(cx, &uri)).flatten();
         let attempt = self.trunks.attempts.get(&id);
         let sent = match (attempt, response) {
             (Some(attempt), SipResponse::Done) => match cx.state.trunk(&attempt.uuid) {
                 Some(trunk) if trunk.registration.cseq == attempt.cseq => {
-                    let originated = self.register_request(trunk, attempt);
+                    let originated = flow.and_then(|flow| self.register_request(trunk, attempt, flow));
                     originated.is_some_and(|o| self.originate(cx, o))
                 }
                 _ => false,
@@ -129,15 +137,18 @@ impl Engine {
         self.trunks.looked = false;
     }
 
-    fn register_request(&self, trunk: &Trunk, attempt: &Attempt) -> Option<Originated> {
+    fn register_request(&self, trunk: &Trunk, attempt: &Attempt, flow: Flow) -> Option<Originated> {
         let account = &trunk.account;
-        let flow = self.flow_to(&account.next_hop())?;
+        let transport = match flow.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+        };
         let identity = format!("sip:{}@{}", account.remote_user, account.remote_domain);
         let tag = self.settings.keys.own_tag("trunk", &[account.uuid.as_bytes()]);
         let uri = format!("sip:{}", account.remote_domain);
         let mut request = OwnRequest::new("REGISTER", &uri, &identity, &tag, &identity)
             .numbered(&trunk.registration.call_id, attempt.cseq)
-            .header("Contact", format!("<sip:{}@{}>", account.contact_user, flow.local))
+            .header("Contact", format!("<sip:{}@{}{transport}>", account.contact_user, flow.local))
             .header("Expires", asked_expiry(trunk).to_string())
             .header("User-Agent", self.settings.config.server.as_str());
         request.headers.extend(attempt.credentials.iter().cloned());

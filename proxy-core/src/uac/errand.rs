@@ -26,7 +26,7 @@ pub(crate) struct Originated {
 #[derive(Debug)]
 pub(crate) struct Errand {
     pub(crate) via_branch: String,
-    flow: Flow,
+    pub(crate) flow: Flow,
     nict: Nict,
     /// Gone once the outcome has been told.
     purpose: Option<Purpose>,
@@ -63,7 +63,7 @@ impl Engine {
         if self.client_of(&via_branch).is_some() {
             return true;
         }
-        let via = format!("SIP/2.0/UDP {};branch={via_branch};rport", flow.local);
+        let via = format!("SIP/2.0/{} {};branch={via_branch};rport", flow.transport.via_name(), flow.local);
         let bytes: SharedBytes = request.write(&via).into();
         let cost = TRANSACTION_BYTES + bytes.len();
         if self.errand_count() >= MAX_ERRANDS || self.held_bytes() + cost > MAX_HELD_BYTES {
@@ -74,7 +74,7 @@ impl Engine {
         self.insert_errand(Errand {
             via_branch,
             flow,
-            nict: Nict::new(cx.now.mono, &self.settings.timers, false, bytes.clone()),
+            nict: Nict::new(cx.now.mono, &self.settings.timers, flow.transport.is_reliable(), bytes.clone()),
             purpose: Some(purpose),
             give_up_at: patience.map(|p| cx.now.mono + p),
             cost,
@@ -122,11 +122,11 @@ impl Engine {
     }
 
     /// The way of a request of our own is broken.
-    #[expect(dead_code, reason = "UDP never says so; the connections of TCP do")]
     pub(crate) fn on_errand_transport_failure(&mut self, cx: Cx<'_>, id: u64) {
-        let purpose = self.with_errand(id, |_, errand| {
-            errand.nict.on_transport_error();
-            errand.purpose.take()
+        let purpose = self.with_errand(id, |_, errand| match errand.nict.on_transport_error() {
+            NictAction::TransportError => errand.purpose.take(),
+            // It has been answered.
+            _ => None,
         });
         if let Some(purpose) = purpose.flatten() {
             self.on_originated(cx, purpose, Outcome::Transport);

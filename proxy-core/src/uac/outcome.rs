@@ -15,17 +15,6 @@ pub(crate) enum Outcome<'o, 'm> {
     Transport,
 }
 
-impl Outcome<'_, '_> {
-    /// The status, or the one that stands for none (RFC 3261 §8.1.3.1): 408 for silence, 503 for no transport.
-    pub(crate) fn status(&self) -> u16 {
-        match self {
-            Self::Final(status, _) => *status,
-            Self::Timeout => 408,
-            Self::Transport => 503,
-        }
-    }
-}
-
 impl Engine {
     /// A request of our own has ended.
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {

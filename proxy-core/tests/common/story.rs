@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proxy_core::dns::{Answer, Question, Record};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::msg::Message;
@@ -43,8 +44,10 @@ pub struct World {
     pub sent: Vec<(SocketAddr, String)>,
     /// The flow of each of them.
     pub flows: Vec<Flow>,
-    /// Questions to the DNS.
-    pub asked: Vec<proxy_core::dns::Question>,
+    /// Questions to the DNS that nobody has answered.
+    pub asked: Vec<Question>,
+    /// What the DNS knows.
+    pub zone: BTreeMap<Question, Vec<Record>>,
 }
 
 pub fn config() -> EngineConfig {
@@ -87,6 +90,7 @@ impl World {
             sent: Vec::new(),
             flows: Vec::new(),
             asked: Vec::new(),
+            zone: BTreeMap::new(),
         }
     }
 
@@ -132,6 +136,22 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// The DNS answers what was asked, and what follows from that, until nothing more is asked. Returns the questions.
+    pub fn resolve(&mut self) -> Vec<Question> {
+        let mut all = Vec::new();
+        while let Some(question) = self.asked.pop() {
+            let ttl = Duration::from_secs(60);
+            let answer = match self.zone.get(&question) {
+                Some(records) => Answer::Records { records: records.clone(), ttl },
+                None => Answer::Absent { ttl },
+            };
+            all.push(question.clone());
+            self.engine.handle_resolved(self.now, question, answer, &self.state);
+            self.settle();
+        }
+        all
     }
 
     /// The verdict on the oldest proposal.
