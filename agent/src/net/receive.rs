@@ -12,6 +12,7 @@ use proxy_core::state::{Flow, Transport};
 
 use super::NetError;
 use super::batch::Receiver;
+use super::icmp;
 use super::mailbox::{Arrival, Mailbox};
 
 /// How long a receive thread waits at most before it looks whether it shall end.
@@ -28,6 +29,8 @@ pub struct Received {
     pub without_call_id: AtomicU64,
     /// Keepalives (RFC 5626 §3.5.1: CRLF only, or four zero bytes), dropped by design.
     pub keepalives: AtomicU64,
+    /// ICMP errors about datagrams sent.
+    pub unreachable: AtomicU64,
 }
 
 /// Starts the thread of one socket; it ends soon after `stop` is set.
@@ -87,6 +90,14 @@ fn run(
                 mailbox.arrivals(list.drain(..));
             }
         }
+        // A sender may have taken the error away from us, so the queue is looked at whenever there was nothing to read.
+        if result.is_err() {
+            for remote in icmp::unreachable(socket) {
+                counts.unreachable.fetch_add(1, Ordering::Relaxed);
+                let flow = Flow { transport: Transport::Udp, local, remote };
+                engines.iter().for_each(|engine| engine.arrivals([Arrival::Failed(flow)]));
+            }
+        }
         match result {
             Ok(()) => {}
             Err(e)
@@ -94,7 +105,7 @@ fn run(
                     e.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
                 ) => {}
-            // An ICMP error of something sent earlier; it says nothing about what may come.
+            // Something sent earlier has come to nothing.
             Err(e)
                 if matches!(
                     e.kind(),

@@ -152,6 +152,7 @@ impl<C: Cluster> Desk<C> {
             "keepalives": f.keepalives,
             "queue_full": f.queue_full,
             "send_failed": f.send_failed,
+            "unreachable": f.unreachable,
             "received": e.received,
             "sent": e.sent,
             "dropped_malformed": e.dropped_malformed,
