@@ -98,7 +98,6 @@ impl Engine {
     }
 
     /// A response to the INVITE of a branch.
-    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
     pub(crate) fn on_invite_response(
         &mut self,
         cx: Cx<'_>,
