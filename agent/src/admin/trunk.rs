@@ -24,32 +24,7 @@ pub enum Ask {
         name: String,
     },
     /// A trunk, new or changed.
-    Add {
-        /// Its name (`l_uuid`).
-        name: String,
-        /// The account there: user@domain.
-        remote: String,
-        /// Our user that calls to the account go to: user@domain.
-        #[serde(default)]
-        local: Option<String>,
-        /// User name in digests, where it is another.
-        #[serde(default)]
-        auth_user: Option<String>,
-        /// What the password left behind; a trunk that knows its peer by address needs none.
-        #[serde(default)]
-        secret: Option<Secret>,
-        /// Where requests are sent, if not to the domain.
-        #[serde(default)]
-        proxy: Option<String>,
-        /// Expiry in seconds; 0: no registration.
-        expires_s: u32,
-        /// User of the Contact, if not the name.
-        #[serde(default)]
-        contact_user: Option<String>,
-        /// Addresses and networks that its calls come from.
-        #[serde(default)]
-        sources: Vec<String>,
-    },
+    Add(Box<Add>),
     /// A trunk goes.
     Rm {
         /// Which.
@@ -67,6 +42,36 @@ pub enum Ask {
         /// Which.
         name: String,
     },
+}
+
+/// A trunk as the operator says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Add {
+    /// Its name (`l_uuid`).
+    pub name: String,
+    /// The account there: user@domain.
+    pub remote: String,
+    /// Our user that calls to the account go to: user@domain.
+    #[serde(default)]
+    pub local: Option<String>,
+    /// User name in digests, where it is another.
+    #[serde(default)]
+    pub auth_user: Option<String>,
+    /// What the password left behind; a trunk that knows its peer by address needs none.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// Where requests are sent, if not to the domain.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Expiry in seconds; 0: no registration.
+    pub expires_s: u32,
+    /// User of the Contact, if not the name.
+    #[serde(default)]
+    pub contact_user: Option<String>,
+    /// Addresses and networks that its calls come from.
+    #[serde(default)]
+    pub sources: Vec<String>,
 }
 
 /// All trunks.

@@ -10,7 +10,7 @@ use super::ask::{ask, show, tell};
 use super::print::{cut, list, table, text};
 use super::provision::password::{PasswordFrom, secret_for};
 use crate::admin::Request;
-use crate::admin::trunk::Ask;
+use crate::admin::trunk::{self, Ask};
 
 /// Accounts at other registrars.
 #[derive(Debug, Subcommand)]
@@ -113,7 +113,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
         secret_for(&what.from, &what.name, username, realm).map(Some)
     };
     let answer = secret.and_then(|secret| {
-        let add = Ask::Add {
+        let add = trunk::Add {
             name: what.name.clone(),
             remote: what.remote.clone(),
             local: what.local.clone(),
@@ -124,7 +124,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
             contact_user: what.contact_user.clone(),
             sources: what.source.clone(),
         };
-        ask(common, &Request::Trunk { ask: add })
+        ask(common, &Request::Trunk { ask: Ask::Add(Box::new(add)) })
     });
     tell(common, answer, |v| format!("trunk '{}' added; see relevo trunk show {0}", text(&v["trunk"])))
 }

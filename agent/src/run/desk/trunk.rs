@@ -9,7 +9,7 @@ use proxy_core::state::{Ha1, SipCommand, SipResponse};
 use serde_json::{Value, json};
 
 use crate::admin::Reply;
-use crate::admin::trunk::{Ask, trunk, trunks};
+use crate::admin::trunk::{Add, Ask, trunk, trunks};
 use crate::bridge::Cluster;
 use crate::run::backend::Desk;
 
@@ -22,7 +22,7 @@ impl<C: Cluster> Desk<C> {
                 Some(ok) => Reply::Ok { ok },
                 None => nobody(&name),
             },
-            ask @ Ask::Add { .. } => match account(ask).and_then(|a| Ok((a, call_id()?))) {
+            Ask::Add(what) => match account(*what).and_then(|a| Ok((a, call_id()?))) {
                 Err(reply) => reply,
                 Ok((mut account, call_id)) => {
                     let name = account.uuid.clone();
@@ -76,11 +76,8 @@ fn nobody(name: &str) -> Reply {
 }
 
 /// Checks what the operator said.
-fn account(ask: Ask) -> Result<Account, Reply> {
-    let Ask::Add { name, remote, local, auth_user, secret, proxy, expires_s, contact_user, sources } = ask
-    else {
-        return Err(Reply::error("this adds nothing", ""));
-    };
+fn account(what: Add) -> Result<Account, Reply> {
+    let Add { name, remote, local, auth_user, secret, proxy, expires_s, contact_user, sources } = what;
     let contact_user = contact_user.unwrap_or_else(|| name.clone());
     for word in [&name, &contact_user] {
         // It becomes the user of a URI, and nothing in it shall need an escape.
