@@ -170,7 +170,7 @@ impl<C: Cluster> Writer<C> {
         for place in self.sinks.iter_mut().filter(|p| p.last.is_none()) {
             let last = place.sink.last().map_err(|e| format!("{}: {e}", place.sink.name()))?;
             // What was acknowledged was safe in files, even if these are gone.
-            place.last = Some(last.unwrap_or(0).max(acknowledged));
+            place.last = Some(last.unwrap_or(acknowledged));
         }
         Ok(())
     }
