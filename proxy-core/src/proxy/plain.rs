@@ -10,7 +10,6 @@ use crate::io::Refusal;
 use crate::msg::Message;
 use crate::registrar;
 use crate::route::passage::Targets;
-use crate::state::{Branch, Flow, ServerKey, SipCommand, SipResponse};
 use crate::state::{Branch, Flow, ServerKey, SipResponse};
 use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
 
