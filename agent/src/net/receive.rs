@@ -18,6 +18,9 @@ use super::mailbox::{Arrival, Mailbox};
 /// How long a receive thread waits at most before it looks whether it shall end.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
+/// After how many batches of datagrams the queue of ICMP errors is looked at.
+const ERRORS_EVERY: u32 = 16;
+
 /// What the receive threads count.
 #[derive(Debug, Default)]
 pub struct Received {
@@ -61,6 +64,7 @@ fn run(
     let shards = u16::try_from(engines.len()).unwrap_or(u16::MAX).max(1);
     let mut receiver = Receiver::new();
     let mut sorted: Vec<Vec<Arrival>> = engines.iter().map(|_| Vec::new()).collect();
+    let mut batches = 0_u32;
     while !stop.load(Ordering::Relaxed) {
         let result = receiver.receive(socket, |datagram| {
             counts.datagrams.fetch_add(1, Ordering::Relaxed);
@@ -90,8 +94,9 @@ fn run(
                 mailbox.arrivals(list.drain(..));
             }
         }
-        // A sender may have taken the error away from us, so the queue is looked at whenever there was nothing to read.
-        if result.is_err() {
+        // A sender may have taken the error away from us, so the queue is looked at now and then even without one.
+        batches = batches.wrapping_add(1);
+        if result.is_err() || batches.is_multiple_of(ERRORS_EVERY) {
             for remote in icmp::unreachable(socket) {
                 counts.unreachable.fetch_add(1, Ordering::Relaxed);
                 let flow = Flow { transport: Transport::Udp, local, remote };
