@@ -44,6 +44,7 @@ impl Engine {
         if self.settings.config.routing.mode == Mode::Redirect {
             return self.redirect_to_places(passage, &places);
         }
+        passage.found.called = self.settings.config.aor(&uri, Some(passage.flow.local));
         let targets = self.targets_of_places(passage, places);
         if targets.branches.is_empty() {
             self.explain("no target", || {
