@@ -12,6 +12,7 @@ use proxy_core::auth::AuthConfig;
 use proxy_core::digest::{Algorithm, Replay};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Refusal};
+use proxy_core::routing::{Action, Match, Pattern, RoutingConfig, Rule};
 use proxy_core::state::{Domain, ProvisionCommand, SipCommand};
 use story::*;
 
@@ -419,6 +420,36 @@ fn a_port_in_the_access_list_counts() {
     w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
     w.expect(ALICE, "SIP/2.0 100 ");
     challenge(&mut w, "10.77.0.201:5099", &invite(BOB_URI, "10.77.0.201:5099", "c2"));
+}
+
+#[test]
+fn a_rule_asks_for_a_password_where_nobody_else_is_asked_and_the_credentials_go_no_further() {
+    let rule = Rule {
+        name: String::from("out"),
+        matching: Match { users: vec![Pattern::glob("9*").expect("a pattern")], ..Match::default() },
+        strip: 1,
+        prefix: String::new(),
+        require_auth: true,
+        action: Action::Location,
+        voicemail: None,
+        ring: None,
+    };
+    let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    subscribe(&mut w.state, "alice", "lab.test", "lab.test", "secret-a");
+    w.settle();
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    let call = invite("sip:9bob@lab.test", ALICE, "c2");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let at_bob = w.expect(BOB, "INVITE ");
+    assert_eq!(header(&at_bob, "Proxy-Authorization"), None);
+    w.send(ALICE, &invite("sip:9bob@lab.test", ALICE, "c3").replace("alice@lab.test", "a@far.test"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Not allowed");
 }
 
 #[test]
