@@ -119,8 +119,9 @@ impl Sipp {
         let mut command = ns::command_in(lab.client, program, true).expect("the namespace");
         command.current_dir(logs).args(["-sf", &format!("{name}.xml"), "-m", "1", "-nostdin", "-trace_msg"]);
         command.args(["-message_file", &format!("{name}.msg"), "-i", net::CLIENT4, "-p", &port.to_string()]);
-        command.arg(format!("{}:5060", net::VIP4)).stdin(Stdio::null()).stdout(Stdio::null());
-        Self(spawn(command.stderr(Stdio::null())).map_or_else(|e| panic!("sipp: {e}"), |c| c))
+        command.arg(format!("{}:5060", net::VIP4));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(spawn(command).expect("sipp starts"))
     }
 
     fn finish(&mut self, logs: &Path, name: &str) {
