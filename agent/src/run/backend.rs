@@ -70,6 +70,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Provision { ask } => self.provision(ask),
             Request::Dispatcher { ask } => self.dispatcher(ask),
             Request::Trunk { ask } => self.trunk(ask),
+            Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
         }
     }

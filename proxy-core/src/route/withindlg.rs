@@ -32,7 +32,7 @@ impl Engine {
             Method::Register => return Step::Next,
             _ => {}
         }
-        if let Some(step) = self.check_session_timer(cx, passage) {
+        if let Some(step) = self.check_session_timer(passage) {
             return step;
         }
         if approach.in_dialog {
