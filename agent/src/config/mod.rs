@@ -10,6 +10,7 @@ mod check;
 mod dispatcher;
 mod dns;
 mod fault;
+mod nat;
 mod read;
 mod route;
 mod routing;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxy_core::dispatch::DispatchConfig;
+use proxy_core::nat::NatConfig;
 use proxy_core::trunk::TrunkConfig;
 
 pub use auth::Auth;
@@ -137,6 +139,8 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Clients behind a NAT.
+    pub nat: NatConfig,
 }
 
 impl Config {
@@ -164,6 +168,7 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            nat: NatConfig::default(),
         }
     }
 

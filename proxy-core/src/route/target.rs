@@ -8,6 +8,7 @@ use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
 use crate::engine::{Cx, Engine};
 use crate::location::{Target, hop_of_uri, lookup};
 use crate::msg::{Method, Uri};
+use crate::nat::alias;
 use crate::proxy::build;
 use crate::state::{Backing, Branch, BranchState, Flow, Transport};
 
@@ -73,6 +74,11 @@ impl Engine {
             return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
         }
         let target = if approach.next_is_strict { hop_uri } else { approach.uri };
+        // An alias is for the last proxy before the client, which does not know it.
+        let target = match Uri::parse(target) {
+            Ok(uri) if approach.next.is_none() => alias::removed(&uri).unwrap_or_else(|| target.to_owned()),
+            _ => target.to_owned(),
+        };
         let hop = hop_of_uri(&parsed, listen);
         let mut flows = self.flows_to(&hop, self.settings.keys.server_seed(&passage.key));
         for flow in &mut flows {
@@ -90,7 +96,7 @@ impl Engine {
             });
             flows.extend(known);
         }
-        self.branch_by(passage, target.to_owned(), Vec::new(), flows, 0, false)
+        self.branch_by(passage, target, Vec::new(), flows, 0, false)
             .map(|branch| vec![branch])
             .ok_or(NoTarget(478, "Unresolvable destination"))
     }
