@@ -80,7 +80,15 @@ impl Engine {
             _ => target.to_owned(),
         };
         let hop = hop_of_uri(&parsed, listen);
-        let mut flows = self.flows_to(&hop, self.settings.keys.server_seed(&passage.key));
+        let seed = self.settings.keys.server_seed(&passage.key);
+        let mut flows = self.flows_to(&hop, seed);
+        if flows.first().is_some_and(|flow| flow.transport.is_reliable())
+            && let Ok(uri) = Uri::parse(&target)
+            && target != approach.uri
+        {
+            // The alias is a connection, which may be gone; the client may listen where its Contact says.
+            flows.extend(self.flows_to(&hop_of_uri(&uri, listen), seed));
+        }
         for flow in &mut flows {
             *flow = leaving_by(*flow, approach.way_out.map(|(local, _)| local), listen);
         }
@@ -116,10 +124,13 @@ impl Engine {
             true => (dialog.callee_flow, &dialog.to_uri),
             false => (dialog.caller_flow, &dialog.from_uri),
         };
+        // As its phone wrote it.
+        let contact = Uri::parse(approach.uri).ok().and_then(|uri| alias::removed(&uri));
+        let contact = contact.as_deref().unwrap_or(approach.uri);
         let registered = Uri::parse(user)
             .ok()
             .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
-            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == approach.uri))
+            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == contact))
             .map(|binding| binding.flow);
         // The last to be put first is the first to be tried.
         for known in [Some(of_dialog), registered].into_iter().flatten() {
