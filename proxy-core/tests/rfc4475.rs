@@ -55,7 +55,7 @@ fn judge(section: &str) {
 fn passes_untouched(w: &mut World, case: &Case) {
     // The messages do not come from where their Via says, which is what a NAT looks like: without its alias.
     let nat = proxy_core::nat::NatConfig { alias: false, ..Default::default() };
-    let mut fresh = World::with(proxy_core::io::EngineConfig { nat, ..config() });
+    let mut fresh = World::with(proxy_core::io::EngineConfig { nat, ..story::config() });
     fresh.register("bob", BOB);
     fresh.engine.handle_datagram(fresh.now, flow_of(addr(CALLER)), &case.bytes, &fresh.state);
     let mut forwarded = None;

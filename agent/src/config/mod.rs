@@ -5,8 +5,10 @@
 //! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod accounting;
 mod auth;
 mod check;
+mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
@@ -26,7 +28,9 @@ use proxy_core::dispatch::DispatchConfig;
 use proxy_core::nat::NatConfig;
 use proxy_core::trunk::TrunkConfig;
 
+pub use accounting::Accounting;
 pub use auth::Auth;
+pub use dialog::Dialog;
 pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
@@ -141,6 +145,10 @@ pub struct Config {
     pub dns: Dns,
     /// Clients behind a NAT.
     pub nat: NatConfig,
+    /// Where the records of calls are written.
+    pub accounting: Accounting,
+    /// How long calls may last, and how many there may be.
+    pub dialog: Dialog,
 }
 
 impl Config {
@@ -169,6 +177,8 @@ impl Config {
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
             nat: NatConfig::default(),
+            accounting: Accounting::default(),
+            dialog: Dialog::default(),
         }
     }
 

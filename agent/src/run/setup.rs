@@ -95,6 +95,8 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
         dns: config.dns.config.clone(),
         nat: config.nat.clone(),
+        dialog_lifetime: config.dialog.max_duration,
+        dialog: config.dialog.config.clone(),
         ..EngineConfig::default()
     }
 }
