@@ -2,7 +2,7 @@
 
 use crate::engine::settings::Settings;
 use crate::msg::{Message, Uri};
-use crate::state::{DialogId, DialogRecord, Flow, SipCommand, SipState};
+use crate::state::{DialogBacking, DialogId, DialogRecord, Flow, SipCommand, SipState};
 use crate::time::WallTime;
 
 /// The dialog that the 2xx `response` to `invite` makes, between the flows of its two sides. `None` if either lacks
@@ -13,6 +13,7 @@ pub(crate) fn made(
     response: &Message<'_>,
     caller_flow: Flow,
     callee_flow: Flow,
+    backing: DialogBacking,
     now: WallTime,
 ) -> Option<DialogRecord> {
     let from = invite.from().ok()?;
@@ -48,6 +49,7 @@ pub(crate) fn made(
         callee_flow,
         started_at: now,
         expires_at: now + settings.config.dialog_lifetime,
+        backing,
     })
 }
 

@@ -4,8 +4,12 @@
 #[path = "common/state.rs"]
 mod common;
 
-use common::{answered, at, branch, dialog, failed, invite, key, ok, progress, received, refused, ringing};
-use proxy_core::state::{BranchState, InviteState, SipCommand, SipResponse, SipState, limits};
+use common::{
+    added, answered, at, branch, dialog, failed, invite, key, ok, progress, received, refused, ringing,
+};
+use proxy_core::state::{
+    BranchState, InviteState, NextStep, SipCommand, SipResponse, SipState, When, limits,
+};
 
 const DONE: SipResponse = SipResponse::Done;
 
@@ -38,7 +42,7 @@ fn an_invite_seen_by_two_nodes_is_received_once() {
 fn every_command_for_an_unknown_invite_says_not_found() {
     let mut state = SipState::default();
     let done = SipCommand::InviteDone { key: key(1) };
-    let added = SipCommand::BranchesAdded { key: key(1), branches: vec![branch("b")] };
+    let added = added(1, 1, &["b"]);
     for command in
         [progress(1, 0, refused(486)), added, cancelled(1), answered(1, 0, "t"), failed(1, 486), done]
     {
@@ -82,22 +86,62 @@ fn timer_c_only_moves_away_rfc3261_16_7() {
 #[test]
 fn further_branches_are_appended_once_and_only_while_the_call_is_open() {
     let mut state = state_with(1, &["b"]);
-    let add = |targets: &[&str]| SipCommand::BranchesAdded {
-        key: key(1),
-        branches: targets.iter().map(|t| branch(t)).collect(),
-    };
-    assert_eq!(state.apply(&add(&["c", "d"])), DONE);
-    assert_eq!(state.apply(&add(&["c", "d"])), DONE);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3));
+    let size = |state: &SipState| state.pending(&key(1)).map(|p| (p.branches.len(), p.round));
+    assert_eq!(state.apply(&added(1, 1, &["c", "d"])), DONE);
+    assert_eq!(state.apply(&added(1, 1, &["c", "d"])), DONE, "said again");
+    assert_eq!(size(&state), Some((3, 1)));
+    for late in [added(1, 1, &["e"]), added(1, 0, &["e"]), added(1, 3, &["e"])] {
+        assert_eq!(
+            state.apply(&late),
+            SipResponse::Superseded,
+            "another has taken that round, or it is none"
+        );
+    }
     let crowd: Vec<String> = (0..limits::MAX_BRANCHES).map(|n| format!("x{n}")).collect();
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
-    assert_eq!(state.apply(&add(&crowd)), SipResponse::Full);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
+    assert_eq!(state.apply(&added(1, 2, &crowd)), SipResponse::Full);
+    assert_eq!(size(&state), Some((3, 1)), "all or none");
     let long = "x".repeat(limits::MAX_PENDING_BYTES);
-    assert_eq!(state.apply(&add(&[&long])), SipResponse::Full);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
+    assert_eq!(state.apply(&added(1, 2, &[&long])), SipResponse::Full);
+    assert_eq!(size(&state), Some((3, 1)), "all or none");
     assert_eq!(state.apply(&cancelled(1)), DONE);
-    assert_eq!(state.apply(&add(&["e"])), SipResponse::Superseded);
+    assert_eq!(state.apply(&added(1, 2, &["e"])), SipResponse::Superseded);
+}
+
+#[test]
+fn a_new_round_brings_its_own_deadlines_and_uses_up_its_steps() {
+    let mut state = state_with(1, &["b"]);
+    let round = |round, no_answer_at, timer_c_at| SipCommand::BranchesAdded {
+        key: key(1),
+        branches: vec![branch(&format!("c{round}"))],
+        round,
+        steps_used: round,
+        no_answer_at,
+        timer_c_at,
+    };
+    assert_eq!(state.apply(&round(1, Some(at(20)), at(200))), DONE);
+    let record = state.pending(&key(1)).cloned().expect("pending");
+    assert_eq!((record.steps_used, record.no_answer_at, record.timer_c_at), (1, Some(at(20)), at(200)));
+    assert_eq!(record.branches.iter().map(|b| b.round).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(state.apply(&round(2, None, at(190))), DONE);
+    let record = state.pending(&key(1)).cloned().expect("pending");
+    assert_eq!((record.steps_used, record.no_answer_at, record.timer_c_at), (2, None, at(200)));
+    assert!(state.index_is_right());
+}
+
+#[test]
+fn a_plan_is_bounded() {
+    let mut state = SipState::default();
+    let mut record = invite(1, &["b"]);
+    let step = |n| NextStep { when: When::any(), branches: vec![branch(&format!("s{n}"))], after: None };
+    record.plan = (0..=limits::MAX_STEPS).map(step).collect();
+    let bytes = state.bytes();
+    assert_eq!(state.apply(&SipCommand::InviteReceived(Box::new(record.clone()))), SipResponse::Full);
+    assert_eq!(state.bytes(), bytes);
+    record.plan.pop();
+    assert_eq!(state.apply(&SipCommand::InviteReceived(Box::new(record))), DONE);
+    assert!(state.bytes() > bytes);
+    assert!(state.index_is_right());
 }
 
 #[test]

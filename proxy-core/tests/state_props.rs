@@ -96,10 +96,7 @@ fn command() -> impl Strategy<Value = SipCommand> {
                 key: key(n), branch, state, timer_c_at
             }
         ),
-        1 => (n.clone(), targets).prop_map(|(n, targets)| SipCommand::BranchesAdded {
-            key: key(n),
-            branches: targets.into_iter().map(common::branch).collect(),
-        }),
+        1 => (n.clone(), targets, 0u16..4).prop_map(|(n, targets, round)| common::added(n, round, &targets)),
         1 => n.clone().prop_map(|n| SipCommand::InviteCancelled { key: key(n) }),
         3 => (n.clone(), 0u16..4, 0u8..3, option::of(dialog()), moment()).prop_map(
             |(n, branch, tag, dialog, forget_at)| SipCommand::InviteAnswered {

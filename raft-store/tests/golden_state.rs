@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
+use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, Ha1, InviteState,
+    NextStep, PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
+    SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -55,7 +59,11 @@ fn branch(n: u8) -> Branch {
         route: vec![],
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
+        next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
+        backing: Backing::default(),
+        headers: vec![("P-Hint".into(), "outbound".into())],
+        round: 0,
     }
 }
 
@@ -70,6 +78,14 @@ fn invite() -> PendingInvite {
         local_tag: "rl1".into(),
         branches: vec![branch(1)],
         state: InviteState::Proceeding,
+        plan: vec![NextStep {
+            when: When { statuses: vec![(486, 486), (500, 599)], timeout: true, unreachable: false },
+            branches: vec![branch(3)],
+            after: Some(Duration::from_secs(20)),
+        }],
+        steps_used: 0,
+        round: 0,
+        no_answer_at: Some(WallTime(22_000)),
     }
 }
 
@@ -92,6 +108,7 @@ fn dialog() -> DialogRecord {
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
     }
 }
 
@@ -121,7 +138,14 @@ fn commands() -> Vec<Command> {
             state: BranchState::Proceeding { status: 180, to_tag: Some("b".into()) },
             timer_c_at: Some(WallTime(183_000)),
         }),
-        sip(SipCommand::BranchesAdded { key: key(), branches: vec![branch(2)] }),
+        sip(SipCommand::BranchesAdded {
+            key: key(),
+            branches: vec![branch(2)],
+            round: 1,
+            steps_used: 1,
+            no_answer_at: Some(WallTime(42_000)),
+            timer_c_at: WallTime(202_000),
+        }),
         sip(SipCommand::InviteCancelled { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
         sip(SipCommand::InviteAnswered {
             key: key(),
@@ -150,7 +174,74 @@ fn commands() -> Vec<Command> {
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
         Command::Drain { place: 1, drained: true },
         Command::Health { place: 3, healthy: false },
+        sip(SipCommand::BranchMoved { key: key(), branch: 0, from: flow(), via_branch: "z9hG4bKr3".into() }),
+        sip(SipCommand::LegShifted { id: dialog_id(), to_caller: false, shift: 2 }),
+        sip(SipCommand::Provision(ProvisionCommand::DomainRemove { name: "nobody.test".into() })),
+        dispatcher(DispatcherCommand::Put { set: 1, destination: Box::new(destination()) }),
+        dispatcher(DispatcherCommand::Remove { set: 2, uri: None }),
+        dispatcher(DispatcherCommand::SetState {
+            set: 1,
+            uri: None,
+            flags: flag::TRYING,
+            at: WallTime(6_000),
+        }),
+        dispatcher(DispatcherCommand::Observed {
+            set: 1,
+            uri: "sip:10.77.0.61:5060".into(),
+            up: false,
+            failures: 3,
+            successes: 2,
+            at: WallTime(7_000),
+        }),
+        trunk(TrunkCommand::Put { account: Box::new(account()), call_id: "t".into(), at: WallTime(6_000) }),
+        trunk(TrunkCommand::Remove { uuid: "other".into() }),
+        trunk(TrunkCommand::Enable { uuid: "carrier".into(), enabled: false, at: WallTime(6_000) }),
+        trunk(TrunkCommand::Refresh { uuid: "carrier".into(), at: WallTime(6_500) }),
+        trunk(TrunkCommand::Registering { uuid: "carrier".into(), cseq: 1, next_at: WallTime(46_000) }),
+        trunk(TrunkCommand::Outcome {
+            uuid: "carrier".into(),
+            cseq: 1,
+            state: RegistrationState::Registered,
+            next_at: WallTime(300_000),
+            expires_at: Some(WallTime(600_000)),
+            min_expires_s: None,
+            last: "200 OK".into(),
+        }),
     ]
+}
+
+fn dispatcher(command: DispatcherCommand) -> Command {
+    Command::Sip(SipCommand::Dispatcher(command))
+}
+
+fn trunk(command: TrunkCommand) -> Command {
+    Command::Sip(SipCommand::Trunk(command))
+}
+
+fn destination() -> Destination {
+    Destination {
+        uri: "sip:10.77.0.61:5060".into(),
+        flags: flag::PROBING,
+        priority: -1,
+        attrs: Attributes::parse("weight=50;duid=a"),
+        description: "PBX".into(),
+        count: 0,
+        changed_at: WallTime(5_000),
+        seen_at: WallTime(5_000),
+    }
+}
+
+fn account() -> Account {
+    Account {
+        uuid: "carrier".into(),
+        local_user: "bob".into(),
+        remote_user: "4930".into(),
+        remote_domain: "carrier.test".into(),
+        ha1: Ha1 { md5: Some([7; 16]), sha256: None },
+        expires_s: 600,
+        sources: vec!["10.77.0.0/24".into()],
+        ..Account::default()
+    }
 }
 
 fn responses() -> Vec<Response> {
@@ -260,11 +351,28 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogUpdated { .. } => 11,
             SipCommand::DialogEnded { .. } => 12,
             SipCommand::Expire { .. } => 13,
+            SipCommand::BranchMoved { .. } => 17,
+            SipCommand::LegShifted { .. } => 18,
+            SipCommand::Provision(_) => 19,
+            SipCommand::Dispatcher(d) => match d {
+                DispatcherCommand::Put { .. } => 20,
+                DispatcherCommand::Remove { .. } => 21,
+                DispatcherCommand::SetState { .. } => 22,
+                DispatcherCommand::Observed { .. } => 23,
+            },
+            SipCommand::Trunk(t) => match t {
+                TrunkCommand::Put { .. } => 24,
+                TrunkCommand::Remove { .. } => 25,
+                TrunkCommand::Enable { .. } => 26,
+                TrunkCommand::Refresh { .. } => 27,
+                TrunkCommand::Registering { .. } => 28,
+                TrunkCommand::Outcome { .. } => 29,
+            },
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
 }

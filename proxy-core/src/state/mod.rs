@@ -2,19 +2,29 @@
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
 mod apply;
+mod backing;
 mod command;
+pub mod dispatcher;
 mod index;
 pub mod limits;
+mod provision;
 mod store;
+pub mod trunk;
 mod types;
 
-pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
+pub use backing::{Backend, Backing, DialogBacking, Leg};
+pub use command::{
+    ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
+    SipResponse,
+};
+pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
-    ServerKey, Transport,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
+    PendingInvite, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -37,6 +47,9 @@ struct Records {
     bindings: BTreeMap<String, Vec<Binding>>,
     pending: BTreeMap<ServerKey, PendingInvite>,
     dialogs: BTreeMap<DialogId, DialogRecord>,
+    dispatcher: dispatcher::Dispatcher,
+    trunks: trunk::Trunks,
+    provision: Provision,
 }
 
 impl PartialEq for SipState {
@@ -70,6 +83,14 @@ pub struct Counts {
     pub dialogs: u64,
     /// INVITEs without an end.
     pub pending_invites: u64,
+    /// Subscribers.
+    pub subscribers: u64,
+    /// Domains beside the configured ones.
+    pub domains: u64,
+    /// Aliases.
+    pub aliases: u64,
+    /// Access list entries.
+    pub acl: u64,
 }
 
 impl SipState {
@@ -125,6 +146,72 @@ impl SipState {
         self.records.dialogs.values()
     }
 
+    /// The dispatcher's sets.
+    #[must_use]
+    pub fn dispatcher(&self) -> &dispatcher::Dispatcher {
+        &self.records.dispatcher
+    }
+
+    /// Calls at a destination, under way or answered. Costs two look-ups.
+    #[must_use]
+    pub fn load_of(&self, set: u32, uri: &str) -> u32 {
+        self.index.loads.get(&set).and_then(|list| list.get(uri)).copied().unwrap_or(0)
+    }
+
+    /// A trunk by its name.
+    #[must_use]
+    pub fn trunk(&self, uuid: &str) -> Option<&trunk::Trunk> {
+        self.records.trunks.trunks.get(uuid)
+    }
+
+    /// All trunks in order of their names.
+    pub fn trunks(&self) -> impl Iterator<Item = &trunk::Trunk> {
+        self.records.trunks.trunks.values()
+    }
+
+    /// Whether there is any trunk.
+    #[must_use]
+    pub fn has_trunks(&self) -> bool {
+        !self.records.trunks.trunks.is_empty()
+    }
+
+    /// Trunks whose registrations have this user in their Contact.
+    pub fn trunks_with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s trunk::Trunk> {
+        self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub fn trunks_with_source(&self, address: IpAddr) -> impl Iterator<Item = &trunk::Trunk> {
+        self.index.trunks.with_source(address).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks that have something to register, earliest first, with when that is due.
+    pub fn trunks_by_time(&self) -> impl Iterator<Item = (WallTime, &str)> {
+        self.index.trunks.due.iter().map(|(at, uuid)| (*at, uuid.as_str()))
+    }
+
+    /// Subscribers, domains, aliases, access lists, and the key of nonces.
+    #[must_use]
+    pub fn provision(&self) -> &Provision {
+        &self.records.provision
+    }
+
+    /// The access list entry of `group` that covers a source, with its tag: the one with the longest prefix, and with
+    /// that port rather than any. Costs one look-up per prefix length that the group uses.
+    #[must_use]
+    pub fn acl_match(&self, group: u32, source: IpAddr, port: u16) -> Option<(&AclKey, Option<&str>)> {
+        let source = source.to_canonical();
+        let v6 = source.is_ipv6();
+        let lengths = self.index.provision.prefixes.range((group, v6, 0)..=(group, v6, u8::MAX)).rev();
+        lengths.map(|((_, _, prefix), _)| *prefix).find_map(|prefix| {
+            let address = provision::network(source, prefix)?;
+            [port, 0].into_iter().find_map(|port| {
+                let key = AclKey { group, address, prefix, port };
+                self.records.provision.acl.get_key_value(&key).map(|(k, tag)| (k, tag.as_deref()))
+            })
+        })
+    }
+
     /// How many records there are. Costs nothing.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -132,6 +219,10 @@ impl SipState {
             bindings: self.index.binding_count,
             dialogs: self.records.dialogs.len() as u64,
             pending_invites: self.records.pending.len() as u64,
+            subscribers: self.index.provision.subscriber_count,
+            domains: self.records.provision.domains.len() as u64,
+            aliases: self.records.provision.aliases.len() as u64,
+            acl: self.records.provision.acl.len() as u64,
         }
     }
 

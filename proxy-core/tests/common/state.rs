@@ -5,8 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, ServerKey, SipCommand, Transport,
+    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
+    PendingInvite, RegisterChange, RegisterCommand, ServerKey, SipCommand, Transport,
 };
 use proxy_core::time::WallTime;
 
@@ -66,7 +66,11 @@ pub fn branch(target: &str) -> Branch {
         route: Vec::new(),
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
+        next: Vec::new(),
         state: BranchState::Trying,
+        backing: Backing::default(),
+        headers: Vec::new(),
+        round: 0,
     }
 }
 
@@ -82,11 +86,27 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         local_tag: String::from("tag"),
         branches: targets.iter().map(|t| branch(t)).collect(),
         state: InviteState::Proceeding,
+        plan: Vec::new(),
+        steps_used: 0,
+        round: 0,
+        no_answer_at: None,
     }
 }
 
 pub fn received(n: u32, targets: &[&str]) -> SipCommand {
     SipCommand::InviteReceived(Box::new(invite(n, targets)))
+}
+
+/// The next round of branches goes to `targets`; timer C stays.
+pub fn added(n: u32, round: u16, targets: &[&str]) -> SipCommand {
+    SipCommand::BranchesAdded {
+        key: key(n),
+        branches: targets.iter().map(|t| branch(t)).collect(),
+        round,
+        steps_used: round,
+        no_answer_at: None,
+        timer_c_at: at(0),
+    }
 }
 
 pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
@@ -108,6 +128,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         callee_flow: flow(2),
         started_at: at(1),
         expires_at: at(43_200),
+        backing: DialogBacking::default(),
     }
 }
 

@@ -44,4 +44,17 @@ impl SipState {
             self.put_dialog(dialog.clone());
         }
     }
+
+    /// The CSeq of requests to one side moves away from that of whoever writes them.
+    pub(super) fn leg_shifted(&mut self, id: &DialogId, to_caller: bool, shift: u32) -> SipResponse {
+        let Some(old) = self.records.dialogs.get(id) else { return SipResponse::NotFound };
+        let mut new = old.clone();
+        let leg = if to_caller { &mut new.backing.towards_caller } else { &mut new.backing.towards_callee };
+        if shift <= leg.cseq_shift {
+            return SipResponse::Superseded;
+        }
+        leg.cseq_shift = shift;
+        self.put_dialog(new);
+        SipResponse::Done
+    }
 }

@@ -1,7 +1,7 @@
 //! The life of a pending INVITE: states only move down in the order of [`InviteState`] and [`BranchState`].
 
 use crate::state::index::{branch_state_bytes, pending_bytes};
-use crate::state::limits::{MAX_BRANCHES, MAX_PENDING_BYTES, admits_bytes, admits_invite};
+use crate::state::limits::{MAX_BRANCHES, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite};
 use crate::state::{
     Branch, BranchState, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
 };
@@ -15,6 +15,8 @@ impl SipState {
         let bytes = pending_bytes(record);
         let full = !admits_invite(self.records.pending.len(), self.records.dialogs.len())
             || record.branches.len() > MAX_BRANCHES
+            || record.plan.len() > MAX_STEPS
+            || record.plan.iter().any(|s| s.branches.len() > MAX_BRANCHES)
             || bytes > MAX_PENDING_BYTES
             || !admits_bytes(self.index.bytes, bytes as u64);
         if full {
@@ -61,14 +63,32 @@ impl SipState {
         SipResponse::Done
     }
 
-    /// Appends what is not there yet: the branch parameter says what is the same copy, as it is a function of the
-    /// call and the target.
-    pub(super) fn branches_added(&mut self, key: &ServerKey, branches: &[Branch]) -> SipResponse {
+    /// Appends the branches of the next round. The branch parameter says what is the same copy, as it is a function
+    /// of the call, the target and the round.
+    pub(super) fn branches_added(
+        &mut self,
+        key: &ServerKey,
+        branches: &[Branch],
+        round: u16,
+        steps_used: u16,
+        (no_answer_at, timer_c_at): (Option<WallTime>, WallTime),
+    ) -> SipResponse {
         let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
         if record.state != InviteState::Proceeding {
             return SipResponse::Superseded;
         }
+        let is_there = |b: &Branch| record.branches.iter().any(|known| known.via_branch == b.via_branch);
+        if record.round == round && branches.iter().all(is_there) {
+            return SipResponse::Done;
+        }
+        if record.round.checked_add(1) != Some(round) {
+            return SipResponse::Superseded;
+        }
         let mut grown = record.clone();
+        grown.round = round;
+        grown.steps_used = grown.steps_used.max(steps_used);
+        grown.no_answer_at = no_answer_at;
+        grown.timer_c_at = grown.timer_c_at.max(timer_c_at);
         for branch in branches {
             if grown.branches.iter().any(|b| b.via_branch == branch.via_branch) {
                 continue;
@@ -76,7 +96,7 @@ impl SipState {
             if grown.branches.len() >= MAX_BRANCHES {
                 return SipResponse::Full;
             }
-            grown.branches.push(branch.clone());
+            grown.branches.push(Branch { round, ..branch.clone() });
         }
         let bytes = pending_bytes(&grown);
         let more = bytes.saturating_sub(pending_bytes(record));

@@ -6,7 +6,7 @@
 //! | Unregister | `NotFound` | `Done` | |
 //! | InviteReceived | `Done`, `Full` | `Duplicate` | |
 //! | BranchProgress | `NotFound` | `Done` | branch further on already: `Superseded` |
-//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding: `Superseded` |
+//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding, or a later or another round: `Superseded` |
 //! | InviteCancelled | `NotFound` | `Done` | answered, failed: `Superseded` |
 //! | InviteAnswered | `NotFound` | `Done` | answered by another 2xx: dialog kept, `Superseded`; failed: `Superseded` |
 //! | InviteFailed | `NotFound` | `Done` | answered, failed otherwise: `Superseded` |
@@ -14,14 +14,23 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | Dispatcher | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | |
+//! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
+//! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
+//! | Provision | see the `provision` module | | |
+//! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
 
 mod dialog;
+mod dispatcher;
 mod expire;
 mod invite;
+mod moved;
+mod provision;
 mod register;
+mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
 
@@ -36,7 +45,10 @@ impl SipState {
             SipCommand::BranchProgress { key, branch, state, timer_c_at } => {
                 self.branch_progress(key, *branch, state, *timer_c_at)
             }
-            SipCommand::BranchesAdded { key, branches } => self.branches_added(key, branches),
+            SipCommand::BranchesAdded { key, branches, round, steps_used, no_answer_at, timer_c_at } => {
+                let times = (*no_answer_at, *timer_c_at);
+                self.branches_added(key, branches, *round, *steps_used, times)
+            }
             SipCommand::InviteCancelled { key } => self.invite_cancelled(key),
             SipCommand::InviteAnswered { key, branch, response, dialog, forget_at } => {
                 self.invite_answered(key, *branch, response, dialog.as_deref(), *forget_at)
@@ -62,6 +74,13 @@ impl SipState {
                 }
             }
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
+            SipCommand::Trunk(command) => self.trunk_changed(command),
+            SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
+            SipCommand::Provision(command) => self.provision_change(command),
+            SipCommand::BranchMoved { key, branch, from, via_branch } => {
+                self.branch_moved(key, *branch, *from, via_branch)
+            }
         }
     }
 }
