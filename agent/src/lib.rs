@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod bridge;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -9,6 +9,7 @@ pub mod dispatcher;
 pub mod provision;
 pub mod route;
 pub mod server;
+pub mod trace;
 pub mod trunk;
 pub mod views;
 
@@ -66,6 +67,11 @@ pub enum Request {
     Dispatcher {
         /// What of them.
         ask: dispatcher::Ask,
+    },
+    /// Messages heard and said.
+    Trace {
+        /// Which.
+        ask: trace::Ask,
     },
     /// Accounts at other registrars.
     Trunk {

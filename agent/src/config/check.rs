@@ -75,6 +75,15 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.dispatcher = sections.dispatcher;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
+    c.hep = sections.hep.map(|mut hep| {
+        if hep.node.is_empty() {
+            hep.node = format!("{}-{}", c.cluster, c.id);
+        }
+        if hep.capture_id == 0 {
+            hep.capture_id = u32::from(c.id);
+        }
+        hep
+    });
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);

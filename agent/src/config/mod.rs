@@ -10,6 +10,7 @@ mod check;
 mod dispatcher;
 mod dns;
 mod fault;
+mod hep;
 mod read;
 mod route;
 mod routing;
@@ -137,6 +138,8 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Copies for a collector, if there is one.
+    pub hep: Option<crate::capture::HepConfig>,
 }
 
 impl Config {
@@ -164,6 +167,7 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            hep: None,
         }
     }
 

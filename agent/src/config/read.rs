@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, dispatcher, dns, routing, sip, trunk};
+use super::{auth, dispatcher, dns, hep, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,7 @@ pub(super) struct Sections {
     pub dispatcher: proxy_core::dispatch::DispatchConfig,
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
+    pub hep: Option<crate::capture::HepConfig>,
 }
 
 /// Reads what can be read and says what cannot.
@@ -99,6 +100,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dispatcher: dispatcher::read(&mut root, &mut reader),
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
+        hep: hep::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)

@@ -3,6 +3,7 @@
 mod dispatcher;
 mod provision;
 mod route;
+mod trace;
 mod trunk;
 
 use std::sync::mpsc::sync_channel;
