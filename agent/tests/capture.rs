@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
-use common::node::Node;
+use common::lone::Node;
 use common::ua::Ua;
 use common::{PATIENCE, until};
 use serde_json::Value;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::node::{Node, knock};
+use common::lone::{Node, knock};
 use common::ua::{Message, Ua};
 use common::{PATIENCE, until};
 use torture::Expected;

@@ -6,7 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 pub mod auth;
-mod dialog;
+pub mod dialog;
 pub mod digest;
 pub mod dispatch;
 pub mod dns;

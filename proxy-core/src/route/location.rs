@@ -44,6 +44,7 @@ impl Engine {
         if self.settings.config.routing.mode == Mode::Redirect {
             return self.redirect_to_places(passage, &places);
         }
+        passage.found.called = self.settings.config.aor(&uri, Some(passage.flow.local));
         let targets = self.targets_of_places(passage, places);
         if targets.branches.is_empty() {
             self.explain("no target", || {
@@ -70,7 +71,7 @@ impl Engine {
     /// All at once, or the highest q now and the others as steps of the plan.
     fn targets_of_places(&self, passage: &Passage<'_, '_>, places: Vec<Target>) -> Targets {
         let routing = &self.settings.config.routing;
-        // Whoever sends anything but an INVITE does not wait for one phone after the other.
+        // Whoever sends anything but an INVITE does not wait for one phone after the other: nothing rings.
         if routing.fork == Fork::Parallel || passage.method != Method::Invite {
             return Targets::now(self.branches_to(passage, places, 0));
         }

@@ -30,7 +30,7 @@ impl Engine {
         }
         let message = passage.message;
         let opened =
-            self.open_exchange(cx, passage.key.clone(), passage.flow, message, targets.branches, false);
+            self.open_planned_exchange(cx, passage.key.clone(), passage.flow, message, targets, false);
         if opened.is_none() {
             self.reject_overload(passage.flow, message.raw());
         }
@@ -46,6 +46,7 @@ impl Engine {
             self.reject_overload(passage.flow, message.raw());
             return;
         }
+        let facts = (!passage.found.in_dialog).then(|| Box::new(self.facts_of(passage, &targets)));
         let timers = self.settings.timers;
         let timer_c = self.settings.config.timer_c;
         let call = Call {
@@ -55,6 +56,7 @@ impl Engine {
             flow: passage.flow,
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
+            facts,
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

@@ -45,7 +45,9 @@ impl Engine {
         let reachable = places.into_iter().filter_map(|place| {
             let mut flows = self.flows_to(&place.hop, seed);
             flows.extend(place.next);
-            self.branch_by(passage, place.uri, place.route, flows, round, place.fixed)
+            let mut branch = self.branch_by(passage, place.uri, place.route, flows, round, place.fixed)?;
+            branch.backing.called.clone_from(&passage.found.called);
+            Some(branch)
         });
         reachable.take(MAX_FORKS).collect()
     }

@@ -1,22 +1,28 @@
 //! The replicated SIP state: location bindings, pending INVITEs, dialogs, and the one function that changes
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
+pub mod accounting;
 mod apply;
 mod backing;
 mod command;
 pub mod dispatcher;
 mod index;
 pub mod limits;
+mod parties;
 mod provision;
 mod store;
 pub mod trunk;
 mod types;
 
+pub use accounting::{
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+};
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
 };
+pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
@@ -50,6 +56,7 @@ struct Records {
     dispatcher: dispatcher::Dispatcher,
     trunks: trunk::Trunks,
     provision: Provision,
+    outbox: Outbox,
 }
 
 impl PartialEq for SipState {
@@ -146,6 +153,47 @@ impl SipState {
         self.records.dialogs.values()
     }
 
+    /// Dialogs that have to be ended by the proxy, those that are due first: longest duration, session timer.
+    pub fn dialogs_due(&self, now: WallTime) -> impl Iterator<Item = &DialogRecord> {
+        let due = self.index.dialogs.iter().take_while(move |(end, _)| *end <= now);
+        due.filter_map(|(_, id)| self.records.dialogs.get(id))
+    }
+
+    /// Dialogs that somebody has asked to be ended.
+    pub fn dialogs_ending(&self) -> impl Iterator<Item = &DialogRecord> {
+        self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
+    }
+
+    /// Calls under way and answered that are counted under a key.
+    #[must_use]
+    pub fn calls_of(&self, key: &CountKey) -> u32 {
+        self.index.counts.get(key).copied().unwrap_or(0)
+    }
+
+    /// All keys under which calls are counted, with how many.
+    pub fn calls_by_key(&self) -> impl Iterator<Item = (&CountKey, u32)> {
+        self.index.counts.iter().map(|(key, count)| (key, *count))
+    }
+
+    /// Records of accounting that wait.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.records.outbox
+    }
+
+    /// How much waits in the outbox. Costs nothing.
+    #[must_use]
+    pub fn outbox_figures(&self) -> OutboxFigures {
+        let outbox = &self.records.outbox;
+        OutboxFigures {
+            waiting: outbox.records.len() as u64,
+            bytes: self.index.outbox_bytes,
+            newest: outbox.newest,
+            lost: outbox.lost,
+            oldest_at: outbox.records.values().next().map(|r| r.at),
+        }
+    }
+
     /// The dispatcher's sets.
     #[must_use]
     pub fn dispatcher(&self) -> &dispatcher::Dispatcher {
@@ -226,7 +274,7 @@ impl SipState {
         }
     }
 
-    /// Bytes of text and messages in all records, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
+    /// Bytes of text and messages in all records but those of accounting, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.index.bytes
@@ -237,7 +285,7 @@ impl SipState {
     pub fn next_end(&self) -> Option<WallTime> {
         let bindings = self.index.bindings.first().map(|(end, _)| *end);
         let pending = self.index.pending.first().map(|(end, _)| *end);
-        let dialogs = self.index.dialogs.first().map(|(end, _)| *end);
+        let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
         [bindings, pending, dialogs].into_iter().flatten().min()
     }
 
