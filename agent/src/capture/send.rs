@@ -48,7 +48,7 @@ impl Sender {
 
     /// Queues a packet, unless the queue is full. `None` of `packet` counts as dropped, too: it was too large.
     pub(super) fn send(&self, packet: impl FnOnce() -> Option<Vec<u8>>) {
-        if !packet().is_some_and(|p| self.queue.try_send(p).is_ok()) {
+        if packet().is_none_or(|p| self.queue.try_send(p).is_err()) {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
