@@ -1,6 +1,7 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod cdr;
 mod dispatcher;
 mod print;
 mod provision;
@@ -109,6 +110,11 @@ enum Command {
         #[command(subcommand)]
         command: trunk::Trunk,
     },
+    /// Records of calls
+    Cdr {
+        #[command(subcommand)]
+        command: cdr::Cdr,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -197,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
         Command::Trace(wanted) => trace::trace(common, wanted),
         Command::Trunk { command } => trunk::trunk(common, command),
+        Command::Cdr { command } => cdr::cdr(common, command),
     }
 }
 

@@ -5,8 +5,10 @@
 //! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod accounting;
 mod auth;
 mod check;
+mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
@@ -25,7 +27,9 @@ use std::time::Duration;
 use proxy_core::dispatch::DispatchConfig;
 use proxy_core::trunk::TrunkConfig;
 
+pub use accounting::Accounting;
 pub use auth::Auth;
+pub use dialog::Dialog;
 pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
@@ -140,6 +144,10 @@ pub struct Config {
     pub dns: Dns,
     /// Copies for a collector, if there is one.
     pub hep: Option<crate::capture::HepConfig>,
+    /// Where the records of calls are written.
+    pub accounting: Accounting,
+    /// How long calls may last, and how many there may be.
+    pub dialog: Dialog,
 }
 
 impl Config {
@@ -168,6 +176,8 @@ impl Config {
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
             hep: None,
+            accounting: Accounting::default(),
+            dialog: Dialog::default(),
         }
     }
 

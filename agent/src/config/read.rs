@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, dispatcher, dns, hep, routing, sip, trunk};
+use super::{accounting, auth, dialog, dispatcher, dns, hep, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,8 @@ pub(super) struct Sections {
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
     pub hep: Option<crate::capture::HepConfig>,
+    pub accounting: accounting::Accounting,
+    pub dialog: dialog::Dialog,
 }
 
 /// Reads what can be read and says what cannot.
@@ -101,6 +103,8 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
         hep: hep::read(&mut root, &mut reader),
+        accounting: accounting::read(&mut root, &mut reader),
+        dialog: dialog::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)
