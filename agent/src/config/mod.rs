@@ -12,6 +12,7 @@ mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
+mod hep;
 mod read;
 mod route;
 mod routing;
@@ -141,6 +142,8 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Copies for a collector, if there is one.
+    pub hep: Option<crate::capture::HepConfig>,
     /// Where the records of calls are written.
     pub accounting: Accounting,
     /// How long calls may last, and how many there may be.
@@ -172,6 +175,7 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            hep: None,
             accounting: Accounting::default(),
             dialog: Dialog::default(),
         }
