@@ -13,6 +13,7 @@ mod dispatcher;
 mod dns;
 mod fault;
 mod nat;
+mod hep;
 mod read;
 mod route;
 mod routing;
@@ -145,6 +146,8 @@ pub struct Config {
     pub dns: Dns,
     /// Clients behind a NAT.
     pub nat: NatConfig,
+    /// Copies for a collector, if there is one.
+    pub hep: Option<crate::capture::HepConfig>,
     /// Where the records of calls are written.
     pub accounting: Accounting,
     /// How long calls may last, and how many there may be.
@@ -177,6 +180,7 @@ impl Config {
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
             nat: NatConfig::default(),
+            hep: None,
             accounting: Accounting::default(),
             dialog: Dialog::default(),
         }

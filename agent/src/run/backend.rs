@@ -69,6 +69,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
             Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trace { ask } => self.trace(&ask),
             Request::Trunk { ask } => self.trunk(ask),
             Request::Cdr { ask } => self.cdr(ask),
         }
