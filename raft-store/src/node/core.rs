@@ -65,6 +65,8 @@ pub struct CoreConfig {
     pub silent: bool,
     /// Threads beside the runtime, or none.
     pub mode: Mode,
+    /// Called first on the thread that applies entries.
+    pub on_apply_thread: Option<fn()>,
 }
 
 /// What this node knows of another.
@@ -181,7 +183,7 @@ pub async fn start_core<T: Transport>(
     log: RaftLog<TypeConfig>,
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
-    let machine = Machine::open(snaps, config.mode).map_err(CoreError::Snapshots)?;
+    let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {

@@ -83,12 +83,15 @@ enum Worker {
 }
 
 impl Worker {
-    fn new(mode: Mode) -> io::Result<Self> {
+    fn new(mode: Mode, first: Option<fn()>) -> io::Result<Self> {
         if mode == Mode::Inline {
             return Ok(Self::Inline);
         }
         let (tx, rx) = mpsc::sync_channel::<Job>(MAX_JOBS);
         std::thread::Builder::new().name("relevo-apply".into()).spawn(move || {
+            if let Some(f) = first {
+                f();
+            }
             for job in rx {
                 job();
             }
@@ -134,8 +137,9 @@ fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, C
 }
 
 impl Machine {
-    /// Opens the newest snapshot that verifies, or begins with nothing.
-    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode) -> io::Result<Self> {
+    /// Opens the newest snapshot that verifies, or begins with nothing. `on_thread` is called on the thread that
+    /// applies, if `mode` has one.
+    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode, on_thread: Option<fn()>) -> io::Result<Self> {
         let (meta, state) = match snaps.latest()? {
             Some((meta, data)) => decode(&meta, &data)?,
             None => (SnapshotMeta::default(), ClusterState::default()),
@@ -145,7 +149,7 @@ impl Machine {
             applied: meta.last_log_id,
             membership: meta.last_membership,
             snaps: Arc::new(Mutex::new(snaps)),
-            worker: Worker::new(mode)?,
+            worker: Worker::new(mode, on_thread)?,
             mode,
         })
     }
