@@ -7,6 +7,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::AuthConfig;
+use crate::dns::{DnsConfig, Question};
+use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
 /// Names a proposal of one engine until its verdict comes.
@@ -30,6 +33,27 @@ pub enum Output {
         /// What to remember.
         command: SipCommand,
     },
+    /// Ask the DNS and say `handle_resolved`, also when there is no answer. Each question is asked once at a time.
+    Resolve {
+        /// What to ask.
+        question: Question,
+    },
+}
+
+/// Which transports there are, and when a request may not go by UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportConfig {
+    /// TCP is listened on and used, on the same addresses and ports as UDP.
+    pub tcp: bool,
+    /// Requests longer than this many bytes that would go by UDP are tried by TCP first (RFC 3261 §18.1.1 says 1300);
+    /// 0 never does, as Kamailio's `udp_mtu`.
+    pub udp_max_bytes: usize,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self { tcp: true, udp_max_bytes: 0 }
+    }
 }
 
 /// Why a proposal has no answer.
@@ -77,8 +101,22 @@ pub struct EngineConfig {
     pub max_contacts: u16,
     /// Longest life of a dialog, default 12 h.
     pub dialog_lifetime: Duration,
+    /// Session timers and limits.
+    pub dialog: crate::dialog::config::DialogConfig,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// Trunks.
+    pub trunk: crate::trunk::TrunkConfig,
+    /// The dispatcher.
+    pub dispatch: crate::dispatch::DispatchConfig,
+    /// Transports.
+    pub transport: TransportConfig,
+    /// Resolution of names.
+    pub dns: DnsConfig,
+    /// Stages and routes.
+    pub routing: RoutingConfig,
+    /// Who has to prove who he is.
+    pub auth: AuthConfig,
 }
 
 impl Default for EngineConfig {
@@ -99,7 +137,14 @@ impl Default for EngineConfig {
             max_expires_s: 3600,
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
+            dialog: crate::dialog::config::DialogConfig::default(),
             server: String::from("Relevo"),
+            trunk: crate::trunk::TrunkConfig::default(),
+            dispatch: crate::dispatch::DispatchConfig::default(),
+            transport: TransportConfig::default(),
+            dns: DnsConfig::default(),
+            routing: RoutingConfig::default(),
+            auth: AuthConfig::default(),
         }
     }
 }
@@ -119,12 +164,34 @@ pub struct Counters {
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.
     pub dropped_overload: u64,
+    /// Requests dropped because their source sends too many.
+    pub dropped_flood: u64,
+    /// Requests dropped because of a scanner's User-Agent.
+    pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
+    /// Calls refused because there were as many as are allowed.
+    pub limited: u64,
     /// Retransmissions absorbed.
     pub retransmissions_in: u64,
     /// Retransmissions sent.
     pub retransmissions_out: u64,
     /// Calls rebuilt at takeover.
     pub rebuilt: u64,
+    /// Branches given up because their backend did not answer or was found dead.
+    pub abandoned: u64,
+    /// Requests made here: probes, registrations at trunks, pings and the like.
+    pub originated: u64,
+    /// Of those, not sent because a bound was reached.
+    pub originated_refused: u64,
+    /// Of those, without an answer.
+    pub originated_timeouts: u64,
+    /// Questions to the DNS.
+    pub dns_asked: u64,
+    /// Of these, failed or without an answer in time.
+    pub dns_failed: u64,
+    /// Branches that went on at another address of their target.
+    pub moved: u64,
+    /// Flows reported as failed.
+    pub transport_failures: u64,
 }

@@ -5,7 +5,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
-mod dialog;
+pub mod auth;
+pub mod dialog;
+pub mod digest;
+pub mod dispatch;
+pub mod dns;
 pub mod engine;
 pub mod io;
 pub mod location;
@@ -13,6 +17,9 @@ pub mod msg;
 mod proxy;
 pub mod registrar;
 mod route;
+pub mod routing;
 pub mod state;
 pub mod time;
 pub mod transaction;
+pub mod trunk;
+mod uac;

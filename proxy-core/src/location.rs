@@ -15,6 +15,10 @@ pub struct Target {
     pub route: Vec<String>,
     /// Where to send it.
     pub hop: Hop,
+    /// Where else, if that leads nowhere: the contact itself, when the connection of the registration is gone.
+    pub next: Option<Flow>,
+    /// The flow of the registration, which no other transport can stand in for: there is a NAT.
+    pub fixed: bool,
     /// q in thousandths.
     pub q: u16,
 }
@@ -24,22 +28,23 @@ pub struct Target {
 pub enum Hop {
     /// Send it on this flow.
     Send(Flow),
-    /// The name has to be resolved first (RFC 3263), which nobody here can do: to the caller that is a 503 of this
-    /// branch, and a 480 if there is no other.
+    /// The name has to be resolved first (RFC 3263).
     Name {
         /// Host, lower case.
         host: String,
         /// Port, if one is given (with one only addresses are looked up, RFC 3263 §4.2).
         port: Option<u16>,
+        /// Transport, if one is given.
+        transport: Option<Transport>,
     },
-    /// No transport leads there: sips, TCP or TLS, an address family without a listener, or no SIP URI at all.
+    /// No transport leads there: sips, TLS, an address family without a listener, or no SIP URI at all.
     None,
 }
 
 /// The canonical address of record of a URI, the key of the location service (§10.3 step 5): `sip:user@host`, or
 /// `sip:host` without a user, for sip and sips; `tel:number` for tel; `None` for other schemes.
 ///
-/// The user keeps its case, needless escapes are resolved; the host is in lower case. Password, parameters, headers
+/// The user keeps its case, needless escapes are resolved; the host is in lower case, without a dot at its end. Password, parameters, headers
 /// and the port do not count: like Kamailio, the proxy has one name space per domain, whichever port is used.
 #[must_use]
 pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
@@ -49,8 +54,34 @@ pub fn canonical_aor(uri: &Uri<'_>) -> Option<String> {
         Scheme::Other(_) => return None,
     };
     let mut aor = uri.aor_key();
+    if uri.is_sip() && aor.ends_with('.') {
+        // The root of DNS: the same domain with and without.
+        aor.pop();
+    }
     aor.insert_str(0, scheme);
     Some(aor)
+}
+
+/// The canonical address of record of a user by his plain name, as it stands in credentials: what cannot stand in a
+/// URI is escaped. `None` where no URI can be made of it.
+#[must_use]
+pub fn aor_of(username: &str, domain: &str) -> Option<String> {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity("sip:@".len() + username.len() + domain.len());
+    text.push_str("sip:");
+    for b in username.bytes() {
+        // RFC 3261 §25.1: unreserved and user-unreserved.
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b) {
+            text.push(char::from(b));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{b:02X}");
+        }
+    }
+    text.push('@');
+    text.push_str(domain);
+    let uri = Uri::parse(&text).ok().filter(|uri| uri.user.is_some() && uri.port.is_none())?;
+    canonical_aor(&uri)
 }
 
 /// All places where `aor` (canonical) can be reached at `now`, to be tried at once, highest q first, then newest
@@ -70,10 +101,13 @@ pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr])
             }
             instances.push(instance);
         }
+        let (hop, next) = hops_of_binding(binding, listen);
         let target = Target {
             uri: binding.contact.clone(),
             route: binding.path.clone(),
-            hop: hop_of_binding(binding, listen),
+            hop,
+            next,
+            fixed: binding.natted && binding.path.is_empty(),
             q: binding.q,
         };
         // A target set holds nothing twice (§16.5), though two instances may have registered the same.
@@ -87,25 +121,37 @@ pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr])
     targets
 }
 
-/// Path first; then the way the REGISTER came, if the contact cannot be reached directly; then the contact. Sent from
-/// the address that the REGISTER came to, where that is still ours: it is the one that the phone, or the NAT before it,
-/// lets in.
-fn hop_of_binding(binding: &Binding, listen: &[SocketAddr]) -> Hop {
+/// Path first; then the way the REGISTER came, if the contact cannot be reached directly or there is a connection; then
+/// the contact. Sent from the address that the REGISTER came to, where that is still ours: it is the one that the phone,
+/// or the NAT before it, lets in. The second is what is left when the connection is gone and nothing stands between.
+fn hops_of_binding(binding: &Binding, listen: &[SocketAddr]) -> (Hop, Option<Flow>) {
+    let contact = || Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen));
+    let known = binding.flow;
+    let mut next = None;
     let hop = if let Some(first) = binding.path.first() {
         let path = NameAddr::parse(first.as_bytes()).and_then(|path| path.parse_uri());
         path.map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+    } else if known.transport.is_reliable() {
+        let listening = match contact() {
+            Hop::Send(flow) => Some(Flow { transport: known.transport, ..flow }),
+            _ => None,
+        };
+        next = listening.filter(|f| f.remote.ip() == known.remote.ip() && f.remote != known.remote);
+        hop_by(known.transport, known.remote, listen)
     } else if binding.natted {
-        hop_to(binding.flow.remote, listen)
+        hop_by(known.transport, known.remote, listen)
     } else {
-        Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+        contact()
     };
-    let known = binding.flow.local;
-    match hop {
-        Hop::Send(flow) if known.is_ipv4() == flow.remote.is_ipv4() && is_ours(known, listen) => {
-            Hop::Send(Flow { local: known, ..flow })
-        }
+    let from_ours = |flow: Flow| {
+        let same = known.local.is_ipv4() == flow.remote.is_ipv4() && is_ours(known.local, listen);
+        if same { Flow { local: known.local, ..flow } } else { flow }
+    };
+    let hop = match hop {
+        Hop::Send(flow) => Hop::Send(from_ours(flow)),
         hop => hop,
-    }
+    };
+    (hop, next.map(from_ours))
 }
 
 /// Whether the proxy has this address; a wildcard among `listen` covers all of its family and port.
@@ -121,8 +167,14 @@ fn is_ours(address: SocketAddr, listen: &[SocketAddr]) -> bool {
 /// it goes without DNS).
 #[must_use]
 pub fn hop_of_uri(uri: &Uri<'_>, listen: &[SocketAddr]) -> Hop {
-    let over_udp = uri.scheme == Scheme::Sip && uri.transport().is_none_or(|t| t.eq_ignore_ascii_case("udp"));
-    if !over_udp {
+    let transport = match uri.transport() {
+        None => None,
+        Some(name) => match Transport::of_uri_name(name) {
+            None => return Hop::None,
+            known => known,
+        },
+    };
+    if uri.scheme != Scheme::Sip {
         return Hop::None;
     }
     let host = match uri.params.value("maddr") {
@@ -131,18 +183,27 @@ pub fn hop_of_uri(uri: &Uri<'_>, listen: &[SocketAddr]) -> Hop {
     };
     let Some(host) = host else { return Hop::None };
     match host.ip() {
-        Some(ip) => hop_to(SocketAddr::new(ip, uri.port_or_default()), listen),
-        None => Hop::Name { host: host.to_string(), port: uri.port },
+        Some(ip) => {
+            let remote = SocketAddr::new(ip, uri.port_or_default());
+            hop_by(transport.unwrap_or(Transport::Udp), remote, listen)
+        }
+        None => Hop::Name { host: host.to_string(), port: uri.port, transport },
     }
 }
 
-/// The flow to an address from the first listener of its family.
+/// The UDP flow to an address from the first listener of its family.
 #[must_use]
 pub fn hop_to(remote: SocketAddr, listen: &[SocketAddr]) -> Hop {
+    hop_by(Transport::Udp, remote, listen)
+}
+
+/// The flow to an address by a transport from the first listener of its family.
+#[must_use]
+pub fn hop_by(transport: Transport, remote: SocketAddr, listen: &[SocketAddr]) -> Hop {
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let nowhere = remote.port() == 0 || remote.ip().is_unspecified();
     match listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()) {
-        Some(local) if !nowhere => Hop::Send(Flow { transport: Transport::Udp, local: *local, remote }),
+        Some(local) if !nowhere => Hop::Send(Flow { transport, local: *local, remote }),
         _ => Hop::None,
     }
 }

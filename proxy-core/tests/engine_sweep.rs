@@ -8,30 +8,75 @@ mod sim;
 #[path = "common/story.rs"]
 mod story;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use phones::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Fork, RoutingConfig, Voicemail};
+use proxy_core::state::{AccountRecord, EndedBy, RecordKind};
 use sim::*;
 
 const ALICE: &str = "10.77.0.201:5061";
 const PLACES: [&str; 3] = ["10.77.0.202:5062", "10.77.0.202:5063", "10.77.0.202:5064"];
 const BOB_URI: &str = "sip:bob@lab.test";
 
+/// How the callees are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setup {
+    /// Three phones of one user, called at once.
+    AtOnce,
+    /// Three phones of one user, called one after the other, two seconds each.
+    ByQ,
+    /// Two phones of one user, called at once; after four seconds, or when they are busy, the third party: voicemail.
+    Mailbox,
+}
+
+impl Setup {
+    fn contacts(self) -> [Option<&'static str>; 3] {
+        match self {
+            Self::AtOnce => [Some(""); 3],
+            Self::ByQ => [Some(";q=1.0"), Some(";q=0.6"), Some(";q=0.3")],
+            Self::Mailbox => [Some(""), Some(""), None],
+        }
+    }
+
+    fn routing(self) -> RoutingConfig {
+        match self {
+            Self::AtOnce => RoutingConfig::default(),
+            Self::ByQ => RoutingConfig {
+                fork: Fork::ByQ,
+                fork_after: Duration::from_secs(2),
+                ..RoutingConfig::default()
+            },
+            Self::Mailbox => RoutingConfig {
+                voicemail: Some(Voicemail {
+                    server: format!("sip:{}", PLACES[2]),
+                    after: Some(Duration::from_secs(4)),
+                    on: vec![486, 408],
+                }),
+                ..RoutingConfig::default()
+            },
+        }
+    }
+}
+
 /// A story: what the caller does, what the callees do, and the status that the caller must see.
 #[derive(Debug, Clone, Copy)]
 struct Story {
+    setup: Setup,
     plan: Plan,
     manners: [Manner; 3],
     timer_c_s: u64,
     wants: u16,
 }
 
-const STORIES: [Story; 10] = [
+const STORIES: [Story; 20] = [
     // One of three answers.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(1000),
         manners: [Manner::Rings, Manner::Answers(300), Manner::Rings],
         timer_c_s: 60,
@@ -39,6 +84,7 @@ const STORIES: [Story; 10] = [
     },
     // It takes until after the takeover.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(1000),
         manners: [Manner::Refuses(100, 486), Manner::Answers(3000), Manner::Rings],
         timer_c_s: 60,
@@ -46,15 +92,23 @@ const STORIES: [Story; 10] = [
     },
     // The caller hangs up.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::CancelAt(200),
         manners: [Manner::Rings, Manner::Rings, Manner::Refuses(50, 486)],
         timer_c_s: 60,
         wants: 487,
     },
     // Nobody answers.
-    Story { plan: Plan::HangUpAfter(0), manners: [Manner::Rings; 3], timer_c_s: 14, wants: 408 },
+    Story {
+        setup: Setup::AtOnce,
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Rings; 3],
+        timer_c_s: 14,
+        wants: 408,
+    },
     // All refuse.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(0),
         manners: [Manner::Refuses(100, 486), Manner::Refuses(200, 480), Manner::Refuses(90, 404)],
         timer_c_s: 60,
@@ -62,6 +116,7 @@ const STORIES: [Story; 10] = [
     },
     // One declines for all.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(0),
         manners: [Manner::Rings, Manner::Refuses(100, 603), Manner::Rings],
         timer_c_s: 60,
@@ -69,6 +124,7 @@ const STORIES: [Story; 10] = [
     },
     // An answered call is changed before it ends.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::ChangeAfter(200),
         manners: [Manner::Answers(50), Manner::Rings, Manner::Rings],
         timer_c_s: 60,
@@ -76,6 +132,7 @@ const STORIES: [Story; 10] = [
     },
     // Two at once.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(500),
         manners: [Manner::Answers(300), Manner::Rings, Manner::Answers(300)],
         timer_c_s: 60,
@@ -83,6 +140,7 @@ const STORIES: [Story; 10] = [
     },
     // Hung up while one answers.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::CancelAt(303),
         manners: [Manner::Answers(300), Manner::Rings, Manner::Rings],
         timer_c_s: 60,
@@ -90,17 +148,103 @@ const STORIES: [Story; 10] = [
     },
     // At once.
     Story {
+        setup: Setup::AtOnce,
         plan: Plan::HangUpAfter(0),
         manners: [Manner::Answers(0), Manner::Rings, Manner::Rings],
         timer_c_s: 60,
         wants: 200,
     },
+    // Busy everywhere: voicemail takes it.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(500),
+        manners: [Manner::Refuses(100, 486), Manner::Refuses(200, 486), Manner::Answers(100)],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // One is busy, the other rings too long.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(500),
+        manners: [Manner::Refuses(100, 486), Manner::Rings, Manner::Answers(100)],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // A phone answers just when it is given up.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(500),
+        manners: [Manner::Answers(4004), Manner::Rings, Manner::Answers(100)],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // Hung up while voicemail is called.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::CancelAt(4500),
+        manners: [Manner::Rings, Manner::Rings, Manner::Rings],
+        timer_c_s: 60,
+        wants: 487,
+    },
+    // Hung up just when the phones are given up.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::CancelAt(4005),
+        manners: [Manner::Rings, Manner::Rings, Manner::Rings],
+        timer_c_s: 60,
+        wants: 487,
+    },
+    // A phone declines for all: no voicemail.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Rings, Manner::Refuses(100, 603), Manner::Answers(100)],
+        timer_c_s: 60,
+        wants: 603,
+    },
+    // There is no such mailbox.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Rings, Manner::Rings, Manner::Refuses(100, 404)],
+        timer_c_s: 60,
+        wants: 404,
+    },
+    // Voicemail does not answer either.
+    Story {
+        setup: Setup::Mailbox,
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Rings, Manner::Rings, Manner::Rings],
+        timer_c_s: 14,
+        wants: 408,
+    },
+    // One after the other, and the last answers.
+    Story {
+        setup: Setup::ByQ,
+        plan: Plan::HangUpAfter(500),
+        manners: [Manner::Refuses(100, 404), Manner::Rings, Manner::Answers(200)],
+        timer_c_s: 60,
+        wants: 200,
+    },
+    // One after the other, and nobody wants to.
+    Story {
+        setup: Setup::ByQ,
+        plan: Plan::HangUpAfter(0),
+        manners: [Manner::Refuses(100, 404), Manner::Rings, Manner::Refuses(50, 480)],
+        timer_c_s: 60,
+        wants: 480,
+    },
 ];
 
 fn run(story: Story, kills: Vec<Kill>, faults: Faults, seed: u64) -> Sim {
-    let config = EngineConfig { timer_c: Duration::from_secs(story.timer_c_s), ..story::config() };
+    let timer_c = Duration::from_secs(story.timer_c_s);
+    let config = EngineConfig { timer_c, routing: story.setup.routing(), ..story::config() };
     let caller = Caller::new(ALICE, BOB_URI, "call", story.plan, 0);
-    let callees = PLACES.iter().zip(story.manners).map(|(at, m)| Callee::new(at, m)).collect();
+    let mut callees: Vec<Callee> =
+        PLACES.iter().zip(story.manners).map(|(at, m)| Callee::new(at, m)).collect();
+    for (callee, contact) in callees.iter_mut().zip(story.setup.contacts()) {
+        callee.contact = contact;
+    }
     let mut sim = Sim::new(config, caller, callees, kills, faults, seed);
     sim.run(long());
     sim
@@ -136,7 +280,63 @@ fn judge(sim: &Sim) -> Result<(), String> {
     if counts.pending_invites != 0 {
         return Err(format!("left in the cluster: {counts:?}"));
     }
-    Ok(())
+    judge_records(sim)
+}
+
+/// Accounting, whatever happened: nothing twice, and each leg has its end.
+fn judge_records(sim: &Sim) -> Result<(), String> {
+    let records: Vec<&AccountRecord> = sim.state.outbox().after(0).collect();
+    let ids: BTreeSet<[u8; 16]> = records.iter().map(|r| r.id).collect();
+    let of = |kind| records.iter().filter(move |r| r.kind == kind);
+    let answered = of(RecordKind::Cdr).filter(|r| r.times.is_some_and(|t| t.answered_at.is_some())).count();
+    let unanswered = of(RecordKind::Cdr).count() - answered;
+    let live = sim.state.counts().dialogs as usize;
+    let legs: BTreeSet<(&str, &str)> =
+        of(RecordKind::Cdr).map(|r| (r.call_id.as_str(), r.to_tag.as_str())).collect();
+    let right = ids.len() == records.len()
+        && (1..).zip(&records).all(|(n, r)| r.seq == n)
+        && answered + live == of(RecordKind::Invite).count()
+        && of(RecordKind::Bye).count() <= answered
+        && unanswered == of(RecordKind::Failed).count()
+        && legs.len() == answered + unanswered;
+    if right { Ok(()) } else { Err(format!("accounts for it so: {records:#?}")) }
+}
+
+/// The same where nothing is lost but nodes: one CDR for each 2xx that the caller got, with the BYE; or one for the
+/// failure that he got.
+fn judge_records_strictly(story: Story, sim: &Sim) -> Result<(), String> {
+    let records: Vec<&AccountRecord> = sim.state.outbox().after(0).collect();
+    let count = |f: &dyn Fn(&AccountRecord) -> bool| records.iter().filter(|r| f(r)).count();
+    let answers = sim.caller.finals.iter().filter(|f| f.0 == 200).count();
+    let failed = sim.caller.finals.iter().find(|f| f.0 >= 300).map(|f| f.0);
+    let ended_by = if matches!(story.plan, Plan::CancelAt(_)) || answers > 0 {
+        EndedBy::Caller
+    } else {
+        if story.wants == 408 { EndedBy::Timeout } else { EndedBy::Callee }
+    };
+    let cdr = |r: &AccountRecord, code: u16| {
+        r.kind == RecordKind::Cdr && r.code == code && r.times.is_some_and(|t| t.ended_by == ended_by)
+    };
+    let missed = count(&|r| r.kind == RecordKind::Missed && r.called.as_deref() == Some("sip:bob@lab.test"));
+    // Bob's phones had had their turn when the mailbox took the call.
+    let first = records.iter().find(|r| r.kind == RecordKind::Invite);
+    let to_mailbox = first.is_some_and(|r| r.called.is_none());
+    let right = match failed {
+        None => {
+            count(&|r| cdr(r, 200)) == answers
+                && count(&|r| r.kind == RecordKind::Cdr) == answers
+                && count(&|r| r.kind == RecordKind::Invite) == answers
+                && count(&|r| r.kind == RecordKind::Bye && r.code == 200) == answers
+                && missed == usize::from(to_mailbox)
+        }
+        Some(status) => {
+            count(&|r| cdr(r, status)) == 1
+                && count(&|r| r.kind == RecordKind::Failed && r.code == status) == 1
+                && missed == 1
+                && records.len() == 3
+        }
+    };
+    if right { Ok(()) } else { Err(format!("accounts for it so: {records:#?}")) }
 }
 
 /// What must hold besides when datagrams are only lost with a node.
@@ -176,7 +376,7 @@ fn judge_strictly(story: Story, sim: &Sim) -> Result<(), String> {
     if sim.state.counts().dialogs != 0 {
         return Err("a dialog was left".into());
     }
-    Ok(())
+    judge_records_strictly(story, sim)
 }
 
 fn must(result: Result<(), String>, sim: &Sim, what: &str) {

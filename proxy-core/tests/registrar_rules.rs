@@ -393,13 +393,14 @@ fn lookup_gives_all_current_contacts_with_the_way_to_each() {
         local: address("[fd77::100]:5060"),
         remote: address("[fd77::9]:5070"),
     });
-    let name = Hop::Name { host: String::from("phone.test"), port: Some(5070) };
+    let name = Hop::Name { host: String::from("phone.test"), port: Some(5070), transport: None };
+    let by_tcp = Hop::Send(Flow { transport: Transport::Tcp, ..flow_from("10.0.0.1:5060") });
     let expected = [
         ("sip:direct@10.0.0.1:5062;ob", &send(PHONE)),
         ("sip:elsewhere@10.0.0.9", &send("10.0.0.9:5060")),
         ("sip:six@[fd77::9]:5070", &six),
         ("sip:named@Phone.test:5070", &name),
-        ("sip:tcp@10.0.0.1;transport=tcp", &Hop::None),
+        ("sip:tcp@10.0.0.1;transport=tcp", &by_tcp),
         ("sips:tls@10.0.0.1", &Hop::None),
         ("sip:pinned@h;maddr=10.0.0.6", &send("10.0.0.6:5060")),
         ("mailto:a@h", &Hop::None),
@@ -463,7 +464,7 @@ fn a_hop_to_nowhere_is_none() {
     assert_eq!(hop("sip:a@10.0.0.1:0"), Hop::None);
     assert_eq!(
         hop("sip:a@h;maddr=x y".trim_end_matches(" y")),
-        Hop::Name { host: String::from("x"), port: None }
+        Hop::Name { host: String::from("x"), port: None, transport: None }
     );
     assert_eq!(hop("sip:a@[::ffff:10.0.0.1]"), send("10.0.0.1:5060"), "a mapped address is an IPv4 one");
     assert_eq!(hop("tel:+1"), Hop::None);

@@ -4,8 +4,12 @@
 #[path = "common/state.rs"]
 mod common;
 
-use common::{answered, at, branch, dialog, failed, invite, key, ok, progress, received, refused, ringing};
-use proxy_core::state::{BranchState, InviteState, SipCommand, SipResponse, SipState, limits};
+use common::{
+    added, answered, at, branch, dialog, ended, failed, invite, key, ok, progress, received, refused, ringing,
+};
+use proxy_core::state::{
+    BranchState, DialogRecord, InviteState, NextStep, SipCommand, SipResponse, SipState, When, limits,
+};
 
 const DONE: SipResponse = SipResponse::Done;
 
@@ -38,7 +42,7 @@ fn an_invite_seen_by_two_nodes_is_received_once() {
 fn every_command_for_an_unknown_invite_says_not_found() {
     let mut state = SipState::default();
     let done = SipCommand::InviteDone { key: key(1) };
-    let added = SipCommand::BranchesAdded { key: key(1), branches: vec![branch("b")] };
+    let added = added(1, 1, &["b"]);
     for command in
         [progress(1, 0, refused(486)), added, cancelled(1), answered(1, 0, "t"), failed(1, 486), done]
     {
@@ -82,22 +86,62 @@ fn timer_c_only_moves_away_rfc3261_16_7() {
 #[test]
 fn further_branches_are_appended_once_and_only_while_the_call_is_open() {
     let mut state = state_with(1, &["b"]);
-    let add = |targets: &[&str]| SipCommand::BranchesAdded {
-        key: key(1),
-        branches: targets.iter().map(|t| branch(t)).collect(),
-    };
-    assert_eq!(state.apply(&add(&["c", "d"])), DONE);
-    assert_eq!(state.apply(&add(&["c", "d"])), DONE);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3));
+    let size = |state: &SipState| state.pending(&key(1)).map(|p| (p.branches.len(), p.round));
+    assert_eq!(state.apply(&added(1, 1, &["c", "d"])), DONE);
+    assert_eq!(state.apply(&added(1, 1, &["c", "d"])), DONE, "said again");
+    assert_eq!(size(&state), Some((3, 1)));
+    for late in [added(1, 1, &["e"]), added(1, 0, &["e"]), added(1, 3, &["e"])] {
+        assert_eq!(
+            state.apply(&late),
+            SipResponse::Superseded,
+            "another has taken that round, or it is none"
+        );
+    }
     let crowd: Vec<String> = (0..limits::MAX_BRANCHES).map(|n| format!("x{n}")).collect();
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
-    assert_eq!(state.apply(&add(&crowd)), SipResponse::Full);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
+    assert_eq!(state.apply(&added(1, 2, &crowd)), SipResponse::Full);
+    assert_eq!(size(&state), Some((3, 1)), "all or none");
     let long = "x".repeat(limits::MAX_PENDING_BYTES);
-    assert_eq!(state.apply(&add(&[&long])), SipResponse::Full);
-    assert_eq!(state.pending(&key(1)).map(|p| p.branches.len()), Some(3), "all or none");
+    assert_eq!(state.apply(&added(1, 2, &[&long])), SipResponse::Full);
+    assert_eq!(size(&state), Some((3, 1)), "all or none");
     assert_eq!(state.apply(&cancelled(1)), DONE);
-    assert_eq!(state.apply(&add(&["e"])), SipResponse::Superseded);
+    assert_eq!(state.apply(&added(1, 2, &["e"])), SipResponse::Superseded);
+}
+
+#[test]
+fn a_new_round_brings_its_own_deadlines_and_uses_up_its_steps() {
+    let mut state = state_with(1, &["b"]);
+    let round = |round, no_answer_at, timer_c_at| SipCommand::BranchesAdded {
+        key: key(1),
+        branches: vec![branch(&format!("c{round}"))],
+        round,
+        steps_used: round,
+        no_answer_at,
+        timer_c_at,
+    };
+    assert_eq!(state.apply(&round(1, Some(at(20)), at(200))), DONE);
+    let record = state.pending(&key(1)).cloned().expect("pending");
+    assert_eq!((record.steps_used, record.no_answer_at, record.timer_c_at), (1, Some(at(20)), at(200)));
+    assert_eq!(record.branches.iter().map(|b| b.round).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(state.apply(&round(2, None, at(190))), DONE);
+    let record = state.pending(&key(1)).cloned().expect("pending");
+    assert_eq!((record.steps_used, record.no_answer_at, record.timer_c_at), (2, None, at(200)));
+    assert!(state.index_is_right());
+}
+
+#[test]
+fn a_plan_is_bounded() {
+    let mut state = SipState::default();
+    let mut record = invite(1, &["b"]);
+    let step = |n| NextStep { when: When::any(), branches: vec![branch(&format!("s{n}"))], after: None };
+    record.plan = (0..=limits::MAX_STEPS).map(step).collect();
+    let bytes = state.bytes();
+    assert_eq!(state.apply(&SipCommand::InviteReceived(Box::new(record.clone()))), SipResponse::Full);
+    assert_eq!(state.bytes(), bytes);
+    record.plan.pop();
+    assert_eq!(state.apply(&SipCommand::InviteReceived(Box::new(record))), DONE);
+    assert!(state.bytes() > bytes);
+    assert!(state.index_is_right());
 }
 
 #[test]
@@ -122,7 +166,8 @@ fn the_first_answer_makes_the_call_and_its_dialog() {
     assert_eq!(invite_state(&state, 1), expected);
     let no_bytes = |status| BranchState::Final { status, response: Vec::new() };
     assert_eq!(branch_states(&state, 1), [BranchState::Trying, no_bytes(200), no_bytes(486)]);
-    assert_eq!(state.dialog(&dialog(1, "t").id), Some(&dialog(1, "t")));
+    let made = DialogRecord { invited_at: at(0), ..dialog(1, "t") };
+    assert_eq!(state.dialog(&dialog(1, "t").id), Some(&made));
     assert_eq!(state.apply(&answered(1, 1, "t")), DONE, "the same 2xx again");
     let late_timer_c =
         SipCommand::BranchProgress { key: key(1), branch: 0, state: ringing("x"), timer_c_at: Some(at(999)) };
@@ -166,7 +211,7 @@ fn a_repeated_answer_does_not_revive_a_dialog_that_has_ended() {
     state.apply(&answered(1, 0, "t"));
     state.apply(&answered(1, 1, "u"));
     for tag in ["t", "u"] {
-        assert_eq!(state.apply(&SipCommand::DialogEnded { id: dialog(1, tag).id, at: at(5) }), DONE);
+        assert_eq!(state.apply(&ended(1, tag)), DONE);
     }
     assert_eq!(state.apply(&answered(1, 0, "t")), DONE);
     assert_eq!(state.apply(&answered(1, 1, "u")), SipResponse::Superseded);
@@ -197,6 +242,9 @@ fn a_dialog_that_is_there_is_not_made_anew() {
         caller_target: None,
         callee_target: Some(String::from("sip:b@10.0.0.66")),
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     state.apply(&end);
     state.apply(&SipCommand::InviteDone { key: key(1) });
@@ -231,6 +279,9 @@ fn a_reinvite_makes_no_dialog_and_leaves_the_one_it_runs_in() {
         caller_target: Some(String::from("sip:a@10.0.0.77")),
         callee_target: None,
         expires_at: Some(at(50_000)),
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     });
     let mut again = invite(2, &["b"]);
     again.call_id = String::from("call-1");
@@ -275,6 +326,9 @@ fn a_dialog_too_large_to_update_stays_as_it_was() {
         caller_target: Some("x".repeat(limits::MAX_DIALOG_BYTES)),
         callee_target: None,
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     assert_eq!(state.apply(&huge), SipResponse::Full);
     assert_eq!(state, before);
@@ -283,6 +337,9 @@ fn a_dialog_too_large_to_update_stays_as_it_was() {
         caller_target: None,
         callee_target: None,
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     assert_eq!(state.apply(&unknown), SipResponse::NotFound);
 }
@@ -303,7 +360,10 @@ fn expire_forgets_ended_invites_dialogs_and_calls_that_nobody_ended() {
     let lost = 180 + limits::PENDING_GRACE_MS / 1000;
     assert_eq!(expire(lost - 1), gone(0, 0));
     assert_eq!(expire(lost), gone(1, 0));
-    assert_eq!(expire(43_200), gone(0, 1));
+    // The proxy says BYE to both sides then; this is for a dialog of which nobody has seen the end.
+    let forgotten = 43_200 + limits::DIALOG_GRACE_MS / 1000;
+    assert_eq!(expire(forgotten - 1), gone(0, 0));
+    assert_eq!(expire(forgotten), gone(0, 1));
     assert_eq!(state, SipState::default());
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Version of every frame that this build writes and reads.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// Most bytes that one decode may allocate or read (64 MiB): a damaged length must not take the memory of the node.
 /// [`Kind::Snapshot`] alone has a bound of its own.

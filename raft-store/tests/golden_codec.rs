@@ -27,9 +27,10 @@ fn wrong_version_kind_length_and_trailing_bytes_are_named() {
     let decode = |b: &[u8]| codec::decode::<u64>(Kind::Vote, b);
     assert!(matches!(decode(&bytes[..1]), Err(CodecError::Short { len: 1 })));
     assert!(matches!(decode(&[9, 1, 7]), Err(CodecError::Version { found: 9, .. })));
-    assert!(matches!(decode(&[1, 2, 7]), Err(CodecError::WrongKind { found: 2, .. })));
-    assert!(matches!(decode(&[1, 1, 7, 0]), Err(CodecError::Trailing { extra: 1, .. })));
+    let v = codec::FORMAT_VERSION;
+    assert!(matches!(decode(&[v, 2, 7]), Err(CodecError::WrongKind { found: 2, .. })));
+    assert!(matches!(decode(&[v, 1, 7, 0]), Err(CodecError::Trailing { extra: 1, .. })));
     // A length of 2^64 - 1 must fail, not allocate.
-    let huge = [1, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255];
+    let huge = [v, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255];
     assert!(matches!(codec::decode::<Vec<u8>>(Kind::Vote, &huge), Err(CodecError::Decode { .. })));
 }

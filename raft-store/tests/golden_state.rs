@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
+use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, RegisterRefusal, ServerKey, SipCommand, SipResponse, Transport,
+    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
+    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, NextStep, PendingInvite,
+    ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand,
+    SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -55,7 +60,11 @@ fn branch(n: u8) -> Branch {
         route: vec![],
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
+        next: vec![Flow { transport: Transport::Tcp, ..flow() }],
         state: BranchState::Trying,
+        backing: Backing::default(),
+        headers: vec![("P-Hint".into(), "outbound".into())],
+        round: 0,
     }
 }
 
@@ -70,6 +79,15 @@ fn invite() -> PendingInvite {
         local_tag: "rl1".into(),
         branches: vec![branch(1)],
         state: InviteState::Proceeding,
+        plan: vec![NextStep {
+            when: When { statuses: vec![(486, 486), (500, 599)], timeout: true, unreachable: false },
+            branches: vec![branch(3)],
+            after: Some(Duration::from_secs(20)),
+        }],
+        steps_used: 0,
+        round: 0,
+        no_answer_at: Some(WallTime(22_000)),
+        facts: Some(Box::new(facts())),
     }
 }
 
@@ -88,10 +106,37 @@ fn dialog() -> DialogRecord {
         caller_route: vec![],
         callee_route: vec!["<sip:next.lab.test;lr>".into()],
         caller_cseq: 3,
+        callee_cseq: 0,
+        invited_at: WallTime(2_000),
         caller_flow: flow(),
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
+        backing: DialogBacking::default(),
+        facts: None,
+        session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
+        ending: None,
+    }
+}
+
+fn facts() -> CallFacts {
+    CallFacts {
+        from_tag: "a".into(),
+        cseq: 3,
+        src_user: "alice".into(),
+        src_domain: "lab.test".into(),
+        src_ip: flow().remote.ip(),
+        dst_ouser: "bob".into(),
+        dst_user: "bob".into(),
+        dst_domain: "lab.test".into(),
+        caller: Some("sip:alice@lab.test".into()),
+        from_trunk: Some("carrier".into()),
+        counted: vec![
+            CallLimit { key: CountKey::Caller("sip:alice@lab.test".into()), most: 2 },
+            CallLimit { key: CountKey::Callee("sip:bob@lab.test".into()), most: 1 },
+            CallLimit { key: CountKey::Trunk("carrier".into()), most: 30 },
+            CallLimit { key: CountKey::Source(flow().remote.ip()), most: 100 },
+        ],
     }
 }
 
@@ -121,7 +166,14 @@ fn commands() -> Vec<Command> {
             state: BranchState::Proceeding { status: 180, to_tag: Some("b".into()) },
             timer_c_at: Some(WallTime(183_000)),
         }),
-        sip(SipCommand::BranchesAdded { key: key(), branches: vec![branch(2)] }),
+        sip(SipCommand::BranchesAdded {
+            key: key(),
+            branches: vec![branch(2)],
+            round: 1,
+            steps_used: 1,
+            no_answer_at: Some(WallTime(42_000)),
+            timer_c_at: WallTime(202_000),
+        }),
         sip(SipCommand::InviteCancelled { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
         sip(SipCommand::InviteAnswered {
             key: key(),
@@ -133,6 +185,8 @@ fn commands() -> Vec<Command> {
         sip(SipCommand::InviteFailed {
             key: key(),
             response: b"SIP/2.0 486 Busy Here\r\n\r\n".to_vec(),
+            to_tag: "c".into(),
+            at: WallTime(3_000),
             forget_at: WallTime(35_000),
         }),
         sip(SipCommand::InviteDone { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
@@ -141,16 +195,95 @@ fn commands() -> Vec<Command> {
             caller_target: Some("sip:alice@10.77.0.51".into()),
             callee_target: None,
             expires_at: None,
+            caller_cseq: None,
+            callee_cseq: Some(2),
+            session: Some(None),
         }),
         sip(SipCommand::DialogEnded {
             id: DialogId { to_tag: "c".into(), ..dialog_id() },
-            at: WallTime(4_000),
+            ending: Ending { at: WallTime(4_000), by: EndedBy::Caller, bye: Some(200) },
         }),
         sip(SipCommand::Expire { up_to: WallTime(500) }),
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
         Command::Drain { place: 1, drained: true },
         Command::Health { place: 3, healthy: false },
+        sip(SipCommand::BranchMoved { key: key(), branch: 0, from: flow(), via_branch: "z9hG4bKr3".into() }),
+        sip(SipCommand::LegShifted { id: dialog_id(), to_caller: false, shift: 2 }),
+        sip(SipCommand::Provision(ProvisionCommand::DomainRemove { name: "nobody.test".into() })),
+        dispatcher(DispatcherCommand::Put { set: 1, destination: Box::new(destination()) }),
+        dispatcher(DispatcherCommand::Remove { set: 2, uri: None }),
+        dispatcher(DispatcherCommand::SetState {
+            set: 1,
+            uri: None,
+            flags: flag::TRYING,
+            at: WallTime(6_000),
+        }),
+        dispatcher(DispatcherCommand::Observed {
+            set: 1,
+            uri: "sip:10.77.0.61:5060".into(),
+            up: false,
+            failures: 3,
+            successes: 2,
+            at: WallTime(7_000),
+        }),
+        trunk(TrunkCommand::Put { account: Box::new(account()), call_id: "t".into(), at: WallTime(6_000) }),
+        trunk(TrunkCommand::Remove { uuid: "other".into() }),
+        trunk(TrunkCommand::Enable { uuid: "carrier".into(), enabled: false, at: WallTime(6_000) }),
+        trunk(TrunkCommand::Refresh { uuid: "carrier".into(), at: WallTime(6_500) }),
+        trunk(TrunkCommand::Registering { uuid: "carrier".into(), cseq: 1, next_at: WallTime(46_000) }),
+        trunk(TrunkCommand::Outcome {
+            uuid: "carrier".into(),
+            cseq: 1,
+            state: RegistrationState::Registered,
+            next_at: WallTime(300_000),
+            expires_at: Some(WallTime(600_000)),
+            min_expires_s: None,
+            last: "200 OK".into(),
+        }),
+        accounting(AccountingCommand::Open { place: 1, itself: true }),
+        accounting(AccountingCommand::Close { place: 2 }),
+        accounting(AccountingCommand::Forget { place: 3 }),
+        accounting(AccountingCommand::Written { place: 1, up_to: 0 }),
+        sip(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator }),
     ]
+}
+
+fn dispatcher(command: DispatcherCommand) -> Command {
+    Command::Sip(SipCommand::Dispatcher(command))
+}
+
+fn accounting(command: AccountingCommand) -> Command {
+    Command::Sip(SipCommand::Accounting(command))
+}
+
+fn trunk(command: TrunkCommand) -> Command {
+    Command::Sip(SipCommand::Trunk(command))
+}
+
+fn destination() -> Destination {
+    Destination {
+        uri: "sip:10.77.0.61:5060".into(),
+        flags: flag::PROBING,
+        priority: -1,
+        attrs: Attributes::parse("weight=50;duid=a"),
+        description: "PBX".into(),
+        count: 0,
+        changed_at: WallTime(5_000),
+        seen_at: WallTime(5_000),
+    }
+}
+
+fn account() -> Account {
+    Account {
+        uuid: "carrier".into(),
+        local_user: "bob".into(),
+        remote_user: "4930".into(),
+        remote_domain: "carrier.test".into(),
+        ha1: Ha1 { md5: Some([7; 16]), sha256: None },
+        expires_s: 600,
+        sources: vec!["10.77.0.0/24".into()],
+        ..Account::default()
+    }
 }
 
 fn responses() -> Vec<Response> {
@@ -165,6 +298,7 @@ fn responses() -> Vec<Response> {
         sip(SipResponse::Superseded),
         sip(SipResponse::Full),
         sip(SipResponse::Expired { bindings: 1, pending: 2, dialogs: 300 }),
+        sip(SipResponse::LimitReached(CountKey::Source(flow().remote.ip()))),
         Response::Granted { token: 1 << 40 },
         Response::Done,
     ]
@@ -207,6 +341,7 @@ fn the_state_keeps_its_bytes_and_holds_something_of_every_kind() {
     let state = state();
     let counts = state.counts();
     assert_eq!((counts.bindings, counts.dialogs), (1, 1), "{counts:?}");
+    assert!(state.sip().outbox().after(0).count() > 0 && state.sip().calls_by_key().count() > 0);
     assert!(state.grant().is_some() && state.marks(1).drained && !state.marks(3).healthy);
     golden("state", Kind::Snapshot, &state);
 }
@@ -260,11 +395,35 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogUpdated { .. } => 11,
             SipCommand::DialogEnded { .. } => 12,
             SipCommand::Expire { .. } => 13,
+            SipCommand::BranchMoved { .. } => 17,
+            SipCommand::LegShifted { .. } => 18,
+            SipCommand::Provision(_) => 19,
+            SipCommand::Dispatcher(d) => match d {
+                DispatcherCommand::Put { .. } => 20,
+                DispatcherCommand::Remove { .. } => 21,
+                DispatcherCommand::SetState { .. } => 22,
+                DispatcherCommand::Observed { .. } => 23,
+            },
+            SipCommand::Trunk(t) => match t {
+                TrunkCommand::Put { .. } => 24,
+                TrunkCommand::Remove { .. } => 25,
+                TrunkCommand::Enable { .. } => 26,
+                TrunkCommand::Refresh { .. } => 27,
+                TrunkCommand::Registering { .. } => 28,
+                TrunkCommand::Outcome { .. } => 29,
+            },
+            SipCommand::Accounting(a) => match a {
+                AccountingCommand::Open { .. } => 30,
+                AccountingCommand::Close { .. } => 31,
+                AccountingCommand::Forget { .. } => 32,
+                AccountingCommand::Written { .. } => 33,
+            },
+            SipCommand::DialogEnding { .. } => 34,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..35).collect::<Vec<_>>());
 }

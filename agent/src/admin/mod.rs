@@ -5,7 +5,11 @@
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
 pub mod client;
+pub mod dispatcher;
+pub mod provision;
+pub mod route;
 pub mod server;
+pub mod trunk;
 pub mod views;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +52,26 @@ pub enum Request {
     },
     /// The confirmed dialogs and the pending INVITEs.
     DlgList {},
+    /// What would become of a request.
+    RouteExplain {
+        /// Which.
+        ask: route::Ask,
+    },
+    /// Subscribers, domains, aliases, access lists.
+    Provision {
+        /// What of them.
+        ask: provision::Ask,
+    },
+    /// Sets of backends.
+    Dispatcher {
+        /// What of them.
+        ask: dispatcher::Ask,
+    },
+    /// Accounts at other registrars.
+    Trunk {
+        /// What of them.
+        ask: trunk::Ask,
+    },
 }
 
 /// What is answered.

@@ -10,13 +10,13 @@ use super::{Common, EXIT_FAILED, EXIT_USAGE, print};
 use crate::admin::{Reply, Request, client};
 
 /// A refusal as it is printed: what is wrong and why, and what mends it.
-struct Problem {
-    code: u8,
-    error: String,
-    cure: String,
+pub(super) struct Problem {
+    pub(super) code: u8,
+    pub(super) error: String,
+    pub(super) cure: String,
 }
 
-fn ask(common: &Common, request: &Request) -> Result<Value, Problem> {
+pub(super) fn ask(common: &Common, request: &Request) -> Result<Value, Problem> {
     let socket = socket(common)?;
     match client::ask(&socket, request) {
         Ok(Reply::Ok { ok }) => Ok(ok),
@@ -51,11 +51,23 @@ fn unreachable(socket: &Path, e: &io::Error) -> Problem {
     Problem { code: EXIT_FAILED, error, cure: cure.to_owned() }
 }
 
-fn show(common: &Common, request: &Request, human: impl FnOnce(&Value) -> String) -> ExitCode {
-    match ask(common, request) {
+pub(super) fn show(common: &Common, request: &Request, human: impl FnOnce(&Value) -> String) -> ExitCode {
+    tell(common, ask(common, request), human)
+}
+
+/// Prints an answer, or why there is none.
+pub(super) fn tell(
+    common: &Common,
+    answer: Result<Value, Problem>,
+    human: impl FnOnce(&Value) -> String,
+) -> ExitCode {
+    match answer {
         Ok(value) => {
             let text = if common.json { value.to_string() } else { human(&value) };
-            print::line(text.trim_end());
+            let text = text.trim_end();
+            if !text.is_empty() {
+                print::line(text);
+            }
             ExitCode::SUCCESS
         }
         Err(problem) => {

@@ -1,7 +1,11 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod dispatcher;
 mod print;
+mod provision;
+mod route;
+mod trunk;
 
 pub(crate) use print::{complain, config_error};
 
@@ -66,6 +70,41 @@ enum Command {
     Dlg {
         #[command(subcommand)]
         command: Dlg,
+    },
+    /// How requests are routed
+    Route {
+        #[command(subcommand)]
+        command: route::Route,
+    },
+    /// Subscribers: who may register and call
+    Subscriber {
+        #[command(subcommand)]
+        command: provision::Subscriber,
+    },
+    /// Domains that are local beside the configured ones
+    Domain {
+        #[command(subcommand)]
+        command: provision::Domain,
+    },
+    /// Other names of users
+    Alias {
+        #[command(subcommand)]
+        command: provision::Alias,
+    },
+    /// Groups of source addresses
+    Acl {
+        #[command(subcommand)]
+        command: provision::Acl,
+    },
+    /// Sets of backends
+    Dispatcher {
+        #[command(subcommand)]
+        command: dispatcher::Dispatcher,
+    },
+    /// Accounts at other registrars
+    Trunk {
+        #[command(subcommand)]
+        command: trunk::Trunk,
     },
     /// The configuration
     Config {
@@ -147,6 +186,13 @@ pub fn main() -> ExitCode {
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+        Command::Route { command } => route::route(common, command),
+        Command::Subscriber { command } => provision::subscriber(common, command),
+        Command::Domain { command } => provision::domain(common, command),
+        Command::Alias { command } => provision::alias(common, command),
+        Command::Acl { command } => provision::acl(common, command),
+        Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
+        Command::Trunk { command } => trunk::trunk(common, command),
     }
 }
 

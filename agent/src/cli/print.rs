@@ -53,7 +53,7 @@ pub(crate) fn config_error(error: &ConfigError, as_json: bool) {
 }
 
 /// A text of a JSON value without quotes; `-` for null.
-fn text(v: &Value) -> String {
+pub(super) fn text(v: &Value) -> String {
     match v {
         Value::Null => String::from("-"),
         Value::String(s) => s.clone(),
@@ -62,7 +62,7 @@ fn text(v: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -79,7 +79,7 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-fn list(v: &Value) -> &[Value] {
+pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -148,7 +148,7 @@ pub(super) fn dialogs(v: &Value) -> String {
     cut(table(&["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)
 }
 
-fn cut(mut out: String, v: &Value) -> String {
+pub(super) fn cut(mut out: String, v: &Value) -> String {
     if v["truncated"] == json!(true) {
         out += "(the list is cut; ask for one AOR, or see the counts in relevo status)\n";
     }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::read::{At, Raw, RawNode};
+use super::read::{Raw, RawNode, Sections};
+use super::table::At;
 use super::{
-    ADMIN_SOCKET, Config, Durability, EMBEDDED_DATA, MAX_ADDRESSES, MAX_DOMAINS, MAX_NODES, MIN_LEASE_MS,
-    Member, Role, Sip, Vip,
+    ADMIN_SOCKET, Config, Durability, EMBEDDED_DATA, MAX_ADDRESSES, MAX_NODES, MIN_LEASE_MS, Member, Role,
+    Vip,
 };
 
 /// Longest path of a unix socket, bytes (`sun_path` without its NUL, unix(7)).
@@ -49,7 +50,7 @@ impl Faults<'_> {
     }
 }
 
-pub(super) fn check(raw: &Raw, faults: &mut Vec<Fault>) -> Config {
+pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> Config {
     let mut f = Faults(faults);
     let data = raw.data.as_ref().map_or_else(|| PathBuf::from(EMBEDDED_DATA), |at| PathBuf::from(&at.value));
     let mut c = Config::embedded(&data);
@@ -68,7 +69,16 @@ pub(super) fn check(raw: &Raw, faults: &mut Vec<Fault>) -> Config {
     timing(raw, &mut c, &mut f);
     cluster(raw, &mut c, &mut f);
     vip(raw, &mut c, &mut f);
-    sip(raw, &mut c, &mut f);
+    c.sip = sections.sip;
+    c.routing = sections.routing;
+    c.auth = sections.auth;
+    c.dispatcher = sections.dispatcher;
+    c.trunk = sections.trunk;
+    c.dns = sections.dns;
+    if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
+        let cure = "remove listen: SIP is answered on the floating IP";
+        f.add(line, "listen and [vip] exclude each other", cure);
+    }
     c
 }
 
@@ -275,66 +285,8 @@ fn vip(raw: &Raw, c: &mut Config, f: &mut Faults<'_>) {
     c.vip = Some(Vip { interface, addresses });
 }
 
-fn sip(raw: &Raw, c: &mut Config, f: &mut Faults<'_>) {
-    let d = Sip::default();
-    let s = &mut c.sip;
-    s.port = small(f.number("port", raw.port.as_ref(), (1, 65535), i64::from(d.port)));
-    s.timer_c_s = wide(f.number("timer_c_s", raw.timer_c_s.as_ref(), (1, 86_400), i64::from(d.timer_c_s)));
-    s.min_expires_s =
-        wide(f.number("min_expires_s", raw.min_expires_s.as_ref(), (1, 86_400), i64::from(d.min_expires_s)));
-    s.max_expires_s = wide(f.number(
-        "max_expires_s",
-        raw.max_expires_s.as_ref(),
-        (1, 2_592_000),
-        i64::from(d.max_expires_s),
-    ));
-    s.max_contacts =
-        small(f.number("max_contacts", raw.max_contacts.as_ref(), (1, 100), i64::from(d.max_contacts)));
-    s.engines = small(f.number("engines", raw.engines.as_ref(), (0, 256), 0));
-    if s.max_expires_s < s.min_expires_s {
-        let line = raw.max_expires_s.as_ref().or(raw.min_expires_s.as_ref()).map(|at| at.line);
-        let what =
-            format!("max_expires_s = {} is below min_expires_s = {}", s.max_expires_s, s.min_expires_s);
-        f.add(line, what, "no registration could be accepted: raise the one or lower the other");
-    }
-    if let Some(list) = &raw.domains {
-        if list.value.len() > MAX_DOMAINS {
-            f.add(list.line, "too many domains", format!("at most {MAX_DOMAINS}"));
-        }
-        for at in list.value.iter().take(MAX_DOMAINS) {
-            let ok = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-            if at.value.is_empty() || !at.value.bytes().all(ok) {
-                f.add(at.line, format!("{:?} is no domain", at.value), "write it as \"example.org\"");
-            }
-            s.domains.push(at.value.to_ascii_lowercase());
-        }
-    }
-    s.any_domain = s.domains.is_empty();
-    let Some(list) = &raw.listen else { return };
-    if c.vip.is_some() {
-        f.add(
-            list.line,
-            "listen and [vip] exclude each other",
-            "remove listen: SIP is answered on the floating IP",
-        );
-    }
-    for at in list.value.iter().take(MAX_ADDRESSES) {
-        match at.value.parse::<IpAddr>() {
-            Ok(ip) if !ip.is_unspecified() => s.listen.push(ip),
-            Ok(_) => {
-                f.add(at.line, "listen needs addresses, not 0.0.0.0 or ::", "leave listen out to mean all")
-            }
-            Err(_) => f.add(at.line, format!("{:?} is no address", at.value), "write it as \"192.0.2.1\""),
-        }
-    }
-}
-
 fn small(v: i64) -> u16 {
     u16::try_from(v).unwrap_or(u16::MAX)
-}
-
-fn wide(v: i64) -> u32 {
-    u32::try_from(v).unwrap_or(u32::MAX)
 }
 
 fn prefixed(text: &str) -> Option<(IpAddr, u8)> {

@@ -1,18 +1,34 @@
 //! The configuration: what it is once it is right ([`Config`]), and how a file becomes one.
 //!
-//! `read.rs` walks the TOML with its spans and notes every fault it meets, `check.rs` compares the values with
-//! one another, `fault.rs` is how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
+//! Each section has a file of its own that reads and checks it by `table.rs`, which knows the line of every value; the
+//! oldest ones (node, cluster, vip) are in `read.rs`. `check.rs` compares the sections with one another, `fault.rs` is
+//! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod auth;
 mod check;
+mod dispatcher;
+mod dns;
 mod fault;
 mod read;
+mod route;
+mod routing;
+mod sip;
+mod table;
+mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::trunk::TrunkConfig;
+
+pub use auth::Auth;
+pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
+pub use routing::Routing;
+pub use sip::Sip;
 
 /// Where the configuration is looked for when none is named; used only if it exists.
 pub const DEFAULT_PATH: &str = "/etc/relevo/relevo.toml";
@@ -111,45 +127,16 @@ pub struct Config {
     pub vip: Option<Vip>,
     /// SIP settings.
     pub sip: Sip,
-}
-
-/// The `[sip]` part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sip {
-    /// UDP port.
-    pub port: u16,
-    /// Addresses to answer on where there is no floating IP; empty = all of this machine.
-    pub listen: Vec<IpAddr>,
-    /// Local domains besides the addresses, lower case.
-    pub domains: Vec<String>,
-    /// Any domain is local (the embedded default, and wherever no domain is configured).
-    pub any_domain: bool,
-    /// Timer C (RFC 3261 §16.6), seconds.
-    pub timer_c_s: u32,
-    /// Smallest expiry accepted, seconds.
-    pub min_expires_s: u32,
-    /// Largest expiry granted, seconds.
-    pub max_expires_s: u32,
-    /// Contacts per AOR.
-    pub max_contacts: u16,
-    /// Number of engines; 0 = one per core.
-    pub engines: u16,
-}
-
-impl Default for Sip {
-    fn default() -> Self {
-        Self {
-            port: 5060,
-            listen: Vec::new(),
-            domains: Vec::new(),
-            any_domain: true,
-            timer_c_s: 180,
-            min_expires_s: 60,
-            max_expires_s: 3600,
-            max_contacts: 10,
-            engines: 0,
-        }
-    }
+    /// Stages and routes.
+    pub routing: Routing,
+    /// Who has to prove who he is.
+    pub auth: Auth,
+    /// How backends are chosen and probed.
+    pub dispatcher: DispatchConfig,
+    /// What holds for all trunks.
+    pub trunk: TrunkConfig,
+    /// Resolution of names.
+    pub dns: Dns,
 }
 
 impl Config {
@@ -172,6 +159,11 @@ impl Config {
             nodes: vec![Member { id: 1, role: Role::Appliance, addr }],
             vip: None,
             sip: Sip::default(),
+            routing: Routing::default(),
+            auth: Auth::default(),
+            dispatcher: DispatchConfig::default(),
+            trunk: TrunkConfig::default(),
+            dns: Dns::default(),
         }
     }
 
@@ -196,8 +188,8 @@ impl Config {
     /// # Errors
     /// Everything that is wrong in it, each with its line and cure.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let (raw, mut faults) = read::read(text);
-        let config = check::check(&raw, &mut faults);
+        let (raw, sections, mut faults) = read::read(text);
+        let config = check::check(&raw, sections, &mut faults);
         if faults.is_empty() {
             return Ok(Self { file: Some(path.to_path_buf()), ..config });
         }

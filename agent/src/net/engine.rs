@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
-use proxy_core::state::SipState;
+use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
 use crate::bridge::Store;
 
-use super::mailbox::{Mailbox, Order, Turn};
+use super::dns::Dns;
+use super::mailbox::{Arrival, Mailbox, Order, Turn};
+use super::stream::Streams;
 use super::{NetError, batch};
 
 /// How long an engine with nothing to do sleeps at most.
@@ -57,10 +60,16 @@ pub struct Parts<S> {
     pub store: S,
     /// For what it sends.
     pub sockets: Sockets,
+    /// For what it sends by TCP, if there is TCP.
+    pub streams: Option<Streams>,
+    /// For what it has to ask.
+    pub dns: Arc<Dns>,
     /// Both clocks.
     pub clock: fn() -> Now,
     /// Called when an order has been obeyed.
     pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// Nonce counts that any engine has seen.
+    pub replay: Replay,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -77,7 +86,7 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
     std::thread::Builder::new()
         .name(format!("relevo-sip-{}", parts.config.shard))
         .spawn(move || {
-            let engine = Engine::new(parts.config.clone());
+            let engine = Engine::sharing(parts.config.clone(), parts.replay.clone());
             Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox: BTreeMap::new() }.run();
         })
         .map_err(NetError::Thread)
@@ -133,11 +142,17 @@ impl<S: Store> Runner<S> {
                     Ok(response) => self.engine.handle_committed(now, ticket, response, state),
                     Err(why) => self.engine.handle_refused(now, ticket, why, state),
                 },
-                Order::Verdict { .. } | Order::Stop => {}
+                Order::Resolved { epoch, question, answer } if epoch == self.epoch => {
+                    self.engine.handle_resolved(now, question, answer, state);
+                }
+                Order::Verdict { .. } | Order::Resolved { .. } | Order::Stop => {}
             }
         }
-        for (flow, bytes) in turn.datagrams {
-            self.engine.handle_datagram(now, flow, &bytes, state);
+        for arrival in turn.arrivals {
+            match arrival {
+                Arrival::Message(flow, bytes) => self.engine.handle_datagram(now, flow, &bytes, state),
+                Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
+            }
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.engine.handle_timeout(now, state);
@@ -147,8 +162,22 @@ impl<S: Store> Runner<S> {
     fn carry_out(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
+                Output::Transmit { flow, bytes } if flow.transport == Transport::Tcp => {
+                    match &self.parts.streams {
+                        Some(streams) => streams.send(flow, bytes),
+                        None => self.parts.mailbox.arrivals([Arrival::Failed(flow)]),
+                    }
+                }
                 Output::Transmit { flow, bytes } => {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
+                }
+                Output::Resolve { question } => {
+                    let mailbox = Arc::clone(&self.parts.mailbox);
+                    let epoch = self.epoch;
+                    let done = Box::new(move |question, answer| {
+                        mailbox.order(Order::Resolved { epoch, question, answer });
+                    });
+                    self.parts.dns.ask(question, done);
                 }
                 Output::Propose { ticket, command } => {
                     let mailbox = Arc::clone(&self.parts.mailbox);

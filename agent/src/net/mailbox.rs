@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proxy_core::dns::{Answer, Question};
 use proxy_core::io::{Refusal, Ticket};
 use proxy_core::state::{Flow, SipResponse};
 
@@ -35,8 +36,35 @@ pub enum Order {
         /// What became of it.
         outcome: Result<SipResponse, Refusal>,
     },
+    /// The DNS has answered a question asked in activation number `epoch`.
+    Resolved {
+        /// As in a verdict.
+        epoch: u64,
+        /// What was asked.
+        question: Question,
+        /// What is known of it.
+        answer: Answer,
+    },
     /// The thread ends.
     Stop,
+}
+
+/// What comes from the network, in the order in which it came.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A message: a datagram, or one out of a stream.
+    Message(Flow, Vec<u8>),
+    /// Nothing can be sent by this flow (any more).
+    Failed(Flow),
+}
+
+impl Arrival {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(_, bytes) => bytes.len(),
+            Self::Failed(_) => 0,
+        }
+    }
 }
 
 /// What an engine does in one turn: orders first.
@@ -44,16 +72,28 @@ pub enum Order {
 pub struct Turn {
     /// Orders and verdicts in the order in which they came.
     pub orders: Vec<Order>,
-    /// Datagrams in the order in which they came.
-    pub datagrams: Vec<(Flow, Vec<u8>)>,
+    /// What came from the network, in its order.
+    pub arrivals: Vec<Arrival>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     orders: VecDeque<Order>,
-    datagrams: VecDeque<(Flow, Vec<u8>)>,
+    arrivals: VecDeque<Arrival>,
     bytes: usize,
     dropped: u64,
+}
+
+impl Inner {
+    fn push(&mut self, arrival: Arrival) -> Option<Arrival> {
+        let bytes = arrival.bytes();
+        if self.arrivals.len() >= MAX_QUEUED_DATAGRAMS || self.bytes + bytes > MAX_QUEUED_BYTES {
+            return Some(arrival);
+        }
+        self.bytes += bytes;
+        self.arrivals.push_back(arrival);
+        None
+    }
 }
 
 /// The queue.
@@ -75,19 +115,25 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
-    /// Queues datagrams; those beyond the bounds are dropped and counted.
-    pub fn datagrams(&self, list: impl IntoIterator<Item = (Flow, Vec<u8>)>) {
+    /// Queues what came; what is beyond the bounds is dropped and counted.
+    pub fn arrivals(&self, list: impl IntoIterator<Item = Arrival>) {
         let mut inner = self.lock();
-        for (flow, bytes) in list {
-            if inner.datagrams.len() >= MAX_QUEUED_DATAGRAMS || inner.bytes + bytes.len() > MAX_QUEUED_BYTES {
+        for arrival in list {
+            if inner.push(arrival).is_some() {
                 inner.dropped += 1;
-                continue;
             }
-            inner.bytes += bytes.len();
-            inner.datagrams.push_back((flow, bytes));
         }
         drop(inner);
         self.filled.notify_one();
+    }
+
+    /// Queues one if there is room, and gives it back if not.
+    pub fn offer(&self, arrival: Arrival) -> Option<Arrival> {
+        let back = self.lock().push(arrival);
+        if back.is_none() {
+            self.filled.notify_one();
+        }
+        back
     }
 
     /// Datagrams dropped so far because the queue was full.
@@ -102,14 +148,14 @@ impl Mailbox {
         let inner = self.lock();
         let (mut inner, _) = self
             .filled
-            .wait_timeout_while(inner, longest, |i| i.orders.is_empty() && i.datagrams.is_empty())
+            .wait_timeout_while(inner, longest, |i| i.orders.is_empty() && i.arrivals.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         let orders = inner.orders.len().min(MAX_TURN);
         let orders: Vec<Order> = inner.orders.drain(..orders).collect();
-        let datagrams = inner.datagrams.len().min(MAX_TURN);
-        let datagrams: Vec<(Flow, Vec<u8>)> = inner.datagrams.drain(..datagrams).collect();
-        inner.bytes -= datagrams.iter().map(|(_, b)| b.len()).sum::<usize>();
-        Turn { orders, datagrams }
+        let arrivals = inner.arrivals.len().min(MAX_TURN);
+        let arrivals: Vec<Arrival> = inner.arrivals.drain(..arrivals).collect();
+        inner.bytes -= arrivals.iter().map(Arrival::bytes).sum::<usize>();
+        Turn { orders, arrivals }
     }
 }
 
@@ -118,36 +164,40 @@ mod tests {
     use super::*;
     use proxy_core::state::Transport;
 
-    fn datagram(n: u32) -> (Flow, Vec<u8>) {
+    fn datagram(n: u32) -> Arrival {
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
-        (Flow { transport: Transport::Udp, local: any, remote: any }, n.to_be_bytes().to_vec())
+        let flow = Flow { transport: Transport::Udp, local: any, remote: any };
+        Arrival::Message(flow, n.to_be_bytes().to_vec())
     }
 
     #[test]
     fn a_flood_of_datagrams_is_dropped_and_counted_and_does_not_hold_up_an_order() {
         let mailbox = Mailbox::default();
-        mailbox.datagrams((0..MAX_QUEUED_DATAGRAMS as u32 + 7).map(datagram));
+        mailbox.arrivals((0..MAX_QUEUED_DATAGRAMS as u32 + 7).map(datagram));
         mailbox.order(Order::Deactivate { number: 1 });
         assert_eq!(mailbox.dropped(), 7);
         let turn = mailbox.take(Duration::ZERO);
         assert!(matches!(turn.orders.as_slice(), [Order::Deactivate { number: 1 }]));
-        assert_eq!(turn.datagrams.len(), MAX_TURN);
-        assert_eq!(turn.datagrams[0].1, 0u32.to_be_bytes());
-        mailbox.datagrams([datagram(9)]);
+        assert_eq!(turn.arrivals.len(), MAX_TURN);
+        assert!(matches!(&turn.arrivals[0], Arrival::Message(_, bytes) if *bytes == 0u32.to_be_bytes()));
+        mailbox.arrivals([datagram(9)]);
         assert_eq!(mailbox.dropped(), 7, "what was taken made room");
     }
 
     #[test]
     fn large_datagrams_are_bounded_by_their_bytes() {
         let mailbox = Mailbox::default();
-        let (flow, _) = datagram(0);
-        mailbox.datagrams((0..300).map(|_| (flow, vec![0; 65_000])));
+        let large = |_| match datagram(0) {
+            Arrival::Message(flow, _) => Arrival::Message(flow, vec![0; 65_000]),
+            other => other,
+        };
+        mailbox.arrivals((0..300).map(large));
         assert_eq!(mailbox.dropped(), 300 - (MAX_QUEUED_BYTES / 65_000) as u64);
     }
 
     #[test]
     fn an_empty_mailbox_returns_after_the_given_time_with_nothing() {
         let turn = Mailbox::default().take(Duration::from_millis(1));
-        assert!(turn.orders.is_empty() && turn.datagrams.is_empty());
+        assert!(turn.orders.is_empty() && turn.arrivals.is_empty());
     }
 }

@@ -9,11 +9,14 @@
 //! there), so that a port in use is found at once and takeover only has to flip the engines.
 
 pub mod batch;
+pub mod dns;
 pub mod engine;
+pub mod icmp;
 pub mod mailbox;
 pub mod receive;
 pub mod sip;
 pub mod socket;
+pub mod stream;
 
 use std::net::SocketAddr;
 
@@ -52,6 +55,30 @@ pub enum NetError {
         /// What may help.
         cure: &'static str,
     },
+    /// Another program has the TCP port.
+    #[error(
+        "TCP port {} on {} is in use by another program; stop it (see who: ss -ltnp 'sport = :{}'), set sip.port, or set sip.tcp = false",
+        addr.port(), addr.ip(), addr.port()
+    )]
+    TcpPortInUse {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// The address cannot be bound for TCP.
+    #[error("TCP {addr} cannot be bound: {why}; {cure}")]
+    BindTcp {
+        /// The address.
+        addr: SocketAddr,
+        /// What the kernel said.
+        why: std::io::Error,
+        /// What may help.
+        cure: &'static str,
+    },
+    /// The runtime for connections and names cannot be started.
+    #[error(
+        "connections cannot be served: {0}; raise the limits of processes and open files (ulimit -u, -n)"
+    )]
+    Streams(std::io::Error),
     /// This machine has no address to answer on.
     #[error("this machine has no usable IP address; configure one, or set sip.listen")]
     NoAddress,

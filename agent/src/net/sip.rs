@@ -6,21 +6,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use proxy_core::io::{Counters, EngineConfig};
+use proxy_core::digest::Replay;
+use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::time::Now;
+use tokio::runtime::Runtime;
 
 use crate::bridge::Store;
 
+use super::dns::Dns;
 use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
 use super::mailbox::{Mailbox, Order};
 use super::receive::{self, Received};
+use super::stream::{self, Streams};
 use super::{NetError, socket};
+
+/// Threads for connections and names: they cut streams into messages and wait; the engines do the work.
+const NET_THREADS: usize = 2;
 
 /// Sockets that are open and not yet read: everything that can fail has been tried before the node joins anything.
 #[derive(Debug)]
 pub struct Listening {
     sockets: Sockets,
     addresses: Vec<SocketAddr>,
+    floating: bool,
+    streams: Option<(Vec<stream::Listener>, stream::Limits)>,
+    dns: Vec<SocketAddr>,
 }
 
 impl Listening {
@@ -43,7 +53,30 @@ pub fn listen(addresses: &[SocketAddr], floating: bool) -> Result<Listening, Net
     for addr in addresses {
         sockets.insert(*addr, Arc::new(socket::open(*addr, floating)?));
     }
-    Ok(Listening { sockets: Arc::new(sockets), addresses: addresses.to_vec() })
+    let addresses = addresses.to_vec();
+    Ok(Listening { sockets: Arc::new(sockets), addresses, floating, streams: None, dns: Vec::new() })
+}
+
+impl Listening {
+    /// Listens on TCP, too, on the same addresses.
+    ///
+    /// # Errors
+    /// A port in use, an address that is not there.
+    pub fn with_streams(mut self, limits: stream::Limits) -> Result<Self, NetError> {
+        let mut listeners = Vec::new();
+        for addr in &self.addresses {
+            listeners.push(stream::open(*addr, self.floating)?);
+        }
+        self.streams = Some((listeners, limits));
+        Ok(self)
+    }
+
+    /// Asks these servers for names, and not those of the system.
+    #[must_use]
+    pub fn with_dns(mut self, servers: Vec<SocketAddr>) -> Self {
+        self.dns = servers;
+        self
+    }
 }
 
 /// Figures of the SIP side.
@@ -63,6 +96,10 @@ pub struct Figures {
     pub queue_full: u64,
     /// Not taken by the kernel.
     pub send_failed: u64,
+    /// ICMP errors about datagrams sent.
+    pub unreachable: u64,
+    /// TCP.
+    pub streams: stream::Figures,
 }
 
 /// The running SIP side.
@@ -73,6 +110,9 @@ pub struct Sip {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     orders: AtomicU64,
+    streams: Option<Streams>,
+    /// Of connections and names; ends with the rest.
+    runtime: Option<Runtime>,
 }
 
 impl std::fmt::Debug for Sip {
@@ -94,6 +134,22 @@ impl Sip {
         changed: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, NetError> {
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..config.shards.max(1)).map(|_| Arc::default()).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(NET_THREADS)
+            .thread_name("relevo-net")
+            .enable_all()
+            .build()
+            .map_err(NetError::Streams)?;
+        let streams = match listening.streams {
+            None => None,
+            Some((listeners, limits)) => {
+                let (engines, handle) = (Arc::clone(&mailboxes), runtime.handle().clone());
+                let started = Streams::start(listeners, listening.floating, limits, engines, handle);
+                Some(started.map_err(NetError::Streams)?)
+            }
+        };
+        let dns = Arc::new(Dns::new(runtime.handle().clone(), listening.dns, config.dns.patience));
+        let transport = TransportConfig { tcp: streams.is_some(), ..config.transport };
         let mut sip = Self {
             mailboxes: Arc::clone(&mailboxes),
             shared: Vec::new(),
@@ -101,18 +157,29 @@ impl Sip {
             stop: Arc::default(),
             threads: Vec::new(),
             orders: AtomicU64::new(0),
+            streams: streams.clone(),
+            runtime: Some(runtime),
         };
+        let replay = Replay::default();
         for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
             let shared: Arc<Shared> = Arc::default();
             sip.shared.push(Arc::clone(&shared));
             sip.threads.push(engine::start(Parts {
-                config: EngineConfig { shard, listen: listening.addresses.clone(), ..config.clone() },
+                config: EngineConfig {
+                    shard,
+                    listen: listening.addresses.clone(),
+                    transport,
+                    ..config.clone()
+                },
                 mailbox: Arc::clone(mailbox),
                 shared,
                 store: store.clone(),
                 sockets: Arc::clone(&listening.sockets),
+                streams: streams.clone(),
+                dns: Arc::clone(&dns),
                 clock,
                 changed: Arc::clone(changed),
+                replay: replay.clone(),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {
@@ -129,12 +196,21 @@ impl Sip {
 
     /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].
     pub fn activate(&self, token: u64) -> u64 {
-        self.order(|number| Order::Activate { token, number })
+        let number = self.order(|number| Order::Activate { token, number });
+        // After the order, which engines read before messages: nothing that comes in now meets an engine asleep.
+        if let Some(streams) = &self.streams {
+            streams.activate();
+        }
+        number
     }
 
     /// Tells all engines that the service is not here. Returns the number of the order, for [`Sip::obeyed`].
     pub fn deactivate(&self) -> u64 {
-        self.order(|number| Order::Deactivate { number })
+        let number = self.order(|number| Order::Deactivate { number });
+        if let Some(streams) = &self.streams {
+            streams.deactivate();
+        }
+        number
     }
 
     fn order(&self, make: impl Fn(u64) -> Order) -> u64 {
@@ -172,6 +248,10 @@ impl Sip {
             sum.retransmissions_in += c.retransmissions_in;
             sum.retransmissions_out += c.retransmissions_out;
             sum.rebuilt += c.rebuilt;
+            sum.dns_asked += c.dns_asked;
+            sum.dns_failed += c.dns_failed;
+            sum.moved += c.moved;
+            sum.transport_failures += c.transport_failures;
         }
         let of = |a: &AtomicU64| a.load(Ordering::Relaxed);
         Figures {
@@ -180,8 +260,10 @@ impl Sip {
             oversized: of(&self.received.oversized),
             without_call_id: of(&self.received.without_call_id),
             keepalives: of(&self.received.keepalives),
+            unreachable: of(&self.received.unreachable),
             queue_full: self.mailboxes.iter().map(|m| m.dropped()).sum(),
             send_failed: self.shared.iter().map(|s| of(&s.send_failed)).sum(),
+            streams: self.streams.as_ref().map_or_else(stream::Figures::default, Streams::figures),
         }
     }
 }
@@ -195,6 +277,10 @@ impl Drop for Sip {
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so already.
             let _ = thread.join();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            // Nothing on it is worth waiting for.
+            runtime.shutdown_background();
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, Ne
 use crate::net::sip::Sip;
 
 /// How long a request waits for its commit.
-const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a hand-over asked for on a standby is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -63,6 +63,10 @@ impl<C: Cluster> Backend for Desk<C> {
                 let now = (self.clock)().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
+            Request::RouteExplain { ask } => self.route_explain(&ask),
+            Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }
@@ -119,6 +123,10 @@ impl<C: Cluster> Desk<C> {
                 "bindings": counts.bindings,
                 "dialogs": counts.dialogs,
                 "pending_invites": counts.pending_invites,
+                "subscribers": counts.subscribers,
+                "domains": counts.domains,
+                "aliases": counts.aliases,
+                "acl": counts.acl,
             },
             "cluster": self.config.cluster,
             "version": env!("CARGO_PKG_VERSION"),
@@ -136,6 +144,7 @@ impl<C: Cluster> Desk<C> {
         let Some(sip) = &self.sip else { return Value::Null };
         let f = sip.figures();
         let e = f.engines;
+        let s = f.streams;
         json!({
             "datagrams": f.datagrams,
             "oversized": f.oversized,
@@ -143,6 +152,7 @@ impl<C: Cluster> Desk<C> {
             "keepalives": f.keepalives,
             "queue_full": f.queue_full,
             "send_failed": f.send_failed,
+            "unreachable": f.unreachable,
             "received": e.received,
             "sent": e.sent,
             "dropped_malformed": e.dropped_malformed,
@@ -153,6 +163,21 @@ impl<C: Cluster> Desk<C> {
             "retransmissions_in": e.retransmissions_in,
             "retransmissions_out": e.retransmissions_out,
             "rebuilt": e.rebuilt,
+            "moved": e.moved,
+            "transport_failures": e.transport_failures,
+            "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
+            "tcp": {
+                "connections": s.connections,
+                "accepted": s.accepted,
+                "made": s.made,
+                "not_made": s.not_made,
+                "refused": s.refused,
+                "slow": s.slow,
+                "garbage": s.garbage,
+                "timed_out": s.timed_out,
+                "messages": s.messages,
+                "pings": s.pings,
+            },
         })
     }
 

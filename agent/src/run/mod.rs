@@ -10,6 +10,7 @@
 //! | 6 | admin answers, guards' notices | all they speak of is there |
 
 pub mod backend;
+mod desk;
 pub mod driver;
 pub mod live;
 pub mod log;

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use proxy_core::io::EngineConfig;
+use proxy_core::io::{EngineConfig, TransportConfig};
+use proxy_core::state::NonceSecret;
 
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};
@@ -87,8 +88,24 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         max_expires_s: config.sip.max_expires_s,
         max_contacts: config.sip.max_contacts,
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
+        routing: config.routing.engine.clone(),
+        auth: config.auth.for_engines(),
+        dispatch: config.dispatcher.clone(),
+        trunk: config.trunk.clone(),
+        transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
+        dns: config.dns.config.clone(),
         ..EngineConfig::default()
     }
+}
+
+/// What keys of nonces are drawn from: another one in each process.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn nonce_seed() -> io::Result<NonceSecret> {
+    let mut seed = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(NonceSecret::new(seed))
 }
 
 /// The key of branches and tags: equal on all nodes, and of no use to learn the cluster key from.

@@ -189,6 +189,8 @@ impl Service {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
+                // Its phones have addresses.
+                Output::Resolve { .. } => {}
                 Output::Propose { ticket, command } => {
                     let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
                     let verdict = Box::new(move |outcome| {

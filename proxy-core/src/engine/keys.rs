@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::msg::{HeaderName, Message, Via};
-use crate::state::ServerKey;
+use crate::state::{Flow, ServerKey};
 
 /// Which engine a message belongs to: the same for all messages of a call, on every node, in every version.
 #[must_use]
@@ -41,6 +41,19 @@ impl Keys {
         hasher.finish()
     }
 
+    /// Decides the order of servers of equal rank (RFC 3263): the same for a request and its retransmissions.
+    pub(crate) fn server_seed(&self, key: &ServerKey) -> u64 {
+        self.hash("servers", [key.branch.as_bytes(), key.sent_by.as_bytes()])
+    }
+
+    /// The branch of the copy that goes on at another address: a function of the one before it.
+    pub(crate) fn next_via_branch(&self, via_branch: &str, flow: Flow) -> String {
+        let (remote, transport) = (flow.remote.to_string(), flow.transport.via_name());
+        let parts = [via_branch.as_bytes(), remote.as_bytes(), transport.as_bytes()];
+        let id = self.hash("moved", parts);
+        format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
+    }
+
     /// The To tag of responses that are made here to this request. The ACK of such a response gives the same one.
     pub(crate) fn local_tag(&self, request: &Message<'_>) -> String {
         let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
@@ -51,15 +64,37 @@ impl Keys {
 
     /// Digest of all that decides where a request goes.
     pub(crate) fn loop_digest(&self, request: &Message<'_>) -> u64 {
+        self.digest_with_tag(request, request.to_tag().unwrap_or_default())
+    }
+
+    /// That of the INVITE, from the ACK of its failure: only the To tag has come since.
+    pub(crate) fn loop_digest_of_invite(&self, ack: &Message<'_>) -> u64 {
+        self.digest_with_tag(ack, "")
+    }
+
+    fn digest_with_tag(&self, request: &Message<'_>, to_tag: &str) -> u64 {
         let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
         let fixed: [&[u8]; 5] = [
             request.request_uri_str().as_bytes(),
             request.call_id().unwrap_or_default().as_bytes(),
             request.from_tag().unwrap_or_default().as_bytes(),
-            request.to_tag().unwrap_or_default().as_bytes(),
+            to_tag.as_bytes(),
             &cseq,
         ];
         self.hash("loop", fixed.into_iter().chain(request.values(HeaderName::Route)))
+    }
+
+    /// Tells requests apart, and is the same for the retransmissions of one.
+    pub(crate) fn transaction_digest(&self, request: &Message<'_>) -> u64 {
+        let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
+        let via = request.top_via().ok();
+        let parts: [&[u8]; 4] = [
+            via.map_or(&[], |v| v.branch().unwrap_or_default().as_bytes()),
+            via.map_or(&[], |v| v.sent_by.as_bytes()),
+            request.call_id().unwrap_or_default().as_bytes(),
+            &cseq,
+        ];
+        self.hash("transaction", parts)
     }
 
     /// The branch of the copy of a request that goes to `target`. `class` is the method, and that of the INVITE for
@@ -74,6 +109,34 @@ impl Keys {
         let head = [key.branch.as_bytes(), key.sent_by.as_bytes(), class.as_bytes()];
         let id = self.hash("branch", head.into_iter().chain(target));
         format!("z9hG4bK{id:016x}.{loop_digest:016x}")
+    }
+
+    /// The branch of a request of our own: the same request has the same one on every node.
+    pub(crate) fn own_branch(&self, label: &str, method: &str, call_id: &str, cseq: u32) -> String {
+        let parts: [&[u8]; 4] =
+            [label.as_bytes(), method.as_bytes(), call_id.as_bytes(), &cseq.to_be_bytes()];
+        format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
+    }
+
+    /// The branch of the copy that is sent after the one with this branch, with another CSeq.
+    pub(crate) fn branch_after(&self, via_branch: &str, cseq: u32) -> String {
+        let id = self.hash("after", [via_branch.as_bytes(), &cseq.to_be_bytes()[..]]);
+        format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
+    }
+
+    /// A Call-ID of our own for these parts.
+    pub(crate) fn own_call_id(&self, label: &str, parts: &[&[u8]], salt: u32) -> String {
+        let salt = salt.to_be_bytes();
+        let head: [&[u8]; 2] = [label.as_bytes(), &salt];
+        format!("rlv-{label}-{:016x}", self.hash("call-id", head.into_iter().chain(parts.iter().copied())))
+    }
+
+    /// A tag of our own for these parts.
+    pub(crate) fn own_tag(&self, label: &str, parts: &[&[u8]]) -> String {
+        format!(
+            "rlv{:016x}",
+            self.hash("own-tag", [label.as_bytes()].into_iter().chain(parts.iter().copied()))
+        )
     }
 
     /// Key of the server transaction that a request belongs to (§17.2.3); `None` without a readable top Via. An

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_CALLS: usize = 50_000;
 /// Other transactions at once; the oldest finished ones give way, and if there is none, requests get a 503.
 pub const MAX_EXCHANGES: usize = 100_000;
+/// Requests of our own at once; what would start more is refused, and tried again by whoever wants it.
+pub const MAX_ERRANDS: usize = 50_000;
 /// Bytes of messages kept for all transactions; a request that would go beyond gets a 503.
 pub const MAX_HELD_BYTES: usize = 512 << 20;
 /// Bytes counted for a transaction besides its messages.
@@ -16,8 +18,12 @@ pub const MAX_TICKETS: usize = 100_000;
 pub const MAX_OUTPUTS: usize = 400_000;
 /// Copies of one request sent at once (RFC 5393 asks for a bound): further bindings of the user are not tried.
 pub const MAX_FORKS: usize = 32;
+/// Other addresses of one target that a branch may go on at (RFC 3263 §4.3).
+pub const MAX_NEXT_FLOWS: usize = 7;
 /// How often one request may come through this proxy with different targets (a spiral) before that is a loop.
 pub const MAX_SPIRALS: usize = 4;
+/// Rounds of branches of one call; a 3xx that comes later is passed on, not followed.
+pub const MAX_REDIRECT_ROUNDS: u16 = 8;
 /// Different 2xx (by To tag) of one branch that are passed on.
 pub const MAX_ANSWERS_PER_BRANCH: usize = 8;
 /// Changes of a branch's provisional state that are replicated, apart from those that move timer C.
@@ -32,3 +38,11 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const RETRY_AFTER_S: &str = "2";
 /// How often the engine of shard 0 looks whether replicated records have come to their end.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// Destinations of a set, or trunks, that one request is tried at one after the other.
+pub const MAX_FAILOVERS: usize = 16;
+/// Probes of dispatcher destinations sent in one go of the chores.
+pub const MAX_PROBES_PER_TICK: usize = 200;
+/// Registrations at trunks begun in one go of the chores.
+pub const MAX_TRUNKS_PER_TICK: usize = 100;
+/// How often an engine looks what it has to do by itself: probes, registrations at trunks, pings, ends of calls.
+pub const CHORES_INTERVAL: Duration = Duration::from_millis(500);

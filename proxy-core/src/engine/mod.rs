@@ -10,30 +10,40 @@
 //! | 200 to CANCEL, and the CANCELs of the branches | `InviteCancelled` |
 //! | 2xx to INVITE, for the caller | `InviteAnswered` |
 //! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
+//! | the INVITEs of a later round (failover, voicemail) | `BranchesAdded` |
 //! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
 //! | 2xx to BYE | `DialogEnded` |
 //!
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+mod chores;
+mod explain;
+mod failure;
 pub(crate) mod keys;
 pub mod limits;
+pub(crate) mod names;
 pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
 
 pub use keys::shard_of;
+pub use names::{MAX_PARKED, MAX_QUESTIONS};
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::digest::Replay;
 use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
+use crate::route::flood::Flood;
+use crate::routing::Explain;
 use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
-use limits::{EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
+use crate::uac::Errand;
+use limits::{CHORES_INTERVAL, EXPIRE_INTERVAL, MAX_OUTPUTS, MAX_TICKETS};
 use settings::Settings;
 use ticket::Awaiting;
 
@@ -49,16 +59,22 @@ pub(crate) struct Cx<'s> {
 enum Timer {
     Call(u64),
     Exchange(u64),
+    Errand(u64),
+    Chores,
     Expire,
+    /// Questions to the DNS.
+    Names,
 }
 
 /// Whom a response with a branch of ours belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Client {
     /// A branch of a call, by the INVITE or its CANCEL.
     Call(u64, usize),
     /// A branch of an exchange.
     Exchange(u64, usize),
+    /// A request of our own.
+    Errand(u64),
 }
 
 /// One shard of the proxy. See the module documentation.
@@ -73,17 +89,30 @@ pub struct Engine {
     calls: BTreeMap<u64, Box<Call>>,
     call_by_key: HashMap<ServerKey, u64>,
     /// For the ACK of a 2xx, whose branch is new.
-    call_by_cseq: HashMap<(String, u32), u64>,
+    call_by_cseq: BTreeMap<(String, u32), u64>,
     exchanges: BTreeMap<u64, Box<Exchange>>,
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
     finished: VecDeque<u64>,
+    /// Requests of our own.
+    errands: BTreeMap<u64, Box<Errand>>,
     clients: HashMap<String, Client>,
+    pub(crate) dispatch: crate::dispatch::Memory,
+    pub(crate) trunks: crate::trunk::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    pub(crate) names: names::Names,
+    /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
+    watched: BTreeMap<Flow, BTreeSet<Client>>,
+    /// Requests per source, where there is a limit.
+    pub(crate) flood: Flood,
+    /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
+    explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
+    /// Nonce counts that were used.
+    pub(crate) replay: Replay,
 }
 
 impl Engine {
@@ -99,15 +128,30 @@ impl Engine {
             tickets: BTreeMap::new(),
             calls: BTreeMap::new(),
             call_by_key: HashMap::new(),
-            call_by_cseq: HashMap::new(),
+            call_by_cseq: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             exchange_by_key: HashMap::new(),
             finished: VecDeque::new(),
+            errands: BTreeMap::new(),
             clients: HashMap::new(),
+            dispatch: crate::dispatch::Memory::default(),
+            trunks: crate::trunk::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
+            names: names::Names::default(),
+            watched: BTreeMap::new(),
+            flood: Flood::default(),
+            explain: None,
             held_bytes: 0,
+            replay: Replay::default(),
         }
+    }
+
+    /// The same, with a memory of nonce counts that all engines of a node share: or a request that was recorded could
+    /// be played back once to each of them.
+    #[must_use]
+    pub fn sharing(config: EngineConfig, replay: Replay) -> Self {
+        Self { replay, ..Self::new(config) }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -115,6 +159,7 @@ impl Engine {
     pub fn activate(&mut self, now: Now, state: &SipState) {
         self.forget();
         self.active = true;
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         for record in state.pending_invites() {
             if shard_of(record.call_id.as_bytes(), self.settings.config.shards) == self.settings.config.shard
@@ -123,6 +168,9 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        // Nobody can be challenged without it.
+        self.auth_tick(cx);
+        self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
         }
@@ -147,7 +195,9 @@ impl Engine {
             self.counters.dropped_inactive += 1;
             return;
         }
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
+        self.names.at(now.mono);
         match Message::parse(bytes) {
             Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
             Ok(message) => self.on_response(cx, flow, &message),
@@ -160,6 +210,7 @@ impl Engine {
     /// The proposal was committed and `response` is what came of it; `state` includes it.
     pub fn handle_committed(&mut self, now: Now, ticket: Ticket, response: SipResponse, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
@@ -170,7 +221,11 @@ impl Engine {
             }
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
+            Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
+            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -179,6 +234,7 @@ impl Engine {
     /// The proposal was not committed, or nobody knows.
     pub fn handle_refused(&mut self, now: Now, ticket: Ticket, why: Refusal, state: &SipState) {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
             Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
@@ -189,6 +245,10 @@ impl Engine {
             Awaiting::Answer { call, branch, answer } => self.on_answer_refused(cx, call, branch, answer),
             Awaiting::BranchFinal { call, branch } => self.on_final_refused(cx, call, branch),
             Awaiting::Failed { call } => self.on_failure_refused(cx, call),
+            Awaiting::Step { call } => self.on_step_refused(cx, call),
+            Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
+            Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
+            Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -196,11 +256,15 @@ impl Engine {
 
     /// Fires all timers that are due.
     pub fn handle_timeout(&mut self, now: Now, state: &SipState) {
+        self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Call(id) => self.on_call_timeout(cx, id),
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+                Timer::Names => self.on_names_timeout(cx),
+                Timer::Errand(id) => self.on_errand_timeout(cx, id),
+                Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
                         self.expiring =
@@ -254,8 +318,14 @@ impl Engine {
         self.exchanges.clear();
         self.exchange_by_key.clear();
         self.finished.clear();
+        self.errands.clear();
         self.clients.clear();
+        self.dispatch = crate::dispatch::Memory::default();
+        self.trunks = crate::trunk::Memory::default();
         self.timers.clear();
+        self.flood.clear();
+        self.names.forget();
+        self.watched.clear();
         self.expiring = false;
         self.held_bytes = 0;
     }

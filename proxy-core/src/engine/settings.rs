@@ -1,11 +1,13 @@
 //! The configuration of an engine and the questions that are asked of it again and again.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::keys::Keys;
 use crate::io::EngineConfig;
 use crate::location::canonical_aor;
 use crate::msg::{Host, Uri};
+use crate::state::Provision;
 use crate::transaction::TimerConfig;
 
 /// Configuration with what follows from it.
@@ -14,11 +16,34 @@ pub(crate) struct Settings {
     pub(crate) config: EngineConfig,
     pub(crate) timers: TimerConfig,
     pub(crate) keys: Keys,
+    /// Domains of the replicated state, lower case.
+    provisioned: BTreeSet<String>,
+    /// As of which revision.
+    seen_revision: u64,
 }
 
 impl Settings {
     pub(crate) fn new(config: EngineConfig) -> Self {
-        Self { timers: TimerConfig::from(&config), keys: Keys::new(config.key), config }
+        Self {
+            timers: TimerConfig::from(&config),
+            keys: Keys::new(config.key),
+            provisioned: BTreeSet::new(),
+            seen_revision: 0,
+            config,
+        }
+    }
+
+    /// Looks at the provisioned domains, if they have changed since the last time.
+    pub(crate) fn look_at(&mut self, provision: &Provision) {
+        if self.seen_revision != provision.domains_revision() {
+            self.seen_revision = provision.domains_revision();
+            self.provisioned = provision.domains().map(|d| d.name.clone()).collect();
+        }
+    }
+
+    /// Whether every domain is taken for ours: nobody has named one.
+    pub(crate) fn is_any(&self) -> bool {
+        self.config.any_domain && self.provisioned.is_empty()
     }
 
     /// Whether this address is one that the proxy answers on. `local` is where the message at hand came in, which
@@ -32,6 +57,7 @@ impl Settings {
     fn is_domain(&self, name: &str) -> bool {
         let name = name.strip_suffix('.').unwrap_or(name);
         self.config.domains.iter().any(|d| d.eq_ignore_ascii_case(name))
+            || (!self.provisioned.is_empty() && self.provisioned.contains(&name.to_ascii_lowercase()))
     }
 
     fn is_own_port(&self, port: u16, local: SocketAddr) -> bool {
@@ -58,7 +84,7 @@ impl Settings {
         if !uri.is_sip() {
             return matches!(uri.scheme, crate::msg::Scheme::Tel);
         }
-        if self.config.any_domain {
+        if self.is_any() {
             return true;
         }
         let port_fits = uri.port.is_none_or(|p| self.is_own_port(p, local));
@@ -88,7 +114,8 @@ impl EngineConfig {
     }
 
     /// Host of addresses of record that name the proxy by one of its addresses.
-    fn home(&self) -> String {
+    #[must_use]
+    pub fn home(&self) -> String {
         match (self.domains.first(), self.listen.first()) {
             (Some(domain), _) => domain.to_ascii_lowercase(),
             (None, Some(SocketAddr::V6(v6))) => format!("[{}]", v6.ip()),

@@ -3,9 +3,12 @@
 use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES};
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
+use crate::msg::Message;
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
-use crate::state::{ServerKey, SipCommand};
+use crate::state::{Backing, Flow, ServerKey, SipCommand};
+use crate::transaction::SharedBytes;
+use crate::uac::Errand;
 
 impl Engine {
     /// Whether there is room for one more call that holds so many bytes.
@@ -41,6 +44,7 @@ impl Engine {
         self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
         for (index, branch) in call.branches.iter().enumerate() {
             self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
+            self.watch(&branch.record, call.has_more_to_try(), Client::Call(id, index));
         }
         self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));
         self.calls.insert(id, Box::new(call));
@@ -72,6 +76,29 @@ impl Engine {
         Some(result)
     }
 
+    /// Responses with this branch belong to this client.
+    pub(crate) fn put_client(&mut self, via_branch: &str, client: Client) {
+        self.clients.insert(via_branch.to_owned(), client);
+    }
+
+    /// They do no more, unless they belong to another by now.
+    pub(crate) fn remove_client(&mut self, via_branch: &str, client: Client) {
+        if self.clients.get(via_branch) == Some(&client) {
+            self.clients.remove(via_branch);
+        }
+    }
+
+    /// The request that an exchange keeps, and where it came from.
+    pub(crate) fn request_of_exchange(&self, id: u64) -> Option<(Flow, SharedBytes)> {
+        let exchange = self.exchanges.get(&id)?;
+        Some((exchange.flow, exchange.request.clone()?))
+    }
+
+    /// Responses with this branch belong to a branch of the call.
+    pub(crate) fn add_client(&mut self, via_branch: &str, call: u64, index: usize) {
+        self.clients.insert(via_branch.to_owned(), Client::Call(call, index));
+    }
+
     /// Forgets a call without a word.
     pub(crate) fn remove_call(&mut self, id: u64) {
         if let Some(call) = self.calls.remove(&id) {
@@ -90,8 +117,11 @@ impl Engine {
             self.call_by_cseq.remove(&by_cseq);
         }
         for (index, branch) in call.branches.iter().enumerate() {
-            if self.clients.get(&branch.record.via_branch) == Some(&Client::Call(id, index)) {
-                self.clients.remove(&branch.record.via_branch);
+            let client = Client::Call(id, index);
+            self.unwatch(&branch.record.flow, client);
+            self.remove_client(&branch.record.via_branch, client);
+            for retired in &branch.retired {
+                self.remove_client(&retired.via_branch, client);
             }
         }
     }
@@ -106,7 +136,8 @@ impl Engine {
         self.held_bytes += exchange.cost;
         self.exchange_by_key.insert(exchange.key.clone(), id);
         for (index, branch) in exchange.branches.iter().enumerate() {
-            self.clients.insert(branch.via_branch.clone(), Client::Exchange(id, index));
+            self.clients.insert(branch.record.via_branch.clone(), Client::Exchange(id, index));
+            self.watch(&branch.record, false, Client::Exchange(id, index));
         }
         self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
         self.exchanges.insert(id, Box::new(exchange));
@@ -159,9 +190,59 @@ impl Engine {
             self.exchange_by_key.remove(&exchange.key);
         }
         for (index, branch) in exchange.branches.iter().enumerate() {
-            if self.clients.get(&branch.via_branch) == Some(&Client::Exchange(id, index)) {
-                self.clients.remove(&branch.via_branch);
-            }
+            let client = Client::Exchange(id, index);
+            self.unwatch(&branch.record.flow, client);
+            self.remove_client(&branch.record.via_branch, client);
         }
+    }
+
+    pub(crate) fn errand_count(&self) -> usize {
+        self.errands.len()
+    }
+
+    pub(crate) fn insert_errand(&mut self, errand: Errand) -> u64 {
+        let id = self.new_id();
+        self.held_bytes += errand.cost;
+        self.clients.insert(errand.via_branch.clone(), Client::Errand(id));
+        self.watch_flow(errand.flow, Client::Errand(id));
+        self.timers.set(Timer::Errand(id), errand.next_timeout());
+        self.errands.insert(id, Box::new(errand));
+        id
+    }
+
+    /// Works on a request of our own, and afterwards sets its timer or forgets it. It is out of the table meanwhile.
+    pub(crate) fn with_errand<R>(
+        &mut self,
+        id: u64,
+        work: impl FnOnce(&mut Self, &mut Errand) -> R,
+    ) -> Option<R> {
+        let mut errand = self.errands.remove(&id)?;
+        let result = work(self, &mut errand);
+        if errand.is_over() {
+            self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
+            self.timers.set(Timer::Errand(id), None);
+            self.unwatch(&errand.flow, Client::Errand(id));
+            self.remove_client(&errand.via_branch, Client::Errand(id));
+        } else {
+            self.timers.set(Timer::Errand(id), errand.next_timeout());
+            self.errands.insert(id, errand);
+        }
+        Some(result)
+    }
+
+    /// The calls that are there now.
+    pub(crate) fn call_ids(&self) -> Vec<u64> {
+        self.calls.keys().copied().collect()
+    }
+
+    /// What stands behind the newest branch of a call that this side has begun and nobody has answered.
+    pub(crate) fn early_backing(&self, call_id: &str, from_tag: &str) -> Option<&Backing> {
+        let from = (call_id.to_owned(), 0);
+        let of_call = self.call_by_cseq.range(from..).take_while(|((id, _), _)| id == call_id);
+        let calls = of_call.filter_map(|(_, id)| self.calls.get(id));
+        let mut open = calls.filter(|call| {
+            call.is_undecided() && Message::parse(&call.request).is_ok_and(|m| m.from_tag() == Some(from_tag))
+        });
+        open.next()?.branches.last().map(|b| &b.record.backing)
     }
 }

@@ -15,8 +15,16 @@ pub(crate) enum Awaiting {
     BranchFinal { call: u64, branch: usize },
     /// The failure for the caller.
     Failed { call: u64 },
+    /// A branch that goes on at another address.
+    Moved { call: u64, branch: usize },
+    /// The next round of branches.
+    Step { call: u64 },
     /// The 2xx of a BYE.
     Bye { exchange: u64 },
+    /// A request within a dialog, once more, with credentials.
+    Credentials { exchange: u64, branch: usize },
+    /// The REGISTER of a trunk with its new CSeq.
+    Trunk { attempt: u64 },
     /// The next `Expire`: one at a time.
     Expire,
     /// Nothing: it was worth remembering, and if it was not remembered, calls go on all the same.

@@ -14,6 +14,7 @@ mod call_id;
 mod check;
 mod edit;
 mod error;
+pub mod frame;
 mod header;
 mod inline;
 mod iter;
@@ -22,7 +23,7 @@ mod name;
 mod owned;
 mod params;
 mod parse;
-mod scan;
+pub(crate) mod scan;
 mod uri;
 mod view;
 

@@ -17,7 +17,7 @@ pub(crate) enum Best {
 }
 
 pub(crate) fn best<'f>(finals: impl Iterator<Item = &'f Final> + Clone) -> Best {
-    let Some(chosen) = finals.clone().min_by_key(|f| rank(f)) else { return Best::Made(408) };
+    let Some(chosen) = winner(finals.clone()) else { return Best::Made(408) };
     if chosen.status == 503 {
         return Best::Made(500);
     }
@@ -28,6 +28,11 @@ pub(crate) fn best<'f>(finals: impl Iterator<Item = &'f Final> + Clone) -> Best 
         return Best::Received(chosen.status, with_challenges(chosen, finals));
     }
     Best::Received(chosen.status, chosen.response.clone())
+}
+
+/// The best of several.
+pub(crate) fn winner<'f>(finals: impl Iterator<Item = &'f Final>) -> Option<&'f Final> {
+    finals.min_by_key(|f| rank(f))
 }
 
 /// The lower, the better.

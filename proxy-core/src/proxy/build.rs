@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 
 use crate::engine::settings::Settings;
-use crate::msg::{DEFAULT_MAX_FORWARDS, Forward, HeaderName, Message, Method, Response, ViaStamp};
+use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::withindlg::Approach;
-use crate::state::{Branch, Flow};
+use crate::state::{Branch, Flow, Transport};
 
 /// Bytes that Via and Record-Route may add to a request.
-const GROWTH: usize = 512;
+pub(crate) const GROWTH: usize = 512;
 
 /// The request with `received` and `rport` on its top Via. Answers always go back where the request came from, as
 /// with Kamailio's `force_rport`.
@@ -24,23 +24,24 @@ pub(crate) fn stamped(request: &Message<'_>, source: SocketAddr) -> Vec<u8> {
 /// The copy of `request` (stamped) for one branch. `flow` is where it came in.
 pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branch: &Branch) -> Vec<u8> {
     let approach = Approach::of(settings, request, flow.local);
-    let via = format!("SIP/2.0/UDP {};branch={}", branch.flow.local, branch.via_branch);
-    let outer = record_route_value(branch.flow.local);
-    let inner = record_route_value(flow.local);
+    let transport = branch.flow.transport.via_name();
+    let via = format!("SIP/2.0/{transport} {};branch={}", branch.flow.local, branch.via_branch);
+    let outer = record_route_value(branch.flow);
+    let inner = record_route_value(flow);
     let mut forward = Forward::new(request);
     if branch.target != request.request_uri_str() {
         forward.request_uri(&branch.target);
     }
     forward.push_via(&via);
     if is_record_routed(request, &approach) {
-        // Each side must find an address of its own family; requests within the dialog bring both back.
+        // Each side must find an address of its own family and transport; requests within the dialog bring both back.
         forward.record_route(&outer);
-        if branch.flow.local != flow.local {
+        if inner != outer {
             forward.record_route(&inner);
         }
     }
     let hops = request.max_forwards().ok().flatten();
-    forward.max_forwards(hops.map_or(DEFAULT_MAX_FORWARDS, |n| n.saturating_sub(1)));
+    forward.max_forwards(hops.map_or(settings.config.routing.screen.max_forwards, |n| n.saturating_sub(1)));
     let displaced = format!("<{}>", approach.uri);
     if approach.in_dialog {
         for _ in 0..approach.own_routes + usize::from(approach.next_is_strict) {
@@ -58,13 +59,52 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     for value in &branch.route {
         forward.prepend_route(value);
     }
+    for (name, value) in &branch.headers {
+        forward.add_header(name, value);
+    }
+    let shift = branch.backing.cseq_shift;
+    let cseq = request.cseq().ok().filter(|_| shift > 0);
+    let cseq = cseq.map(|c| format!("{} {}", shifted(c.number, shift), c.method.as_str()));
+    let rack = (shift > 0).then(|| shifted_rack(request, shift)).flatten();
+    if let Some(value) = &cseq {
+        forward.set_header("CSeq", value);
+    }
+    if let Some(value) = &rack {
+        forward.set_header("RAck", value);
+    }
+    state_length(&mut forward, request, branch.flow);
     let mut out = Vec::with_capacity(request.raw().len() + GROWTH);
     forward.write(&mut out);
     out
 }
 
-fn record_route_value(local: SocketAddr) -> String {
-    format!("<sip:{local};lr>")
+/// What came as a datagram may lack Content-Length; in a stream it says where the message ends (§18.3).
+fn state_length<'e>(forward: &mut Forward<'_, '_, 'e>, message: &Message<'e>, flow: Flow) {
+    if flow.transport.is_reliable() && !message.has(HeaderName::ContentLength) {
+        forward.body(message.body());
+    }
+}
+
+/// UDP is what a SIP URI means without a word (§19.1.2).
+fn record_route_value(flow: Flow) -> String {
+    let local = flow.local;
+    match flow.transport {
+        Transport::Udp => format!("<sip:{local};lr>"),
+        other => format!("<sip:{local};transport={};lr>", other.uri_name()),
+    }
+}
+
+/// The CSeq of a request that goes on with a shift. At the end of the range it stays: no dialog gets there.
+pub(crate) fn shifted(number: u32, shift: u32) -> u32 {
+    number.saturating_add(shift).min(MAX_CSEQ)
+}
+
+/// RAck names the CSeq of the INVITE as the other side knows it (RFC 3262 §7.2).
+fn shifted_rack(request: &Message<'_>, shift: u32) -> Option<String> {
+    let value = std::str::from_utf8(request.header_named("RAck")?).ok()?;
+    let mut words = value.split_ascii_whitespace();
+    let (response, cseq, method) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+    Some(format!("{response} {} {method}", shifted(cseq, shift)))
 }
 
 /// What makes a dialog, and what may make one within another (Kamailio's choice). Also an INVITE within a dialog, as
@@ -77,17 +117,26 @@ fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
     }
 }
 
-/// A response as it goes on to whom it is for: without our Via. `None` if there is no other.
-pub(crate) fn passed_back(response: &Message<'_>) -> Option<Vec<u8>> {
+/// A response as it goes on to whom it is for (`to`): without our Via, and with the CSeq number that the request came
+/// with, as a trunk may have been sent another. `None` if there is no other Via.
+pub(crate) fn passed_back(response: &Message<'_>, to: Flow, cseq: u32) -> Option<Vec<u8>> {
     response.values(HeaderName::Via).nth(1)?;
-    Some(without_via(response))
+    Some(without_via(response, to, cseq))
 }
 
 /// The same, also if no Via is left. There are phones that answer the INVITE with the Via of the CANCEL: their failure
 /// has to be acknowledged, and another response made for the caller.
-pub(crate) fn without_via(response: &Message<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(response.raw().len());
-    Forward::new(response).pop_via().write(&mut out);
+pub(crate) fn without_via(response: &Message<'_>, to: Flow, cseq: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(response.raw().len() + 32);
+    let other = response.cseq().ok().filter(|c| c.number != cseq);
+    let original = other.map(|c| format!("{cseq} {}", c.method.as_str()));
+    let mut forward = Forward::new(response);
+    forward.pop_via();
+    if let Some(value) = &original {
+        forward.set_header("CSeq", value);
+    }
+    state_length(&mut forward, response, to);
+    forward.write(&mut out);
     out
 }
 

@@ -10,7 +10,7 @@
 
 use crate::engine::limits::TRANSACTION_BYTES;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Branch, BranchState, Flow, PendingInvite, ServerKey};
+use crate::state::{Branch, BranchState, CallFacts, Flow, NextStep, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
 
@@ -67,8 +67,30 @@ pub(crate) struct CallBranch {
     pub(crate) answers: Vec<Answer>,
     /// Proposals about provisional responses so far.
     pub(crate) progress_told: u8,
+    /// Given up because it did not answer in time: it is being cancelled, and how it fails counts no more.
+    pub(crate) passed_over: bool,
+    /// When it is given up, unless it has said something by then.
+    pub(crate) silent_at: Option<MonoTime>,
+    /// Given up because its backend is not there: if it speaks after all, it is told to stop.
+    pub(crate) abandoned: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
+    /// It goes on at another address as soon as that is safe.
+    pub(crate) moving: bool,
+    /// The 503 that made it move, until it is acknowledged.
+    pub(crate) refused: Option<Vec<u8>>,
+    /// Copies at addresses it has left, at most one per entry of `Branch::next`.
+    pub(crate) retired: Vec<Retired>,
+    /// The connection by which its peer has spoken last, if that is another than the INVITE left by.
+    pub(crate) heard_by: Option<Flow>,
+}
+
+/// A copy that was refused at an address that its branch has left.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) via_branch: String,
+    pub(crate) flow: Flow,
+    pub(crate) ict: Ict,
 }
 
 impl CallBranch {
@@ -83,7 +105,27 @@ impl CallBranch {
             acked: false,
             answers: Vec::new(),
             progress_told: 0,
+            passed_over: false,
+            silent_at: None,
+            abandoned: false,
             rebuilt: false,
+            moving: false,
+            refused: None,
+            retired: Vec::new(),
+            heard_by: None,
+        }
+    }
+
+    /// Where ACK and CANCEL go.
+    pub(crate) fn flow(&self) -> Flow {
+        self.heard_by.unwrap_or(self.record.flow)
+    }
+
+    /// Notes the connection by which a response came.
+    pub(crate) fn heard_on(&mut self, flow: Flow) {
+        if flow.transport.is_reliable() {
+            let other = flow != self.record.flow && flow.transport == self.record.flow.transport;
+            self.heard_by = other.then_some(flow);
         }
     }
 
@@ -97,6 +139,8 @@ impl CallBranch {
     fn is_settled(&self) -> bool {
         let finished = match &self.outcome {
             Some(f) if f.status < 300 => self.answers.iter().all(|a| a.safe),
+            // Given up here, but its phone may still answer, or fail and wait for an ACK.
+            Some(_) if self.passed_over && self.ict.as_ref().is_some_and(Ict::is_open) => false,
             Some(f) => self.acked || f.response.is_empty(),
             None => false,
         };
@@ -114,6 +158,8 @@ pub(crate) struct Call {
     /// As received, with `received` and `rport`.
     pub(crate) request: SharedBytes,
     pub(crate) local_tag: String,
+    /// Who calls whom, until it is admitted.
+    pub(crate) facts: Option<Box<CallFacts>>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -121,6 +167,16 @@ pub(crate) struct Call {
     pub(crate) branches: Vec<CallBranch>,
     pub(crate) timer_c_at: MonoTime,
     pub(crate) timer_c_wall: WallTime,
+    /// What is tried when the branches of this round have failed.
+    pub(crate) plan: Vec<NextStep>,
+    /// How many entries of the plan have been used or passed over.
+    pub(crate) steps_used: u16,
+    /// The round of the newest branches.
+    pub(crate) round: u16,
+    /// When the branches of this round are given up.
+    pub(crate) no_answer: Option<(MonoTime, WallTime)>,
+    /// The next round waits for its verdict.
+    pub(crate) stepping: bool,
     /// The final response that waits for its verdict.
     pub(crate) deciding: Option<(u16, Vec<u8>)>,
     /// A refused decision is tried again then.
@@ -150,6 +206,11 @@ impl Call {
         matches!(self.phase, Phase::Open | Phase::Cancelled)
     }
 
+    /// Whether its plan holds something that has not been tried.
+    pub(crate) fn has_more_to_try(&self) -> bool {
+        usize::from(self.steps_used) < self.plan.len()
+    }
+
     /// Whether all that is left is to absorb repetitions, so that a successor need not know of the call.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Answered | Phase::Failed)
@@ -158,9 +219,30 @@ impl Call {
             && self.branches.iter().all(CallBranch::is_settled)
     }
 
+    /// The final responses among which that for the caller is chosen: of the last round (Kamailio's
+    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up.
+    pub(crate) fn finals(&self) -> Vec<&Final> {
+        let finals = |last: bool| {
+            let counts = self
+                .branches
+                .iter()
+                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round));
+            counts.filter_map(|b| b.outcome.as_ref()).collect::<Vec<_>>()
+        };
+        let of_last = finals(true);
+        let heard = of_last.iter().any(|f| !f.response.is_empty());
+        if heard && self.phase == Phase::Open { of_last } else { finals(false) }
+    }
+
     /// Whether it may be forgotten here.
     pub(crate) fn is_over(&self, now: MonoTime) -> bool {
         now >= self.hard_end || (self.ist.is_terminated() && self.branches.iter().all(CallBranch::is_over))
+    }
+
+    /// When nobody will be waited for any longer: timer C, or the no-answer timer of this round.
+    pub(crate) fn given_up_at(&self) -> MonoTime {
+        let no_answer = self.no_answer.map(|(at, _)| at).filter(|_| self.phase == Phase::Open);
+        no_answer.map_or(self.timer_c_at, |at| at.min(self.timer_c_at))
     }
 
     pub(crate) fn next_timeout(&self) -> MonoTime {
@@ -174,9 +256,10 @@ impl Call {
         for branch in &self.branches {
             take(branch.ict.as_ref().and_then(Ict::next_timeout));
             take(branch.cancel.as_ref().and_then(Nict::next_timeout));
+            take(branch.patience_ends());
         }
-        if self.is_undecided() && self.deciding.is_none() {
-            take(Some(self.retry_at.unwrap_or(self.timer_c_at)));
+        if self.is_undecided() && self.deciding.is_none() && !self.stepping {
+            take(Some(self.retry_at.unwrap_or(self.given_up_at())));
         }
         at
     }
@@ -193,6 +276,11 @@ impl Call {
             local_tag: self.local_tag.clone(),
             branches: self.branches.iter().map(|b| b.record.clone()).collect(),
             state: crate::state::InviteState::Proceeding,
+            plan: self.plan.clone(),
+            steps_used: self.steps_used,
+            round: self.round,
+            no_answer_at: self.no_answer.map(|(_, at)| at),
+            facts: self.facts.clone(),
         }
     }
 }

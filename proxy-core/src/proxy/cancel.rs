@@ -15,7 +15,7 @@ impl Engine {
     pub(crate) fn propose_cancel(&mut self, id: u64, call: &Call, exchange: u64) {
         let command = SipCommand::InviteCancelled { key: call.key.clone() };
         if !self.propose(command, Awaiting::Cancel { call: id, exchange }) {
-            self.remove_exchange(exchange);
+            self.give_up_exchange(exchange);
         }
     }
 
@@ -78,8 +78,10 @@ impl Engine {
             return;
         }
         ict.on_cancel_sent(cx.now.mono);
-        self.transmit(branch.record.flow, &bytes);
-        branch.cancel = Some(Nict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+        let flow = branch.flow();
+        self.transmit(flow, &bytes);
+        let reliable = flow.transport.is_reliable();
+        branch.cancel = Some(Nict::new(cx.now.mono, &self.settings.timers, reliable, bytes.into()));
     }
 
     pub(super) fn cancel_open_branches(&mut self, cx: Cx<'_>, call: &mut Call, now_or_never: bool) {

@@ -24,10 +24,22 @@ impl Engine {
             // Its verdict settles all branches.
             return;
         }
-        if call.branches.iter().all(|b| b.outcome.is_some()) {
-            self.decide_failure(cx, id, call);
+        let all_done = call.branches.iter().all(|b| b.outcome.is_some());
+        if call.stepping {
+            // Its verdict comes back here.
             return;
         }
+        if all_done && !self.takes_next_step(cx, id, call, index) {
+            self.decide_failure(cx, id, call);
+        }
+        if all_done {
+            return;
+        }
+        self.remember_final(id, call, index);
+    }
+
+    /// Replicates how a branch failed, so that a successor need not ask again.
+    pub(super) fn remember_final(&mut self, id: u64, call: &mut Call, index: Option<usize>) {
         let Some((index, branch)) = index.and_then(|i| Some((i, call.branches.get_mut(i)?))) else { return };
         let Some(outcome) = branch.outcome.as_ref().filter(|_| !branch.final_waits) else { return };
         let state = BranchState::Final { status: outcome.status, response: outcome.response.clone() };
@@ -42,15 +54,20 @@ impl Engine {
 
     /// All branches have failed.
     fn decide_failure(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
-        let finals = call.branches.iter().filter_map(|b| b.outcome.as_ref());
+        let finals = call.finals();
         let chosen = if call.phase == Phase::Cancelled {
             // The caller has hung up and waits for nothing but this.
             finals
-                .clone()
+                .iter()
                 .find(|f| f.status == 487 && f.can_be_passed())
                 .map_or(Best::Made(487), |f| Best::Received(487, f.response.clone()))
         } else {
-            best(finals)
+            best(finals.iter().copied())
+        };
+        let chosen = match chosen {
+            // It asked us, and the caller has nothing to answer it with.
+            Best::Received(401 | 407, _) if call.was_challenged_by_trunk() => Best::Made(503),
+            other => other,
         };
         let (status, bytes) = match chosen {
             Best::Received(status, bytes) => (status, bytes),
@@ -63,6 +80,9 @@ impl Engine {
     /// phones once that is safe. Who has hung up gets the 487 that is due.
     pub(super) fn on_timer_c(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
         if call.retry_at.is_some_and(|at| at > cx.now.mono) {
+            return;
+        }
+        if self.takes_step_after_silence(cx, id, call) {
             return;
         }
         let status = if call.phase == Phase::Cancelled { 487 } else { 408 };
@@ -81,6 +101,11 @@ impl Engine {
         let command = SipCommand::InviteFailed {
             key: call.key.clone(),
             response: bytes.clone(),
+            to_tag: Message::parse(&bytes)
+                .ok()
+                .and_then(|m| m.to_tag().map(str::to_owned))
+                .unwrap_or_default(),
+            at: cx.now.wall,
             forget_at: cx.now.wall + self.settings.timers.t1_64(),
         };
         if self.propose(command, Awaiting::Failed { call: id }) {
@@ -163,7 +188,8 @@ impl Engine {
         }
         if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {
             branch.acked = true;
-            self.transmit(branch.record.flow, &ack);
+            let flow = branch.flow();
+            self.transmit(flow, &ack);
         }
     }
 
@@ -172,7 +198,7 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.final_waits = false;
-            let declined = branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
+            let declined = !branch.passed_over && branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
             engine.acknowledge(call, index);
             if declined && call.phase == Phase::Open {
                 // §16.7 step 5: nobody else is to answer.
@@ -181,13 +207,30 @@ impl Engine {
         });
     }
 
-    /// The failure of a branch was not replicated: the phone says it again.
+    /// The failure of a branch was not replicated: the phone says it again, unless it speaks by a stream.
     pub(crate) fn on_final_refused(&mut self, cx: Cx<'_>, id: u64, index: usize) {
-        self.with_call(cx, id, |_, call| {
-            if let Some(branch) = call.branches.get_mut(index) {
-                branch.final_waits = false;
+        self.with_call(cx, id, |engine, call| {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.final_waits = false;
+            if branch.record.flow.transport.is_reliable() {
+                call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
             }
         });
+    }
+
+    /// Proposes again how branches failed whose peers do not repeat themselves.
+    pub(super) fn retry_finals(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
+        if call.deciding.is_some() || !call.is_undecided() {
+            return;
+        }
+        for index in 0..call.branches.len() {
+            let waits = call.branches.get(index).is_some_and(|b| {
+                b.record.flow.transport.is_reliable() && b.outcome.is_some() && !b.acked && !b.final_waits
+            });
+            if waits {
+                self.weigh(cx, id, call, Some(index));
+            }
+        }
     }
 
     /// Verdict on a 2xx.

@@ -1,7 +1,7 @@
 //! A request that is neither INVITE nor ACK, in this engine.
 
 use crate::msg::Message;
-use crate::state::{Flow, ServerKey};
+use crate::state::{Backend, Branch, Flow, ServerKey};
 use crate::time::MonoTime;
 use crate::transaction::{Nict, Nist, SharedBytes};
 
@@ -24,16 +24,29 @@ impl ExchangeKey {
 /// One copy of the request.
 #[derive(Debug)]
 pub(crate) struct PlainBranch {
-    pub(crate) via_branch: String,
-    pub(crate) flow: Flow,
+    /// What the copy was made of.
+    pub(crate) record: Branch,
     pub(crate) nict: Nict,
     pub(crate) outcome: Option<Final>,
+    /// The copy that answers a challenge, until it may be sent.
+    pub(crate) next: Option<Box<Branch>>,
+    /// Challenges answered so far.
+    pub(crate) challenges: u32,
+}
+
+impl PlainBranch {
+    /// Whether it goes to a trunk, which may ask for credentials.
+    pub(crate) fn is_to_trunk(&self) -> bool {
+        matches!(self.record.backing.backend, Some(Backend::Trunk { .. }))
+    }
 }
 
 /// One request with its copies.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) key: ExchangeKey,
+    /// CSeq number that the request came with.
+    pub(crate) cseq: u32,
     pub(crate) flow: Flow,
     /// As received, with `received` and `rport`; gone once the final response is.
     pub(crate) request: Option<SharedBytes>,

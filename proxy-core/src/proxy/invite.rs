@@ -7,7 +7,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
-use crate::state::{BranchState, SipCommand, SipResponse};
+use crate::state::{BranchState, Flow, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctAction, IctState, IstAction, NictAction, SharedBytes};
 
 impl Engine {
@@ -35,6 +35,13 @@ impl Engine {
                 }
                 return;
             }
+            SipResponse::LimitReached(key) => {
+                self.with_call(cx, id, |engine, call| {
+                    engine.refuse_for_limit(call.flow, &call.request, key);
+                });
+                self.remove_call(id);
+                return;
+            }
             _ => {
                 self.refuse_call(cx, id);
                 return;
@@ -42,6 +49,7 @@ impl Engine {
         }
         self.with_call(cx, id, |engine, call| {
             call.phase = Phase::Open;
+            call.facts = None;
             let request = call.request.clone();
             let Ok(message) = Message::parse(&request) else { return };
             let trying = build::response(&engine.settings, &message, 100, "", "", &[]);
@@ -64,9 +72,15 @@ impl Engine {
     /// Makes the client transaction of a branch and sends its INVITE.
     pub(super) fn send_invite(&mut self, cx: Cx<'_>, call: &mut Call, request: &Message<'_>, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
+        let flow = branch.record.flow;
         let bytes = build::copy(&self.settings, request, call.flow, &branch.record);
-        self.transmit(branch.record.flow, &bytes);
-        branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, false, bytes.into()));
+        let bytes = self.manage_branch(cx, call, index, bytes);
+        self.transmit(flow, &bytes);
+        if let Some(branch) = call.branches.get_mut(index) {
+            let reliable = flow.transport.is_reliable();
+            branch.ict = Some(Ict::new(cx.now.mono, &self.settings.timers, reliable, bytes.into()));
+            self.start_patience(cx, branch);
+        }
     }
 
     /// The INVITE cannot be taken: 503, and forgotten.
@@ -83,9 +97,11 @@ impl Engine {
         if let Some(exchange) = early {
             self.remove_exchange(exchange);
         }
+        // Who speaks by a stream does not repeat it.
+        let repeats = self.with_call(cx, id, |_, call| !call.flow.transport.is_reliable()).unwrap_or(true);
         match why {
-            Refusal::Overloaded => self.refuse_call(cx, id),
-            Refusal::NotActive | Refusal::Unknown => self.remove_call(id),
+            Refusal::NotActive | Refusal::Unknown if repeats => self.remove_call(id),
+            _ => self.refuse_call(cx, id),
         }
     }
 
@@ -95,11 +111,17 @@ impl Engine {
         cx: Cx<'_>,
         id: u64,
         index: usize,
+        flow: Flow,
         response: &Message<'_>,
         status: u16,
     ) {
+        let via_branch = response.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
         self.with_call(cx, id, |engine, call| {
+            if engine.is_of_retired(cx, call, index, via_branch, status) {
+                return;
+            }
             let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.heard_on(flow);
             let Some(ict) = &mut branch.ict else {
                 engine.counters.dropped_stray += 1;
                 return;
@@ -108,7 +130,7 @@ impl Engine {
             match ict.on_response(cx.now.mono, status) {
                 IctAction::Transmit(ack) => {
                     engine.counters.retransmissions_in += 1;
-                    engine.transmit(branch.record.flow, &ack);
+                    engine.transmit(branch.flow(), &ack);
                 }
                 IctAction::Pass => match status {
                     100..=199 => engine.on_provisional(cx, id, call, index, response, status, was_calling),
@@ -145,9 +167,10 @@ impl Engine {
         if status == 100 || !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response)
+        if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
             && call.deciding.is_none()
         {
+            let bytes = self.manage_reply(cx, call, index, bytes);
             let action = call.ist.send_response(cx.now.mono, status, bytes.into());
             self.send_to_caller(call, action);
         }
@@ -220,7 +243,9 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response) else { return };
+        let Some(bytes) = build::passed_back(response, call.flow, call.cseq) else { return };
+        let bytes = self.manage_reply(cx, call, index, bytes);
+        let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };
         let dialog = (!call.in_dialog)
@@ -230,7 +255,8 @@ impl Engine {
                     &invite,
                     response,
                     call.flow,
-                    branch.record.flow,
+                    branch.flow(),
+                    branch.record.backing.of_dialog(),
                     cx.now.wall,
                 )
             })
@@ -263,9 +289,19 @@ impl Engine {
         response: &Message<'_>,
         status: u16,
     ) {
+        let bytes = build::without_via(response, call.flow, call.cseq);
+        if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
+            return;
+        }
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let bytes = build::without_via(response);
-        if branch.outcome.is_none() || branch.rebuilt {
+        if branch.abandoned {
+            self.end_abandoned(call, index, &bytes);
+            return;
+        }
+        let record = branch.record.clone();
+        self.on_backend_failure(cx, &record, status, false);
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.outcome.is_none() || branch.rebuilt || branch.passed_over {
             branch.outcome = Some(Final { status, response: bytes });
         }
         branch.cancel_wanted = false;
@@ -274,10 +310,17 @@ impl Engine {
 
     /// A branch has come to nothing without a word of its phone.
     pub(super) fn on_branch_made(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {
+        let moves = matches!(status, 408 | 503) && self.goes_elsewhere(cx, id, call, index, None);
+        if moves {
+            return;
+        }
         let Some(branch) = call.branches.get_mut(index) else { return };
         if branch.outcome.is_none() {
             branch.outcome = Some(Final { status, response: Vec::new() });
+            let record = branch.record.clone();
+            self.on_backend_failure(cx, &record, status, true);
         }
+        let Some(branch) = call.branches.get_mut(index) else { return };
         branch.acked = true;
         self.weigh(cx, id, call, Some(index));
     }
@@ -327,11 +370,13 @@ impl Engine {
             for index in 0..call.branches.len() {
                 engine.on_branch_timeout(cx, id, call, index);
             }
-            if call.is_undecided() && call.deciding.is_none() {
-                if now >= call.timer_c_at {
+            if call.is_undecided() && call.deciding.is_none() && !call.stepping {
+                if now >= call.given_up_at() {
                     engine.on_timer_c(cx, id, call);
                 } else if call.retry_at.is_some_and(|at| at <= now) {
                     call.retry_at = None;
+                    engine.retry_moves(cx, id, call);
+                    engine.retry_finals(cx, id, call);
                     engine.weigh(cx, id, call, None);
                 }
             }
@@ -339,9 +384,10 @@ impl Engine {
     }
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        self.check_patience(cx, id, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let flow = branch.record.flow;
+        let flow = branch.flow();
         if let Some(cancel) = branch.cancel.as_mut()
             && cancel.next_timeout().is_some_and(|at| at <= now)
             && let NictAction::Transmit(bytes) = cancel.on_timeout(now)

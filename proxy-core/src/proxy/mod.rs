@@ -4,20 +4,30 @@
 //! |---|---|
 //! | `call` | an INVITE: its server transaction, its branches, where it stands |
 //! | `exchange` | any other request but ACK |
+//! | `backend` | branches to backends: given up when those are dead, repeated with credentials |
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
+//! | `elsewhere` | a branch that goes on at another address of its target |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
+//! | `manage_branch` | each copy of an INVITE before it leaves |
+//! | `manage_reply` | each response before it is passed on |
+//! | `manage_failure` | what is tried when a round of branches has failed |
 //! | `plain` | what happens to an exchange |
 //! | `takeover` | a call out of its replicated record |
 
+mod backend;
 pub(crate) mod best;
 pub(crate) mod build;
 pub(crate) mod call;
 mod cancel;
 mod decide;
+mod elsewhere;
 pub(crate) mod exchange;
 mod invite;
+mod manage_branch;
+pub(crate) mod manage_failure;
+mod manage_reply;
 mod plain;
 mod takeover;

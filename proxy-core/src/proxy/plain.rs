@@ -9,7 +9,7 @@ use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
 use crate::registrar;
-use crate::state::{Branch, Flow, ServerKey, SipCommand, SipResponse};
+use crate::state::{Branch, Flow, ServerKey, SipResponse};
 use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
 
 impl Engine {
@@ -20,34 +20,33 @@ impl Engine {
         key: ServerKey,
         flow: Flow,
         request: &Message<'_>,
-        targets: &[Branch],
+        targets: Vec<Branch>,
         waits: bool,
     ) -> Option<u64> {
         let timers = self.settings.timers;
-        let mut branches = Vec::with_capacity(targets.len());
-        let mut copies: Vec<(Flow, SharedBytes)> = Vec::with_capacity(targets.len());
-        for target in targets {
-            let bytes: SharedBytes = build::copy(&self.settings, request, flow, target).into();
-            branches.push(PlainBranch {
-                via_branch: target.via_branch.clone(),
-                flow: target.flow,
-                nict: Nict::new(cx.now.mono, &timers, false, bytes.clone()),
-                outcome: None,
-            });
-            copies.push((target.flow, bytes));
+        let count = targets.len();
+        let mut branches = Vec::with_capacity(count);
+        let mut copies: Vec<(Flow, SharedBytes)> = Vec::with_capacity(count);
+        for record in targets {
+            let bytes: SharedBytes = build::copy(&self.settings, request, flow, &record).into();
+            copies.push((record.flow, bytes.clone()));
+            let reliable = record.flow.transport.is_reliable();
+            let nict = Nict::new(cx.now.mono, &timers, reliable, bytes);
+            branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0 });
         }
         let id = self.insert_exchange(Exchange {
             key: ExchangeKey::new(key, request),
+            cseq: request.cseq().map_or(0, |c| c.number),
             flow,
             request: Some(request.raw().into()),
             local_tag: self.settings.keys.local_tag(request),
-            nist: Nist::new(&timers, false),
+            nist: Nist::new(&timers, flow.transport.is_reliable()),
             branches,
             held: None,
             waits,
             // Every machine in it ends within 64*T1; the rest is for the verdict.
             hard_end: cx.now.mono + timers.t1_64() * 3,
-            cost: super::call::cost(request.raw().len(), targets.len()),
+            cost: super::call::cost(request.raw().len(), count),
         })?;
         for (flow, bytes) in copies {
             self.transmit(flow, &bytes);
@@ -91,19 +90,28 @@ impl Engine {
             if status == 100 {
                 return;
             }
-            let Some(bytes) = build::passed_back(response) else { return };
+            let cseq = exchange.cseq;
+            let Some(bytes) = build::passed_back(response, exchange.flow, cseq) else { return };
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
                 engine.send_to_client(exchange, action);
                 return;
             }
+            if matches!(status, 401 | 407) && branch.is_to_trunk() {
+                engine.on_plain_challenge(cx, id, exchange, index, response);
+                return;
+            }
+            if status == 503 && engine.copy_goes_elsewhere(cx, id, exchange, index) {
+                return;
+            }
+            let Some(branch) = exchange.branches.get_mut(index) else { return };
             branch.outcome = Some(Final { status, response: bytes });
             engine.weigh_exchange(cx, id, exchange, Some(response));
         });
     }
 
     /// Answers when that can be done: at the first 2xx or 6xx, or when nothing more will come.
-    fn weigh_exchange(
+    pub(super) fn weigh_exchange(
         &mut self,
         cx: Cx<'_>,
         id: u64,
@@ -175,14 +183,17 @@ impl Engine {
     ) {
         let ends = matches!(status, 200..=299 | 408 | 481);
         let dialog = crate::dialog::of(cx.state, request).filter(|_| ends);
-        if let Some((dialog, _)) = dialog {
-            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+        if let Some((dialog, from_caller)) = dialog {
+            let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
             if status < 300 {
                 if self.propose(command, Awaiting::Bye { exchange: id }) {
                     exchange.held = Some((status, bytes));
                 } else {
-                    // As if refused: the BYE comes again.
+                    // As if refused: the BYE comes again, or is told to.
                     exchange.hard_end = cx.now.mono;
+                    if exchange.flow.transport.is_reliable() {
+                        self.reject_overload(exchange.flow, request.raw());
+                    }
                 }
                 return;
             }
@@ -195,9 +206,9 @@ impl Engine {
     /// Nobody answers a request. Of a BYE that is an end, too.
     fn on_silence(&mut self, cx: Cx<'_>, request: &Message<'_>) {
         if request.method() == Some(crate::msg::Method::Bye)
-            && let Some((dialog, _)) = crate::dialog::of(cx.state, request)
+            && let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request)
         {
-            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+            let command = crate::dialog::ended_by_bye(dialog, from_caller, 408, cx.now.wall);
             self.propose(command, Awaiting::Nothing);
         }
     }
@@ -230,16 +241,24 @@ impl Engine {
         });
     }
 
-    /// What this request waited for was refused. It is forgotten, so that its retransmission is a new request; only
-    /// an overload is said.
+    /// What this request waited for was refused. It is forgotten, so that its retransmission is a new request; an
+    /// overload is said to who registers, and anything to who speaks by a stream and will not repeat itself.
     pub(crate) fn on_exchange_refused(&mut self, cx: Cx<'_>, id: u64, why: Refusal) {
-        if why == Refusal::Overloaded {
-            self.with_exchange(cx, id, |engine, exchange| {
-                let Some(request) = exchange.request.clone() else { return };
-                if exchange.key.method == "REGISTER" {
-                    engine.reject_overload(exchange.flow, &request);
-                }
-            });
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(request) = exchange.request.clone() else { return };
+            let overload = why == Refusal::Overloaded && exchange.key.method == "REGISTER";
+            if overload || exchange.flow.transport.is_reliable() {
+                engine.reject_overload(exchange.flow, &request);
+            }
+        });
+        self.remove_exchange(id);
+    }
+
+    /// The same when nothing could even be asked.
+    pub(super) fn give_up_exchange(&mut self, id: u64) {
+        if let Some((flow, request)) = self.request_of_exchange(id).filter(|(f, _)| f.transport.is_reliable())
+        {
+            self.reject_overload(flow, &request);
         }
         self.remove_exchange(id);
     }
@@ -269,7 +288,7 @@ impl Engine {
                 match branch.nict.on_timeout(now) {
                     NictAction::Transmit(bytes) => {
                         engine.counters.retransmissions_out += 1;
-                        engine.transmit(branch.flow, &bytes);
+                        engine.transmit(branch.record.flow, &bytes);
                     }
                     NictAction::Timeout => timed_out = true,
                     _ => {}

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
+//! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
+//! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
@@ -39,8 +41,9 @@ impl Engine {
             flow: record.flow,
             request: record.request.as_slice().into(),
             local_tag: record.local_tag.clone(),
+            facts: None,
             in_dialog,
-            ist: Ist::new(&timers, false),
+            ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {
                 InviteState::Proceeding => Phase::Open,
                 InviteState::Cancelled => Phase::Cancelled,
@@ -50,6 +53,11 @@ impl Engine {
             branches: record.branches.iter().cloned().map(CallBranch::new).collect(),
             timer_c_at,
             timer_c_wall: record.timer_c_at,
+            plan: record.plan.clone(),
+            steps_used: record.steps_used,
+            round: record.round,
+            no_answer: record.no_answer_at.map(|at| (now + cx.now.wall.until(at), at)),
+            stepping: false,
             deciding: None,
             retry_at: None,
             early_cancel: None,
@@ -102,26 +110,33 @@ impl Engine {
         let now = cx.now.mono;
         let timers = self.settings.timers;
         let undecided = call.is_undecided();
-        let declined =
-            record.branches.iter().any(|b| matches!(b.state, BranchState::Final { status: 600.., .. }));
+        let is_last = |b: &crate::state::Branch| b.round == record.round;
+        let declined = record
+            .branches
+            .iter()
+            .any(|b| is_last(b) && matches!(b.state, BranchState::Final { status: 600.., .. }));
         // Nobody is called any more: the record may be that of a call that its caller has given up.
-        let expired = record.timer_c_at <= cx.now.wall;
+        let expired =
+            record.timer_c_at <= cx.now.wall || record.no_answer_at.is_some_and(|at| at <= cx.now.wall);
         let Some(branch) = call.branches.get_mut(index) else { return };
+        // Its round is over: another has begun since.
+        let passed_over = undecided && !is_last(&branch.record);
         branch.rebuilt = true;
         let bytes: SharedBytes = build::copy(&self.settings, request, call.flow, &branch.record).into();
         let flow = branch.record.flow;
+        let reliable = flow.transport.is_reliable();
         if let InviteState::Answered { branch: first, response, .. } = &record.state
             && usize::from(*first) == index
         {
             resume_answer(branch, response);
-            branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+            branch.ict = Some(Ict::resume_accepted(now, &timers, reliable, bytes));
             return;
         }
         match &branch.record.state {
             BranchState::Final { status: 200..=299, response } => {
                 let response = response.clone();
                 resume_answer(branch, &response);
-                branch.ict = Some(Ict::resume_accepted(now, &timers, false, bytes));
+                branch.ict = Some(Ict::resume_accepted(now, &timers, reliable, bytes));
             }
             BranchState::Final { status, response } => {
                 let mut ack = Vec::new();
@@ -131,26 +146,30 @@ impl Engine {
                 if known {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);
-                    branch.ict = Some(Ict::resume_completed(now, &timers, false, bytes, ack));
+                    branch.ict = Some(Ict::resume_completed(now, &timers, reliable, bytes, ack));
                 } else if !undecided {
                     // It may repeat its failure until somebody acknowledges it.
                     branch.acked = false;
-                    branch.ict = Some(listening(cx, &timers, bytes));
+                    branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 }
             }
             BranchState::Trying | BranchState::Proceeding { .. }
-                if call.phase == Phase::Open && !declined =>
+                if call.phase == Phase::Open && !declined && !passed_over =>
             {
-                let mut ict = Ict::new(now, &timers, false, bytes.clone());
+                let mut ict = Ict::new(now, &timers, reliable, bytes.clone());
                 if expired {
                     ict.on_response(now, 100);
                 } else {
                     self.transmit(flow, &bytes);
+                    self.start_patience(cx, branch);
                 }
                 branch.ict = Some(ict);
             }
             BranchState::Trying | BranchState::Proceeding { .. } => {
-                branch.ict = Some(Ict::new(now, &timers, false, bytes));
+                branch.ict = Some(Ict::new(now, &timers, reliable, bytes));
+                if passed_over {
+                    super::manage_failure::pass_over(branch);
+                }
                 self.cancel_branch(cx, call, index, true);
                 if let Some(ict) = call.branches.get_mut(index).and_then(|b| b.ict.as_mut()) {
                     // No INVITE again: it would ring where it never has.
@@ -162,8 +181,13 @@ impl Engine {
 }
 
 /// A client transaction that sends nothing, waits for a final response, and ends by itself.
-fn listening(cx: Cx<'_>, timers: &crate::transaction::TimerConfig, request: SharedBytes) -> Ict {
-    let mut ict = Ict::new(cx.now.mono, timers, false, request);
+fn listening(
+    cx: Cx<'_>,
+    timers: &crate::transaction::TimerConfig,
+    reliable: bool,
+    request: SharedBytes,
+) -> Ict {
+    let mut ict = Ict::new(cx.now.mono, timers, reliable, request);
     ict.on_response(cx.now.mono, 100);
     ict.on_cancel_sent(cx.now.mono);
     ict

@@ -1,28 +1,41 @@
 //! Kamailio's CANCEL block, corrected: a CANCEL that matches no transaction in memory is looked up among the
 //! replicated INVITEs, so that it works after a takeover (RFC 3261 §9.2, §16.10).
 
-use super::{Incoming, Known};
+use super::passage::{Passage, Step};
+use super::retransmission::Known;
 use crate::engine::{Cx, Engine};
+use crate::msg::Method;
 use crate::proxy::exchange::ExchangeKey;
 
 impl Engine {
-    /// A CANCEL came.
-    pub(super) fn on_cancel(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) {
-        let key = ExchangeKey::new(incoming.key.clone(), incoming.message);
+    /// A CANCEL ends its INVITE; everything else goes on.
+    pub(super) fn stage_cancel(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if passage.method != Method::Cancel {
+            return Step::Next;
+        }
+        let key = ExchangeKey::new(passage.key.clone(), passage.message);
         if let Some(id) = self.exchange_of(&key) {
             self.on_request_again(cx, id);
-            return;
+            return Step::Answered;
         }
-        let Known::Call(call) = self.known_call(cx, incoming) else {
-            self.reject(incoming, 481, "");
-            return;
+        let Known::Call(call) = self.known_call(cx, &passage.key, passage.message) else {
+            if self.is_stateless() {
+                // §16.11: it goes the way of its INVITE.
+                return Step::Next;
+            }
+            if self.cancel_parked(passage) {
+                return Step::Answered;
+            }
+            return Step::Reject(481, "");
         };
         let Some(exchange) =
-            self.open_exchange(cx, incoming.key.clone(), incoming.flow, incoming.message, &[], true)
+            self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true)
         else {
-            self.reject_overload(incoming.flow, incoming.message.raw());
-            return;
+            self.reject_overload(passage.flow, passage.message.raw());
+            return Step::Answered;
         };
+        self.caller_is_at(cx, call, passage.flow);
         self.cancel_call(cx, call, exchange);
+        Step::Answered
     }
 }

@@ -1,129 +1,99 @@
-//! Kamailio's LOCATION and SIPOUT: where a request that starts something goes, and where one within a dialog goes.
+//! Kamailio's LOCATION: short numbers, aliases, and where our users are.
 //!
-//! | Request-URI of a new request | answer or target |
+//! | Request-URI | answer or target |
 //! |---|---|
-//! | a domain of others | 403: no open relay. Routes of others are ignored, as in Kamailio |
+//! | a short number or an alias | what it stands for; SIPOUT if that is foreign |
 //! | ours, without user | 484 |
-//! | ours, no binding | 404: with no list of subscribers there is no other sign of a user |
+//! | ours, no binding | 404, unless voicemail takes it: with no list of subscribers there is no other sign of a user |
 //! | ours, bindings, but none that is current and can be reached | 480 |
-//! | ours | all contacts at once, up to [`MAX_FORKS`] |
+//! | ours | all contacts at once, up to [`MAX_FORKS`], or by descending q, as configured |
 
-use std::net::SocketAddr;
-
-use super::Incoming;
-use super::withindlg::Approach;
-use crate::engine::limits::MAX_FORKS;
+use super::passage::{Passage, Step, Targets, Way};
+use super::target::NoTarget;
 use crate::engine::{Cx, Engine};
-use crate::location::{Hop, hop_of_uri, lookup};
+use crate::location::Target;
 use crate::msg::{Method, Uri};
-use crate::state::{Branch, BranchState, Flow};
-
-/// A response in place of a target.
-pub(super) struct NoTarget(pub(super) u16, pub(super) &'static str);
+use crate::routing::{Fork, Mode};
+use crate::state::{NextStep, When};
 
 impl Engine {
-    /// A request without a dialog.
-    pub(super) fn route_initial(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>, approach: &Approach<'_>) {
-        match self.targets_of_user(cx, incoming, approach.uri) {
-            Ok(targets) => self.relay(cx, incoming, targets, false),
-            Err(NoTarget(status, reason)) => self.reject(incoming, status, reason),
+    /// Looks for the user, unless a rule has sent the request elsewhere.
+    pub(super) fn stage_location(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if !matches!(passage.found.way, None | Some(Way::Location)) {
+            return Step::Next;
         }
+        if let Some(stands_for) = self.stands_for(cx, passage) {
+            self.explain("rewrites", || format!("{} stands for {stands_for}", passage.found.uri));
+            passage.found.uri = stands_for;
+            match self.relay_out(passage) {
+                Step::Next => {}
+                step => return step,
+            }
+        }
+        let Ok(uri) = Uri::parse(&passage.found.uri) else {
+            return Step::Reject(400, "Malformed Request-URI");
+        };
+        let places = match self.places_of_user(cx, passage.flow.local, &uri) {
+            Ok(places) => places,
+            Err(NoTarget(status, reason)) => {
+                self.explain("no target", || format!("{} has no contact ({status})", passage.found.uri));
+                passage.found.failing = Some((status, reason));
+                return Step::Next;
+            }
+        };
+        if self.settings.config.routing.mode == Mode::Redirect {
+            return self.redirect_to_places(passage, &places);
+        }
+        passage.found.called = self.settings.config.aor(&uri, Some(passage.flow.local));
+        let targets = self.targets_of_places(passage, places);
+        if targets.branches.is_empty() {
+            self.explain("no target", || {
+                String::from("there are contacts, but none can be reached from here")
+            });
+            passage.found.failing = Some((480, ""));
+            return Step::Next;
+        }
+        Step::Targets(targets)
     }
 
-    /// A request within a dialog that goes through us: it may go anywhere.
-    pub(super) fn route_in_dialog(
-        &mut self,
-        cx: Cx<'_>,
-        incoming: &Incoming<'_, '_>,
-        approach: &Approach<'_>,
-    ) {
-        match self.targets_in_dialog(cx, incoming, approach) {
-            Ok(targets) => self.relay(cx, incoming, targets, true),
-            Err(NoTarget(status, reason)) => self.reject(incoming, status, reason),
-        }
+    /// What the dialled URI stands for: a short number of the configuration, then an alias. An alias of an alias is not
+    /// looked up, as in Kamailio: there is no way to go round in circles.
+    fn stands_for(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Option<String> {
+        let dialled = Uri::parse(&passage.found.uri).ok()?;
+        let short = dialled.user.and_then(|user| self.settings.config.routing.speed_dial.get(user));
+        let uri = short.map_or(Some(dialled), |text| Uri::parse(text).ok())?;
+        let local = passage.flow.local;
+        let aor = self.settings.config.aor(&uri, Some(local)).filter(|_| self.settings.is_local(&uri, local));
+        let target = aor.and_then(|aor| cx.state.provision().alias(&aor));
+        target.map(str::to_owned).or_else(|| short.cloned())
     }
 
-    fn targets_of_user(
-        &self,
-        cx: Cx<'_>,
-        incoming: &Incoming<'_, '_>,
-        uri: &str,
-    ) -> Result<Vec<Branch>, NoTarget> {
-        let local = incoming.flow.local;
-        let uri = Uri::parse(uri).map_err(|_| NoTarget(400, "Malformed Request-URI"))?;
-        if !self.settings.is_local(&uri, local) {
-            return Err(NoTarget(403, "Not relaying"));
+    /// All at once, or the highest q now and the others as steps of the plan.
+    fn targets_of_places(&self, passage: &Passage<'_, '_>, places: Vec<Target>) -> Targets {
+        let routing = &self.settings.config.routing;
+        // Whoever sends anything but an INVITE does not wait for one phone after the other.
+        if routing.fork == Fork::Parallel || passage.method != Method::Invite {
+            return Targets::now(self.branches_to(passage, places, 0));
         }
-        if uri.user.is_none() {
-            return Err(NoTarget(484, ""));
+        // They come in descending order of q.
+        let mut groups: Vec<Vec<Target>> = Vec::new();
+        for place in places {
+            match groups.last_mut().filter(|g| g.first().is_some_and(|p| p.q == place.q)) {
+                Some(group) => group.push(place),
+                None => groups.push(vec![place]),
+            }
         }
-        let aor = self.settings.config.aor(&uri, Some(local)).ok_or(NoTarget(404, ""))?;
-        if cx.state.bindings(&aor).is_empty() {
-            return Err(NoTarget(404, ""));
-        }
-        let targets: Vec<Branch> = lookup(cx.state, &aor, cx.now.wall, &self.settings.config.listen)
-            .into_iter()
-            .filter_map(|target| match target.hop {
-                Hop::Send(flow) => Some(self.branch(incoming, target.uri, target.route, flow)),
-                Hop::Name { .. } | Hop::None => None,
-            })
-            .take(MAX_FORKS)
+        let mut steps = groups.into_iter().enumerate().filter_map(|(number, group)| {
+            let round = u16::try_from(number).ok()?;
+            let branches = self.branches_to(passage, group, round);
+            (!branches.is_empty()).then_some(branches)
+        });
+        let first = steps.next().unwrap_or_default();
+        let plan: Vec<NextStep> = steps
+            .take(crate::state::limits::MAX_STEPS / 2)
+            .map(|branches| NextStep { when: When::any(), branches, after: Some(routing.fork_after) })
             .collect();
-        if targets.is_empty() { Err(NoTarget(480, "")) } else { Ok(targets) }
-    }
-
-    /// Where a request within a dialog goes: the next Route, or the Request-URI (§16.5, §16.6 step 7).
-    pub(super) fn targets_in_dialog(
-        &self,
-        cx: Cx<'_>,
-        incoming: &Incoming<'_, '_>,
-        approach: &Approach<'_>,
-    ) -> Result<Vec<Branch>, NoTarget> {
-        let listen = &self.settings.config.listen;
-        let hop_uri = approach.next.unwrap_or(approach.uri);
-        let parsed = Uri::parse(hop_uri).map_err(|_| NoTarget(400, "Malformed Route"))?;
-        let is_own = self.settings.is_own_hop(&parsed, incoming.flow.local)
-            || (approach.next.is_none() && self.settings.is_local(&parsed, incoming.flow.local));
-        let any = self.settings.config.any_domain && parsed.host.ip().is_some();
-        if approach.next.is_none() && is_own && !any {
-            // A contact that is an address of record of ours: where its user is now.
-            return self.targets_of_user(cx, incoming, approach.uri);
-        }
-        let target = if approach.next_is_strict { hop_uri } else { approach.uri };
-        let flow = match hop_of_uri(&parsed, listen) {
-            Hop::Send(flow) => leaving_by(flow, approach.way_out, listen),
-            // A name that cannot be resolved here: the way the dialog was made still leads there.
-            Hop::Name { .. } | Hop::None => crate::dialog::of(cx.state, incoming.message)
-                .map(
-                    |(dialog, from_caller)| if from_caller { dialog.callee_flow } else { dialog.caller_flow },
-                )
-                .ok_or(NoTarget(478, "Unresolvable destination"))?,
-        };
-        Ok(vec![self.branch(incoming, target.to_owned(), Vec::new(), flow)])
-    }
-
-    /// The record of one copy, with the branch that every node derives for it.
-    fn branch(&self, incoming: &Incoming<'_, '_>, target: String, route: Vec<String>, flow: Flow) -> Branch {
-        let class = match incoming.method {
-            Method::Cancel => "INVITE",
-            method => method.as_str(),
-        };
-        let remote = flow.remote.to_string();
-        let parts =
-            [target.as_bytes(), remote.as_bytes()].into_iter().chain(route.iter().map(|r| r.as_bytes()));
-        let digest = self.settings.keys.loop_digest(incoming.message);
-        let via_branch = self.settings.keys.via_branch(&incoming.key, class, parts, digest);
-        Branch { target, route, flow, via_branch, state: BranchState::Trying }
-    }
-}
-
-/// The flow from the address that our last Route value named, if it is ours and of the right family: with several
-/// addresses it is the one by which that side of the dialog knows us.
-fn leaving_by(flow: Flow, way_out: Option<SocketAddr>, listen: &[SocketAddr]) -> Flow {
-    match way_out {
-        Some(local) if local.is_ipv4() == flow.remote.is_ipv4() && listen.contains(&local) => {
-            Flow { local, ..flow }
-        }
-        _ => flow,
+        let after = (!plan.is_empty()).then_some(routing.fork_after);
+        Targets { branches: first, after, plan }
     }
 }

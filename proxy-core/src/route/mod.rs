@@ -2,57 +2,63 @@
 //!
 //! | stage | Kamailio | does |
 //! |---|---|---|
-//! | `reqinit` | REQINIT | bad requests, loops, Max-Forwards, Proxy-Require; OPTIONS to the proxy itself |
+//! | `reqinit` | REQINIT | floods, scanners, bad requests, loops, Max-Forwards, Proxy-Require; OPTIONS to the proxy itself |
+//! | `natdetect` | NATDETECT | clients behind a NAT |
 //! | `cancel` | CANCEL | finds the INVITE: in memory, then among the replicated ones, else 481 |
-//! | `ack` | WITHINDLG | ends failures, passes on to who answered |
 //! | `retransmission` | t_check_trans | what is known already is absorbed |
+//! | `withindlg` (and `ack`) | WITHINDLG | requests in dialogs that go through us: loose and strict routing |
+//! | `auth` | AUTH | who may |
+//! | `policy` | request_route | the `[[route]]` tables of the configuration |
+//! | `sipout` | SIPOUT | domains of others: 403 unless somebody trusted asks |
+//! | `presence` | PRESENCE | PUBLISH, SUBSCRIBE |
 //! | `registrar` | REGISTRAR | REGISTER of our domains |
-//! | `withindlg` | WITHINDLG | requests in dialogs that go through us: loose and strict routing |
-//! | `location` | LOCATION | our users; 403 for domains of others |
-//! | `relay` | RELAY | copies, branches, what is proposed before |
-//! | `reply` | reply_route, MANAGE_REPLY | responses find their branch |
+//! | `trunk` | PSTN | calls out by a trunk, and in |
+//! | `location` | LOCATION | aliases, speed dial, our users |
+//! | `dispatch` | ds_select_dst | backends |
+//! | `voicemail` | TOVOICEMAIL | users without a phone, and what is tried when nobody answers |
+//! | `relay` | RELAY | copies, branches, what is proposed before; redirect and stateless mode |
+//! | `reply` | reply_route | responses find their branch |
 //!
-//! Failures and timers of branches (MANAGE_FAILURE) are in [`crate::proxy`]. Errors found before a request has been
-//! forwarded are answered statelessly: the same request gets the same answer again, and its ACK is known by its tag.
+//! Each is a function of the engine, the moment and the [`Passage`], and says a [`Step`]. MANAGE_BRANCH, MANAGE_REPLY
+//! and MANAGE_FAILURE are in [`crate::proxy`]. Errors found before a request has been forwarded are answered
+//! statelessly: the same request gets the same answer again, and its ACK is known by its tag.
 
 mod ack;
+mod auth;
 mod cancel;
+mod dispatch;
+pub(crate) mod flood;
 mod location;
+mod natdetect;
+pub(crate) mod passage;
+mod policy;
+mod presence;
+mod redirect;
 mod registrar;
 mod relay;
 mod reply;
 mod reqinit;
+mod retransmission;
+mod sipout;
+mod stateless;
+pub(crate) mod target;
+mod trunk;
+mod voicemail;
 pub(crate) mod withindlg;
 
 use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method};
+use crate::msg::{Message, Method, reason_phrase};
 use crate::proxy::build;
-use crate::proxy::exchange::ExchangeKey;
-use crate::state::{Flow, ServerKey};
-use withindlg::Approach;
-
-/// A request on its way through the stages.
-pub(crate) struct Incoming<'m, 'a> {
-    /// With `received` and `rport` on its top Via.
-    pub(crate) message: &'m Message<'a>,
-    pub(crate) method: Method<'a>,
-    pub(crate) flow: Flow,
-    pub(crate) key: ServerKey,
-}
-
-/// What is known of the INVITE transaction that a request names.
-enum Known {
-    Call(u64),
-    /// Its branch is that of another call: a client that does not draw its branches well, or somebody who guesses.
-    Other,
-    Nothing,
-}
+use crate::routing::Stage;
+use crate::state::Flow;
+use passage::{Found, Passage, Step};
 
 impl Engine {
     /// A request came.
     pub(crate) fn on_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) {
-        if !self.accept_request(flow, request) {
+        self.enter(Stage::Reqinit);
+        if !self.accept_request(cx, flow, request) {
             return;
         }
         let Some(key) = self.settings.keys.server_key(request) else {
@@ -65,79 +71,96 @@ impl Engine {
             return;
         };
         let Some(method) = message.method() else { return };
-        let incoming = Incoming { message: &message, method, flow, key };
-        match method {
-            Method::Cancel => self.on_cancel(cx, &incoming),
-            Method::Ack => self.route_ack(cx, &incoming),
-            _ if self.is_repeated(cx, &incoming) => {}
-            _ => self.route_new(cx, &incoming),
-        }
+        self.explain("next", || String::from("it may come in"));
+        let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
+        let trusted = from_trunk.is_some();
+        let uri = message.request_uri_str().to_owned();
+        let user = self.presumed_user();
+        let found = Found { uri, user, from_trunk, trusted, ..Found::default() };
+        // REQINIT is behind us.
+        self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }
 
-    /// Whether the request belongs to a transaction that is known; then all is done that is to be done.
-    fn is_repeated(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) -> bool {
-        if incoming.method == Method::Invite {
-            return match self.known_call(cx, incoming) {
-                Known::Call(id) => {
-                    self.on_invite_again(cx, id);
-                    true
-                }
-                Known::Other => {
-                    self.reject(incoming, 400, "Branch In Use");
-                    true
-                }
-                Known::Nothing => false,
-            };
-        }
-        let key = ExchangeKey::new(incoming.key.clone(), incoming.message);
-        match self.exchange_of(&key) {
-            Some(id) => {
-                self.on_request_again(cx, id);
-                true
+    /// The stages from number `from` of [`Stage::REQUEST`] on.
+    pub(crate) fn walk(&mut self, cx: Cx<'_>, mut passage: Passage<'_, '_>, from: usize) {
+        // From where a request goes on that had to wait for an answer of the DNS.
+        let mut resume: Option<(usize, Found)> = None;
+        for (number, stage) in Stage::REQUEST.into_iter().enumerate().skip(from) {
+            if passage.found.targets.is_some() && !matches!(stage, Stage::Voicemail | Stage::Relay) {
+                continue;
             }
-            None => false,
-        }
-    }
-
-    /// Looks for the INVITE transaction of a request: here, then among the replicated ones. Those are found that were
-    /// committed and forgotten here, because the verdict was lost or another node had it.
-    fn known_call(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) -> Known {
-        let call_id = incoming.message.call_id().unwrap_or_default();
-        if self.call_of_key(&incoming.key).is_none()
-            && let Some(record) = cx.state.pending(&incoming.key)
-        {
-            if record.call_id != call_id {
-                return Known::Other;
+            self.enter(stage);
+            if !self.settings.config.routing.has(stage) {
+                self.explain("off", || String::from("switched off in the configuration"));
+                continue;
             }
-            self.rebuild(cx, record);
+            if stage == Stage::Sipout && self.settings.config.dns.enabled {
+                resume = Some((number, passage.found.clone()));
+            }
+            let step = self.stage(cx, stage, &mut passage);
+            if self.names.is_waiting() {
+                // What WITHINDLG leaves is the same the second time.
+                let (number, found) = resume.unwrap_or_else(|| (number, passage.found.clone()));
+                self.park(cx, &passage, found, number);
+                return;
+            }
+            match step {
+                Step::Next => self.explain_next(stage),
+                Step::Answered => return,
+                Step::Reject(status, reason) => {
+                    self.reject(&passage, status, reason);
+                    return;
+                }
+                Step::Targets(targets) => {
+                    self.explain_targets(&targets);
+                    passage.found.targets = Some(targets);
+                }
+                Step::Rewritten(bytes) => {
+                    self.explain_next(stage);
+                    let Ok(message) = Message::parse(&bytes) else {
+                        self.counters.dropped_malformed += 1;
+                        return;
+                    };
+                    let Some(method) = message.method() else { return };
+                    let Passage { flow, key, found, .. } = passage;
+                    // As deep as there are stages.
+                    self.walk(cx, Passage { message: &message, method, flow, key, found }, number + 1);
+                    return;
+                }
+            }
         }
-        match self.call_of_key(&incoming.key) {
-            Some(id) if self.is_of_call(id, call_id) => Known::Call(id),
-            Some(_) => Known::Other,
-            None => Known::Nothing,
-        }
+        // No stage has taken it: the one for it is switched off, or nobody has an answer.
+        let (status, reason) = passage.found.failing.unwrap_or((404, ""));
+        self.reject(&passage, status, reason);
     }
 
-    /// A request that nobody has seen before.
-    fn route_new(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) {
-        if incoming.method == Method::Register {
-            self.route_register(cx, incoming);
-            return;
-        }
-        let approach = Approach::of(&self.settings, incoming.message, incoming.flow.local);
-        if approach.in_dialog {
-            self.route_in_dialog(cx, incoming, &approach);
-        } else if incoming.message.to_tag().is_some() {
-            // Kamailio's answer to who speaks of a dialog that does not go through us.
-            self.reject(incoming, 404, "Not here");
-        } else {
-            self.route_initial(cx, incoming, &approach);
+    fn stage(&mut self, cx: Cx<'_>, stage: Stage, passage: &mut Passage<'_, '_>) -> Step {
+        match stage {
+            Stage::Natdetect => self.stage_natdetect(cx, passage),
+            Stage::Cancel => self.stage_cancel(cx, passage),
+            Stage::Retransmission => self.stage_retransmission(cx, passage),
+            Stage::Withindlg => self.stage_withindlg(cx, passage),
+            Stage::Auth => self.stage_auth(cx, passage),
+            Stage::Policy => match self.stage_policy(cx, passage) {
+                // A rule may have asked for them.
+                Step::Next => self.spend_credentials(passage),
+                step => step,
+            },
+            Stage::Sipout => self.stage_sipout(cx, passage),
+            Stage::Presence => self.stage_presence(cx, passage),
+            Stage::Registrar => self.stage_registrar(cx, passage),
+            Stage::Trunk => self.stage_trunk(cx, passage),
+            Stage::Location => self.stage_location(cx, passage),
+            Stage::Dispatch => self.stage_dispatch(cx, passage),
+            Stage::Voicemail => self.stage_voicemail(cx, passage),
+            Stage::Relay => self.stage_relay(cx, passage),
+            Stage::Reqinit | Stage::ManageBranch | Stage::ManageReply | Stage::ManageFailure => Step::Next,
         }
     }
 
     /// Answers with an error made here, statelessly.
-    pub(crate) fn reject(&mut self, incoming: &Incoming<'_, '_>, status: u16, reason: &str) {
-        self.reject_with(incoming.flow, incoming.message, status, reason, &[]);
+    pub(crate) fn reject(&mut self, passage: &Passage<'_, '_>, status: u16, reason: &str) {
+        self.reject_with(passage.flow, passage.message, status, reason, &[]);
     }
 
     /// The same with further headers. An ACK is never answered.
@@ -150,8 +173,10 @@ impl Engine {
         extra: &[(&str, &str)],
     ) {
         if stamped.method() == Some(Method::Ack) {
+            self.counters.dropped_stray += 1;
             return;
         }
+        self.explain_answer(status, reason);
         self.counters.rejected += 1;
         let tag = self.settings.keys.local_tag(stamped);
         let bytes = build::response(&self.settings, stamped, status, reason, &tag, extra);
@@ -164,5 +189,13 @@ impl Engine {
         if let Ok(message) = Message::parse(stamped) {
             self.reject_with(flow, &message, 503, "", &[("Retry-After", RETRY_AFTER_S)]);
         }
+    }
+
+    /// Notes that a response made here goes back.
+    pub(crate) fn explain_answer(&mut self, status: u16, reason: &str) {
+        self.explain(
+            &format!("answers {status} {}", if reason.is_empty() { reason_phrase(status) } else { reason }),
+            String::new,
+        );
     }
 }

@@ -1,28 +1,30 @@
 //! Kamailio's REGISTRAR: REGISTER of our domains (RFC 3261 §10.3).
 
-use super::Incoming;
+use super::passage::{Passage, Step};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
+use crate::msg::Method;
 use crate::registrar::{answer_refusal, judge};
 use crate::state::SipCommand;
 
 impl Engine {
     /// A REGISTER came. Its answer leaves when the bindings are replicated.
-    pub(super) fn route_register(&mut self, cx: Cx<'_>, incoming: &Incoming<'_, '_>) {
-        let message = incoming.message;
-        let local = incoming.flow.local;
+    pub(super) fn stage_registrar(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if passage.method != Method::Register {
+            return Step::Next;
+        }
+        let message = passage.message;
+        let local = passage.flow.local;
         // Step 1: we do not carry registrations to others.
         if !message.request_uri().is_ok_and(|uri| self.settings.is_local(&uri, local)) {
-            self.reject(incoming, 403, "Not relaying");
-            return;
+            return Step::Reject(403, "Not relaying");
         }
         let to = message.to().and_then(|to| to.parse_uri());
         // Step 5: the address of record is of a domain of ours, or unknown here.
         if to.as_ref().is_ok_and(|uri| !self.settings.is_local(uri, local)) {
-            self.reject(incoming, 404, "");
-            return;
+            return Step::Reject(404, "");
         }
-        let mut command = match judge(message, &self.settings.config, incoming.flow, cx.now) {
+        let mut command = match judge(message, &self.settings.config, passage.flow, cx.now) {
             Ok(command) => command,
             Err(why) => {
                 let tag = self.settings.keys.local_tag(message);
@@ -30,21 +32,23 @@ impl Engine {
                 let config = &self.settings.config;
                 answer_refusal(message, &why, config, &tag, crate::msg::ViaStamp::default(), &mut out);
                 self.counters.rejected += 1;
-                self.transmit(incoming.flow, &out);
-                return;
+                self.explain("refuses it", || format!("{why:?}"));
+                self.transmit(passage.flow, &out);
+                return Step::Answered;
             }
         };
         if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
         }
-        let opened = self.open_exchange(cx, incoming.key.clone(), incoming.flow, message, &[], true);
+        let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, Vec::new(), true);
         let proposed = opened
             .filter(|id| self.propose(SipCommand::Register(command), Awaiting::Register { exchange: *id }));
         if proposed.is_none() {
             if let Some(id) = opened {
                 self.remove_exchange(id);
             }
-            self.reject_overload(incoming.flow, message.raw());
+            self.reject_overload(passage.flow, message.raw());
         }
+        Step::Answered
     }
 }

@@ -1,59 +1,71 @@
 //! Kamailio's RELAY: an INVITE is proposed before anything of it leaves, any other request is sent at once.
 
-use super::Incoming;
+use super::passage::{Passage, Step, Targets};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::Method;
 use crate::proxy::call::{Call, CallBranch, Phase, cost};
-use crate::state::{Branch, SipCommand};
+use crate::routing::Mode;
+use crate::state::SipCommand;
 use crate::transaction::Ist;
 
 impl Engine {
     /// Sends a request to its targets, or proposes to.
-    pub(super) fn relay(
-        &mut self,
-        cx: Cx<'_>,
-        incoming: &Incoming<'_, '_>,
-        targets: Vec<Branch>,
-        in_dialog: bool,
-    ) {
-        if incoming.method == Method::Invite {
-            self.relay_invite(cx, incoming, targets, in_dialog);
-            return;
+    pub(super) fn stage_relay(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let Some(mut targets) = passage.found.targets.take() else { return Step::Next };
+        if passage.found.ring.is_some() {
+            targets.after = passage.found.ring;
         }
-        let message = incoming.message;
-        let opened = self.open_exchange(cx, incoming.key.clone(), incoming.flow, message, &targets, false);
+        if self.is_stateless() {
+            self.relay_stateless(passage, &targets);
+            return Step::Answered;
+        }
+        if self.settings.config.routing.mode == Mode::Redirect && !passage.found.in_dialog {
+            let contacts: Vec<String> = targets.branches.into_iter().map(|b| b.target).collect();
+            return self.redirect_to_contacts(passage, &contacts, 302);
+        }
+        if passage.method == Method::Invite {
+            self.relay_invite(cx, passage, targets);
+            return Step::Answered;
+        }
+        let message = passage.message;
+        let opened =
+            self.open_exchange(cx, passage.key.clone(), passage.flow, message, targets.branches, false);
         if opened.is_none() {
-            self.reject_overload(incoming.flow, message.raw());
+            self.reject_overload(passage.flow, message.raw());
         }
+        Step::Answered
     }
 
-    fn relay_invite(
-        &mut self,
-        cx: Cx<'_>,
-        incoming: &Incoming<'_, '_>,
-        targets: Vec<Branch>,
-        in_dialog: bool,
-    ) {
-        let message = incoming.message;
-        let cost = cost(message.raw().len(), targets.len());
+    fn relay_invite(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, targets: Targets) {
+        let message = passage.message;
+        // Room for every round that may come.
+        let planned: usize = targets.plan.iter().map(|step| step.branches.len()).sum();
+        let cost = cost(message.raw().len(), targets.branches.len() + planned);
         if !self.has_room_for_call(cost) {
-            self.reject_overload(incoming.flow, message.raw());
+            self.reject_overload(passage.flow, message.raw());
             return;
         }
+        let facts = (!passage.found.in_dialog).then(|| Box::new(self.facts_of(passage, &targets)));
         let timers = self.settings.timers;
         let timer_c = self.settings.config.timer_c;
         let call = Call {
-            key: incoming.key.clone(),
+            key: passage.key.clone(),
             call_id: message.call_id().unwrap_or_default().to_owned(),
             cseq: message.cseq().map_or(0, |c| c.number),
-            flow: incoming.flow,
+            flow: passage.flow,
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
-            in_dialog,
-            ist: Ist::new(&timers, false),
+            facts,
+            in_dialog: passage.found.in_dialog,
+            ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,
-            branches: targets.into_iter().map(CallBranch::new).collect(),
+            branches: targets.branches.into_iter().map(CallBranch::new).collect(),
+            plan: targets.plan,
+            steps_used: 0,
+            round: 0,
+            no_answer: targets.after.map(|after| (cx.now.mono + after, cx.now.wall + after)),
+            stepping: false,
             timer_c_at: cx.now.mono + timer_c,
             timer_c_wall: cx.now.wall + timer_c,
             deciding: None,
@@ -70,7 +82,7 @@ impl Engine {
         let id = self.insert_call(cx, call);
         if !self.propose(SipCommand::InviteReceived(Box::new(record)), Awaiting::Invite { call: id }) {
             self.remove_call(id);
-            self.reject_overload(incoming.flow, message.raw());
+            self.reject_overload(passage.flow, message.raw());
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, Method};
-use crate::proxy::build;
-use crate::state::{Flow, Transport};
+use crate::state::Flow;
 
 impl Engine {
     /// A response came.
@@ -23,7 +22,7 @@ impl Engine {
         };
         match (self.client_of(branch), response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
-                self.on_invite_response(cx, id, index, response, status);
+                self.on_invite_response(cx, id, index, flow, response, status);
             }
             (Some(Client::Call(id, index)), Some(Method::Cancel)) => {
                 self.on_cancel_response(cx, id, index, status);
@@ -32,6 +31,13 @@ impl Engine {
                 if !matches!(method, Method::Invite | Method::Cancel) =>
             {
                 self.on_plain_response(cx, id, index, response, status);
+            }
+            (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
+            (None, Some(_)) if self.is_stateless() => {
+                let number = response.cseq().map_or(0, |c| c.number);
+                if !self.pass_response(flow, response, number) {
+                    self.counters.dropped_stray += 1;
+                }
             }
             (None, Some(Method::Invite)) if (200..300).contains(&status) => {
                 self.pass_stray_answer(cx, flow, response);
@@ -44,16 +50,17 @@ impl Engine {
     /// also be that the call was confirmed under the last owner and the ACK was lost with that one: if the dialog is
     /// known, the 2xx goes on without state, and the caller acknowledges it again.
     fn pass_stray_answer(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
-        let known = crate::dialog::of(cx.state, response).is_some();
-        let next = response.vias().nth(1).and_then(Result::ok).and_then(|via| via.response_target());
-        match (next, build::passed_back(response)) {
-            (Some(remote), Some(bytes)) if known => {
-                let listen = &self.settings.config.listen;
-                let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied();
-                let local = local.unwrap_or(flow.local);
-                self.transmit(Flow { transport: Transport::Udp, local, remote }, &bytes);
-            }
-            _ => self.counters.dropped_stray += 1,
+        let known = crate::dialog::of(cx.state, response).map(|(dialog, from_caller)| {
+            let backing = &dialog.backing;
+            let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
+            leg.cseq_shift
+        });
+        let passed = known.is_some_and(|shift| {
+            let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
+            self.pass_response(flow, response, number)
+        });
+        if !passed {
+            self.counters.dropped_stray += 1;
         }
     }
 }

@@ -3,18 +3,21 @@
 //! | found | answer |
 //! |---|---|
 //! | a fault of RFC 3261 or RFC 4475 ([`Message::check_request`]) | 400, 416, 505; ACK and what has no Via: none |
+//! | more requests of one source than the flood limit | none, and none for any other of it while it is banned |
+//! | a User-Agent of scanners | none |
 //! | larger than the limits | 513, 414; keys too long: 400 |
 //! | Max-Forwards 0 | 483 (§16.3 step 3) |
-//! | OPTIONS to the proxy itself | 200 |
+//! | OPTIONS to the proxy itself | 200 Keepalive |
 //! | Proxy-Require | 420 (§16.3 step 5) |
 //! | a Via of ours with the same digest: a loop; many of ours: a spiral without end | 482 (§16.3 step 4) |
 //!
 //! There is no check for merged requests (§8.2.2.2): that is for the one who answers. A proxy that refused them would
 //! break the call of a user who forwards to another user here.
 
-use crate::engine::Engine;
+use super::flood::Verdict;
 use crate::engine::keys::loop_digest_in;
-use crate::engine::limits::{MAX_KEY_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_URI_BYTES, MAX_SPIRALS};
+use crate::engine::limits::{MAX_KEY_BYTES, MAX_SPIRALS};
+use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Method, Response, ViaStamp};
 use crate::state::Flow;
 
@@ -25,21 +28,28 @@ const SUPPORTED: &str = "path";
 
 impl Engine {
     /// Whether the request may go on; if not, it has been answered or dropped, and counted.
-    pub(super) fn accept_request(&mut self, flow: Flow, request: &Message<'_>) -> bool {
+    pub(super) fn accept_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) -> bool {
+        if self.is_flood(cx, flow) || self.is_scanner(request) {
+            return false;
+        }
         let method = request.method();
         if let Err(refusal) = request.check_request() {
             if refusal.answer {
                 self.refuse(flow, request, refusal.fault.status(), refusal.fault.reason(), &[]);
             } else {
+                self.explain("drops it", || format!("{:?}, and it cannot be answered", refusal.fault));
                 self.counters.dropped_malformed += 1;
             }
             return false;
         }
-        if request.raw().len() > MAX_REQUEST_BYTES {
+        let screen = &self.settings.config.routing.screen;
+        let (max_bytes, max_uri_bytes, keepalive) =
+            (screen.max_bytes, screen.max_uri_bytes, screen.keepalive);
+        if request.raw().len() > max_bytes {
             self.refuse(flow, request, 513, "", &[]);
             return false;
         }
-        if request.request_uri_str().len() > MAX_REQUEST_URI_BYTES {
+        if request.request_uri_str().len() > max_uri_bytes {
             self.refuse(flow, request, 414, "", &[]);
             return false;
         }
@@ -62,7 +72,7 @@ impl Engine {
             self.refuse(flow, request, 483, "", &[]);
             return false;
         }
-        if method == Some(Method::Options) && self.is_for_proxy(flow, request) {
+        if keepalive && method == Some(Method::Options) && self.is_for_proxy(flow, request) {
             self.answer_options(flow, request);
             return false;
         }
@@ -83,6 +93,30 @@ impl Engine {
         true
     }
 
+    /// Whether the source sends too much. Nothing is said to it: its address may be forged.
+    fn is_flood(&mut self, cx: Cx<'_>, flow: Flow) -> bool {
+        let Some(limit) = &self.settings.config.routing.screen.flood else { return false };
+        let verdict = self.flood.count(limit, cx.now.mono, flow.remote.ip());
+        if verdict == Verdict::Pass {
+            return false;
+        }
+        self.counters.dropped_flood += 1;
+        true
+    }
+
+    /// Whether the User-Agent is one of the scanners'. Silence tells them the least.
+    fn is_scanner(&mut self, request: &Message<'_>) -> bool {
+        let words = &self.settings.config.routing.screen.scanners;
+        let Some(agent) = request.header_named("User-Agent").filter(|_| !words.is_empty()) else {
+            return false;
+        };
+        let agent = String::from_utf8_lossy(agent).to_ascii_lowercase();
+        let Some(word) = words.iter().find(|w| agent.contains(w.as_str())).cloned() else { return false };
+        self.counters.dropped_scanner += 1;
+        self.explain("drops it", || format!("its User-Agent has {word:?}, as scanners do"));
+        true
+    }
+
     fn refuse(
         &mut self,
         flow: Flow,
@@ -94,6 +128,7 @@ impl Engine {
         if request.method() == Some(Method::Ack) {
             return;
         }
+        self.explain_answer(status, reason);
         self.counters.rejected += 1;
         let tag = self.settings.keys.local_tag(request);
         let mut response = Response::new(request, status, reason);
@@ -118,8 +153,9 @@ impl Engine {
 
     /// 200 to OPTIONS: no state, no commit, as nothing is promised.
     fn answer_options(&mut self, flow: Flow, request: &Message<'_>) {
+        self.explain_answer(200, "Keepalive");
         let tag = self.settings.keys.local_tag(request);
-        let mut response = Response::new(request, 200, "");
+        let mut response = Response::new(request, 200, "Keepalive");
         response.to_tag(&tag).stamp_via(ViaStamp::forced(flow.remote));
         response.header("Allow", ALLOW).header("Accept", "*/*").header("Supported", SUPPORTED);
         if !self.settings.config.server.is_empty() {

@@ -13,8 +13,41 @@
 
 use std::net::SocketAddr;
 
+use super::passage::{Passage, Step, Targets};
+use super::target::NoTarget;
 use crate::engine::settings::Settings;
-use crate::msg::{Message, Uri};
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, Method, Uri};
+use crate::state::Transport;
+
+impl Engine {
+    /// A request within a dialog that goes through us may go anywhere; one that only says so is refused. `found.uri`
+    /// is what strict routing makes of the Request-URI.
+    pub(super) fn stage_withindlg(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let approach = Approach::of(&self.settings, passage.message, passage.flow.local);
+        passage.found.uri = approach.uri.to_owned();
+        passage.found.in_dialog = approach.in_dialog;
+        match passage.method {
+            Method::Ack => return self.route_ack(cx, passage, &approach),
+            Method::Register => return Step::Next,
+            _ => {}
+        }
+        if approach.in_dialog {
+            return match self.targets_in_dialog(cx, passage, &approach) {
+                Ok(mut branches) => {
+                    self.fit_to_leg(cx, passage.message, &mut branches);
+                    Step::Targets(Targets::now(branches))
+                }
+                Err(NoTarget(status, reason)) => Step::Reject(status, reason),
+            };
+        }
+        if passage.message.to_tag().is_some() && passage.method != Method::Cancel {
+            // Kamailio's answer to who speaks of a dialog that does not go through us.
+            return Step::Reject(404, "Not here");
+        }
+        Step::Next
+    }
+}
 
 /// What Route and Request-URI come to.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +55,7 @@ pub(crate) struct Approach<'a> {
     /// Route values of ours at the top, to be taken away.
     pub(crate) own_routes: usize,
     /// The last of them: with two, the one of the side to which the request goes.
-    pub(crate) way_out: Option<SocketAddr>,
+    pub(crate) way_out: Option<(SocketAddr, Transport)>,
     /// The last Route has become the Request-URI.
     pub(crate) from_strict: bool,
     /// The Request-URI that counts.
@@ -49,10 +82,11 @@ impl<'a> Approach<'a> {
             (uri, rest, from_strict) = (*last, others, true);
         }
         let own_routes = rest.iter().take_while(|r| is_own(r)).count();
-        let way_out = own_routes
-            .checked_sub(1)
-            .and_then(|last| Uri::parse(rest.get(last)?).ok())
-            .and_then(|u| Some(SocketAddr::new(u.host.ip()?, u.port_or_default())));
+        let way_out =
+            own_routes.checked_sub(1).and_then(|last| Uri::parse(rest.get(last)?).ok()).and_then(|u| {
+                let transport = u.transport().and_then(Transport::of_uri_name).unwrap_or(Transport::Udp);
+                Some((SocketAddr::new(u.host.ip()?, u.port_or_default()), transport))
+            });
         let next = rest.get(own_routes).copied();
         let next_is_strict = next.is_some_and(|n| Uri::parse(n).is_ok_and(|u| !u.is_loose_router()));
         let in_dialog = request.to_tag().is_some() && (own_routes > 0 || from_strict);

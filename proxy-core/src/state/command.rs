@@ -6,8 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accounting::AccountingCommand;
+use super::dispatcher::DispatcherCommand;
+use super::parties::{CountKey, EndedBy, Ending, SessionTimer};
+use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
+use super::trunk::TrunkCommand;
 use super::types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, PendingInvite, ServerKey,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
 };
 use crate::time::WallTime;
 
@@ -36,12 +41,20 @@ pub enum SipCommand {
         /// New timer C deadline of the call, if it moved.
         timer_c_at: Option<WallTime>,
     },
-    /// Further branches (serial forking, redirects): appended in order.
+    /// The next round of branches (serial forking, redirects): appended in order, before any of them is sent.
     BranchesAdded {
         /// Transaction of the caller.
         key: ServerKey,
-        /// To be appended.
+        /// To be appended; their `round` is that of the command.
         branches: Vec<Branch>,
+        /// The round they make: one more than the newest of the record, or nothing happens.
+        round: u16,
+        /// New `PendingInvite::steps_used`.
+        steps_used: u16,
+        /// When this round is given up.
+        no_answer_at: Option<WallTime>,
+        /// New timer C deadline of the call; it only ever moves away.
+        timer_c_at: WallTime,
     },
     /// The caller hung up: before the 200 to its CANCEL leaves.
     InviteCancelled {
@@ -67,6 +80,10 @@ pub enum SipCommand {
         key: ServerKey,
         /// The response as it goes to the caller.
         response: Vec<u8>,
+        /// To tag of the response, for accounting.
+        to_tag: String,
+        /// When it was decided.
+        at: WallTime,
         /// When this entry may be forgotten (timer H).
         forget_at: WallTime,
     },
@@ -85,18 +102,126 @@ pub enum SipCommand {
         callee_target: Option<String>,
         /// New lifetime end.
         expires_at: Option<WallTime>,
+        /// A CSeq number of the caller; only ever upwards.
+        caller_cseq: Option<u32>,
+        /// A CSeq number of the callee; only ever upwards.
+        callee_cseq: Option<u32>,
+        /// What the session timer came to: `Some(None)` if there is none any more.
+        session: Option<Option<SessionTimer>>,
     },
-    /// BYE was answered (or the dialog was ended by the operator): before the 2xx to the BYE leaves.
+    /// BYE was answered, or the proxy has ended the dialog: before the 2xx to the BYE leaves.
     DialogEnded {
         /// Which dialog.
         id: DialogId,
-        /// When.
-        at: WallTime,
+        /// How.
+        ending: Ending,
     },
     /// Everything whose end is at or before `up_to` goes. Only the active node proposes it.
     Expire {
         /// Wall time of the proposer.
         up_to: WallTime,
+    },
+    /// Destinations, and how they fare.
+    Dispatcher(DispatcherCommand),
+    /// Trunks, and their registrations.
+    Trunk(TrunkCommand),
+    /// A request within a dialog is sent once more, with credentials and a CSeq of its own: from now on requests to
+    /// that side have a CSeq that is higher by `shift`. Before it is sent.
+    LegShifted {
+        /// Which dialog.
+        id: DialogId,
+        /// Requests to the caller, or to the callee.
+        to_caller: bool,
+        /// New [`super::Leg::cseq_shift`].
+        shift: u32,
+    },
+    /// Subscribers, domains, aliases, access lists, the key of nonces.
+    Provision(ProvisionCommand),
+    /// A branch goes on at another address of the same target (RFC 3263 §4.3): before it is sent there.
+    BranchMoved {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index into `PendingInvite::branches`.
+        branch: u16,
+        /// The flow it leaves; if the branch is not there (any more), nothing happens.
+        from: Flow,
+        /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
+        via_branch: String,
+    },
+    /// The outbox of accounting.
+    Accounting(AccountingCommand),
+    /// Somebody wants the proxy to end a dialog: the active node sends BYE to both sides.
+    DialogEnding {
+        /// Which dialog.
+        id: DialogId,
+        /// Who wants it.
+        by: EndedBy,
+    },
+}
+
+/// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProvisionCommand {
+    /// A new subscriber.
+    SubscriberAdd {
+        /// Address of record, with the user escaped as in a URI.
+        aor: String,
+        /// The account.
+        subscriber: Subscriber,
+    },
+    /// Another password.
+    SubscriberPassword {
+        /// Address of record.
+        aor: String,
+        /// Realm of the new HA1.
+        realm: String,
+        /// What the password leaves behind.
+        ha1: Ha1,
+    },
+    /// A subscriber goes, with its aliases and contacts.
+    SubscriberRemove {
+        /// Address of record.
+        aor: String,
+    },
+    /// One more local domain.
+    DomainAdd(Domain),
+    /// A domain is not local any more. Its subscribers stay.
+    DomainRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Another name of somebody, here or elsewhere.
+    AliasAdd {
+        /// The other name.
+        alias: String,
+        /// Whom it stands for.
+        target: String,
+    },
+    /// A name that goes.
+    AliasRemove {
+        /// The other name.
+        alias: String,
+    },
+    /// A source for a group.
+    AclAdd {
+        /// Which.
+        key: AclKey,
+        /// What the operator calls it.
+        tag: Option<String>,
+    },
+    /// A source that goes.
+    AclRemove {
+        /// Which.
+        key: AclKey,
+    },
+    /// A new key of nonces; the one before it stays known.
+    NonceKey {
+        /// Id of the newest key that the proposer has seen.
+        replaces: Option<u32>,
+        /// Drawn by the proposer.
+        secret: NonceSecret,
+        /// Wall time of the proposer.
+        at: WallTime,
     },
 }
 
@@ -154,6 +279,31 @@ pub enum SipResponse {
         /// Dialogs removed.
         dialogs: u32,
     },
+    /// Of [`SipCommand::Provision`].
+    Provisioned(ProvisionAnswer),
+    /// `InviteReceived`: as many calls as are allowed are counted under this key.
+    LimitReached(CountKey),
+}
+
+/// What came of a [`ProvisionCommand`]. Everything but `Done` leaves the state as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProvisionAnswer {
+    /// Done.
+    Done,
+    /// It is there already.
+    Exists,
+    /// The name of the new subscriber is an alias.
+    IsAlias,
+    /// The name of the new alias is a subscriber.
+    IsSubscriber,
+    /// It is not there.
+    NotFound,
+    /// A named bound of the replicated state is reached.
+    Full,
+    /// Too long, empty where something must stand, control characters, or an alias of itself.
+    Malformed,
+    /// Somebody else was first.
+    Superseded,
 }
 
 /// Why a REGISTER was refused in `apply`.

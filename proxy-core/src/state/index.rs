@@ -3,11 +3,22 @@
 //! It is not serialised and does not count in comparisons; it is rebuilt on load. With it an `Expire` that finds
 //! nothing due costs three look-ups, however many records there are; one that does costs by what it removes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::limits::PENDING_GRACE_MS;
-use super::{Binding, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey};
+use super::accounting::record_bytes;
+use super::backing::Backend;
+use super::dispatcher::{Destination, Dispatcher};
+use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
+use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
+use super::provision::ProvisionIndex;
+use super::trunk::{Trunk, TrunkIndex};
+use super::{
+    Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
+};
 use crate::time::WallTime;
+
+/// Bytes counted for a flow in a list.
+const FLOW_BYTES: usize = 64;
 
 /// Ends and sizes, derived from [`Records`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,12 +27,24 @@ pub(super) struct Index {
     pub(super) bindings: BTreeSet<(WallTime, String)>,
     /// End of each pending INVITE.
     pub(super) pending: BTreeSet<(WallTime, ServerKey)>,
-    /// End of each dialog.
+    /// When the proxy has to end each dialog.
     pub(super) dialogs: BTreeSet<(WallTime, DialogId)>,
+    /// Dialogs that somebody has asked to be ended.
+    pub(super) ending: BTreeSet<DialogId>,
+    /// Calls under way and answered.
+    pub(super) counts: BTreeMap<CountKey, u32>,
+    /// Ways back to the trunks.
+    pub(super) trunks: TrunkIndex,
+    /// Calls at each destination of the dispatcher: those under way and those that are answered.
+    pub(super) loads: BTreeMap<u32, BTreeMap<String, u32>>,
     /// Contacts over all AORs.
     pub(super) binding_count: u64,
     /// Bytes of text and messages in all records.
     pub(super) bytes: u64,
+    /// Bytes of the records that wait.
+    pub(super) outbox_bytes: u64,
+    /// Of what is provisioned.
+    pub(super) provision: ProvisionIndex,
 }
 
 impl Index {
@@ -30,6 +53,12 @@ impl Index {
         records.bindings.iter().for_each(|(aor, list)| this.add_bindings(aor, list));
         records.pending.values().for_each(|p| this.add_pending(p));
         records.dialogs.values().for_each(|d| this.add_dialog(d));
+        this.add_dispatcher(&records.dispatcher);
+        records.trunks.trunks.values().for_each(|t| this.add_trunk(t));
+        let (provision, bytes) = ProvisionIndex::build(&records.provision);
+        this.provision = provision;
+        this.outbox_bytes = records.outbox.records.values().map(|r| record_bytes(r) as u64).sum();
+        this.bytes += bytes;
         this
     }
 
@@ -52,21 +81,152 @@ impl Index {
     pub(super) fn add_pending(&mut self, record: &PendingInvite) {
         self.pending.insert((pending_end(record), record.key.clone()));
         self.bytes += pending_bytes(record) as u64;
+        self.count(counted(record));
+        for (set, uri) in serving(record) {
+            *self.loads.entry(set).or_default().entry(uri.to_owned()).or_default() += 1;
+        }
     }
 
     pub(super) fn remove_pending(&mut self, record: &PendingInvite) {
         self.pending.remove(&(pending_end(record), record.key.clone()));
         self.bytes = self.bytes.saturating_sub(pending_bytes(record) as u64);
+        self.uncount(counted(record));
+        serving(record).for_each(|(set, uri)| self.unload(set, uri));
     }
 
     pub(super) fn add_dialog(&mut self, record: &DialogRecord) {
-        self.dialogs.insert((record.expires_at, record.id.clone()));
+        self.dialogs.insert((dialog_end(record), record.id.clone()));
+        if record.ending.is_some() {
+            self.ending.insert(record.id.clone());
+        }
+        self.count(record.facts.as_deref());
         self.bytes += dialog_bytes(record) as u64;
+        if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
+            *self.loads.entry(*set).or_default().entry(uri.clone()).or_default() += 1;
+        }
     }
 
     pub(super) fn remove_dialog(&mut self, record: &DialogRecord) {
-        self.dialogs.remove(&(record.expires_at, record.id.clone()));
+        self.dialogs.remove(&(dialog_end(record), record.id.clone()));
+        self.ending.remove(&record.id);
+        self.uncount(record.facts.as_deref());
         self.bytes = self.bytes.saturating_sub(dialog_bytes(record) as u64);
+        if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
+            self.unload(*set, uri);
+        }
+    }
+
+    fn count(&mut self, facts: Option<&CallFacts>) {
+        for CallLimit { key, .. } in facts.into_iter().flat_map(|f| &f.counted) {
+            *self.counts.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn uncount(&mut self, facts: Option<&CallFacts>) {
+        for CallLimit { key, .. } in facts.into_iter().flat_map(|f| &f.counted) {
+            if let Some(count) = self.counts.get_mut(key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.counts.remove(key);
+                }
+            }
+        }
+    }
+
+    /// One call less. What comes to nothing goes, so that an index kept up is equal to one that was built.
+    fn unload(&mut self, set: u32, uri: &str) {
+        let Some(list) = self.loads.get_mut(&set) else { return };
+        if let Some(count) = list.get_mut(uri) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                list.remove(uri);
+            }
+        }
+        if list.is_empty() {
+            self.loads.remove(&set);
+        }
+    }
+
+    pub(super) fn add_dispatcher(&mut self, dispatcher: &Dispatcher) {
+        self.bytes += dispatcher_bytes(dispatcher);
+    }
+
+    pub(super) fn remove_dispatcher(&mut self, dispatcher: &Dispatcher) {
+        self.bytes = self.bytes.saturating_sub(dispatcher_bytes(dispatcher));
+    }
+
+    pub(super) fn add_trunk(&mut self, trunk: &Trunk) {
+        self.trunks.add(trunk);
+        self.bytes += trunk_bytes(trunk) as u64;
+    }
+
+    pub(super) fn remove_trunk(&mut self, trunk: &Trunk) {
+        self.trunks.remove(trunk);
+        self.bytes = self.bytes.saturating_sub(trunk_bytes(trunk) as u64);
+    }
+}
+
+/// What a call is counted under while it is not decided; then its dialogs count.
+fn counted(record: &PendingInvite) -> Option<&CallFacts> {
+    let undecided = matches!(record.state, InviteState::Proceeding | InviteState::Cancelled);
+    record.facts.as_deref().filter(|_| undecided)
+}
+
+/// When the proxy has to end a dialog.
+fn dialog_end(record: &DialogRecord) -> WallTime {
+    record.session.map_or(record.expires_at, |s| s.expires_at.min(record.expires_at))
+}
+
+/// When a dialog goes that should have been ended then.
+pub(super) fn dialog_forgotten(end: WallTime) -> WallTime {
+    WallTime(end.0.saturating_add(DIALOG_GRACE_MS))
+}
+
+/// Destinations that a call is at while it is not answered.
+fn serving(record: &PendingInvite) -> impl Iterator<Item = (u32, &str)> {
+    let undecided = matches!(record.state, InviteState::Proceeding | InviteState::Cancelled);
+    record
+        .branches
+        .iter()
+        .filter(move |b| undecided && !matches!(b.state, BranchState::Final { .. }))
+        .filter_map(|b| match &b.backing.backend {
+            Some(Backend::Destination { set, uri }) => Some((*set, uri.as_str())),
+            _ => None,
+        })
+}
+
+fn dispatcher_bytes(dispatcher: &Dispatcher) -> u64 {
+    dispatcher.sets.values().flatten().map(|d| destination_bytes(d) as u64).sum()
+}
+
+/// Bytes of text in a destination.
+pub(super) fn destination_bytes(d: &Destination) -> usize {
+    d.uri.len() + d.attrs.duid.len() + d.attrs.body.len() + d.description.len()
+}
+
+/// Bytes of text in a trunk. What happened last is left out: it has a bound of its own.
+pub(super) fn trunk_bytes(t: &Trunk) -> usize {
+    let a = &t.account;
+    let names = [
+        &a.uuid,
+        &a.local_user,
+        &a.local_domain,
+        &a.remote_user,
+        &a.remote_domain,
+        &a.realm,
+        &a.auth_user,
+        &a.proxy,
+        &a.contact_user,
+        &t.registration.call_id,
+    ];
+    names.iter().map(|n| n.len()).sum::<usize>() + texts(&a.sources)
+}
+
+pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
+    match backend {
+        Some(Backend::Destination { uri, .. }) => uri.len(),
+        Some(Backend::Trunk { uuid }) => uuid.len(),
+        None => 0,
     }
 }
 
@@ -104,12 +264,25 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
         InviteState::Proceeding | InviteState::Cancelled => 0,
         InviteState::Answered { response, .. } | InviteState::Failed { response, .. } => response.len(),
     };
-    let branches: usize = p
-        .branches
-        .iter()
-        .map(|b| b.target.len() + texts(&b.route) + b.via_branch.len() + branch_state_bytes(&b.state))
-        .sum();
-    key_bytes(&p.key) + p.call_id.len() + p.request.len() + p.local_tag.len() + state + branches
+    let planned = p.plan.iter().flat_map(|step| &step.branches);
+    let branches: usize = p.branches.iter().chain(planned).map(branch_bytes).sum();
+    facts_bytes(p.facts.as_deref())
+        + key_bytes(&p.key)
+        + p.call_id.len()
+        + p.request.len()
+        + p.local_tag.len()
+        + state
+        + branches
+}
+
+fn branch_bytes(b: &Branch) -> usize {
+    let headers: usize = b.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let backing =
+        backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
+    let called = b.backing.called.as_ref().map_or(0, String::len);
+    let flows = b.next.len() * FLOW_BYTES;
+    let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
+    texts + flows + called + branch_state_bytes(&b.state)
 }
 
 /// Bytes of text and messages in the state of a branch.
@@ -123,7 +296,12 @@ pub(super) fn branch_state_bytes(state: &BranchState) -> usize {
 
 /// Bytes of text in a dialog.
 pub(super) fn dialog_bytes(d: &DialogRecord) -> usize {
-    d.id.call_id.len()
+    backend_bytes(d.backing.backend.as_ref())
+        + facts_bytes(d.facts.as_deref())
+        + d.backing.called.as_ref().map_or(0, String::len)
+        + d.backing.towards_caller.trunk.as_ref().map_or(0, String::len)
+        + d.backing.towards_callee.trunk.as_ref().map_or(0, String::len)
+        + d.id.call_id.len()
         + d.id.from_tag.len()
         + d.id.to_tag.len()
         + d.from_uri.len()

@@ -18,6 +18,8 @@ pub const MAX_PENDING: usize = 200_000;
 pub const MAX_DIALOGS: usize = 1_000_000;
 /// Branches of one INVITE, over its whole life.
 pub const MAX_BRANCHES: usize = 64;
+/// Steps in the plan of one INVITE.
+pub const MAX_STEPS: usize = 32;
 /// Bytes of text in one binding.
 pub const MAX_BINDING_BYTES: usize = 8 * 1024;
 /// Bytes of text and messages in one pending INVITE when it is admitted, or when branches are added.
@@ -26,9 +28,48 @@ pub const MAX_PENDING_BYTES: usize = 256 * 1024;
 pub const MAX_DIALOG_BYTES: usize = 16 * 1024;
 /// Bytes of text and messages in all records together; what they take in memory is up to three times as much.
 pub const MAX_STATE_BYTES: u64 = 1 << 30;
+/// Destinations of the dispatcher over all sets.
+pub const MAX_DESTINATIONS: usize = 10_000;
+/// Bytes of text in one destination.
+pub const MAX_DESTINATION_BYTES: usize = 2 * 1024;
+/// Trunks.
+pub const MAX_TRUNKS: usize = 10_000;
+/// Bytes of text in one trunk.
+pub const MAX_TRUNK_BYTES: usize = 8 * 1024;
+/// Characters kept of what a registrar said last.
+pub const MAX_TRUNK_WORDS: usize = 200;
+/// Source addresses of one trunk.
+pub const MAX_TRUNK_SOURCES: usize = 64;
 /// Milliseconds past timer C after which a pending INVITE goes even if nobody ended it: much longer than any
 /// takeover takes, so that only an entry that its engine lost is hit.
 pub const PENDING_GRACE_MS: u64 = 10 * 60 * 1000;
+
+/// Bytes kept of one text in accounting: what Kamailio's columns hold.
+pub const MAX_ACCOUNT_TEXT: usize = 255;
+/// Records of accounting that wait for a place to write them: then the oldest go.
+pub const MAX_OUTBOX_RECORDS: usize = 500_000;
+/// Bytes of the records that wait.
+pub const MAX_OUTBOX_BYTES: u64 = 192 << 20;
+/// Records kept for `cdr list` where no place writes any.
+pub const MAX_OUTBOX_UNCLAIMED: usize = 1_000;
+/// Places that write records.
+pub const MAX_OUTBOX_PLACES: usize = 64;
+/// Keys under which one call is counted.
+pub const MAX_COUNT_KEYS: usize = 16;
+/// Milliseconds past its end after which a dialog goes even if nobody has ended it: much longer than any takeover and the
+/// BYE to both sides take.
+pub const DIALOG_GRACE_MS: u64 = 10 * 60 * 1000;
+
+/// Subscribers.
+pub const MAX_SUBSCRIBERS: u64 = 1_000_000;
+/// Domains beside the configured ones.
+pub const MAX_DOMAINS: usize = 10_000;
+/// Aliases.
+pub const MAX_ALIASES: usize = 1_000_000;
+/// Access list entries over all groups.
+pub const MAX_ACL: usize = 100_000;
+/// Bytes of one text in what is provisioned: a name, a domain, a realm, a tag, an AOR.
+pub const MAX_PROVISION_TEXT: usize = 255;
 
 /// Whether one more INVITE is admitted beside so many.
 pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {

@@ -1,20 +1,36 @@
 //! The replicated SIP state: location bindings, pending INVITEs, dialogs, and the one function that changes
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
+pub mod accounting;
 mod apply;
+mod backing;
 mod command;
+pub mod dispatcher;
 mod index;
 pub mod limits;
+mod parties;
+mod provision;
 mod store;
+pub mod trunk;
 mod types;
 
-pub use command::{RegisterChange, RegisterCommand, RegisterRefusal, SipCommand, SipResponse};
+pub use accounting::{
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+};
+pub use backing::{Backend, Backing, DialogBacking, Leg};
+pub use command::{
+    ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
+    SipResponse,
+};
+pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
+pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
-    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, PendingInvite,
-    ServerKey, Transport,
+    Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
+    PendingInvite, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -37,6 +53,10 @@ struct Records {
     bindings: BTreeMap<String, Vec<Binding>>,
     pending: BTreeMap<ServerKey, PendingInvite>,
     dialogs: BTreeMap<DialogId, DialogRecord>,
+    dispatcher: dispatcher::Dispatcher,
+    trunks: trunk::Trunks,
+    provision: Provision,
+    outbox: Outbox,
 }
 
 impl PartialEq for SipState {
@@ -70,6 +90,14 @@ pub struct Counts {
     pub dialogs: u64,
     /// INVITEs without an end.
     pub pending_invites: u64,
+    /// Subscribers.
+    pub subscribers: u64,
+    /// Domains beside the configured ones.
+    pub domains: u64,
+    /// Aliases.
+    pub aliases: u64,
+    /// Access list entries.
+    pub acl: u64,
 }
 
 impl SipState {
@@ -125,6 +153,113 @@ impl SipState {
         self.records.dialogs.values()
     }
 
+    /// Dialogs that have to be ended by the proxy, those that are due first: longest duration, session timer.
+    pub fn dialogs_due(&self, now: WallTime) -> impl Iterator<Item = &DialogRecord> {
+        let due = self.index.dialogs.iter().take_while(move |(end, _)| *end <= now);
+        due.filter_map(|(_, id)| self.records.dialogs.get(id))
+    }
+
+    /// Dialogs that somebody has asked to be ended.
+    pub fn dialogs_ending(&self) -> impl Iterator<Item = &DialogRecord> {
+        self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
+    }
+
+    /// Calls under way and answered that are counted under a key.
+    #[must_use]
+    pub fn calls_of(&self, key: &CountKey) -> u32 {
+        self.index.counts.get(key).copied().unwrap_or(0)
+    }
+
+    /// All keys under which calls are counted, with how many.
+    pub fn calls_by_key(&self) -> impl Iterator<Item = (&CountKey, u32)> {
+        self.index.counts.iter().map(|(key, count)| (key, *count))
+    }
+
+    /// Records of accounting that wait.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.records.outbox
+    }
+
+    /// How much waits in the outbox. Costs nothing.
+    #[must_use]
+    pub fn outbox_figures(&self) -> OutboxFigures {
+        let outbox = &self.records.outbox;
+        OutboxFigures {
+            waiting: outbox.records.len() as u64,
+            bytes: self.index.outbox_bytes,
+            newest: outbox.newest,
+            lost: outbox.lost,
+            oldest_at: outbox.records.values().next().map(|r| r.at),
+        }
+    }
+
+    /// The dispatcher's sets.
+    #[must_use]
+    pub fn dispatcher(&self) -> &dispatcher::Dispatcher {
+        &self.records.dispatcher
+    }
+
+    /// Calls at a destination, under way or answered. Costs two look-ups.
+    #[must_use]
+    pub fn load_of(&self, set: u32, uri: &str) -> u32 {
+        self.index.loads.get(&set).and_then(|list| list.get(uri)).copied().unwrap_or(0)
+    }
+
+    /// A trunk by its name.
+    #[must_use]
+    pub fn trunk(&self, uuid: &str) -> Option<&trunk::Trunk> {
+        self.records.trunks.trunks.get(uuid)
+    }
+
+    /// All trunks in order of their names.
+    pub fn trunks(&self) -> impl Iterator<Item = &trunk::Trunk> {
+        self.records.trunks.trunks.values()
+    }
+
+    /// Whether there is any trunk.
+    #[must_use]
+    pub fn has_trunks(&self) -> bool {
+        !self.records.trunks.trunks.is_empty()
+    }
+
+    /// Trunks whose registrations have this user in their Contact.
+    pub fn trunks_with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s trunk::Trunk> {
+        self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub fn trunks_with_source(&self, address: IpAddr) -> impl Iterator<Item = &trunk::Trunk> {
+        self.index.trunks.with_source(address).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Trunks that have something to register, earliest first, with when that is due.
+    pub fn trunks_by_time(&self) -> impl Iterator<Item = (WallTime, &str)> {
+        self.index.trunks.due.iter().map(|(at, uuid)| (*at, uuid.as_str()))
+    }
+
+    /// Subscribers, domains, aliases, access lists, and the key of nonces.
+    #[must_use]
+    pub fn provision(&self) -> &Provision {
+        &self.records.provision
+    }
+
+    /// The access list entry of `group` that covers a source, with its tag: the one with the longest prefix, and with
+    /// that port rather than any. Costs one look-up per prefix length that the group uses.
+    #[must_use]
+    pub fn acl_match(&self, group: u32, source: IpAddr, port: u16) -> Option<(&AclKey, Option<&str>)> {
+        let source = source.to_canonical();
+        let v6 = source.is_ipv6();
+        let lengths = self.index.provision.prefixes.range((group, v6, 0)..=(group, v6, u8::MAX)).rev();
+        lengths.map(|((_, _, prefix), _)| *prefix).find_map(|prefix| {
+            let address = provision::network(source, prefix)?;
+            [port, 0].into_iter().find_map(|port| {
+                let key = AclKey { group, address, prefix, port };
+                self.records.provision.acl.get_key_value(&key).map(|(k, tag)| (k, tag.as_deref()))
+            })
+        })
+    }
+
     /// How many records there are. Costs nothing.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -132,10 +267,14 @@ impl SipState {
             bindings: self.index.binding_count,
             dialogs: self.records.dialogs.len() as u64,
             pending_invites: self.records.pending.len() as u64,
+            subscribers: self.index.provision.subscriber_count,
+            domains: self.records.provision.domains.len() as u64,
+            aliases: self.records.provision.aliases.len() as u64,
+            acl: self.records.provision.acl.len() as u64,
         }
     }
 
-    /// Bytes of text and messages in all records, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
+    /// Bytes of text and messages in all records but those of accounting, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.index.bytes
@@ -146,7 +285,7 @@ impl SipState {
     pub fn next_end(&self) -> Option<WallTime> {
         let bindings = self.index.bindings.first().map(|(end, _)| *end);
         let pending = self.index.pending.first().map(|(end, _)| *end);
-        let dialogs = self.index.dialogs.first().map(|(end, _)| *end);
+        let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
         [bindings, pending, dialogs].into_iter().flatten().min()
     }
 

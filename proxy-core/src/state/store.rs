@@ -1,5 +1,9 @@
 //! The only way to change records: each change keeps the derived index right.
 
+use std::collections::BTreeMap;
+
+use super::dispatcher::Destination;
+use super::trunk::Trunk;
 use super::{Binding, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
 
 impl SipState {
@@ -51,6 +55,29 @@ impl SipState {
         let old = self.records.dialogs.remove(id);
         if let Some(old) = &old {
             self.index.remove_dialog(old);
+        }
+        old.is_some()
+    }
+
+    /// Changes which destinations there are.
+    pub(super) fn change_sets(&mut self, change: impl FnOnce(&mut BTreeMap<u32, Vec<Destination>>)) {
+        self.index.remove_dispatcher(&self.records.dispatcher);
+        change(&mut self.records.dispatcher.sets);
+        self.records.dispatcher.revision += 1;
+        self.index.add_dispatcher(&self.records.dispatcher);
+    }
+
+    /// Adds a trunk. One of that name must not be there.
+    pub(super) fn insert_trunk(&mut self, trunk: Trunk) {
+        self.index.add_trunk(&trunk);
+        self.records.trunks.trunks.insert(trunk.account.uuid.clone(), trunk);
+    }
+
+    /// Removes a trunk; `false` if it is not there.
+    pub(super) fn remove_trunk(&mut self, uuid: &str) -> bool {
+        let old = self.records.trunks.trunks.remove(uuid);
+        if let Some(old) = &old {
+            self.index.remove_trunk(old);
         }
         old.is_some()
     }

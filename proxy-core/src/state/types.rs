@@ -1,9 +1,12 @@
 //! The records of the replicated SIP state.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::backing::{Backing, DialogBacking};
+use super::parties::{CallFacts, EndedBy, SessionTimer};
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -12,14 +15,54 @@ pub type CallId = String;
 /// A Contact URI as registered, byte for byte as the client wrote it.
 pub type Contact = String;
 
-/// The transport a message came by. UDP now; TCP, TLS and WebSocket come with their issue (append only).
+/// The transport a message came by. TLS and WebSocket come with their issue (append only).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// RFC 3261 §18 over UDP.
     Udp,
+    /// RFC 3261 §18 over TCP.
+    Tcp,
 }
 
-/// Where a message came from and to: the transport 4-tuple (a *flow* of RFC 5626 for UDP).
+impl Transport {
+    /// Whether it repeats what is lost and says when it cannot: no timers A, E, G then, and D, I, J, K are zero
+    /// (RFC 3261 §17).
+    #[must_use]
+    pub fn is_reliable(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp => true,
+        }
+    }
+
+    /// As a Via names it (§20.42).
+    #[must_use]
+    pub fn via_name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+
+    /// As the `transport` parameter of a URI names it (§19.1.1).
+    #[must_use]
+    pub fn uri_name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// The transport that a `transport` parameter names; `None` for those that do not exist here.
+    #[must_use]
+    pub fn of_uri_name(name: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp].into_iter().find(|t| t.uri_name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Where a message came from and to: the transport 4-tuple (a *flow* of RFC 5626). Of a connection that was opened
+/// here, `local` is the listening address all the same: that is what names the connection, and where it comes from
+/// but for the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// The transport.
@@ -92,6 +135,78 @@ pub struct PendingInvite {
     pub branches: Vec<Branch>,
     /// Where the call stands.
     pub state: InviteState,
+    /// What is tried when all branches so far have failed, in order: fixed at admission, so that a node that takes
+    /// over goes on with it.
+    pub plan: Vec<NextStep>,
+    /// How many entries of `plan` have been used or passed over.
+    pub steps_used: u16,
+    /// The newest round of branches (`Branch::round`); those of earlier rounds count no more.
+    pub round: u16,
+    /// When the branches of this round are given up, if they have not answered. Timer C holds besides.
+    pub no_answer_at: Option<WallTime>,
+    /// Who calls whom; `None` within a dialog.
+    pub facts: Option<Box<CallFacts>>,
+}
+
+/// What is tried next in a call (serial forking): failover to another backend or address, voicemail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextStep {
+    /// How the branches before must have ended for this step to be taken; if it does not fit, the one after it is
+    /// looked at, and this one is gone.
+    pub when: When,
+    /// The copies of this step, ready but for `Branch::round`, which is set when the step is taken.
+    pub branches: Vec<Branch>,
+    /// How long they may ring; only timer C if `None`.
+    pub after: Option<Duration>,
+}
+
+/// How a round of branches ended, as conditions: any that fits will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct When {
+    /// The best final response of the round lies in one of these ranges of status codes, ends included.
+    pub statuses: Vec<(u16, u16)>,
+    /// Nobody answered in time: no-answer timer, timer C, or no reply at all (Kamailio's 408 of either timer).
+    pub timeout: bool,
+    /// No reply at all, or the transport failed: the peer is not there.
+    pub unreachable: bool,
+}
+
+impl When {
+    /// Whatever happened, except a 6xx (RFC 3261 §16.7 step 5).
+    #[must_use]
+    pub fn any() -> Self {
+        Self { statuses: vec![(300, 599)], timeout: true, unreachable: true }
+    }
+
+    /// These final statuses; 408 means a timeout, too, as it does in a `failure_route` of Kamailio.
+    #[must_use]
+    pub fn statuses(list: &[u16]) -> Self {
+        let timeout = list.contains(&408);
+        Self { statuses: list.iter().map(|s| (*s, *s)).collect(), timeout, unreachable: timeout }
+    }
+
+    /// The peer is not there or cannot take calls: no reply, transport failure, 503, or another 5xx of `list`.
+    #[must_use]
+    pub fn backend_down(list: &[u16]) -> Self {
+        let statuses = std::iter::once(503).chain(list.iter().copied()).map(|s| (s, s)).collect();
+        Self { statuses, timeout: false, unreachable: true }
+    }
+}
+
+impl std::fmt::Display for When {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words: Vec<String> = Vec::new();
+        for (from, to) in &self.statuses {
+            words.push(if from == to { from.to_string() } else { format!("{from}-{to}") });
+        }
+        if self.timeout {
+            words.push(String::from("no answer"));
+        }
+        if self.unreachable {
+            words.push(String::from("not reachable"));
+        }
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// Where a pending INVITE stands. States only move downwards in this list.
@@ -133,6 +248,14 @@ pub struct Branch {
     pub via_branch: String,
     /// What is known of it.
     pub state: BranchState,
+    /// The backend behind it, and what that asks for.
+    pub backing: Backing,
+    /// Headers to put into the copy, name and value, in order (P-Hint, Diversion).
+    pub headers: Vec<(String, String)>,
+    /// The round of serial forking it belongs to; 0 is the first.
+    pub round: u16,
+    /// Other flows to the same target, tried in order when this one leads nowhere (RFC 3263 §4.3, RFC 3261 §18.1.1).
+    pub next: Vec<Flow>,
 }
 
 /// What is known of a branch. States only move downwards in this list.
@@ -187,14 +310,26 @@ pub struct DialogRecord {
     pub caller_route: Vec<String>,
     /// Route set towards the callee beyond this proxy, nearest first.
     pub callee_route: Vec<String>,
-    /// CSeq number of the INVITE.
+    /// CSeq number of the INVITE, or of a later request of the caller.
     pub caller_cseq: u32,
+    /// CSeq number of a request of the callee; 0 if it has made none that had to be remembered.
+    pub callee_cseq: u32,
     /// Flow towards the caller.
     pub caller_flow: Flow,
     /// Flow towards the callee.
     pub callee_flow: Flow,
+    /// When the INVITE came. Set in `apply`.
+    pub invited_at: WallTime,
     /// When the 2xx came.
     pub started_at: WallTime,
-    /// Longest life (Kamailio's `default_timeout`, 12 h).
+    /// Longest life (Kamailio's `default_timeout`, 12 h): then the proxy ends it.
     pub expires_at: WallTime,
+    /// The backends it goes through.
+    pub backing: DialogBacking,
+    /// Who called whom. Set in `apply`, from the INVITE.
+    pub facts: Option<Box<CallFacts>>,
+    /// Its session timer, if there is one (RFC 4028).
+    pub session: Option<SessionTimer>,
+    /// Somebody wants the proxy to end it.
+    pub ending: Option<EndedBy>,
 }

@@ -287,6 +287,8 @@ pub enum CalleeState {
 #[derive(Debug)]
 pub struct Callee {
     pub at: &'static str,
+    /// Parameters of the Contact it registers beforehand; `None` if it does not register.
+    pub contact: Option<&'static str>,
     manner: Manner,
     pub state: CalleeState,
     invite: String,
@@ -308,6 +310,7 @@ impl Callee {
     pub fn new(at: &'static str, manner: Manner) -> Self {
         Self {
             at,
+            contact: Some(""),
             manner,
             state: CalleeState::Idle,
             invite: String::new(),

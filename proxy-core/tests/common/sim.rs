@@ -91,6 +91,10 @@ struct Safe {
     cancelled: bool,
     /// Finals for the caller, byte for byte.
     finals: Vec<String>,
+    /// A later round of branches is known.
+    rounds: bool,
+    /// Branch parameters of the copies that are known.
+    branches: Vec<String>,
     /// To tags of branches whose failure is known.
     failed_tags: Vec<String>,
     decided: bool,
@@ -104,7 +108,14 @@ impl Safe {
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match command {
-            SipCommand::InviteReceived(_) => self.admitted = true,
+            SipCommand::InviteReceived(record) => {
+                self.admitted = true;
+                self.branches.extend(record.branches.iter().map(|b| b.via_branch.clone()));
+            }
+            SipCommand::BranchesAdded { branches, .. } if *response == SipResponse::Done => {
+                self.rounds = true;
+                self.branches.extend(branches.iter().map(|b| b.via_branch.clone()));
+            }
             SipCommand::InviteCancelled { .. } => self.cancelled = true,
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
                 self.decided = true;
@@ -126,8 +137,12 @@ impl Safe {
         let status =
             first.strip_prefix("SIP/2.0 ").and_then(|r| r.get(..3)).and_then(|s| s.parse::<u16>().ok());
         match (status, cseq.split(' ').nth(1).unwrap_or_default()) {
+            (None, "INVITE") if to_tag(text).is_empty() => {
+                let via = header(text, "Via").unwrap_or_default();
+                self.branches.iter().any(|b| via.contains(b.as_str()))
+            }
             (None, "INVITE") | (Some(100..=199), "INVITE") => self.admitted,
-            (None, "CANCEL") => self.cancelled || self.decided || !self.failed_tags.is_empty(),
+            (None, "CANCEL") => self.cancelled || self.decided || self.rounds || !self.failed_tags.is_empty(),
             (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
                 self.decided || self.failed_tags.contains(&to_tag(text))
             }
@@ -180,8 +195,9 @@ impl Sim {
         // Registered beforehand, without faults.
         let mut engine = Engine::new(sim.config.clone());
         engine.activate(sim.at(), &sim.state);
-        for callee in &sim.callees {
-            let text = register("bob", callee.at, 1, &format!("<sip:bob@{}>", callee.at));
+        for callee in sim.callees.iter().filter(|c| c.contact.is_some()) {
+            let params = callee.contact.unwrap_or_default();
+            let text = register("bob", callee.at, 1, &format!("<sip:bob@{}>{params}", callee.at));
             engine.handle_datagram(sim.at(), flow_of(addr(callee.at)), text.as_bytes(), &sim.state);
             while let Some(output) = engine.poll_output() {
                 if let Output::Propose { ticket, command } = output {
@@ -259,6 +275,7 @@ impl Sim {
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
                     }
                 }
+                Output::Resolve { .. } => {}
                 Output::Propose { ticket, command } => {
                     self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
                     self.push(COMMIT, Event::Commit(self.generation, ticket, command));

@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxy_core::state::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, Flow, InviteState, PendingInvite, RegisterChange,
-    RegisterCommand, ServerKey, SipCommand, Transport,
+    Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking, DialogId,
+    DialogRecord, EndedBy, Ending, Flow, InviteState, PendingInvite, RegisterChange, RegisterCommand,
+    ServerKey, SipCommand, Transport,
 };
 use proxy_core::time::WallTime;
 
@@ -66,7 +67,11 @@ pub fn branch(target: &str) -> Branch {
         route: Vec::new(),
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
+        next: Vec::new(),
         state: BranchState::Trying,
+        backing: Backing::default(),
+        headers: Vec::new(),
+        round: 0,
     }
 }
 
@@ -82,11 +87,48 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         local_tag: String::from("tag"),
         branches: targets.iter().map(|t| branch(t)).collect(),
         state: InviteState::Proceeding,
+        plan: Vec::new(),
+        steps_used: 0,
+        round: 0,
+        no_answer_at: None,
+        facts: None,
+    }
+}
+
+/// A call of `caller`, of whom there may be `most` calls.
+pub fn facts(caller: &str, most: Option<u32>) -> CallFacts {
+    CallFacts {
+        from_tag: String::from("from"),
+        cseq: 1,
+        src_user: String::from("a"),
+        src_domain: String::from("lab.test"),
+        src_ip: flow(9).remote.ip(),
+        dst_ouser: String::from("b"),
+        dst_user: String::from("b"),
+        dst_domain: String::from("lab.test"),
+        caller: Some(caller.to_owned()),
+        from_trunk: None,
+        counted: most
+            .map(|most| CallLimit { key: CountKey::Caller(caller.to_owned()), most })
+            .into_iter()
+            .collect(),
     }
 }
 
 pub fn received(n: u32, targets: &[&str]) -> SipCommand {
     SipCommand::InviteReceived(Box::new(invite(n, targets)))
+}
+
+/// The next round of branches goes to `targets`; timer C stays.
+pub fn added(n: u32, round: u16, targets: &[&str]) -> SipCommand {
+    SipCommand::BranchesAdded {
+        key: key(n),
+        branches: targets.iter().map(|t| branch(t)).collect(),
+        round,
+        steps_used: round,
+        no_answer_at: None,
+        timer_c_at: at(0),
+    }
 }
 
 pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
@@ -104,10 +146,16 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         caller_route: Vec::new(),
         callee_route: Vec::new(),
         caller_cseq: 1,
+        callee_cseq: 0,
+        invited_at: at(1),
         caller_flow: flow(9),
         callee_flow: flow(2),
         started_at: at(1),
         expires_at: at(43_200),
+        backing: DialogBacking::default(),
+        facts: None,
+        session: None,
+        ending: None,
     }
 }
 
@@ -126,10 +174,18 @@ pub fn answered(n: u32, branch: u16, to_tag: &str) -> SipCommand {
     }
 }
 
+/// The dialog of [`answered`] is over at second 5: the caller has hung up.
+pub fn ended(n: u32, to_tag: &str) -> SipCommand {
+    let ending = Ending { at: at(5), by: EndedBy::Caller, bye: Some(200) };
+    SipCommand::DialogEnded { id: dialog(n, to_tag).id, ending }
+}
+
 pub fn failed(n: u32, status: u16) -> SipCommand {
     SipCommand::InviteFailed {
         key: key(n),
         response: format!("SIP/2.0 {status}").into_bytes(),
+        to_tag: String::from("tag"),
+        at: at(18),
         forget_at: at(50),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proxy_core::dns::{Answer, Question, Record};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::msg::Message;
@@ -41,6 +42,12 @@ pub struct World {
     pub log: Vec<SipCommand>,
     /// Every message sent, in order.
     pub sent: Vec<(SocketAddr, String)>,
+    /// The flow of each of them.
+    pub flows: Vec<Flow>,
+    /// Questions to the DNS that nobody has answered.
+    pub asked: Vec<Question>,
+    /// What the DNS knows.
+    pub zone: BTreeMap<Question, Vec<Record>>,
 }
 
 pub fn config() -> EngineConfig {
@@ -81,6 +88,9 @@ impl World {
             inbox: BTreeMap::new(),
             log: Vec::new(),
             sent: Vec::new(),
+            flows: Vec::new(),
+            asked: Vec::new(),
+            zone: BTreeMap::new(),
         }
     }
 
@@ -103,7 +113,12 @@ impl World {
                 Message::parse(&bytes).expect("what is sent can be read");
                 assert!(flow.local == addr(VIP) || flow.local == addr(VIP6));
                 self.sent.push((flow.remote, text.clone()));
+                self.flows.push(flow);
                 self.inbox.entry(flow.remote).or_default().push_back(text);
+                true
+            }
+            Some(Output::Resolve { question }) => {
+                self.asked.push(question);
                 true
             }
             Some(Output::Propose { ticket, command }) => {
@@ -121,6 +136,22 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// The DNS answers what was asked, and what follows from that, until nothing more is asked. Returns the questions.
+    pub fn resolve(&mut self) -> Vec<Question> {
+        let mut all = Vec::new();
+        while let Some(question) = self.asked.pop() {
+            let ttl = Duration::from_secs(60);
+            let answer = match self.zone.get(&question) {
+                Some(records) => Answer::Records { records: records.clone(), ttl },
+                None => Answer::Absent { ttl },
+            };
+            all.push(question.clone());
+            self.engine.handle_resolved(self.now, question, answer, &self.state);
+            self.settle();
+        }
+        all
     }
 
     /// The verdict on the oldest proposal.

@@ -4,9 +4,9 @@
 //! |---|---|---|---|
 //! | Register | `Registered` | `Registered`, `RegisterRefused` | |
 //! | Unregister | `NotFound` | `Done` | |
-//! | InviteReceived | `Done`, `Full` | `Duplicate` | |
+//! | InviteReceived | `Done`, `Full`, `LimitReached` | `Duplicate` | |
 //! | BranchProgress | `NotFound` | `Done` | branch further on already: `Superseded` |
-//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding: `Superseded` |
+//! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding, or a later or another round: `Superseded` |
 //! | InviteCancelled | `NotFound` | `Done` | answered, failed: `Superseded` |
 //! | InviteAnswered | `NotFound` | `Done` | answered by another 2xx: dialog kept, `Superseded`; failed: `Superseded` |
 //! | InviteFailed | `NotFound` | `Done` | answered, failed otherwise: `Superseded` |
@@ -14,14 +14,26 @@
 //! | DialogUpdated | `NotFound` | `Done`, `Full` | |
 //! | DialogEnded | `NotFound` | `Done` | |
 //! | Expire | `Expired` | `Expired` | |
+//! | Dispatcher | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | |
+//! | Trunk | `NotFound`; `Put`: `Done`, `Full` | `Done`, `Full` | a CSeq that is not the newest: `Superseded` |
+//! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
+//! | Provision | see the `provision` module | | |
+//! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
+//! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
+//! | DialogEnding | `NotFound` | `Done` | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
 
+mod accounting;
 mod dialog;
+mod dispatcher;
 mod expire;
 mod invite;
+mod moved;
+mod provision;
 mod register;
+mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
 
@@ -36,13 +48,16 @@ impl SipState {
             SipCommand::BranchProgress { key, branch, state, timer_c_at } => {
                 self.branch_progress(key, *branch, state, *timer_c_at)
             }
-            SipCommand::BranchesAdded { key, branches } => self.branches_added(key, branches),
+            SipCommand::BranchesAdded { key, branches, round, steps_used, no_answer_at, timer_c_at } => {
+                let times = (*no_answer_at, *timer_c_at);
+                self.branches_added(key, branches, *round, *steps_used, times)
+            }
             SipCommand::InviteCancelled { key } => self.invite_cancelled(key),
             SipCommand::InviteAnswered { key, branch, response, dialog, forget_at } => {
                 self.invite_answered(key, *branch, response, dialog.as_deref(), *forget_at)
             }
-            SipCommand::InviteFailed { key, response, forget_at } => {
-                self.invite_failed(key, response, *forget_at)
+            SipCommand::InviteFailed { key, response, to_tag, at, forget_at } => {
+                self.invite_failed(key, response, to_tag, *at, *forget_at)
             }
             SipCommand::InviteDone { key } => {
                 if self.remove_pending(key) {
@@ -51,17 +66,18 @@ impl SipState {
                     SipResponse::NotFound
                 }
             }
-            SipCommand::DialogUpdated { id, caller_target, callee_target, expires_at } => {
-                self.dialog_updated(id, caller_target.as_ref(), callee_target.as_ref(), *expires_at)
-            }
-            SipCommand::DialogEnded { id, .. } => {
-                if self.remove_dialog(id) {
-                    SipResponse::Done
-                } else {
-                    SipResponse::NotFound
-                }
-            }
+            SipCommand::DialogUpdated { .. } => self.dialog_updated(command),
+            SipCommand::DialogEnded { id, ending } => self.dialog_ended(id, ending),
             SipCommand::Expire { up_to } => self.expire(*up_to),
+            SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
+            SipCommand::Trunk(command) => self.trunk_changed(command),
+            SipCommand::LegShifted { id, to_caller, shift } => self.leg_shifted(id, *to_caller, *shift),
+            SipCommand::Provision(command) => self.provision_change(command),
+            SipCommand::BranchMoved { key, branch, from, via_branch } => {
+                self.branch_moved(key, *branch, *from, via_branch)
+            }
+            SipCommand::Accounting(command) => self.accounting_changed(command),
+            SipCommand::DialogEnding { id, by } => self.dialog_ending(id, *by),
         }
     }
 }

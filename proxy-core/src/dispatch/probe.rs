@@ -1,0 +1,149 @@
+//! OPTIONS to the destinations, by the engine of the first shard: what they answer moves their state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::DispatchConfig;
+use crate::engine::limits::MAX_PROBES_PER_TICK;
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Cx, Engine};
+use crate::location::{Hop, hop_of_uri};
+use crate::msg::Uri;
+use crate::state::dispatcher::{Destination, DispatcherCommand};
+use crate::state::{Flow, SipCommand, SipState};
+use crate::time::MonoTime;
+use crate::transaction::TimerQueue;
+use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
+
+/// How long a probe waits for the DNS before it looks again.
+const NAME_PAUSE: Duration = Duration::from_millis(500);
+
+/// Names a destination.
+type Key = (u32, String);
+
+/// What an engine knows of the dispatcher besides what is replicated.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// When each destination is probed next.
+    next: TimerQueue<Key>,
+    /// Number of the last probe.
+    probes: u32,
+    /// Revision of the sets that `next` is of.
+    planned: Option<u64>,
+    /// Revision of the sets that the calls have been looked through for.
+    pub(super) watched: u64,
+    /// Turns of each set so far.
+    turns: BTreeMap<u32, u64>,
+}
+
+impl Memory {
+    /// A number that is higher by one each time.
+    pub(crate) fn turn(&mut self, set: u32) -> u64 {
+        let turn = self.turns.entry(set).or_default();
+        let now = *turn;
+        *turn = turn.wrapping_add(1);
+        now
+    }
+
+    /// Takes up destinations that are new, probed at once, and drops those that are not probed any more.
+    fn plan(&mut self, state: &SipState, config: &DispatchConfig, now: MonoTime) {
+        let dispatcher = state.dispatcher();
+        if self.planned == Some(dispatcher.revision) {
+            return;
+        }
+        self.planned = Some(dispatcher.revision);
+        let mut next = TimerQueue::new();
+        for (set, list) in &dispatcher.sets {
+            for destination in list.iter().filter(|d| d.is_probed(config.probe_all)) {
+                let key = (*set, destination.uri.clone());
+                let at = self.next.get(&key).unwrap_or(now);
+                next.set(key, Some(at));
+            }
+        }
+        self.next = next;
+        self.turns.retain(|set, _| dispatcher.sets.contains_key(set));
+    }
+}
+
+impl Engine {
+    /// Probes what is due.
+    pub(crate) fn dispatch_tick(&mut self, cx: Cx<'_>) {
+        self.watch_destinations(cx);
+        if !self.is_first_shard() || self.settings.config.dispatch.probe_interval.is_zero() {
+            return;
+        }
+        self.dispatch.plan(cx.state, &self.settings.config.dispatch, cx.now.mono);
+        for _ in 0..MAX_PROBES_PER_TICK {
+            let Some(key) = self.dispatch.next.pop_due(cx.now.mono) else { return };
+            let again = cx.now.mono + self.settings.config.dispatch.probe_interval;
+            self.dispatch.next.set(key.clone(), Some(again));
+            self.probe(cx, key);
+        }
+    }
+
+    fn probe(&mut self, cx: Cx<'_>, (set, uri): Key) {
+        let flow = match self.flow_to(cx, &uri) {
+            Some(Some(flow)) => flow,
+            Some(None) => {
+                // A name that leads nowhere, or a transport that there is not.
+                self.observe(cx, set, &uri, false);
+                return;
+            }
+            None => {
+                self.dispatch.next.set((set, uri), Some(cx.now.mono + NAME_PAUSE));
+                return;
+            }
+        };
+        let config = &self.settings.config;
+        let patience = Some(config.dispatch.probe_timeout);
+        // Probes are not continued by a successor, so their number may start anew there: the time keeps them apart.
+        self.dispatch.probes = self.dispatch.probes.wrapping_add(1);
+        let parts: [&[u8]; 4] = [
+            &set.to_be_bytes(),
+            uri.as_bytes(),
+            &cx.now.wall.0.to_be_bytes(),
+            &self.dispatch.probes.to_be_bytes(),
+        ];
+        let call_id = self.call_id_here("probe", &parts);
+        let tag = self.settings.keys.own_tag("probe", &parts);
+        let request = OwnRequest::new("OPTIONS", &uri, &config.dispatch.probe_from, &tag, &uri)
+            .numbered(&call_id, 10)
+            .header("User-Agent", config.server.as_str());
+        let purpose = Purpose::Probe { set, destination: uri };
+        self.originate(cx, Originated { flow, request, purpose, patience });
+    }
+
+    /// The way to a URI that the operator has named, if there is one. None if its name has to be resolved first: the DNS
+    /// is asked then, and the next tick finds the answer.
+    pub(crate) fn flow_to(&mut self, cx: Cx<'_>, uri: &str) -> Option<Option<Flow>> {
+        let hop = Uri::parse(uri).map_or(Hop::None, |uri| hop_of_uri(&uri, &self.settings.config.listen));
+        // Of equal servers of a name always the same one is asked.
+        Some(self.flows_or_ask(cx, &hop, 0)?.first().copied())
+    }
+
+    /// A probe has ended.
+    pub(crate) fn on_probed(&mut self, cx: Cx<'_>, set: u32, uri: &str, outcome: &Outcome<'_, '_>) {
+        let up = match outcome {
+            Outcome::Final(status, _) => self.settings.config.dispatch.is_alive(*status),
+            Outcome::Timeout | Outcome::Transport => false,
+        };
+        self.observe(cx, set, uri, up);
+    }
+
+    /// Proposes what was seen of a destination, if that is news.
+    pub(super) fn observe(&mut self, cx: Cx<'_>, set: u32, uri: &str, up: bool) {
+        let config = &self.settings.config.dispatch;
+        let (failures, successes) = (config.failures, config.successes);
+        let Some(known) = destination(cx.state, set, uri) else { return };
+        if known.is_news(up, failures, successes) {
+            let uri = uri.to_owned();
+            let command = DispatcherCommand::Observed { set, uri, up, failures, successes, at: cx.now.wall };
+            self.propose(SipCommand::Dispatcher(command), Awaiting::Nothing);
+        }
+    }
+}
+
+/// A destination by its names.
+pub(super) fn destination<'s>(state: &'s SipState, set: u32, uri: &str) -> Option<&'s Destination> {
+    state.dispatcher().sets.get(&set)?.iter().find(|d| d.uri == uri)
+}

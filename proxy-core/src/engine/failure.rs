@@ -1,0 +1,78 @@
+//! Flows that lead nowhere: RFC 3261 §18.4, §17.1.4, §16.9.
+//!
+//! | what failed | who is told | then |
+//! |---|---|---|
+//! | a connection: it could not be made, or broke | every client transaction on it that has heard nothing | 503 of its branch, or the next address |
+//! | a datagram (ICMP) | those that have somewhere else to go, and what the proxy asks of its own accord | the next address, or the next step of the call's plan |
+//!
+//! Who has heard a provisional response waits: the final one may come by another connection (§18.2.2). Without anything
+//! else to try an ICMP error is worth nothing: the phone may be starting again, and the retransmission finds it.
+
+use std::time::Duration;
+
+use super::{Client, Cx, Engine};
+use crate::state::{Branch, Flow, SipState};
+use crate::time::Now;
+
+/// How long a host that refused TCP is sent large requests by UDP at once.
+const WITHOUT_TCP: Duration = Duration::from_secs(600);
+/// Hosts that are remembered so; those that end first give way.
+const MAX_WITHOUT_TCP: usize = 4096;
+
+impl Engine {
+    /// Nothing can be sent on this flow: the connection could not be made, or broke, or an ICMP error came back.
+    pub fn handle_transport_failure(&mut self, now: Now, flow: Flow, state: &SipState) {
+        if !self.active {
+            return;
+        }
+        self.counters.transport_failures += 1;
+        self.names.at(now.mono);
+        let Some(clients) = self.watched.remove(&flow) else { return };
+        if flow.transport.is_reliable() {
+            self.remember_without_tcp(flow);
+        }
+        let cx = Cx { now, state };
+        for client in clients {
+            match client {
+                Client::Call(id, index) => self.on_branch_unreachable(cx, id, index, flow),
+                Client::Exchange(id, index) => self.on_copy_unreachable(cx, id, index, flow),
+                Client::Errand(id) => self.on_errand_transport_failure(cx, id),
+            }
+        }
+    }
+
+    fn remember_without_tcp(&mut self, flow: Flow) {
+        let now = self.names.now();
+        let hosts = &mut self.names.without_tcp;
+        hosts.retain(|_, until| *until > now);
+        if hosts.len() < MAX_WITHOUT_TCP {
+            hosts.insert(flow.remote, now + WITHOUT_TCP);
+        }
+    }
+
+    /// Has the client transaction of a branch told when its flow fails. `elsewhere` if its call has something else to
+    /// try.
+    pub(crate) fn watch(&mut self, branch: &Branch, elsewhere: bool, client: Client) {
+        if branch.flow.transport.is_reliable() || !branch.next.is_empty() || elsewhere {
+            self.watch_flow(branch.flow, client);
+        }
+    }
+
+    /// Has somebody told when a flow fails, whatever it is.
+    pub(crate) fn watch_flow(&mut self, flow: Flow, client: Client) {
+        self.watched.entry(flow).or_default().insert(client);
+    }
+
+    /// Nobody is told any more.
+    pub(crate) fn unwatch(&mut self, flow: &Flow, client: Client) {
+        if self.watched.is_empty() {
+            return;
+        }
+        if let Some(clients) = self.watched.get_mut(flow) {
+            clients.remove(&client);
+            if clients.is_empty() {
+                self.watched.remove(flow);
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A branch that goes on at another address of the same target (RFC 3263 §4.3): each branch by itself, while others
+//! ring.
+//!
+//! | the branch | then |
+//! |---|---|
+//! | heard nothing until timer B, or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next) |
+//! | was told 503 | the same; the 503 is acknowledged once that is safe |
+//! | has no flow left, was cancelled, or its round is over | fails as it did |
+//!
+//! The move is committed (`BranchMoved`) before the INVITE leaves again. It is a request of its own, with a branch
+//! parameter of its own; other requests move without a word, as nothing was promised for them.
+
+use super::build;
+use super::call::{Call, Final, Phase, Retired};
+use super::exchange::Exchange;
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Client, Cx, Engine};
+use crate::msg::{Message, build_ack_for_failure};
+use crate::state::{BranchState, Flow, SipCommand, SipResponse};
+use crate::transaction::{IctAction, IctState, Nict, NictAction};
+
+impl Engine {
+    /// The flow of a branch has failed.
+    pub(crate) fn on_branch_unreachable(&mut self, cx: Cx<'_>, id: u64, index: usize, flow: Flow) {
+        self.with_call(cx, id, |engine, call| {
+            let elsewhere = call.has_more_to_try();
+            let Some(branch) = call.branches.get_mut(index).filter(|b| b.record.flow == flow) else { return };
+            if let Some(cancel) = branch.cancel.as_mut() {
+                cancel.on_transport_error();
+            }
+            let Some(ict) = branch.ict.as_mut() else { return };
+            // After a takeover the phone's connection is gone, but what it says next comes by a new one.
+            let rings = branch.rebuilt && matches!(branch.record.state, BranchState::Proceeding { .. });
+            let may_fail = flow.transport.is_reliable() || !branch.record.next.is_empty() || elsewhere;
+            if ict.state() != IctState::Calling || !may_fail {
+                return;
+            }
+            if rings && branch.record.next.is_empty() {
+                ict.on_response(cx.now.mono, 100);
+                return;
+            }
+            if ict.on_transport_error() == IctAction::TransportError {
+                engine.on_branch_made(cx, id, call, index, 503);
+            }
+        });
+    }
+
+    /// The branch has come to nothing in a way that another address may not. `true` if it goes on there.
+    pub(super) fn goes_elsewhere(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        index: usize,
+        refused: Option<Vec<u8>>,
+    ) -> bool {
+        if call.phase != Phase::Open || call.deciding.is_some() {
+            return false;
+        }
+        let Some(branch) = call.branches.get_mut(index) else { return false };
+        let usable = branch.outcome.is_none()
+            && branch.answers.is_empty()
+            && !branch.cancel_wanted
+            && !branch.passed_over
+            && !branch.record.next.is_empty();
+        if !usable {
+            return false;
+        }
+        branch.refused = refused;
+        branch.moving = true;
+        self.propose_move(cx, id, call, index);
+        true
+    }
+
+    fn propose_move(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        let Some(branch) = call.branches.get(index) else { return };
+        let Some(to) = branch.record.next.first() else { return };
+        let command = SipCommand::BranchMoved {
+            key: call.key.clone(),
+            branch: u16::try_from(index).unwrap_or(u16::MAX),
+            from: branch.record.flow,
+            via_branch: self.settings.keys.next_via_branch(&branch.record.via_branch, *to),
+        };
+        if !self.propose(command, Awaiting::Moved { call: id, branch: index }) {
+            call.retry_at = Some(cx.now.mono + self.settings.timers.t1());
+        }
+    }
+
+    /// Proposes again what was refused.
+    pub(super) fn retry_moves(&mut self, cx: Cx<'_>, id: u64, call: &mut Call) {
+        for index in 0..call.branches.len() {
+            if call.branches.get(index).is_some_and(|b| b.moving) {
+                self.propose_move(cx, id, call, index);
+            }
+        }
+    }
+
+    /// Verdict on `BranchMoved`.
+    pub(crate) fn on_move_safe(&mut self, cx: Cx<'_>, id: u64, index: usize, response: &SipResponse) {
+        self.with_call(cx, id, |engine, call| {
+            let key = call.key.clone();
+            let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { return };
+            branch.moving = false;
+            let moved = cx.state.pending(&key).and_then(|r| r.branches.get(index));
+            let moved = moved.filter(|_| *response == SipResponse::Done).cloned();
+            engine.retire(call, index);
+            let Some(record) = moved else {
+                if !engine.adopt(cx, call) {
+                    engine.fails_here(cx, id, call, index, 503);
+                }
+                return;
+            };
+            engine.counters.moved += 1;
+            let open = call.phase == Phase::Open;
+            let elsewhere = call.has_more_to_try();
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            engine.unwatch(&branch.record.flow, Client::Call(id, index));
+            branch.record = record;
+            branch.ict = None;
+            let wanted = open && !branch.cancel_wanted && !branch.passed_over && branch.outcome.is_none();
+            if !wanted {
+                // Hung up, or given up, meanwhile: nobody is called there.
+                engine.fails_here(cx, id, call, index, 487);
+                return;
+            }
+            engine.add_client(&branch.record.via_branch, id, index);
+            engine.watch(&branch.record, elsewhere, Client::Call(id, index));
+            let request = call.request.clone();
+            let Ok(message) = Message::parse(&request) else { return };
+            engine.send_invite(cx, call, &message, index);
+        });
+    }
+
+    /// `BranchMoved` was refused: nobody sends anything again that would bring us here, so a timer does.
+    pub(crate) fn on_move_refused(&mut self, cx: Cx<'_>, id: u64, index: usize) {
+        self.with_call(cx, id, |engine, call| {
+            if call.branches.get(index).is_some_and(|b| b.moving) {
+                call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
+            }
+        });
+    }
+
+    fn fails_here(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {
+        if let Some(branch) = call.branches.get_mut(index) {
+            branch.outcome.get_or_insert(Final { status, response: Vec::new() });
+            branch.acked = true;
+        }
+        self.weigh(cx, id, call, Some(index));
+    }
+
+    /// What the branch was before goes aside; a 503 is acknowledged, also when it comes again.
+    fn retire(&mut self, call: &mut Call, index: usize) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        let (Some(mut ict), Some(refused)) = (branch.ict.take(), branch.refused.take()) else { return };
+        let mut ack = Vec::new();
+        if build_ack_for_failure(ict.request(), &refused, &mut ack).is_err() {
+            return;
+        }
+        let flow = branch.record.flow;
+        let via_branch = branch.record.via_branch.clone();
+        if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {
+            branch.retired.push(Retired { via_branch, flow, ict });
+            self.transmit(flow, &ack);
+        }
+    }
+
+    /// A response to a copy at an address that its branch has left. `true` if it is one.
+    pub(super) fn is_of_retired(
+        &mut self,
+        cx: Cx<'_>,
+        call: &mut Call,
+        index: usize,
+        via_branch: &str,
+        status: u16,
+    ) -> bool {
+        let Some(branch) = call.branches.get_mut(index).filter(|b| b.record.via_branch != via_branch) else {
+            return false;
+        };
+        let known = branch.retired.iter_mut().find(|r| r.via_branch == via_branch);
+        match known.map(|r| (r.flow, r.ict.on_response(cx.now.mono, status))) {
+            Some((flow, IctAction::Transmit(ack))) => {
+                self.counters.retransmissions_in += 1;
+                self.transmit(flow, &ack);
+            }
+            // A 2xx that comes after timer B is nobody's any more (RFC 6026 §8.9).
+            _ => self.counters.dropped_stray += 1,
+        }
+        true
+    }
+
+    /// The flow of a copy of another request has failed.
+    pub(crate) fn on_copy_unreachable(&mut self, cx: Cx<'_>, id: u64, index: usize, flow: Flow) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(branch) = exchange.branches.get_mut(index).filter(|b| b.record.flow == flow) else {
+                return;
+            };
+            if branch.nict.on_transport_error() != NictAction::TransportError {
+                return;
+            }
+            if !engine.copy_goes_elsewhere(cx, id, exchange, index) {
+                if let Some(branch) = exchange.branches.get_mut(index) {
+                    branch.outcome = Some(Final { status: 503, response: Vec::new() });
+                }
+                engine.weigh_exchange(cx, id, exchange, None);
+            }
+        });
+    }
+
+    /// Sends a copy to the next address of its target. `false` if there is none.
+    pub(super) fn copy_goes_elsewhere(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        exchange: &mut Exchange,
+        index: usize,
+    ) -> bool {
+        let incoming = exchange.flow;
+        let Some(request) = exchange.request.clone().filter(|_| exchange.nist.is_open()) else {
+            return false;
+        };
+        let Ok(request) = Message::parse(&request) else { return false };
+        let Some(branch) = exchange.branches.get_mut(index) else { return false };
+        if branch.record.next.is_empty() || branch.outcome.is_some() {
+            return false;
+        }
+        let client = Client::Exchange(id, index);
+        self.unwatch(&branch.record.flow, client);
+        self.remove_client(&branch.record.via_branch, client);
+        let to = branch.record.next.remove(0);
+        branch.record.via_branch = self.settings.keys.next_via_branch(&branch.record.via_branch, to);
+        branch.record.flow = to;
+        let bytes = build::copy(&self.settings, &request, incoming, &branch.record);
+        self.counters.moved += 1;
+        self.transmit(to, &bytes);
+        branch.nict = Nict::new(cx.now.mono, &self.settings.timers, to.transport.is_reliable(), bytes.into());
+        self.put_client(&branch.record.via_branch, client);
+        self.watch(&branch.record, false, client);
+        true
+    }
+
+    /// The caller speaks by another connection than before: answers go there.
+    pub(crate) fn caller_is_at(&mut self, cx: Cx<'_>, id: u64, flow: Flow) {
+        if flow.transport.is_reliable() {
+            self.with_call(cx, id, |_, call| {
+                if call.flow.transport == flow.transport {
+                    call.flow = flow;
+                }
+            });
+        }
+    }
+}

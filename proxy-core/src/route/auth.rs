@@ -1,0 +1,145 @@
+//! Kamailio's AUTH: who may send what. The judgement is made in [`crate::auth`]; here it is answered.
+//!
+//! | judged | answer |
+//! |---|---|
+//! | from a trusted source | passes, to domains of others, too |
+//! | proven | passes, to domains of others, too; the credentials go, but from REGISTER and PUBLISH |
+//! | not proven | 401 to REGISTER, 407 to others, with a challenge for each algorithm (RFC 3261 §22.2, §22.3) |
+//! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | 403 Forbidden auth ID |
+//! | a stranger, to a domain of ours | passes |
+//! | a stranger, to a domain of others | 403 Not relaying |
+//!
+//! ACK and CANCEL are never challenged (§22.1), and requests within dialogs do not come this way. A challenge is
+//! answered statelessly and nothing is kept of it: the nonce says all, to every node that has the replicated key.
+
+use super::passage::{Passage, Spent, Step};
+use crate::auth::{Court, Judgement, challenge_headers, credentials_header, without_credentials};
+use crate::digest::Nonce;
+use crate::engine::{Cx, Engine};
+use crate::msg::{Method, Uri};
+use crate::state::Transport;
+
+impl Engine {
+    /// Judges whoever asks, where that is switched on.
+    pub(super) fn stage_auth(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if !self.settings.config.auth.enabled {
+            return Step::Next;
+        }
+        if let Some(user) = &passage.found.user {
+            let user = user.clone();
+            self.explain("next", || format!("taken to be {user}, as asked"));
+            return Step::Next;
+        }
+        let is_local =
+            Uri::parse(&passage.found.uri).is_ok_and(|uri| self.settings.is_local(&uri, passage.flow.local));
+        match passage.method {
+            Method::Ack | Method::Cancel => return Step::Next,
+            // The registrar refuses it, whoever it is.
+            Method::Register if !is_local => return Step::Next,
+            _ => {}
+        }
+        let judgement = self.judged(cx, passage);
+        if judgement == Judgement::Stranger {
+            let source = passage.flow.remote.ip();
+            if !is_local && !self.settings.config.routing.relay_from.iter().any(|c| c.contains(source)) {
+                self.explain("refuses", || String::from("neither From nor Request-URI is a domain of ours"));
+                return Step::Reject(403, "Not relaying");
+            }
+            self.explain("next", || String::from("From is no domain of ours: nobody to prove to be"));
+            return Step::Next;
+        }
+        match self.answer_judgement(cx, passage, judgement) {
+            Step::Next => self.spend_credentials(passage),
+            step => step,
+        }
+    }
+
+    /// A rule wants to know who it is, whether or not everybody is asked. Strangers cannot be known.
+    pub(super) fn require_auth(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        passage.found.auth_required = true;
+        if passage.found.user.is_some() || passage.found.trusted {
+            return Step::Next;
+        }
+        if matches!(passage.method, Method::Ack | Method::Cancel) {
+            return Step::Next;
+        }
+        match self.judged(cx, passage) {
+            Judgement::Stranger => {
+                self.explain("refuses", || String::from("From is no domain of ours: nobody to prove to be"));
+                Step::Reject(403, "Not allowed")
+            }
+            judgement => self.answer_judgement(cx, passage, judgement),
+        }
+    }
+
+    /// Takes credentials that were accepted out of the message, so that the next hop does not see them.
+    pub(super) fn spend_credentials(&mut self, passage: &mut Passage<'_, '_>) -> Step {
+        match passage.found.spent.take() {
+            Some(Spent { header, realm }) => {
+                Step::Rewritten(without_credentials(passage.message, header, &realm))
+            }
+            None => Step::Next,
+        }
+    }
+
+    fn judged(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {
+        let court =
+            Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
+        court.judge(passage.message, passage.method, passage.flow)
+    }
+
+    fn answer_judgement(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>, judgement: Judgement) -> Step {
+        match judgement {
+            Judgement::Trusted { tag } => {
+                self.explain("trusts", || {
+                    let tag = tag.map_or_else(String::new, |t| format!(" ({t})"));
+                    format!("the access list covers {}{tag}", passage.flow.remote)
+                });
+                passage.found.trusted = true;
+                Step::Next
+            }
+            Judgement::Proven { aor, realm } => {
+                self.explain("knows", || format!("it is {aor}, by password for realm {realm:?}"));
+                passage.found.user = Some(aor.strip_prefix("sip:").unwrap_or(&aor).to_owned());
+                if !matches!(passage.method, Method::Register | Method::Publish) {
+                    passage.found.spent = Some(Spent { header: credentials_header(passage.method), realm });
+                }
+                Step::Next
+            }
+            Judgement::OtherIdentity { aor } => {
+                self.explain("refuses", || format!("it is {aor}, and speaks for somebody else"));
+                Step::Reject(403, "Forbidden auth ID")
+            }
+            Judgement::Challenge { realm, stale } => {
+                self.challenge(cx, passage, &realm, stale);
+                Step::Answered
+            }
+            Judgement::Stranger => Step::Next,
+            Judgement::NotReady => {
+                self.explain("waits", || String::from("the first key of nonces is not committed yet"));
+                if passage.flow.transport == Transport::Udp {
+                    // It comes again by itself, and by then the key is there.
+                    self.counters.dropped_overload += 1;
+                } else {
+                    self.reject_overload(passage.flow, passage.message.raw());
+                }
+                Step::Answered
+            }
+        }
+    }
+
+    fn challenge(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, realm: &str, stale: bool) {
+        let Some(key) = cx.state.provision().nonce_key() else { return };
+        let is_register = passage.method == Method::Register;
+        let salt = self.settings.keys.transaction_digest(passage.message);
+        let nonce = Nonce::make(key, realm, cx.now.wall, salt);
+        let headers = challenge_headers(&self.settings.config.auth, is_register, realm, &nonce, stale);
+        self.explain("challenges", || {
+            let why = if stale { "its nonce is used up" } else { "no password for this realm was proven" };
+            format!("realm {realm:?}: {why}")
+        });
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let status = if is_register { 401 } else { 407 };
+        self.reject_with(passage.flow, passage.message, status, "", &headers);
+    }
+}

@@ -1,0 +1,72 @@
+//! Kamailio's `ds_select_dst`: a backend of a dispatcher set, and the others for when it fails.
+//!
+//! A rule names the set; without one the default set takes what no user of ours is found for. The Request-URI stays,
+//! as with `ds_select_dst`: a PBX sees what was dialled.
+
+use super::passage::{Passage, Step, Targets, Way};
+use crate::dispatch::{Algorithm, Choice, order};
+use crate::engine::limits::MAX_FAILOVERS;
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, NameAddr};
+use crate::state::{Backend, Branch, NextStep, When};
+
+impl Engine {
+    /// Chooses, where this request goes to a set.
+    pub(super) fn stage_dispatch(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let set = match (&passage.found.way, self.settings.config.dispatch.default_set) {
+            (Some(Way::Dispatcher(set)), _) => *set,
+            (None, Some(set)) if passage.found.targets.is_none() => set,
+            _ => return Step::Next,
+        };
+        let targets = self.targets_of_set(cx, passage, set);
+        if targets.branches.is_empty() {
+            self.explain("no target", || format!("set {set} has no destination that is alive"));
+            passage.found.failing = Some((503, "No Destination Available"));
+            return Step::Next;
+        }
+        Step::Targets(targets)
+    }
+
+    fn targets_of_set(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, set: u32) -> Targets {
+        let algorithm = self.settings.config.dispatch.algorithm_of(set);
+        let key = hash_key(passage.message, algorithm);
+        let choice = Choice { algorithm, key, turn: self.dispatch.turn(set) };
+        let uris: Vec<String> = order(cx.state, set, choice).iter().map(|d| d.uri.clone()).collect();
+        self.explain("chooses", || format!("by {} of set {set}: {}", algorithm.name(), uris.join(", then ")));
+        let mut rounds = uris.into_iter().take(MAX_FAILOVERS).enumerate().filter_map(|(number, uri)| {
+            self.branch_to_destination(passage, set, uri, u16::try_from(number).ok()?)
+        });
+        let Some(first) = rounds.next() else { return Targets::default() };
+        let mut when = When::backend_down(&[]);
+        when.statuses.extend(&self.settings.config.dispatch.failover);
+        let after = passage.found.ring;
+        let plan =
+            rounds.map(|branch| NextStep { when: when.clone(), branches: vec![branch], after }).collect();
+        Targets { branches: vec![first], after, plan }
+    }
+
+    fn branch_to_destination(
+        &self,
+        passage: &Passage<'_, '_>,
+        set: u32,
+        uri: String,
+        round: u16,
+    ) -> Option<Branch> {
+        let mut branch = self.branch_to_uri(passage, &uri, round).ok()?;
+        branch.target.clone_from(&passage.found.uri);
+        let patience = self.settings.config.dispatch.patience.as_millis();
+        branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
+        branch.backing.backend = Some(Backend::Destination { set, uri });
+        Some(branch)
+    }
+}
+
+/// What is hashed. A user that cannot be read is the same for all who write such things.
+fn hash_key<'a>(message: &Message<'a>, algorithm: Algorithm) -> &'a str {
+    let user = |addr: Option<NameAddr<'a>>| addr.and_then(|a| a.parse_uri().ok()?.user).unwrap_or_default();
+    match algorithm {
+        Algorithm::FromUser => user(message.from().ok()),
+        Algorithm::ToUser => user(message.to().ok()),
+        _ => message.call_id().unwrap_or_default(),
+    }
+}

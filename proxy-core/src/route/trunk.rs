@@ -1,0 +1,153 @@
+//! Kamailio's PSTN: calls out by a trunk, and in from it.
+//!
+//! | request | then |
+//! |---|---|
+//! | a rule names a trunk | to its proxy, with the account's domain in the Request-URI |
+//! | an INVITE to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
+//! | from a source of a trunk, or to the Contact user of its registration | a call in: trusted, to its local user |
+//! | in a dialog with a trunk | CSeq as the trunk knows it, credentials if it asks for them |
+
+use std::net::SocketAddr;
+
+use super::passage::{Passage, Step, Targets, Way};
+use super::target::with_user;
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, Method, Uri};
+use crate::state::trunk::{Account, Trunk};
+use crate::state::{Backend, Branch, Leg};
+
+/// Most digits of a number of the public network (Kamailio's default: 1-9, then 3 to 20 more).
+const DIGITS: std::ops::RangeInclusive<usize> = 4..=21;
+
+impl Engine {
+    /// The trunk that a request without a dialog has come from, if any.
+    pub(crate) fn trunk_of_request(
+        &self,
+        cx: Cx<'_>,
+        source: SocketAddr,
+        request: &Message<'_>,
+    ) -> Option<String> {
+        if !cx.state.has_trunks() || request.to_tag().is_some() || request.method() == Some(Method::Register)
+        {
+            return None;
+        }
+        let named = request.request_uri().ok().and_then(|uri| uri.user).map(|user| {
+            cx.state.trunks_with_contact(user).filter(|t| {
+                !t.account.disabled && (t.account.sources.is_empty() || t.account.is_source(source.ip()))
+            })
+        });
+        let named = named.and_then(|mut list| list.next());
+        let by_source = || cx.state.trunks_with_source(source.ip()).find(|t| !t.account.disabled);
+        named.or_else(by_source).map(|t| t.account.uuid.clone())
+    }
+
+    /// Out, where a rule or the number says so; in, where it came from a trunk.
+    pub(super) fn stage_trunk(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let uuid = match &passage.found.way {
+            Some(Way::Trunk(uuid)) => uuid.clone(),
+            None => match self.pstn_number(passage) {
+                Some((uuid, number)) => {
+                    let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
+                    if !from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local)) {
+                        return Step::Reject(403, "Not Allowed");
+                    }
+                    self.explain("is a number", || format!("of the public network: {number}"));
+                    passage.found.uri = number;
+                    // Nobody else is asked for it.
+                    passage.found.way = Some(Way::Trunk(uuid.clone()));
+                    uuid
+                }
+                None => {
+                    self.arrive(cx, passage);
+                    return Step::Next;
+                }
+            },
+            Some(_) => return Step::Next,
+        };
+        let Some(trunk) = cx.state.trunk(&uuid).filter(|t| !t.account.disabled) else {
+            self.explain("no target", || format!("there is no trunk {uuid:?} that is switched on"));
+            passage.found.failing = Some((503, "Trunk Unavailable"));
+            return Step::Next;
+        };
+        match self.branch_to_trunk(passage, trunk) {
+            Some(branch) => Step::Targets(Targets::now(vec![branch])),
+            None => {
+                self.explain("no target", || format!("{} cannot be reached", trunk.account.next_hop()));
+                passage.found.failing = Some((503, "Trunk Unavailable"));
+                Step::Next
+            }
+        }
+    }
+
+    fn branch_to_trunk(&self, passage: &Passage<'_, '_>, trunk: &Trunk) -> Option<Branch> {
+        let account = &trunk.account;
+        let dialled = Uri::parse(&passage.found.uri).ok()?;
+        let target = format!("sip:{}@{}", dialled.user?, account.remote_domain);
+        Uri::parse(&target).ok()?;
+        let mut branch = self.branch_to_uri(passage, &account.next_hop(), 0).ok()?;
+        branch.target = target;
+        branch.backing.backend = Some(Backend::Trunk { uuid: account.uuid.clone() });
+        Some(branch)
+    }
+
+    /// The trunk for the public network and the Request-URI for it, if the number is one of those.
+    fn pstn_number(&self, passage: &Passage<'_, '_>) -> Option<(String, String)> {
+        let uuid = self.settings.config.trunk.pstn.clone()?;
+        let uri = Uri::parse(&passage.found.uri).ok()?;
+        let starts_call = passage.method == Method::Invite && passage.found.from_trunk.is_none();
+        if !starts_call || !self.settings.is_local(&uri, passage.flow.local) {
+            return None;
+        }
+        let digits = uri.user.and_then(|u| u.strip_prefix('+').or_else(|| u.strip_prefix("00")))?;
+        let fits = DIGITS.contains(&digits.len())
+            && !digits.starts_with('0')
+            && digits.bytes().all(|b| b.is_ascii_digit());
+        fits.then(|| with_user(&uri, &format!("+{digits}"))).flatten().map(|number| (uuid, number))
+    }
+
+    /// A call in: what is addressed to the registration goes to the local user.
+    fn arrive(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) {
+        let account =
+            passage.found.from_trunk.as_ref().and_then(|uuid| cx.state.trunk(uuid)).map(|t| &t.account);
+        let Some(account) = account else { return };
+        let Some(uri) = local_uri(account, &passage.found.uri) else { return };
+        self.explain("comes in", || format!("by trunk {:?}, for {uri}", account.uuid));
+        passage.found.uri = uri;
+    }
+
+    /// Makes the copies of a request within a dialog fit the side that they go to, should that be a trunk.
+    pub(super) fn fit_to_leg(&self, cx: Cx<'_>, message: &Message<'_>, branches: &mut [Branch]) {
+        let leg = match crate::dialog::of(cx.state, message) {
+            Some((dialog, true)) => dialog.backing.towards_callee.clone(),
+            Some((dialog, false)) => dialog.backing.towards_caller.clone(),
+            None => self.early_leg(message).unwrap_or_default(),
+        };
+        if leg == Leg::default() {
+            return;
+        }
+        for branch in branches {
+            branch.backing.cseq_shift = leg.cseq_shift;
+            branch.backing.backend = leg.trunk.clone().map(|uuid| Backend::Trunk { uuid });
+        }
+    }
+
+    /// The callee's side of a call that is not answered yet: PRACK, UPDATE, or a BYE by the caller.
+    fn early_leg(&self, message: &Message<'_>) -> Option<Leg> {
+        let backing = self.early_backing(message.call_id()?, message.from_tag()?)?;
+        Some(backing.of_dialog().towards_callee)
+    }
+}
+
+/// Where a call for `uri` that came by a trunk goes here; `None` if that is as it should be.
+fn local_uri(account: &Account, uri: &str) -> Option<String> {
+    let parsed = Uri::parse(uri).ok()?;
+    let is_registration = parsed.user == Some(account.contact_user.as_str());
+    let user = match (is_registration, account.local_user.as_str()) {
+        (true, user) if !user.is_empty() => user,
+        _ => parsed.user?,
+    };
+    if account.local_domain.is_empty() {
+        return if Some(user) == parsed.user { None } else { with_user(&parsed, user) };
+    }
+    Some(format!("sip:{user}@{}", account.local_domain))
+}

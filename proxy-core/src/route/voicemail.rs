@@ -1,0 +1,93 @@
+//! Kamailio's TOVOICEMAIL: where calls go that nobody takes. At once for a user without a phone or if a rule says so;
+//! otherwise as the last step of the plan.
+
+use super::passage::{Passage, Step, Targets, Way};
+use crate::engine::{Cx, Engine};
+use crate::msg::{Method, Uri};
+use crate::routing::Voicemail;
+use crate::state::{Branch, NextStep};
+
+/// The round by which the copy for voicemail is told from all others; more than any plan has steps.
+const VOICEMAIL_ROUND: u16 = u16::MAX;
+
+impl Engine {
+    /// Adds voicemail to an INVITE that starts a call to one of our users.
+    pub(super) fn stage_voicemail(&mut self, _cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if passage.method != Method::Invite || passage.found.in_dialog {
+            return Step::Next;
+        }
+        let Some(voicemail) = self.voicemail_of(passage) else {
+            return if passage.found.way == Some(Way::Voicemail) {
+                Step::Reject(404, "No voicemail service")
+            } else {
+                Step::Next
+            };
+        };
+        if passage.found.way == Some(Way::Voicemail) {
+            return match self.voicemail_branch(passage, &voicemail, "unconditional") {
+                Some(branch) => Step::Targets(Targets::now(vec![branch])),
+                None => Step::Reject(404, "No voicemail service"),
+            };
+        }
+        // Calls that leave our users alone have no voicemail here.
+        let for_user = matches!(passage.found.way, None | Some(Way::Location))
+            && Uri::parse(&passage.found.uri).is_ok_and(|u| self.settings.is_local(&u, passage.flow.local));
+        let targets = passage.found.targets.take();
+        match targets {
+            Some(mut targets) if for_user || self.rule_has_voicemail(passage) => {
+                if let Some(branch) = self.voicemail_branch(passage, &voicemail, "no-answer") {
+                    let when = voicemail.when();
+                    self.explain("adds voicemail", || format!("{} when {when}", branch.target));
+                    targets.plan.push(NextStep { when, branches: vec![branch], after: None });
+                    targets.after = targets.after.or(voicemail.after);
+                }
+                passage.found.targets = Some(targets);
+                Step::Next
+            }
+            Some(targets) => {
+                passage.found.targets = Some(targets);
+                Step::Next
+            }
+            None => {
+                let status = passage.found.failing.map(|(status, _)| status);
+                // 480 is how a user without a reachable phone looks; Kamailio knows only 404 for both.
+                let is_listed = status
+                    .is_some_and(|s| voicemail.on.contains(&s) || (s == 480 && voicemail.on.contains(&404)));
+                if !is_listed {
+                    return Step::Next;
+                }
+                match self.voicemail_branch(passage, &voicemail, "unavailable") {
+                    Some(branch) => Step::Targets(Targets::now(vec![branch])),
+                    None => Step::Next,
+                }
+            }
+        }
+    }
+
+    fn rule_has_voicemail(&self, passage: &Passage<'_, '_>) -> bool {
+        let rules = &self.settings.config.routing.rules;
+        passage.found.rule.and_then(|n| rules.get(n)).is_some_and(|r| r.voicemail.is_some())
+    }
+
+    fn voicemail_of(&self, passage: &Passage<'_, '_>) -> Option<Voicemail> {
+        let routing = &self.settings.config.routing;
+        let of_rule = passage.found.rule.and_then(|n| routing.rules.get(n)?.voicemail.clone());
+        of_rule.or_else(|| routing.voicemail.clone())
+    }
+
+    /// The copy for the mailbox of the user who was dialled, with the reason for the server (RFC 5806).
+    fn voicemail_branch(
+        &self,
+        passage: &Passage<'_, '_>,
+        voicemail: &Voicemail,
+        reason: &str,
+    ) -> Option<Branch> {
+        // Whose mailbox: the user that rules, short numbers and aliases have come to (Kamailio keeps it before lookup).
+        let user = Uri::parse(&passage.found.uri).ok()?.user?.to_owned();
+        let target = voicemail.target(&user)?;
+        let mut branch = self.branch_to_uri(passage, &target, VOICEMAIL_ROUND).ok()?;
+        let from = passage.message.request_uri_str();
+        branch.headers.push((String::from("Diversion"), format!("<{from}>;reason={reason}")));
+        Some(branch)
+    }
+}

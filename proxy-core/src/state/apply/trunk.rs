@@ -1,0 +1,104 @@
+//! Changes of the trunks.
+
+use crate::state::index::trunk_bytes;
+use crate::state::limits::{MAX_TRUNK_BYTES, MAX_TRUNK_SOURCES, MAX_TRUNK_WORDS, MAX_TRUNKS, admits_bytes};
+use crate::state::trunk::{Account, Registration, RegistrationState, Trunk, TrunkCommand};
+use crate::state::{SipResponse, SipState};
+use crate::time::WallTime;
+
+impl SipState {
+    pub(super) fn trunk_changed(&mut self, command: &TrunkCommand) -> SipResponse {
+        match command {
+            TrunkCommand::Put { account, call_id, at } => self.put_trunk(account, call_id, *at),
+            TrunkCommand::Remove { uuid } => {
+                if self.remove_trunk(uuid) {
+                    SipResponse::Done
+                } else {
+                    SipResponse::NotFound
+                }
+            }
+            TrunkCommand::Enable { uuid, enabled, at } => self.change_trunk(uuid, |trunk| {
+                if trunk.account.disabled == *enabled {
+                    trunk.account.disabled = !enabled;
+                    trunk.registration.next_at = *at;
+                    trunk.registration.failures = 0;
+                }
+                SipResponse::Done
+            }),
+            TrunkCommand::Refresh { uuid, at } => self.change_trunk(uuid, |trunk| {
+                trunk.registration.next_at = *at;
+                SipResponse::Done
+            }),
+            TrunkCommand::Registering { uuid, cseq, next_at } => self.change_trunk(uuid, |trunk| {
+                let registration = &mut trunk.registration;
+                if *cseq <= registration.cseq {
+                    return SipResponse::Superseded;
+                }
+                registration.cseq = *cseq;
+                registration.state = RegistrationState::Ongoing;
+                registration.next_at = *next_at;
+                SipResponse::Done
+            }),
+            TrunkCommand::Outcome { uuid, cseq, state, next_at, expires_at, min_expires_s, last } => self
+                .change_trunk(uuid, |trunk| {
+                    let registration = &mut trunk.registration;
+                    if *cseq != registration.cseq || registration.state != RegistrationState::Ongoing {
+                        return SipResponse::Superseded;
+                    }
+                    registration.state = *state;
+                    registration.next_at = *next_at;
+                    registration.failures = match state {
+                        RegistrationState::Failed => registration.failures.saturating_add(1),
+                        _ => 0,
+                    };
+                    registration.expires_at = expires_at.unwrap_or(registration.expires_at);
+                    registration.min_expires_s = min_expires_s.unwrap_or(registration.min_expires_s);
+                    registration.last = last.chars().take(MAX_TRUNK_WORDS).collect();
+                    SipResponse::Done
+                }),
+        }
+    }
+
+    fn put_trunk(&mut self, account: &Account, call_id: &str, at: WallTime) -> SipResponse {
+        let trunks = &self.records.trunks.trunks;
+        let old = trunks.get(&account.uuid);
+        let registration = match old {
+            Some(old) => {
+                Registration { next_at: at, failures: 0, min_expires_s: 0, ..old.registration.clone() }
+            }
+            None => Registration {
+                call_id: call_id.to_owned(),
+                cseq: 0,
+                state: RegistrationState::Idle,
+                next_at: at,
+                expires_at: WallTime(0),
+                failures: 0,
+                min_expires_s: 0,
+                last: String::new(),
+            },
+        };
+        let new = Trunk { account: account.clone(), registration };
+        let bytes = trunk_bytes(&new);
+        let more = bytes.saturating_sub(old.map_or(0, trunk_bytes)) as u64;
+        if (old.is_none() && trunks.len() >= MAX_TRUNKS)
+            || account.sources.len() > MAX_TRUNK_SOURCES
+            || bytes > MAX_TRUNK_BYTES
+            || !admits_bytes(self.index.bytes, more)
+        {
+            return SipResponse::Full;
+        }
+        self.remove_trunk(&account.uuid);
+        self.insert_trunk(new);
+        SipResponse::Done
+    }
+
+    fn change_trunk(&mut self, uuid: &str, change: impl FnOnce(&mut Trunk) -> SipResponse) -> SipResponse {
+        let Some(mut trunk) = self.records.trunks.trunks.get(uuid).cloned() else {
+            return SipResponse::NotFound;
+        };
+        let response = change(&mut trunk);
+        self.remove_trunk(uuid);
+        self.insert_trunk(trunk);
+        response
+    }
+}

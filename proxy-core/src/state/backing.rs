@@ -1,0 +1,76 @@
+//! What stands behind a copy of an INVITE and behind a dialog: a destination of the dispatcher, or a trunk.
+
+use serde::{Deserialize, Serialize};
+
+/// Who was chosen for a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// A destination of the dispatcher.
+    Destination {
+        /// Its set.
+        set: u32,
+        /// Its URI.
+        uri: String,
+    },
+    /// A trunk.
+    Trunk {
+        /// Its `l_uuid`.
+        uuid: String,
+    },
+}
+
+/// Of a branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Who was chosen.
+    pub backend: Option<Backend>,
+    /// Milliseconds without any response after which the branch counts as failed with 408: a backend answers at once
+    /// or not at all. `None`: 64*T1, as for a phone.
+    pub patience_ms: Option<u32>,
+    /// By how much the CSeq of the copy is higher than that of the request as received: one for each time that it was
+    /// sent again with credentials.
+    pub cseq_shift: u32,
+    /// The trunk that the call came from.
+    pub from_trunk: Option<String>,
+    /// Address of record of our user whose phone this is.
+    pub called: Option<String>,
+}
+
+impl Backing {
+    /// What a dialog inherits from the branch that answered.
+    #[must_use]
+    pub fn of_dialog(&self) -> DialogBacking {
+        let trunk = match &self.backend {
+            Some(Backend::Trunk { uuid }) => Some(uuid.clone()),
+            _ => None,
+        };
+        DialogBacking {
+            backend: self.backend.clone(),
+            called: self.called.clone(),
+            towards_caller: Leg { trunk: self.from_trunk.clone(), cseq_shift: 0 },
+            towards_callee: Leg { trunk, cseq_shift: self.cseq_shift },
+        }
+    }
+}
+
+/// Of a dialog.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialogBacking {
+    /// Who serves the call: what its load counts for.
+    pub backend: Option<Backend>,
+    /// Address of record of our user who answered.
+    pub called: Option<String>,
+    /// Requests that go to the caller.
+    pub towards_caller: Leg,
+    /// Requests that go to the callee.
+    pub towards_callee: Leg,
+}
+
+/// One side of a dialog, as far as it is a trunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The trunk whose credentials it may ask for.
+    pub trunk: Option<String>,
+    /// By how much the CSeq of requests to this side is higher than the other side wrote it.
+    pub cseq_shift: u32,
+}

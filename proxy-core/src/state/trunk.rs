@@ -1,0 +1,265 @@
+//! Trunks: accounts at other registrars, as Kamailio keeps them in its table `uacreg`.
+//!
+//! | registration | left by |
+//! |---|---|
+//! | Idle | it is due: `Registering` |
+//! | Ongoing | a final response, or none: `Registered`, `Failed`; a node that takes over begins at once again |
+//! | Registered | a refresh is due, or the operator asks for one |
+//! | Failed | the back-off is over |
+//!
+//! The CSeq of a REGISTER is replicated before it is sent and only ever grows; Call-ID and Contact never change while
+//! the trunk is there. So whichever node sends the next one, the registrar sees one client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::provision::network;
+use super::{CallId, Ha1};
+use crate::time::WallTime;
+
+/// All trunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunks {
+    /// By [`Account::uuid`].
+    pub trunks: BTreeMap<String, Trunk>,
+}
+
+/// One trunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// What the operator said.
+    pub account: Account,
+    /// How its registration stands.
+    pub registration: Registration,
+}
+
+/// A row of `uacreg`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// `l_uuid`: its name here.
+    pub uuid: String,
+    /// `l_username`: our user that calls to the account go to; empty: the Request-URI says who.
+    pub local_user: String,
+    /// `l_domain`: domain of that user; empty: our first one.
+    pub local_domain: String,
+    /// `r_username`: the account there, in From and To of the REGISTER.
+    pub remote_user: String,
+    /// `r_domain`: domain there, and Request-URI of the REGISTER.
+    pub remote_domain: String,
+    /// `realm` of the secret.
+    pub realm: String,
+    /// `auth_username`.
+    pub auth_user: String,
+    /// `auth_ha1`: what is kept of the password.
+    pub ha1: Ha1,
+    /// `auth_proxy`: where REGISTER and calls are sent; empty: to `remote_domain`.
+    pub proxy: String,
+    /// `expires` that is asked for, seconds; 0: calls only, no registration.
+    pub expires_s: u32,
+    /// User of the Contact; it is how the other side addresses us.
+    pub contact_user: String,
+    /// Addresses (`10.0.0.1`, `10.0.0.0/24`) that calls of this trunk come from.
+    pub sources: Vec<String>,
+    /// Switched off by the operator.
+    pub disabled: bool,
+}
+
+impl Account {
+    /// Whether it is to be registered.
+    #[must_use]
+    pub fn registers(&self) -> bool {
+        !self.disabled && self.expires_s > 0
+    }
+
+    /// Whether calls from this address are of the trunk.
+    #[must_use]
+    pub fn is_source(&self, address: IpAddr) -> bool {
+        self.sources.iter().filter_map(|s| source(s)).any(|(n, prefix)| network(address, prefix) == Some(n))
+    }
+
+    /// URI that requests of the trunk are sent to.
+    #[must_use]
+    pub fn next_hop(&self) -> String {
+        if self.proxy.is_empty() { format!("sip:{}", self.remote_domain) } else { self.proxy.clone() }
+    }
+}
+
+impl Trunk {
+    /// Whether there is, or will be, a REGISTER to send: also the one that ends the registration of a trunk that has
+    /// been switched off.
+    #[must_use]
+    pub fn wants_register(&self) -> bool {
+        self.account.registers() || self.registration.state != RegistrationState::Idle
+    }
+}
+
+/// An entry of [`Account::sources`]: the network and its prefix length. `None` if it is neither an address nor a block.
+#[must_use]
+pub fn source(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix.parse::<u8>().ok()?)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let prefix = prefix.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
+    Some((network(address, prefix)?, prefix))
+}
+
+/// Ways back to the trunks, derived from them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TrunkIndex {
+    /// When the next REGISTER of each is due.
+    pub(super) due: BTreeSet<(WallTime, String)>,
+    by_contact: BTreeSet<(String, String)>,
+    by_source: BTreeSet<(u8, IpAddr, String)>,
+    /// How many entries of `by_source` there are by prefix length: those are looked up.
+    prefixes: BTreeMap<u8, u32>,
+}
+
+impl TrunkIndex {
+    pub(super) fn add(&mut self, trunk: &Trunk) {
+        let uuid = &trunk.account.uuid;
+        if trunk.wants_register() {
+            self.due.insert((trunk.registration.next_at, uuid.clone()));
+        }
+        self.by_contact.insert((trunk.account.contact_user.clone(), uuid.clone()));
+        for (network, prefix) in trunk.account.sources.iter().filter_map(|s| source(s)) {
+            if self.by_source.insert((prefix, network, uuid.clone())) {
+                *self.prefixes.entry(prefix).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, trunk: &Trunk) {
+        let uuid = &trunk.account.uuid;
+        self.due.remove(&(trunk.registration.next_at, uuid.clone()));
+        self.by_contact.remove(&(trunk.account.contact_user.clone(), uuid.clone()));
+        for (network, prefix) in trunk.account.sources.iter().filter_map(|s| source(s)) {
+            if self.by_source.remove(&(prefix, network, uuid.clone()))
+                && let Some(count) = self.prefixes.get_mut(&prefix)
+            {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.prefixes.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    /// Trunks with this user in their Contact.
+    pub(super) fn with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s str> {
+        let from = (user.to_owned(), String::new());
+        self.by_contact.range(from..).take_while(move |(u, _)| u == user).map(|(_, uuid)| uuid.as_str())
+    }
+
+    /// Trunks whose calls come from this address, the longest prefix first.
+    pub(super) fn with_source(&self, address: IpAddr) -> impl Iterator<Item = &str> {
+        self.prefixes.keys().rev().flat_map(move |prefix| {
+            let network = network(address, *prefix);
+            let from = network.map(|n| (*prefix, n, String::new()));
+            let range = from.map(|from| self.by_source.range(from..));
+            range
+                .into_iter()
+                .flatten()
+                .take_while(move |(p, n, _)| p == prefix && Some(*n) == network)
+                .map(|(_, _, uuid)| uuid.as_str())
+        })
+    }
+}
+
+/// How a registration stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Call-ID of all its REGISTERs.
+    pub call_id: CallId,
+    /// CSeq of the newest one.
+    pub cseq: u32,
+    /// Where it stands.
+    pub state: RegistrationState,
+    /// When the next REGISTER is due.
+    pub next_at: WallTime,
+    /// Until when the registrar has us; in the past: it has not.
+    pub expires_at: WallTime,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Expiry the registrar wants at least (423), seconds.
+    pub min_expires_s: u32,
+    /// What happened last, for the operator.
+    pub last: String,
+}
+
+/// See the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegistrationState {
+    /// Not begun, or switched off.
+    Idle,
+    /// A REGISTER is under way.
+    Ongoing,
+    /// The registrar has us.
+    Registered,
+    /// The registrar, or the network, has refused.
+    Failed,
+}
+
+/// A change of the trunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrunkCommand {
+    /// Adds a trunk, or changes the one of that name. Its registration goes on, and is due at once.
+    Put {
+        /// What the operator said.
+        account: Box<Account>,
+        /// Call-ID of its registration, if it is new.
+        call_id: CallId,
+        /// Wall time of the proposer.
+        at: WallTime,
+    },
+    /// Removes a trunk.
+    Remove {
+        /// Which.
+        uuid: String,
+    },
+    /// Switches a trunk on or off.
+    Enable {
+        /// Which.
+        uuid: String,
+        /// On?
+        enabled: bool,
+        /// Wall time of the proposer.
+        at: WallTime,
+    },
+    /// The next REGISTER is due now.
+    Refresh {
+        /// Which.
+        uuid: String,
+        /// Wall time of the proposer.
+        at: WallTime,
+    },
+    /// A REGISTER with this CSeq is about to be sent. One that is not higher than the last is refused.
+    Registering {
+        /// Which.
+        uuid: String,
+        /// Its CSeq.
+        cseq: u32,
+        /// When another one is due, should nothing be heard of this one.
+        next_at: WallTime,
+    },
+    /// What came of the REGISTER with this CSeq.
+    Outcome {
+        /// Which.
+        uuid: String,
+        /// Its CSeq: what came of an older one is no news.
+        cseq: u32,
+        /// What it is now.
+        state: RegistrationState,
+        /// When the next one is due.
+        next_at: WallTime,
+        /// Until when the registrar has us, if that changed.
+        expires_at: Option<WallTime>,
+        /// Expiry the registrar wants at least, if it said so.
+        min_expires_s: Option<u32>,
+        /// For the operator.
+        last: String,
+    },
+}

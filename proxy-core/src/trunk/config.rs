@@ -1,0 +1,40 @@
+//! What the operator chooses for all trunks.
+
+use std::time::Duration;
+
+/// What the operator chooses for all trunks. The trunks themselves are replicated: `relevo trunk add`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkConfig {
+    /// Trunk for numbers that look like those of the public telephone network (Kamailio's `WITH_PSTN`).
+    pub pstn: Option<String>,
+    /// Pause after a registration that failed; it doubles with each further failure.
+    pub retry: Duration,
+    /// Longest such pause.
+    pub retry_max: Duration,
+}
+
+impl Default for TrunkConfig {
+    fn default() -> Self {
+        Self { pstn: None, retry: Duration::from_secs(10), retry_max: Duration::from_secs(600) }
+    }
+}
+
+impl TrunkConfig {
+    /// Pause after so many failures in a row, this one included.
+    pub(crate) fn pause(&self, failures: u32) -> Duration {
+        let factor = 1u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
+        self.retry.saturating_mul(factor).min(self.retry_max.max(self.retry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_bound() {
+        let config = TrunkConfig::default();
+        let seconds: Vec<u64> = [1, 2, 3, 7, 100, u32::MAX].map(|n| config.pause(n).as_secs()).into();
+        assert_eq!(seconds, [10, 20, 40, 600, 600, 600]);
+    }
+}

@@ -1,0 +1,30 @@
+//! How a request of our own ended, and who hears of it.
+
+use super::Purpose;
+use crate::engine::{Cx, Engine};
+use crate::msg::Message;
+
+/// How a request of our own ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome<'o, 'm> {
+    /// A final response with its status.
+    Final(u16, &'o Message<'m>),
+    /// Nobody answered in time.
+    Timeout,
+    /// It could not be sent.
+    Transport,
+}
+
+impl Engine {
+    /// A request of our own has ended.
+    pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
+        match purpose {
+            Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
+            Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
+            Purpose::NatPing { .. }
+            | Purpose::DialogBye { .. }
+            | Purpose::Notify { .. }
+            | Purpose::StoredMessage { .. } => {}
+        }
+    }
+}

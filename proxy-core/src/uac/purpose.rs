@@ -1,0 +1,59 @@
+//! What a request of our own is for.
+
+use crate::state::DialogId;
+
+/// One variant per feature, with what the feature needs to know again when the outcome comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(dead_code, reason = "variants are here before the features that use them")]
+pub(crate) enum Purpose {
+    /// OPTIONS to a destination of the dispatcher.
+    Probe {
+        /// Set that it is in.
+        set: u32,
+        /// Its URI.
+        destination: String,
+    },
+    /// REGISTER at the registrar of a trunk.
+    TrunkRegister {
+        /// Which attempt, as the engine numbers them.
+        attempt: u64,
+    },
+    /// OPTIONS that keeps a NAT binding open.
+    NatPing {
+        /// Address of record.
+        aor: String,
+        /// Key of the contact.
+        contact_key: String,
+    },
+    /// BYE to one side of a dialog.
+    DialogBye {
+        /// Which dialog.
+        id: DialogId,
+        /// Whether to the caller's side.
+        to_caller: bool,
+    },
+    /// NOTIFY of a subscription.
+    Notify {
+        /// The subscription's name.
+        subscription: String,
+    },
+    /// A MESSAGE that was kept for its receiver.
+    StoredMessage {
+        /// Its name.
+        id: String,
+    },
+}
+
+impl Purpose {
+    /// Label that keeps the branches of different features apart.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe",
+            Self::TrunkRegister { .. } => "trunk",
+            Self::NatPing { .. } => "natping",
+            Self::DialogBye { .. } => "bye",
+            Self::Notify { .. } => "notify",
+            Self::StoredMessage { .. } => "message",
+        }
+    }
+}

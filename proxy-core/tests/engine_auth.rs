@@ -1,0 +1,583 @@
+//! AUTH: who is asked, who is believed, and what is kept of it after a takeover. One test per rule.
+
+#[path = "common/auth.rs"]
+mod auth;
+#[path = "common/story.rs"]
+mod story;
+
+use std::time::Duration;
+
+use auth::*;
+use proxy_core::auth::AuthConfig;
+use proxy_core::digest::{Algorithm, Replay};
+use proxy_core::engine::Engine;
+use proxy_core::io::{EngineConfig, Refusal};
+use proxy_core::state::{Domain, ProvisionCommand, SipCommand};
+use story::*;
+
+const ALICE: &str = "10.77.0.201:5061";
+const BOB: &str = "10.77.0.202:5062";
+const OTHER: &str = "10.99.0.9:5060";
+const BOB_URI: &str = "sip:bob@lab.test";
+
+/// Alice's REGISTER.
+fn reg() -> String {
+    register("alice", ALICE, 1, &format!("<sip:alice@{ALICE}>"))
+}
+
+/// The challenge that this request gets at `at`.
+fn challenge(w: &mut World, at: &str, text: &str) -> String {
+    w.send(at, text);
+    let answer = w.expect(at, "SIP/2.0 40");
+    assert!(answer.starts_with("SIP/2.0 401 ") || answer.starts_with("SIP/2.0 407 "), "{answer}");
+    answer
+}
+
+fn register_bob(w: &mut World) {
+    let text = register("bob", BOB, 1, &format!("<sip:bob@{BOB}>"));
+    let asked = challenge(w, BOB, &text);
+    w.send(BOB, &answered(&text, &asked, "bob", "secret-b"));
+    w.expect(BOB, "SIP/2.0 200 ");
+}
+
+fn stale(answer: &str) -> bool {
+    let header = header(answer, "WWW-Authenticate").or_else(|| header(answer, "Proxy-Authenticate"));
+    header.expect("a challenge").contains("stale=TRUE")
+}
+
+fn first_line(w: &mut World, at: &str) -> String {
+    let all = w.take(at);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all[0].lines().next().expect("a line").trim_start_matches("SIP/2.0 ").to_owned()
+}
+
+#[test]
+fn without_authentication_nobody_is_asked() {
+    let mut w = World::new();
+    subscribe(&mut w.state, "alice", "lab.test", "lab.test", "x");
+    w.send(ALICE, &reg());
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn register_is_challenged_with_401_and_accepted_with_the_password_rfc3261_22_2() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    assert!(asked.starts_with("SIP/2.0 401 Unauthorized"), "{asked}");
+    assert!(header(&asked, "To").expect("To").contains(";tag="));
+    assert_eq!(header(&asked, "Proxy-Authenticate"), None);
+    w.send(ALICE, &answered(&reg(), &asked, "alice", "secret-a"));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(header(&ok, "Contact").expect("Contact").contains(ALICE));
+}
+
+#[test]
+fn sha256_is_offered_before_md5_each_in_a_header_of_its_own_and_both_are_taken_rfc8760_2_4() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let offers: Vec<&str> = asked.lines().filter(|l| l.starts_with("WWW-Authenticate")).collect();
+    assert_eq!(offers.len(), 2, "{asked}");
+    assert!(offers[0].contains("algorithm=SHA-256") && offers[1].contains("algorithm=MD5"), "{asked}");
+    assert!(offers.iter().all(|o| o.contains("qop=\"auth\"") && o.contains("realm=\"lab.test\"")), "{asked}");
+    assert!(!stale(&asked));
+    // A phone that knows MD5 only.
+    let md5 = asked.replace("algorithm=SHA-256", "algorithm=UNKNOWN");
+    w.send(ALICE, &answered(&reg(), &md5, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    let again = register("alice", ALICE, 9, &format!("<sip:alice@{ALICE}>"));
+    let asked = challenge(&mut w, ALICE, &again);
+    w.send(ALICE, &answered(&again, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn an_old_phone_without_qop_is_accepted_rfc2069() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let old = asked.replace("algorithm=SHA-256", "algorithm=UNKNOWN").replace("qop=\"auth\", ", "");
+    let request = answered(&reg(), &old, "alice", "secret-a");
+    assert!(!request.contains("nc="), "{request}");
+    w.send(ALICE, &request);
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn an_algorithm_that_is_not_offered_is_not_taken() {
+    let mut only_sha = asking();
+    only_sha.auth.algorithms = vec![Algorithm::Sha256];
+    let mut w = World::with(only_sha);
+    w.settle();
+    subscribe(&mut w.state, "alice", "lab.test", "lab.test", "secret-a");
+    let asked = challenge(&mut w, ALICE, &reg());
+    assert_eq!(asked.matches("WWW-Authenticate").count(), 1);
+    let md5 = asked.replace("algorithm=SHA-256", "algorithm=MD5");
+    assert!(!stale(&challenge(&mut w, ALICE, &answered(&reg(), &md5, "alice", "secret-a"))));
+}
+
+#[test]
+fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
+    let mut w = world();
+    let unknown = reg().replace("alice", "nobody");
+    let asked = [challenge(&mut w, ALICE, &reg()), challenge(&mut w, ALICE, &unknown)];
+    let wrong = challenge(&mut w, ALICE, &answered(&reg(), &asked[0], "alice", "guess"));
+    let nobody = challenge(&mut w, ALICE, &answered(&unknown, &asked[1], "nobody", "guess"));
+    let shape = |answer: &str| {
+        let lines = answer.lines().map(|l| l.split("nonce=\"").next().unwrap_or_default().to_owned());
+        lines.filter(|l| l.starts_with("SIP") || l.starts_with("WWW")).collect::<Vec<_>>()
+    };
+    assert_eq!(shape(&wrong), shape(&nobody));
+    assert_eq!(shape(&wrong), shape(&asked[0]));
+    assert!(!stale(&wrong));
+}
+
+#[test]
+fn a_call_of_a_user_of_ours_is_challenged_with_407_and_the_credentials_go_no_further_rfc3261_22_3() {
+    let mut w = world();
+    register_bob(&mut w);
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    assert!(asked.starts_with("SIP/2.0 407 Proxy Authentication Required"), "{asked}");
+    assert_eq!(header(&asked, "WWW-Authenticate"), None);
+    w.expect_nothing(BOB);
+    let ack = call.replace("INVITE sip", "ACK sip").replace("1 INVITE", "1 ACK");
+    let tagged = format!("To: {}", header(&asked, "To").expect("To"));
+    w.send(ALICE, &ack.replace(&format!("To: <{BOB_URI}>"), &tagged));
+    w.expect_nothing(ALICE);
+    let theirs = "Proxy-Authorization: Digest username=\"alice\", realm=\"next.test\", nonce=\"n\", \
+                  uri=\"sip:x\", response=\"r\"\r\n";
+    let again = answered(&call, &asked, "alice", "secret-a").replace("Max-F", &format!("{theirs}Max-F"));
+    w.send(ALICE, &again);
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let at_bob = w.expect(BOB, "INVITE ");
+    // Those for another proxy on the way pass.
+    let left = header(&at_bob, "Proxy-Authorization").expect("theirs");
+    assert!(left.contains("next.test") && !left.contains("lab.test"), "{left}");
+}
+
+#[test]
+fn what_is_replicated_of_a_call_holds_no_credentials() {
+    let mut w = world();
+    register_bob(&mut w);
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    let record = w.state.pending_invites().next().expect("pending");
+    assert!(!String::from_utf8_lossy(&record.request).contains("Authorization"));
+    w.fail_over(Duration::from_millis(300));
+    let at_bob = w.take(BOB);
+    assert!(at_bob.iter().all(|m| m.starts_with("INVITE ") && !m.contains("Authorization")), "{at_bob:?}");
+    assert_eq!(at_bob.len(), 2);
+}
+
+#[test]
+fn credentials_of_a_message_go_no_further_either() {
+    let mut w = world();
+    register_bob(&mut w);
+    let text = request("MESSAGE", BOB_URI, ALICE, "m1", "");
+    let asked = challenge(&mut w, ALICE, &text);
+    w.send(ALICE, &answered(&text, &asked, "alice", "secret-a"));
+    let at_bob = w.expect(BOB, "MESSAGE ");
+    assert_eq!(header(&at_bob, "Proxy-Authorization"), None);
+}
+
+#[test]
+fn cancel_and_ack_are_never_challenged_rfc3261_22_1() {
+    let mut w = world();
+    register_bob(&mut w);
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    let again = answered(&call, &asked, "alice", "secret-a");
+    w.send(ALICE, &again);
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 180, "b", ""));
+    w.expect(ALICE, "SIP/2.0 180 ");
+    let hang_up = cancel(BOB_URI, ALICE, "c1").replace("CSeq: 1 ", "CSeq: 2 ").replace(";rport", "n2;rport");
+    w.send(ALICE, &hang_up);
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.expect(BOB, "CANCEL ");
+}
+
+#[test]
+fn requests_within_a_dialog_are_not_challenged_as_in_kamailio() {
+    let mut w = world();
+    register_bob(&mut w);
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 200, "b", &format!("Contact: <sip:bob@{BOB}>\r\n")));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("BYE", 3, &ok, ALICE));
+    w.expect(BOB, "BYE ");
+}
+
+#[test]
+fn a_nonce_given_before_a_takeover_is_good_after_it() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    w.fail_over(Duration::from_millis(300));
+    w.send(ALICE, &answered(&reg(), &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_nonce_count_is_good_once_and_a_replay_gets_a_fresh_nonce_rfc7616_5_12() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    w.send(ALICE, &answered_with(&reg(), &asked, "alice", "secret-a", 1));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    // The phone goes on with the same nonce and the next count.
+    w.send(ALICE, &answered_with(&reg(), &asked, "alice", "secret-a", 2));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    // Somebody has recorded it, and sends it from elsewhere in another call.
+    let recorded = answered_with(&reg(), &asked, "alice", "secret-a", 2);
+    let replayed = recorded.replace("Call-ID: reg-", "Call-ID: thief-").replace(ALICE, OTHER);
+    let answer = challenge(&mut w, OTHER, &replayed);
+    assert!(stale(&answer), "{answer}");
+    assert_eq!(w.state.bindings("sip:alice@lab.test").len(), 1);
+}
+
+#[test]
+fn engines_of_one_node_share_the_counts_so_that_a_replay_cannot_go_to_another_one() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let replay = Replay::default();
+    let mut engines: Vec<Engine> =
+        (0..2).map(|_| Engine::sharing(w.config.clone(), replay.clone())).collect();
+    let text = answered(&reg(), &asked, "alice", "secret-a");
+    let other_call = text.replace("Call-ID: reg-", "Call-ID: thief-");
+    let mut statuses = Vec::new();
+    for (engine, text) in engines.iter_mut().zip([text, other_call]) {
+        engine.activate(w.now, &w.state);
+        w.engine = std::mem::replace(engine, Engine::new(w.config.clone()));
+        w.send(ALICE, &text);
+        statuses.push(first_line(&mut w, ALICE));
+    }
+    assert_eq!(statuses, ["200 OK", "401 Unauthorized"]);
+}
+
+#[test]
+fn a_retransmission_of_a_request_that_was_refused_statelessly_gets_the_same_answer_rfc3261_17_2() {
+    let mut w = world();
+    let call = invite("sip:carol@lab.test", ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    let again = answered(&call, &asked, "alice", "secret-a");
+    for _ in 0..3 {
+        w.send(ALICE, &again);
+        w.expect(ALICE, "SIP/2.0 404 ");
+        w.tick(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn an_old_nonce_is_stale_only_for_who_knows_the_password_rfc7616_3_3() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    w.pass(Duration::from_secs(301));
+    let right = challenge(&mut w, ALICE, &answered(&reg(), &asked, "alice", "secret-a"));
+    assert!(stale(&right), "{right}");
+    let wrong = challenge(&mut w, ALICE, &answered(&reg(), &asked, "alice", "guess"));
+    assert!(!stale(&wrong), "{wrong}");
+    w.send(ALICE, &answered(&reg(), &right, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_nonce_that_nobody_of_ours_made_is_stale() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let at = asked.find("nonce=\"").expect("nonce") + 7;
+    for forged in ["dcd98b7102dd2f0e8b11d0f600bfb0c093", &"0".repeat(74)] {
+        let other = format!("{}{forged}{}", &asked[..at], &asked[asked[at..].find('"').expect("end") + at..]);
+        let answer = challenge(&mut w, ALICE, &answered(&reg(), &other, "alice", "secret-a"));
+        assert!(stale(&answer), "{answer}");
+    }
+}
+
+#[test]
+fn the_key_of_nonces_is_drawn_once_kept_over_a_takeover_and_rotated_with_the_old_one_still_known() {
+    let config =
+        EngineConfig { auth: AuthConfig { key_life: Duration::from_secs(600), ..asking().auth }, ..asking() };
+    let mut w = World::with(config);
+    w.settle();
+    subscribe(&mut w.state, "alice", "lab.test", "lab.test", "secret-a");
+    let first = *w.state.provision().nonce_key().expect("drawn at the start");
+    w.pass(Duration::from_secs(100));
+    w.fail_over(Duration::from_millis(300));
+    assert_eq!(w.state.provision().nonce_key(), Some(&first));
+    w.pass(Duration::from_secs(498));
+    let asked = challenge(&mut w, ALICE, &reg());
+    w.pass(Duration::from_secs(10));
+    let second = *w.state.provision().nonce_key().expect("there");
+    assert_eq!(second.id, first.id + 1);
+    assert_ne!(second.secret, first.secret);
+    w.send(ALICE, &answered(&reg(), &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn only_the_first_engine_proposes_a_key_and_goes_on_trying_until_there_is_one() {
+    let mut w = World::with(EngineConfig { shard: 1, shards: 2, ..asking() });
+    w.settle();
+    w.pass(Duration::from_secs(5));
+    assert!(w.state.provision().nonce_key().is_none());
+    let mut w = World::with(asking());
+    w.cluster = story::Cluster::Refuses(Refusal::Unknown);
+    w.settle();
+    // Without a key a request cannot be judged: it comes again by itself.
+    w.send(ALICE, &reg());
+    w.expect_nothing(ALICE);
+    w.cluster = story::Cluster::Commits;
+    w.pass(Duration::from_millis(500));
+    w.send(ALICE, &reg());
+    w.expect(ALICE, "SIP/2.0 401 ");
+    let drawn = w.log.iter().filter(|c| matches!(c, SipCommand::Provision(_))).count();
+    assert_eq!(drawn, 1);
+}
+
+#[test]
+fn who_speaks_for_somebody_else_is_forbidden() {
+    let mut w = world();
+    // Proven as bob, From is alice.
+    let asked = challenge(&mut w, ALICE, &reg());
+    w.send(ALICE, &answered(&reg(), &asked, "bob", "secret-b"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");
+    // Proven as alice, From is alice, but To is bob: a third party.
+    let third = reg().replace("To: <sip:alice@", "To: <sip:bob@");
+    let asked = challenge(&mut w, ALICE, &third);
+    w.send(ALICE, &answered(&third, &asked, "alice", "secret-a"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "bob", "secret-b"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");
+    // PUBLISH is for the own Request-URI.
+    let publish = request("PUBLISH", BOB_URI, ALICE, "p1", "");
+    let asked = challenge(&mut w, ALICE, &publish);
+    w.send(ALICE, &answered(&publish, &asked, "alice", "secret-a"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");
+}
+
+#[test]
+fn a_user_with_characters_that_a_uri_escapes_is_the_same_user() {
+    let mut w = world();
+    subscribe(&mut w.state, "a b@c", "lab.test", "lab.test", "pw");
+    let text = register("a%20b%40c", ALICE, 1, &format!("<sip:x@{ALICE}>"));
+    let asked = challenge(&mut w, ALICE, &text);
+    w.send(ALICE, &answered(&text, &asked, "a b@c", "pw"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn strangers_reach_our_users_but_are_not_relayed_to_others() {
+    let mut w = world();
+    register_bob(&mut w);
+    let from_afar = |text: String| text.replace("sip:alice@lab.test", "sip:alice@far.test");
+    w.send(OTHER, &from_afar(invite(BOB_URI, OTHER, "c1")));
+    w.expect(OTHER, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    w.send(OTHER, &from_afar(invite("sip:x@10.99.0.8", OTHER, "c2")));
+    assert_eq!(first_line(&mut w, OTHER), "403 Not relaying");
+}
+
+#[test]
+fn who_has_proven_himself_may_call_domains_of_others() {
+    let mut w = world();
+    let call = invite(&format!("sip:x@{OTHER}"), ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let out = w.expect(OTHER, "INVITE ");
+    assert_eq!(header(&out, "Proxy-Authorization"), None);
+}
+
+#[test]
+fn a_source_of_the_trusted_group_is_not_asked_but_for_register() {
+    let mut w = world();
+    register_bob(&mut w);
+    allow(&mut w.state, 1, "10.77.0.201", 32, 0);
+    allow(&mut w.state, 2, "10.99.0.0", 16, 0);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    w.send(ALICE, &invite(&format!("sip:x@{OTHER}"), ALICE, "c2"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(OTHER, "INVITE ");
+    challenge(&mut w, ALICE, &reg());
+    // Another group is no trust.
+    let call = invite(BOB_URI, OTHER, "c3");
+    challenge(&mut w, OTHER, &call);
+}
+
+#[test]
+fn a_port_in_the_access_list_counts() {
+    let mut w = world();
+    register_bob(&mut w);
+    allow(&mut w.state, 1, "10.77.0.201", 32, 5061);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    challenge(&mut w, "10.77.0.201:5099", &invite(BOB_URI, "10.77.0.201:5099", "c2"));
+}
+
+#[test]
+fn each_domain_has_its_realm() {
+    let mut w = world();
+    let own = Domain { name: String::from("two.test"), realm: Some(String::from("Two & Co")) };
+    provision(&mut w.state, ProvisionCommand::DomainAdd(own));
+    let plain = Domain { name: String::from("three.test"), realm: None };
+    provision(&mut w.state, ProvisionCommand::DomainAdd(plain));
+    subscribe(&mut w.state, "alice", "two.test", "Two & Co", "pw2");
+    for (domain, realm) in [("two.test", "Two & Co"), ("three.test", "three.test")] {
+        let text = reg().replace("lab.test", domain);
+        let asked = challenge(&mut w, ALICE, &text);
+        assert!(asked.contains(&format!("realm=\"{realm}\"")), "{asked}");
+    }
+    let text = reg().replace("lab.test", "two.test");
+    let asked = challenge(&mut w, ALICE, &text);
+    // The password of the other domain is for another realm.
+    challenge(&mut w, ALICE, &answered(&text, &asked, "alice", "secret-a"));
+    w.send(ALICE, &answered(&text, &asked, "alice", "pw2"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert_eq!(w.state.bindings("sip:alice@two.test").len(), 1);
+    assert!(w.state.bindings("sip:alice@lab.test").is_empty());
+}
+
+#[test]
+fn one_realm_for_all_can_be_configured() {
+    let mut w = World::with(EngineConfig {
+        auth: AuthConfig { realm: Some(String::from("example")), ..asking().auth },
+        ..asking()
+    });
+    w.settle();
+    subscribe(&mut w.state, "alice", "lab.test", "example", "pw");
+    let asked = challenge(&mut w, ALICE, &reg());
+    assert!(asked.contains("realm=\"example\""));
+    w.send(ALICE, &answered(&reg(), &asked, "alice", "pw"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn an_address_of_the_proxy_in_place_of_the_domain_is_the_same_account() {
+    let mut w = world();
+    let text = reg().replace("lab.test", "10.77.0.100");
+    let asked = challenge(&mut w, ALICE, &text);
+    assert!(asked.contains("realm=\"lab.test\""), "{asked}");
+    w.send(ALICE, &answered(&text, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert_eq!(w.state.bindings("sip:alice@lab.test").len(), 1);
+}
+
+#[test]
+fn a_password_is_changed_and_a_subscriber_removed_while_the_proxy_runs() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let aor = String::from("sip:alice@lab.test");
+    let realm = String::from("lab.test");
+    let ha1 = proxy_core::digest::ha1("alice", "lab.test", "new");
+    provision(&mut w.state, ProvisionCommand::SubscriberPassword { aor: aor.clone(), realm, ha1 });
+    assert!(!stale(&challenge(&mut w, ALICE, &answered(&reg(), &asked, "alice", "secret-a"))));
+    w.send(ALICE, &answered(&reg(), &asked, "alice", "new"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    provision(&mut w.state, ProvisionCommand::SubscriberRemove { aor });
+    assert!(w.state.bindings("sip:alice@lab.test").is_empty());
+    challenge(&mut w, ALICE, &answered_with(&reg(), &asked, "alice", "new", 2));
+}
+
+#[test]
+fn a_domain_becomes_local_and_foreign_again_while_the_proxy_runs() {
+    let mut w = World::new();
+    let text = reg().replace("lab.test", "new.test");
+    w.send(ALICE, &text);
+    assert_eq!(first_line(&mut w, ALICE), "403 Not relaying");
+    let name = String::from("new.test");
+    provision(&mut w.state, ProvisionCommand::DomainAdd(Domain { name: name.clone(), realm: None }));
+    w.send(ALICE, &text);
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(BOB, &invite("sip:alice@NEW.test.", BOB, "c0"));
+    w.expect(BOB, "SIP/2.0 100 ");
+    w.take(ALICE);
+    provision(&mut w.state, ProvisionCommand::DomainRemove { name });
+    w.send(BOB, &invite("sip:alice@new.test", BOB, "c1"));
+    assert_eq!(first_line(&mut w, BOB), "403 Not relaying");
+}
+
+#[test]
+fn where_nobody_named_a_domain_the_first_one_makes_the_others_foreign() {
+    let mut w = World::with(EngineConfig { domains: Vec::new(), any_domain: true, ..config() });
+    w.send(ALICE, &reg());
+    w.expect(ALICE, "SIP/2.0 200 ");
+    let domain = Domain { name: String::from("new.test"), realm: None };
+    provision(&mut w.state, ProvisionCommand::DomainAdd(domain));
+    w.send(ALICE, &reg().replace("CSeq: 1 ", "CSeq: 2 ").replace(";rport", "x;rport"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Not relaying");
+}
+
+#[test]
+fn an_alias_is_called_as_whom_it_stands_for() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let alias = ProvisionCommand::AliasAdd {
+        alias: String::from("sip:100@lab.test"),
+        target: String::from("sip:bob@lab.test"),
+    };
+    provision(&mut w.state, alias);
+    let second = ProvisionCommand::AliasAdd {
+        alias: String::from("sip:200@lab.test"),
+        target: String::from("sip:100@lab.test"),
+    };
+    provision(&mut w.state, second);
+    w.send(ALICE, &invite("sip:100@lab.test", ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE sip:bob@10.77.0.202:5062 ");
+    // The proxy's address is another name of its domain.
+    w.send(ALICE, &invite("sip:100@10.77.0.100", ALICE, "c2"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    // One step, as in Kamailio.
+    w.send(ALICE, &invite("sip:200@lab.test", ALICE, "c3"));
+    w.expect(ALICE, "SIP/2.0 404 ");
+}
+
+#[test]
+fn an_alias_of_somebody_elsewhere_is_relayed_only_for_who_may() {
+    let mut w = world();
+    let alias = ProvisionCommand::AliasAdd {
+        alias: String::from("sip:out@lab.test"),
+        target: String::from("sip:x@10.99.0.9"),
+    };
+    provision(&mut w.state, alias);
+    let stranger = invite("sip:out@lab.test", BOB, "c1").replace("alice@lab.test", "a@far.test");
+    w.send(BOB, &stranger);
+    assert_eq!(first_line(&mut w, BOB), "403 Not relaying");
+    let call = invite("sip:out@lab.test", ALICE, "c2");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(OTHER, "INVITE sip:x@10.99.0.9 ");
+}
+
+#[test]
+fn broken_credentials_are_no_credentials_and_break_nothing() {
+    let mut w = world();
+    for value in [
+        "Digest",
+        "Digest username=\"alice\"",
+        "Digest username=\"alice\", realm=\"lab.test\", nonce=\"\", uri=\"\", response=\"\"",
+        "Digest username=\"alice, realm=\"lab.test\"",
+        "Basic YWxpY2U6c2VjcmV0",
+        "Bearer x",
+        "Digest username=\"\", realm=\"lab.test\", nonce=\"0\", uri=\"x\", response=\"0\", qop=auth, nc=00000001, cnonce=\"\"",
+    ] {
+        let text = reg().replace("Max-F", &format!("Authorization: {value}\r\nMax-F"));
+        assert!(!stale(&challenge(&mut w, ALICE, &text)), "{value}");
+    }
+    // Many at once: the right ones are found among them.
+    let asked = challenge(&mut w, ALICE, &reg());
+    let noise = "Authorization: Digest username=\"alice\", realm=\"lab.test\", nonce=\"x\", uri=\"x\", response=\"x\"\r\n";
+    let text =
+        answered(&reg(), &asked, "alice", "secret-a").replace("Max-F", &format!("{}Max-F", noise.repeat(5)));
+    w.send(ALICE, &text);
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
