@@ -15,10 +15,10 @@ use ha_tests::phones::sipp::{Event, Plan, Scenario, Sipp, register};
 /// Port of the mailbox.
 const MAILBOX: u16 = 5095;
 
-/// The mailbox answers calls after this time.
+/// The mailbox rings, and answers two calls after this time.
 fn mailbox(lab: &LabState, logs: &Path, answer: Duration) -> Sipp {
-    let mut plan = Plan::new("mailbox", Scenario::Pbx, MAILBOX, "mailbox");
-    (plan.answer, plan.calls, plan.limit) = (answer, 100_000, Duration::from_secs(300));
+    let mut plan = Plan::new("mailbox", Scenario::CalleeRings, MAILBOX, "mailbox");
+    (plan.answer, plan.calls, plan.limit) = (answer, 2, Duration::from_secs(300));
     let mut mailbox = Sipp::start(lab, logs, &plan).expect("sipp");
     mailbox.wait_bound(MAILBOX).expect("its port");
     mailbox
@@ -38,6 +38,20 @@ fn invited(events: &[Event], call: &str) -> bool {
     events.iter().any(|e| e.asked("INVITE") && e.call_id.starts_with(call))
 }
 
+/// The call ends as it should; if not, both sides are heard.
+fn answered(caller: &mut Sipp, mailbox: &Sipp) {
+    if let Err(why) = caller.finish() {
+        let said: Vec<String> = mailbox
+            .events()
+            .iter()
+            .map(|e| {
+                format!("{:.3} {} {} | {}", e.at, if e.sent { "->" } else { "<-" }, e.first_line, e.cseq)
+            })
+            .collect();
+        panic!("the mailbox should answer: {why}; it heard and said {said:#?}");
+    }
+}
+
 #[test]
 fn a_call_that_nobody_takes_goes_to_the_mailbox_also_when_the_active_node_is_lost_before_or_after() {
     let server = format!("\n[voicemail]\nserver = \"sip:{}:{MAILBOX}\"\nafter_s = 4\n", net::CLIENT4);
@@ -54,7 +68,7 @@ fn a_call_that_nobody_takes_goes_to_the_mailbox_also_when_the_active_node_is_los
     let lost = active(lab);
     lose_the_active_node(lab);
     mailbox.wait_for("INVITE", PATIENCE, |e| invited(e, "one-")).expect("the mailbox is called");
-    caller.finish().expect("the mailbox answers");
+    answered(&mut caller, &mailbox);
     bob.finish().expect("the phone was cancelled and heard the ACK of its 487");
 
     // The node is lost while the mailbox rings, and the phone's end may not be known yet.
@@ -65,7 +79,7 @@ fn a_call_that_nobody_takes_goes_to_the_mailbox_also_when_the_active_node_is_los
         Sipp::start(lab, logs, &Plan::new("two", Scenario::CallerWaits, 5062, "carol")).expect("sipp");
     mailbox.wait_for("INVITE", PATIENCE, |e| invited(e, "two-")).expect("the mailbox is called");
     lose_the_active_node(lab);
-    caller.finish().expect("the mailbox answers");
+    answered(&mut caller, &mailbox);
     carol.finish().expect("the phone was cancelled and heard the ACK of its 487");
     let left = json(lab, &["dlg", "list"]);
     assert_eq!(left["dialogs"], serde_json::json!([]), "{left}");
