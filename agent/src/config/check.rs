@@ -75,6 +75,8 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.dispatcher = sections.dispatcher;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
+    c.accounting = sections.accounting.below(&c.data);
+    c.dialog = sections.dialog;
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);

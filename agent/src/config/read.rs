@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, dispatcher, dns, routing, sip, trunk};
+use super::{accounting, auth, dialog, dispatcher, dns, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,8 @@ pub(super) struct Sections {
     pub dispatcher: proxy_core::dispatch::DispatchConfig,
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
+    pub accounting: accounting::Accounting,
+    pub dialog: dialog::Dialog,
 }
 
 /// Reads what can be read and says what cannot.
@@ -99,6 +101,8 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dispatcher: dispatcher::read(&mut root, &mut reader),
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
+        accounting: accounting::read(&mut root, &mut reader),
+        dialog: dialog::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)
