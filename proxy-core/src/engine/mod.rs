@@ -99,6 +99,7 @@ pub struct Engine {
     clients: HashMap<String, Client>,
     pub(crate) dispatch: crate::dispatch::Memory,
     pub(crate) trunks: crate::trunk::Memory,
+    pub(crate) ends: crate::dialog::end::Ends,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -138,6 +139,7 @@ impl Engine {
             clients: HashMap::new(),
             dispatch: crate::dispatch::Memory::default(),
             trunks: crate::trunk::Memory::default(),
+            ends: crate::dialog::end::Ends::default(),
             timers: TimerQueue::new(),
             expiring: false,
             pings: crate::nat::ping::Lap::default(),
@@ -325,6 +327,7 @@ impl Engine {
         self.clients.clear();
         self.dispatch = crate::dispatch::Memory::default();
         self.trunks = crate::trunk::Memory::default();
+        self.ends = crate::dialog::end::Ends::default();
         self.timers.clear();
         self.flood.clear();
         self.names.forget();
