@@ -51,7 +51,6 @@ struct Line {
     user: &'static str,
     /// Port of its Contact: of a listener, or of nothing, as behind a firewall.
     port: u16,
-    vip: String,
     cseq: u32,
 }
 
@@ -69,13 +68,12 @@ impl Line {
                 Err(e) => assert!(Instant::now() < end, "no connection: {e}"),
             }
         };
-        Self::on(lab, user, port, stream)
+        Self::on(user, port, stream)
     }
 
-    fn on(lab: &LabState, user: &'static str, port: u16, stream: TcpStream) -> Self {
+    fn on(user: &'static str, port: u16, stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let vip = format!("{}:{}", net::VIP4, lab.sip_port);
-        Self { stream, buffer: Vec::new(), user, port, vip, cseq: 0 }
+        Self { stream, buffer: Vec::new(), user, port, cseq: 0 }
     }
 
     fn send(&mut self, text: &str) {
@@ -242,13 +240,13 @@ fn an_invite_that_rings_on_a_connection_is_sent_again_on_a_new_one_by_the_next_o
     let mut caller = Plan::new("caller", Scenario::CallerWaits, 5081, "carol");
     caller.limit = PATIENCE;
     let mut caller = Sipp::start(lab, logs.path(), &caller).expect("sipp");
-    let mut carol = Line::on(lab, "carol", 5073, listener.accept().expect("a connection").0);
+    let mut carol = Line::on("carol", 5073, listener.accept().expect("a connection").0);
     let first = carol.expect("INVITE");
     carol.respond(&first, "180 Ringing");
     caller.wait_for("180", PATIENCE, |e| e.iter().any(|e| e.got("180", "INVITE"))).expect("ringing");
     lose_the_active_node(lab);
     // The new owner connects by itself.
-    let mut carol = Line::on(lab, "carol", 5073, listener.accept().expect("a new connection").0);
+    let mut carol = Line::on("carol", 5073, listener.accept().expect("a new connection").0);
     let again = carol.expect("INVITE");
     assert_eq!(all(&first, "Via"), all(&again, "Via"), "a retransmission");
     carol.respond(&again, "200 OK");

@@ -187,7 +187,7 @@ impl Sipp {
         match plan.tcp {
             None => {}
             Some(Connections::One) => drop(command.args(["-t", "t1"])),
-            Some(Connections::Each) => drop(command.args(["-t", "tn"])),
+            Some(Connections::Each) => drop(command.args(["-t", "tn", "-max_socket", "1000"])),
         }
         if plan.calls == 1 {
             // Whole messages, for the reader of a failed story.
