@@ -11,6 +11,7 @@ pub mod dlg;
 pub mod provision;
 pub mod route;
 pub mod server;
+pub mod trace;
 pub mod trunk;
 pub mod views;
 
@@ -73,6 +74,11 @@ pub enum Request {
     Dlg {
         /// What of it.
         ask: dlg::Ask,
+    },
+    /// Messages heard and said.
+    Trace {
+        /// Which.
+        ask: trace::Ask,
     },
     /// Records of calls.
     Cdr {

@@ -103,9 +103,13 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    /// The lap of pings to contacts behind NATs.
+    pub(crate) pings: crate::nat::ping::Lap,
     pub(crate) names: names::Names,
     /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
     watched: BTreeMap<Flow, BTreeSet<Client>>,
+    /// ACKs that may have to go by another flow.
+    acks: VecDeque<failure::Ack>,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -140,8 +144,10 @@ impl Engine {
             ends: crate::dialog::end::Ends::default(),
             timers: TimerQueue::new(),
             expiring: false,
+            pings: crate::nat::ping::Lap::default(),
             names: names::Names::default(),
             watched: BTreeMap::new(),
+            acks: VecDeque::new(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
@@ -329,7 +335,9 @@ impl Engine {
         self.flood.clear();
         self.names.forget();
         self.watched.clear();
+        self.acks.clear();
         self.expiring = false;
+        self.pings = crate::nat::ping::Lap::default();
         self.held_bytes = 0;
     }
 

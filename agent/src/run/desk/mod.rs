@@ -5,6 +5,7 @@ mod dispatcher;
 mod dlg;
 mod provision;
 mod route;
+mod trace;
 mod trunk;
 
 use std::sync::mpsc::sync_channel;
