@@ -14,6 +14,7 @@ pub mod engine;
 pub mod io;
 pub mod location;
 pub mod msg;
+pub mod nat;
 mod proxy;
 pub mod registrar;
 mod route;

@@ -12,6 +12,7 @@ mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
+mod nat;
 mod hep;
 mod read;
 mod route;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxy_core::dispatch::DispatchConfig;
+use proxy_core::nat::NatConfig;
 use proxy_core::trunk::TrunkConfig;
 
 pub use accounting::Accounting;
@@ -142,6 +144,8 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Clients behind a NAT.
+    pub nat: NatConfig,
     /// Copies for a collector, if there is one.
     pub hep: Option<crate::capture::HepConfig>,
     /// Where the records of calls are written.
@@ -175,6 +179,7 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            nat: NatConfig::default(),
             hep: None,
             accounting: Accounting::default(),
             dialog: Dialog::default(),

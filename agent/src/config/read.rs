@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{accounting, auth, dialog, dispatcher, dns, hep, routing, sip, trunk};
+use super::{accounting, auth, dialog, dispatcher, dns, hep, nat, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,7 @@ pub(super) struct Sections {
     pub dispatcher: proxy_core::dispatch::DispatchConfig,
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
+    pub nat: proxy_core::nat::NatConfig,
     pub hep: Option<crate::capture::HepConfig>,
     pub accounting: accounting::Accounting,
     pub dialog: dialog::Dialog,
@@ -102,6 +103,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dispatcher: dispatcher::read(&mut root, &mut reader),
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
+        nat: nat::read(&mut root, &mut reader),
         hep: hep::read(&mut root, &mut reader),
         accounting: accounting::read(&mut root, &mut reader),
         dialog: dialog::read(&mut root, &mut reader),

@@ -276,6 +276,7 @@ impl Sip {
             sum.rebuilt += c.rebuilt;
             sum.dns_asked += c.dns_asked;
             sum.dns_failed += c.dns_failed;
+            sum.nat_pings += c.nat_pings;
             sum.moved += c.moved;
             sum.transport_failures += c.transport_failures;
         }

@@ -173,6 +173,7 @@ impl<C: Cluster> Desk<C> {
             "moved": e.moved,
             "transport_failures": e.transport_failures,
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
+            "nat_pings": e.nat_pings,
             "tcp": {
                 "connections": s.connections,
                 "accepted": s.accepted,
