@@ -32,7 +32,11 @@ impl Engine {
             Method::Register => return Step::Next,
             _ => {}
         }
+        if let Some(step) = self.check_session_timer(cx, passage) {
+            return step;
+        }
         if approach.in_dialog {
+            self.remember_cseq(cx, passage);
             return match self.targets_in_dialog(cx, passage, &approach) {
                 Ok(mut branches) => {
                     self.fit_to_leg(cx, passage.message, &mut branches);
