@@ -43,7 +43,9 @@ impl Engine {
     pub(crate) fn dialog_tick(&mut self, cx: Cx<'_>) {
         let gone: Vec<DialogId> =
             self.ends.0.keys().filter(|id| cx.state.dialog(id).is_none()).cloned().collect();
-        gone.iter().for_each(|id| drop(self.ends.0.remove(id)));
+        for id in &gone {
+            self.ends.0.remove(id);
+        }
         let over: Vec<SipCommand> = self
             .ends
             .0
