@@ -50,6 +50,7 @@ pub(crate) fn made(
         started_at: now,
         expires_at: now + settings.config.dialog_lifetime,
         backing,
+        facts: None,
     })
 }
 

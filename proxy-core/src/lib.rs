@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 pub mod auth;
+pub mod blf;
 mod dialog;
 pub mod digest;
 pub mod dispatch;
@@ -14,6 +15,7 @@ pub mod engine;
 pub mod io;
 pub mod location;
 pub mod msg;
+pub mod offline;
 mod proxy;
 pub mod registrar;
 mod route;

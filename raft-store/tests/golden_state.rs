@@ -46,6 +46,9 @@ fn binding() -> Binding {
         reg_id: Some(1),
         user_agent: "phone/1".into(),
         updated_at: WallTime(1_000),
+        methods: Some(3),
+        outbound: true,
+        gruu: Some(9),
     }
 }
 
@@ -86,6 +89,7 @@ fn invite() -> PendingInvite {
         steps_used: 0,
         round: 0,
         no_answer_at: Some(WallTime(22_000)),
+        facts: None,
     }
 }
 
@@ -109,6 +113,7 @@ fn dialog() -> DialogRecord {
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
         backing: DialogBacking::default(),
+        facts: None,
     }
 }
 

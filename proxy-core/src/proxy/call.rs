@@ -151,6 +151,8 @@ impl CallBranch {
 /// One INVITE.
 #[derive(Debug)]
 pub(crate) struct Call {
+    /// Who calls whom.
+    pub(crate) facts: Option<Box<crate::state::CallFacts>>,
     pub(crate) key: ServerKey,
     pub(crate) call_id: String,
     pub(crate) cseq: u32,
@@ -278,6 +280,7 @@ impl Call {
             steps_used: self.steps_used,
             round: self.round,
             no_answer_at: self.no_answer.map(|(_, at)| at),
+            facts: self.facts.clone(),
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn granted_expires(
 }
 
 /// A number of seconds; one too large to hold is the largest that can be held.
-pub(super) fn delta_seconds(value: &[u8]) -> Option<u32> {
+pub(crate) fn delta_seconds(value: &[u8]) -> Option<u32> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -78,7 +78,7 @@ pub(super) fn delta_seconds(value: &[u8]) -> Option<u32> {
 /// A NAT is between when the request did not come from where its Via says. Without one the contact is believed, even
 /// if it differs from the source: the client may listen elsewhere, or register on behalf of another (§10.2). The
 /// domain `invalid` is what a client writes that does not know its address (RFC 7118 §5).
-pub(super) fn is_natted(contact: &Uri<'_>, via: &Via<'_>, source: SocketAddr) -> bool {
+pub(crate) fn is_natted(contact: &Uri<'_>, via: &Via<'_>, source: SocketAddr) -> bool {
     if !contact.is_sip() {
         return false;
     }

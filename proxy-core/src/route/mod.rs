@@ -27,6 +27,7 @@ mod ack;
 mod auth;
 mod cancel;
 mod dispatch;
+mod facts_shim;
 pub(crate) mod flood;
 mod location;
 mod natdetect;
@@ -130,6 +131,9 @@ impl Engine {
             }
         }
         // No stage has taken it: the one for it is switched off, or nobody has an answer.
+        if self.keep_message(cx, &passage).is_some() {
+            return;
+        }
         let (status, reason) = passage.found.failing.unwrap_or((404, ""));
         self.reject(&passage, status, reason);
     }

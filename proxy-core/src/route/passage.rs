@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) ring: Option<Duration>,
     /// Headers for all copies, in order.
     pub(crate) headers: Vec<(String, String)>,
+    /// Address of record of our user who is called.
+    pub(crate) called: Option<String>,
     /// Where it goes. Once this is set, only TOVOICEMAIL and RELAY are left.
     pub(crate) targets: Option<Targets>,
     /// What is answered if no later stage knows a target.

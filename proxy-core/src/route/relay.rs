@@ -55,6 +55,7 @@ impl Engine {
             flow: passage.flow,
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
+            facts: (!passage.found.in_dialog).then(|| Box::new(self.facts_of(passage, &targets))),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

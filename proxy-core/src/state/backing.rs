@@ -32,6 +32,8 @@ pub struct Backing {
     pub cseq_shift: u32,
     /// The trunk that the call came from.
     pub from_trunk: Option<String>,
+    /// Address of record of our user whose phone this is.
+    pub called: Option<String>,
 }
 
 impl Backing {
@@ -44,6 +46,7 @@ impl Backing {
         };
         DialogBacking {
             backend: self.backend.clone(),
+            called: self.called.clone(),
             towards_caller: Leg { trunk: self.from_trunk.clone(), cseq_shift: 0 },
             towards_callee: Leg { trunk, cseq_shift: self.cseq_shift },
         }
@@ -55,6 +58,8 @@ impl Backing {
 pub struct DialogBacking {
     /// Who serves the call: what its load counts for.
     pub backend: Option<Backend>,
+    /// Address of record of our user who answered.
+    pub called: Option<String>,
     /// Requests that go to the caller.
     pub towards_caller: Leg,
     /// Requests that go to the callee.

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::dispatcher::DispatcherCommand;
+use super::message_store::MessageCommand;
+use super::subscriptions::SubscriptionCommand;
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
 use super::trunk::TrunkCommand;
 use super::types::{
@@ -136,6 +138,10 @@ pub enum SipCommand {
         /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
         via_branch: String,
     },
+    /// Who watches whose calls.
+    Subscription(SubscriptionCommand),
+    /// Messages for users who have no phone at the moment.
+    Message(MessageCommand),
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::PENDING_GRACE_MS;
+use super::message_store::{MessageIndex, StoredMessage, messages_bytes};
+use super::news::{News, NewsItem};
 use super::provision::ProvisionIndex;
+use super::subscriptions::{Subscription, SubscriptionIndex, subscription_bytes};
 use super::trunk::{Trunk, TrunkIndex};
 use super::{
     Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
@@ -37,6 +40,25 @@ pub(super) struct Index {
     pub(super) bytes: u64,
     /// Of what is provisioned.
     pub(super) provision: ProvisionIndex,
+    /// Users by the names of their registrations (RFC 5627).
+    pub(super) gruus: BTreeMap<u64, String>,
+    /// Watchers.
+    pub(super) subscriptions: SubscriptionIndex,
+    /// Messages that wait.
+    pub(super) messages: MessageIndex,
+    /// Calls of each user of ours who makes or gets some.
+    pub(super) calls: BTreeMap<String, UserCalls>,
+    /// What engines may want to know.
+    pub(super) news: News,
+}
+
+/// Calls of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct UserCalls {
+    /// INVITEs without an end.
+    pub(super) pending: BTreeSet<ServerKey>,
+    /// Dialogs.
+    pub(super) dialogs: BTreeSet<DialogId>,
 }
 
 impl Index {
@@ -50,6 +72,8 @@ impl Index {
         let (provision, bytes) = ProvisionIndex::build(&records.provision);
         this.provision = provision;
         this.bytes += bytes;
+        records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
+        records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
         this
     }
 
@@ -59,6 +83,55 @@ impl Index {
         }
         self.binding_count += list.len() as u64;
         self.bytes += bindings_bytes(aor, list);
+        for name in list.iter().filter_map(|b| b.gruu) {
+            self.gruus.insert(name, aor.to_owned());
+        }
+    }
+
+    /// Says that a user has other contacts now, if messages wait for him.
+    pub(super) fn tell_contacts(&mut self, aor: &str) {
+        self.news.push(NewsItem::Contacts { aor: aor.to_owned() });
+    }
+
+    fn tell_calls(&mut self, aor: &str) {
+        if self.subscriptions.is_watched(aor) {
+            self.news.push(NewsItem::Calls { aor: aor.to_owned() });
+        }
+    }
+
+    fn add_call(&mut self, aor: &str, add: impl FnOnce(&mut UserCalls)) {
+        self.tell_calls(aor);
+        add(self.calls.entry(aor.to_owned()).or_default());
+    }
+
+    fn remove_call(&mut self, aor: &str, remove: impl FnOnce(&mut UserCalls)) {
+        self.tell_calls(aor);
+        if let Some(calls) = self.calls.get_mut(aor) {
+            remove(calls);
+            if calls.pending.is_empty() && calls.dialogs.is_empty() {
+                self.calls.remove(aor);
+            }
+        }
+    }
+
+    pub(super) fn add_subscription(&mut self, s: &Subscription) {
+        self.subscriptions.add(s);
+        self.bytes += subscription_bytes(s) as u64;
+    }
+
+    pub(super) fn remove_subscription(&mut self, s: &Subscription) {
+        self.subscriptions.remove(s);
+        self.bytes = self.bytes.saturating_sub(subscription_bytes(s) as u64);
+    }
+
+    pub(super) fn add_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
+        self.messages.add(aor, list);
+        self.bytes += messages_bytes(aor, list) as u64;
+    }
+
+    pub(super) fn remove_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
+        self.messages.remove(aor, list);
+        self.bytes = self.bytes.saturating_sub(messages_bytes(aor, list) as u64);
     }
 
     pub(super) fn remove_bindings(&mut self, aor: &str, list: &[Binding]) {
@@ -67,10 +140,18 @@ impl Index {
         }
         self.binding_count = self.binding_count.saturating_sub(list.len() as u64);
         self.bytes = self.bytes.saturating_sub(bindings_bytes(aor, list));
+        for name in list.iter().filter_map(|b| b.gruu) {
+            self.gruus.remove(&name);
+        }
     }
 
     pub(super) fn add_pending(&mut self, record: &PendingInvite) {
         self.pending.insert((pending_end(record), record.key.clone()));
+        for aor in users_of_pending(record) {
+            self.add_call(aor, |calls| {
+                calls.pending.insert(record.key.clone());
+            });
+        }
         self.bytes += pending_bytes(record) as u64;
         for (set, uri) in serving(record) {
             *self.loads.entry(set).or_default().entry(uri.to_owned()).or_default() += 1;
@@ -79,12 +160,22 @@ impl Index {
 
     pub(super) fn remove_pending(&mut self, record: &PendingInvite) {
         self.pending.remove(&(pending_end(record), record.key.clone()));
+        for aor in users_of_pending(record) {
+            self.remove_call(aor, |calls| {
+                calls.pending.remove(&record.key);
+            });
+        }
         self.bytes = self.bytes.saturating_sub(pending_bytes(record) as u64);
         serving(record).for_each(|(set, uri)| self.unload(set, uri));
     }
 
     pub(super) fn add_dialog(&mut self, record: &DialogRecord) {
         self.dialogs.insert((record.expires_at, record.id.clone()));
+        for aor in users_of_dialog(record) {
+            self.add_call(aor, |calls| {
+                calls.dialogs.insert(record.id.clone());
+            });
+        }
         self.bytes += dialog_bytes(record) as u64;
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             *self.loads.entry(*set).or_default().entry(uri.clone()).or_default() += 1;
@@ -93,6 +184,11 @@ impl Index {
 
     pub(super) fn remove_dialog(&mut self, record: &DialogRecord) {
         self.dialogs.remove(&(record.expires_at, record.id.clone()));
+        for aor in users_of_dialog(record) {
+            self.remove_call(aor, |calls| {
+                calls.dialogs.remove(&record.id);
+            });
+        }
         self.bytes = self.bytes.saturating_sub(dialog_bytes(record) as u64);
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             self.unload(*set, uri);
@@ -130,6 +226,21 @@ impl Index {
         self.trunks.remove(trunk);
         self.bytes = self.bytes.saturating_sub(trunk_bytes(trunk) as u64);
     }
+}
+
+/// Our users in a call that is not decided: who calls, and who is called now.
+fn users_of_pending(record: &PendingInvite) -> BTreeSet<&str> {
+    let undecided = record.state == InviteState::Proceeding;
+    let caller = record.facts.as_ref().and_then(|f| f.caller.as_deref());
+    let called = record.branches.iter().filter_map(|b| b.backing.called.as_deref());
+    // Within a dialog there is no new call.
+    let is_call = record.facts.is_some();
+    caller.into_iter().chain(called).filter(|_| undecided && is_call).collect()
+}
+
+fn users_of_dialog(record: &DialogRecord) -> BTreeSet<&str> {
+    let caller = record.facts.as_ref().and_then(|f| f.caller.as_deref());
+    caller.into_iter().chain(record.backing.called.as_deref()).collect()
 }
 
 /// Destinations that a call is at while it is not answered.

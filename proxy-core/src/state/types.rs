@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backing::{Backing, DialogBacking};
+use super::parties::CallFacts;
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -101,6 +102,12 @@ pub struct Binding {
     pub user_agent: String,
     /// When it was written last.
     pub updated_at: WallTime,
+    /// The methods that the contact takes, one bit each ([`crate::registrar::method_names`]); all if `None`.
+    pub methods: Option<u32>,
+    /// It is reached by its flow and by nothing else (RFC 5626).
+    pub outbound: bool,
+    /// Name of the registration for temporary GRUUs (RFC 5627).
+    pub gruu: Option<u64>,
 }
 
 /// Key of a server transaction (RFC 3261 §17.2.3): top Via branch, sent-by; INVITE and its ACK/CANCEL share it.
@@ -143,6 +150,8 @@ pub struct PendingInvite {
     pub round: u16,
     /// When the branches of this round are given up, if they have not answered. Timer C holds besides.
     pub no_answer_at: Option<WallTime>,
+    /// Who calls whom; `None` within a dialog.
+    pub facts: Option<Box<CallFacts>>,
 }
 
 /// What is tried next in a call (serial forking): failover to another backend or address, voicemail.
@@ -319,4 +328,6 @@ pub struct DialogRecord {
     pub expires_at: WallTime,
     /// The backends it goes through.
     pub backing: DialogBacking,
+    /// Who called whom. Set in `apply`, from the INVITE.
+    pub facts: Option<Box<CallFacts>>,
 }

@@ -33,9 +33,9 @@ impl Engine {
             Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
             Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
             Purpose::NatPing { .. }
-            | Purpose::DialogBye { .. }
-            | Purpose::Notify { .. }
-            | Purpose::StoredMessage { .. } => {}
+            | Purpose::DialogBye { .. } => {}
+            Purpose::Notify { attempt } => self.on_notified(cx, attempt, &outcome),
+            Purpose::StoredMessage { attempt } => self.on_message_ended(cx, attempt, &outcome),
         }
     }
 }

@@ -34,13 +34,13 @@ pub(crate) enum Purpose {
     },
     /// NOTIFY of a subscription.
     Notify {
-        /// The subscription's name.
-        subscription: String,
+        /// Its number; none for the last one of a subscription, of which nothing follows.
+        attempt: Option<u64>,
     },
     /// A MESSAGE that was kept for its receiver.
     StoredMessage {
-        /// Its name.
-        id: String,
+        /// Number of the try.
+        attempt: u64,
     },
 }
 

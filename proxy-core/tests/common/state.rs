@@ -37,6 +37,9 @@ pub fn contact(name: &str, now: u64, expires: u64) -> Binding {
         reg_id: None,
         user_agent: String::from("phone"),
         updated_at: at(now),
+        methods: None,
+        outbound: false,
+        gruu: None,
     }
 }
 
@@ -90,6 +93,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         steps_used: 0,
         round: 0,
         no_answer_at: None,
+        facts: None,
     }
 }
 
@@ -129,6 +133,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         started_at: at(1),
         expires_at: at(43_200),
         backing: DialogBacking::default(),
+        facts: None,
     }
 }
 

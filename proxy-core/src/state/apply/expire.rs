@@ -32,6 +32,8 @@ impl SipState {
             self.remove_dialog(&id);
             dialogs = dialogs.saturating_add(1);
         }
+        self.expire_subscriptions(up_to);
+        self.expire_messages(up_to);
         SipResponse::Expired { bindings, pending, dialogs }
     }
 }

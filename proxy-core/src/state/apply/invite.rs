@@ -128,6 +128,7 @@ impl SipState {
     ) -> SipResponse {
         let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
         let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
+        let facts = record.facts.clone();
         match &record.state {
             InviteState::Failed { .. } => return SipResponse::Superseded,
             InviteState::Answered { branch: first, response: stored, .. } => {
@@ -145,7 +146,7 @@ impl SipState {
                         BranchState::Final { status: status_of(response), response: response.to_vec() };
                     self.set_branch(key, index, state);
                 }
-                dialog.into_iter().for_each(|d| self.keep_dialog(d));
+                dialog.into_iter().for_each(|d| self.keep_dialog(&DialogRecord { facts: facts.clone(), ..d.clone() }));
                 return SipResponse::Superseded;
             }
             InviteState::Proceeding | InviteState::Cancelled => {}
@@ -161,7 +162,7 @@ impl SipState {
             }
             record.state = InviteState::Answered { branch: index, response: response.to_vec(), forget_at };
         });
-        dialog.into_iter().for_each(|d| self.keep_dialog(d));
+        dialog.into_iter().for_each(|d| self.keep_dialog(&DialogRecord { facts: facts.clone(), ..d.clone() }));
         SipResponse::Done
     }
 

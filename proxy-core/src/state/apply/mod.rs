@@ -19,6 +19,7 @@
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //! | Provision | see the `provision` module | | |
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
+//! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -27,9 +28,11 @@ mod dialog;
 mod dispatcher;
 mod expire;
 mod invite;
+mod message_store;
 mod moved;
 mod provision;
 mod register;
+mod subscriptions;
 mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
@@ -81,6 +84,8 @@ impl SipState {
             SipCommand::BranchMoved { key, branch, from, via_branch } => {
                 self.branch_moved(key, *branch, *from, via_branch)
             }
+            SipCommand::Subscription(command) => self.subscription_changed(command),
+            SipCommand::Message(command) => self.message_changed(command),
         }
     }
 }

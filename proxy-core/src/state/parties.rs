@@ -1,0 +1,155 @@
+//! Who calls whom: what accounting, limits and the lamps of other phones need to know of a call.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::MAX_ACCOUNT_TEXT;
+use crate::time::WallTime;
+
+/// Of an INVITE that starts a call. Taken at admission and handed on to the dialogs that come of it. No text is longer
+/// than [`MAX_ACCOUNT_TEXT`]. Names as in Kamailio's `log_extra`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFacts {
+    /// From tag.
+    pub from_tag: String,
+    /// CSeq number.
+    pub cseq: u32,
+    /// User in From.
+    pub src_user: String,
+    /// Host in From.
+    pub src_domain: String,
+    /// Where it came from.
+    pub src_ip: IpAddr,
+    /// User in To: who was dialled.
+    pub dst_ouser: String,
+    /// User of the Request-URI that counted: after rules, short numbers and aliases.
+    pub dst_user: String,
+    /// Its host.
+    pub dst_domain: String,
+    /// Address of record of our user who calls: proved by AUTH, or else as in From if that is local.
+    pub caller: Option<String>,
+    /// The trunk that it came from.
+    pub from_trunk: Option<String>,
+    /// Under what it counts as one call at a time.
+    pub counted: Vec<CallLimit>,
+}
+
+/// Under what calls are counted: those that are under way and those that are answered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CountKey {
+    /// Calls of our user with this address of record.
+    Caller(String),
+    /// Calls to our user with this address of record.
+    Callee(String),
+    /// Calls in and out by this trunk.
+    Trunk(String),
+    /// Calls from this address.
+    Source(IpAddr),
+}
+
+impl CountKey {
+    /// Bytes of text in it.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Caller(name) | Self::Callee(name) | Self::Trunk(name) => name.len(),
+            Self::Source(_) => 16,
+        }
+    }
+}
+
+/// Most calls at a time under a key, from the configuration of the proposer. Judged in `apply`, so that two engines
+/// cannot both take the last place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLimit {
+    /// What is counted.
+    pub key: CountKey,
+    /// Most calls, the new one included.
+    pub most: u32,
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// The caller: BYE, or CANCEL before an answer.
+    Caller,
+    /// The callee: BYE, or a refusal before an answer.
+    Callee,
+    /// The proxy: the longest duration was reached, or nobody answered in time.
+    Timeout,
+    /// The proxy: nobody has refreshed the session (RFC 4028 §10).
+    SessionTimer,
+    /// The proxy, on the word of an operator.
+    Operator,
+    /// Nobody knows: it was forgotten long after its time, or there was no room for its dialog.
+    Lost,
+}
+
+impl EndedBy {
+    /// The word of it in records and lists.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Callee => "callee",
+            Self::Timeout => "timeout",
+            Self::SessionTimer => "session timer",
+            Self::Operator => "operator",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// How a dialog ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// When.
+    pub at: WallTime,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// Final status of the BYE of a side; none if there was no such BYE.
+    pub bye: Option<u16>,
+}
+
+/// What a dialog's session timer came to (RFC 4028).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTimer {
+    /// `Session-Expires` of the last 2xx, in seconds.
+    pub interval_s: u32,
+    /// End of the session, if nobody refreshes it.
+    pub expires_at: WallTime,
+}
+
+/// As much of a text as is kept.
+#[must_use]
+pub fn account_text(text: &str) -> String {
+    let mut end = text.len().min(MAX_ACCOUNT_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Bytes of text in the facts of a call.
+pub(super) fn facts_bytes(facts: Option<&CallFacts>) -> usize {
+    facts.map_or(0, |f| {
+        let texts = [&f.from_tag, &f.src_user, &f.src_domain, &f.dst_ouser, &f.dst_user, &f.dst_domain];
+        let names = [f.caller.as_ref(), f.from_trunk.as_ref()];
+        texts.into_iter().chain(names.into_iter().flatten()).map(String::len).sum::<usize>()
+            + f.counted.iter().map(|limit| limit.key.bytes()).sum::<usize>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let long = "ñ".repeat(MAX_ACCOUNT_TEXT);
+        let kept = account_text(&long);
+        assert!(kept.len() <= MAX_ACCOUNT_TEXT && kept.len() >= MAX_ACCOUNT_TEXT - 1);
+        assert!(kept.chars().all(|c| c == 'ñ'));
+        assert_eq!(account_text("short"), "short");
+    }
+}
