@@ -58,7 +58,8 @@ pub fn answer(done: Verdict) -> Done {
 
 impl From<node::Facts> for Facts {
     fn from(raft: node::Facts) -> Self {
-        let peer = |p: node::PeerFacts| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack };
+        let peer =
+            |p: node::PeerFacts| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent };
         Self {
             term: raft.term,
             leader: raft.leader,

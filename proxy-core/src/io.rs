@@ -101,6 +101,8 @@ pub struct EngineConfig {
     pub max_contacts: u16,
     /// Longest life of a dialog, default 12 h.
     pub dialog_lifetime: Duration,
+    /// Session timers and limits.
+    pub dialog: crate::dialog::config::DialogConfig,
     /// Value of the Server header in responses made here.
     pub server: String,
     /// Trunks.
@@ -141,6 +143,7 @@ impl Default for EngineConfig {
             max_expires_s: 3600,
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
+            dialog: crate::dialog::config::DialogConfig::default(),
             server: String::from("Relevo"),
             trunk: crate::trunk::TrunkConfig::default(),
             dispatch: crate::dispatch::DispatchConfig::default(),
@@ -176,6 +179,8 @@ pub struct Counters {
     pub dropped_scanner: u64,
     /// Requests answered with an error made here.
     pub rejected: u64,
+    /// Calls refused because there were as many as are allowed.
+    pub limited: u64,
     /// Retransmissions absorbed.
     pub retransmissions_in: u64,
     /// Retransmissions sent.

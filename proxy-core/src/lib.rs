@@ -7,7 +7,7 @@
 
 pub mod auth;
 pub mod blf;
-mod dialog;
+pub mod dialog;
 pub mod digest;
 pub mod dispatch;
 pub mod dns;

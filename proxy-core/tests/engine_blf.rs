@@ -121,7 +121,10 @@ fn a_call_to_the_watched_is_shown_from_ringing_to_its_end_rfc4235_3_7() {
     let early = next_notify(&mut w);
     assert_eq!((states(&early), version(&early)), (vec!["early".into()], 2));
     let document = body(&early);
-    assert!(document.contains("call-id=\"c1\" local-tag=\"b1\" remote-tag=\"ac1\" direction=\"recipient\""), "{document}");
+    assert!(
+        document.contains("call-id=\"c1\" local-tag=\"b1\" remote-tag=\"ac1\" direction=\"recipient\""),
+        "{document}"
+    );
     assert!(document.contains("<identity>sip:alice@lab.test</identity>"), "{document}");
     w.take(ALICE);
     w.send(BOB, &respond(&at_bob, 200, "b1", &format!("Contact: <sip:bob@{BOB}>\r\n")));
@@ -145,7 +148,8 @@ fn a_call_of_the_watched_and_one_that_fails_are_shown_too_rfc4235_3_7() {
     let mut w = world();
     w.register("alice", ALICE);
     watch(&mut w, 600);
-    let from_bob = invite("sip:alice@lab.test", BOB, "c2").replace("<sip:alice@lab.test>;tag", "<sip:bob@lab.test>;tag");
+    let from_bob =
+        invite("sip:alice@lab.test", BOB, "c2").replace("<sip:alice@lab.test>;tag", "<sip:bob@lab.test>;tag");
     w.send(BOB, &from_bob);
     let trying = next_notify(&mut w);
     assert!(body(&trying).contains("direction=\"initiator\""), "{trying}");
@@ -357,7 +361,12 @@ fn what_cannot_be_watched_is_refused_rfc6665_4_2_1_1() {
         (with("Event: presence\r\n"), "489", "Allow-Events", "dialog, message-summary"),
         (with(""), "489", "Allow-Events", "dialog, message-summary"),
         (with("Event: message-summary\r\n"), "404 No voicemail service", "CSeq", "1 SUBSCRIBE"),
-        (with("o: dialog\r\n").replace("Contact: <sip:carol@10.77.0.70:5070>\r\n", ""), "400", "CSeq", "1 SUBSCRIBE"),
+        (
+            with("o: dialog\r\n").replace("Contact: <sip:carol@10.77.0.70:5070>\r\n", ""),
+            "400",
+            "CSeq",
+            "1 SUBSCRIBE",
+        ),
         (foreign, "403", "CSeq", "1 SUBSCRIBE"),
         (nobody, "404 Not here", "CSeq", "1 SUBSCRIBE"),
         (subscribe(2, "unknown", 600), "481", "CSeq", "2 SUBSCRIBE"),
@@ -430,8 +439,12 @@ fn a_watcher_behind_a_nat_is_told_where_he_asked_from() {
 fn a_subscription_that_came_by_a_proxy_is_told_by_it_rfc3261_12_1_1() {
     let mut w = world();
     let proxy = "10.77.0.80:5060";
-    let routed = subscribe(1, "", 600)
-        .replace("Max-Forwards", &format!("Via: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKfar\r\nRecord-Route: <sip:{proxy};lr>\r\nMax-Forwards"));
+    let routed = subscribe(1, "", 600).replace(
+        "Max-Forwards",
+        &format!(
+            "Via: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKfar\r\nRecord-Route: <sip:{proxy};lr>\r\nMax-Forwards"
+        ),
+    );
     w.send(proxy, &routed);
     let all = w.take(proxy);
     assert!(all.len() == 2 && all[1].starts_with("NOTIFY sip:carol@10.77.0.70:5070 "), "{all:#?}");

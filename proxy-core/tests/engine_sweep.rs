@@ -8,6 +8,7 @@ mod sim;
 #[path = "common/story.rs"]
 mod story;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use phones::*;
@@ -15,6 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use proxy_core::io::EngineConfig;
 use proxy_core::routing::{Fork, RoutingConfig, Voicemail};
+use proxy_core::state::{AccountRecord, EndedBy, RecordKind};
 use sim::*;
 
 const ALICE: &str = "10.77.0.201:5061";
@@ -278,7 +280,63 @@ fn judge(sim: &Sim) -> Result<(), String> {
     if counts.pending_invites != 0 {
         return Err(format!("left in the cluster: {counts:?}"));
     }
-    Ok(())
+    judge_records(sim)
+}
+
+/// Accounting, whatever happened: nothing twice, and each leg has its end.
+fn judge_records(sim: &Sim) -> Result<(), String> {
+    let records: Vec<&AccountRecord> = sim.state.outbox().after(0).collect();
+    let ids: BTreeSet<[u8; 16]> = records.iter().map(|r| r.id).collect();
+    let of = |kind| records.iter().filter(move |r| r.kind == kind);
+    let answered = of(RecordKind::Cdr).filter(|r| r.times.is_some_and(|t| t.answered_at.is_some())).count();
+    let unanswered = of(RecordKind::Cdr).count() - answered;
+    let live = sim.state.counts().dialogs as usize;
+    let legs: BTreeSet<(&str, &str)> =
+        of(RecordKind::Cdr).map(|r| (r.call_id.as_str(), r.to_tag.as_str())).collect();
+    let right = ids.len() == records.len()
+        && (1..).zip(&records).all(|(n, r)| r.seq == n)
+        && answered + live == of(RecordKind::Invite).count()
+        && of(RecordKind::Bye).count() <= answered
+        && unanswered == of(RecordKind::Failed).count()
+        && legs.len() == answered + unanswered;
+    if right { Ok(()) } else { Err(format!("accounts for it so: {records:#?}")) }
+}
+
+/// The same where nothing is lost but nodes: one CDR for each 2xx that the caller got, with the BYE; or one for the
+/// failure that he got.
+fn judge_records_strictly(story: Story, sim: &Sim) -> Result<(), String> {
+    let records: Vec<&AccountRecord> = sim.state.outbox().after(0).collect();
+    let count = |f: &dyn Fn(&AccountRecord) -> bool| records.iter().filter(|r| f(r)).count();
+    let answers = sim.caller.finals.iter().filter(|f| f.0 == 200).count();
+    let failed = sim.caller.finals.iter().find(|f| f.0 >= 300).map(|f| f.0);
+    let ended_by = if matches!(story.plan, Plan::CancelAt(_)) || answers > 0 {
+        EndedBy::Caller
+    } else {
+        if story.wants == 408 { EndedBy::Timeout } else { EndedBy::Callee }
+    };
+    let cdr = |r: &AccountRecord, code: u16| {
+        r.kind == RecordKind::Cdr && r.code == code && r.times.is_some_and(|t| t.ended_by == ended_by)
+    };
+    let missed = count(&|r| r.kind == RecordKind::Missed && r.called.as_deref() == Some("sip:bob@lab.test"));
+    // Bob's phones had had their turn when the mailbox took the call.
+    let first = records.iter().find(|r| r.kind == RecordKind::Invite);
+    let to_mailbox = first.is_some_and(|r| r.called.is_none());
+    let right = match failed {
+        None => {
+            count(&|r| cdr(r, 200)) == answers
+                && count(&|r| r.kind == RecordKind::Cdr) == answers
+                && count(&|r| r.kind == RecordKind::Invite) == answers
+                && count(&|r| r.kind == RecordKind::Bye && r.code == 200) == answers
+                && missed == usize::from(to_mailbox)
+        }
+        Some(status) => {
+            count(&|r| cdr(r, status)) == 1
+                && count(&|r| r.kind == RecordKind::Failed && r.code == status) == 1
+                && missed == 1
+                && records.len() == 3
+        }
+    };
+    if right { Ok(()) } else { Err(format!("accounts for it so: {records:#?}")) }
 }
 
 /// What must hold besides when datagrams are only lost with a node.
@@ -318,7 +376,7 @@ fn judge_strictly(story: Story, sim: &Sim) -> Result<(), String> {
     if sim.state.counts().dialogs != 0 {
         return Err("a dialog was left".into());
     }
-    Ok(())
+    judge_records_strictly(story, sim)
 }
 
 fn must(result: Result<(), String>, sim: &Sim, what: &str) {

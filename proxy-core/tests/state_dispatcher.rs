@@ -6,7 +6,7 @@ mod common;
 use common::{at, branch, dialog, invite, key};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
 use proxy_core::state::{
-    Backend, BranchState, DialogId, PendingInvite, SipCommand, SipResponse, SipState, limits,
+    Backend, BranchState, DialogId, EndedBy, Ending, PendingInvite, SipCommand, SipResponse, SipState, limits,
 };
 
 const A: &str = "sip:10.0.0.21:5060";
@@ -192,7 +192,10 @@ fn the_load_of_a_destination_is_its_calls_under_way_and_answered() {
     let over = BranchState::Final { status: 503, response: Vec::new() };
     state.apply(&SipCommand::BranchProgress { key: key(2), branch: 0, state: over, timer_c_at: None });
     assert_eq!(state.load_of(1, A), 1);
-    state.apply(&SipCommand::DialogEnded { id, at: at(5) });
+    state.apply(&SipCommand::DialogEnded {
+        id,
+        ending: Ending { at: at(5), by: EndedBy::Callee, bye: Some(200) },
+    });
     state.apply(&SipCommand::InviteDone { key: key(1) });
     assert_eq!(state.load_of(1, A), 0);
     assert!(state.index_is_right());

@@ -5,10 +5,10 @@
 mod common;
 
 use common::{
-    added, answered, at, branch, dialog, failed, invite, key, ok, progress, received, refused, ringing,
+    added, answered, at, branch, dialog, ended, failed, invite, key, ok, progress, received, refused, ringing,
 };
 use proxy_core::state::{
-    BranchState, InviteState, NextStep, SipCommand, SipResponse, SipState, When, limits,
+    BranchState, DialogRecord, InviteState, NextStep, SipCommand, SipResponse, SipState, When, limits,
 };
 
 const DONE: SipResponse = SipResponse::Done;
@@ -166,7 +166,8 @@ fn the_first_answer_makes_the_call_and_its_dialog() {
     assert_eq!(invite_state(&state, 1), expected);
     let no_bytes = |status| BranchState::Final { status, response: Vec::new() };
     assert_eq!(branch_states(&state, 1), [BranchState::Trying, no_bytes(200), no_bytes(486)]);
-    assert_eq!(state.dialog(&dialog(1, "t").id), Some(&dialog(1, "t")));
+    let made = DialogRecord { invited_at: at(0), ..dialog(1, "t") };
+    assert_eq!(state.dialog(&dialog(1, "t").id), Some(&made));
     assert_eq!(state.apply(&answered(1, 1, "t")), DONE, "the same 2xx again");
     let late_timer_c =
         SipCommand::BranchProgress { key: key(1), branch: 0, state: ringing("x"), timer_c_at: Some(at(999)) };
@@ -210,7 +211,7 @@ fn a_repeated_answer_does_not_revive_a_dialog_that_has_ended() {
     state.apply(&answered(1, 0, "t"));
     state.apply(&answered(1, 1, "u"));
     for tag in ["t", "u"] {
-        assert_eq!(state.apply(&SipCommand::DialogEnded { id: dialog(1, tag).id, at: at(5) }), DONE);
+        assert_eq!(state.apply(&ended(1, tag)), DONE);
     }
     assert_eq!(state.apply(&answered(1, 0, "t")), DONE);
     assert_eq!(state.apply(&answered(1, 1, "u")), SipResponse::Superseded);
@@ -241,6 +242,9 @@ fn a_dialog_that_is_there_is_not_made_anew() {
         caller_target: None,
         callee_target: Some(String::from("sip:b@10.0.0.66")),
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     state.apply(&end);
     state.apply(&SipCommand::InviteDone { key: key(1) });
@@ -275,6 +279,9 @@ fn a_reinvite_makes_no_dialog_and_leaves_the_one_it_runs_in() {
         caller_target: Some(String::from("sip:a@10.0.0.77")),
         callee_target: None,
         expires_at: Some(at(50_000)),
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     });
     let mut again = invite(2, &["b"]);
     again.call_id = String::from("call-1");
@@ -319,6 +326,9 @@ fn a_dialog_too_large_to_update_stays_as_it_was() {
         caller_target: Some("x".repeat(limits::MAX_DIALOG_BYTES)),
         callee_target: None,
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     assert_eq!(state.apply(&huge), SipResponse::Full);
     assert_eq!(state, before);
@@ -327,6 +337,9 @@ fn a_dialog_too_large_to_update_stays_as_it_was() {
         caller_target: None,
         callee_target: None,
         expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
     };
     assert_eq!(state.apply(&unknown), SipResponse::NotFound);
 }
@@ -347,7 +360,10 @@ fn expire_forgets_ended_invites_dialogs_and_calls_that_nobody_ended() {
     let lost = 180 + limits::PENDING_GRACE_MS / 1000;
     assert_eq!(expire(lost - 1), gone(0, 0));
     assert_eq!(expire(lost), gone(1, 0));
-    assert_eq!(expire(43_200), gone(0, 1));
+    // The proxy says BYE to both sides then; this is for a dialog of which nobody has seen the end.
+    let forgotten = 43_200 + limits::DIALOG_GRACE_MS / 1000;
+    assert_eq!(expire(forgotten - 1), gone(0, 0));
+    assert_eq!(expire(forgotten), gone(0, 1));
     assert_eq!(state, SipState::default());
 }
 

@@ -9,9 +9,10 @@ use common::{at, contact, flow, invite, key, ok, refused, ringing};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proxy_core::state::limits::DIALOG_GRACE_MS;
 use proxy_core::state::{
-    Binding, BranchState, DialogId, DialogRecord, InviteState, RegisterChange, RegisterCommand, SipCommand,
-    SipResponse, SipState,
+    AccountingCommand, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
+    RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
 };
 use proxy_core::time::WallTime;
 
@@ -89,6 +90,7 @@ fn command() -> impl Strategy<Value = SipCommand> {
         3 => (n.clone(), targets.clone(), moment()).prop_map(|(n, targets, timer_c_at)| {
             let mut record = invite(n, &targets);
             record.timer_c_at = timer_c_at;
+            record.facts = Some(Box::new(common::facts("sip:a@lab.test", Some(2))));
             SipCommand::InviteReceived(Box::new(record))
         }),
         3 => (n.clone(), 0u16..4, branch_state(), option::of(moment())).prop_map(
@@ -108,16 +110,31 @@ fn command() -> impl Strategy<Value = SipCommand> {
             }
         ),
         1 => (n.clone(), moment()).prop_map(|(n, forget_at)| SipCommand::InviteFailed {
-            key: key(n), response: b"SIP/2.0 408".to_vec(), forget_at,
+            key: key(n), response: b"SIP/2.0 408".to_vec(), to_tag: String::from("x"), at: forget_at, forget_at,
         }),
         1 => n.prop_map(|n| SipCommand::InviteDone { key: key(n) }),
         1 => (dialog_id(), option::of(Just(String::from("sip:moved"))), option::of(moment())).prop_map(
             |(id, target, expires_at)| SipCommand::DialogUpdated {
-                id, caller_target: target.clone(), callee_target: target, expires_at
+                id, caller_target: target.clone(), callee_target: target, expires_at,
+                caller_cseq: None, callee_cseq: Some(7), session: None,
             }
         ),
-        1 => (dialog_id(), moment()).prop_map(|(id, at)| SipCommand::DialogEnded { id, at }),
+        1 => (dialog_id(), moment()).prop_map(|(id, at)| SipCommand::DialogEnded {
+            id, ending: Ending { at, by: EndedBy::Callee, bye: Some(200) },
+        }),
+        1 => dialog_id().prop_map(|id| SipCommand::DialogEnding { id, by: EndedBy::Operator }),
+        1 => accounting().prop_map(SipCommand::Accounting),
         1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),
+    ]
+}
+
+fn accounting() -> impl Strategy<Value = AccountingCommand> {
+    let place = 1u16..4;
+    prop_oneof![
+        2 => (place.clone(), any::<bool>()).prop_map(|(place, itself)| AccountingCommand::Open { place, itself }),
+        1 => place.clone().prop_map(|place| AccountingCommand::Close { place }),
+        1 => place.clone().prop_map(|place| AccountingCommand::Forget { place }),
+        4 => (place, 0u64..20).prop_map(|(place, up_to)| AccountingCommand::Written { place, up_to }),
     ]
 }
 
@@ -238,10 +255,15 @@ proptest! {
         prop_assert_eq!(u64::from(dialogs), before.dialogs - after.dialogs);
         prop_assert!(state.aors().all(|(_, l)| l.iter().all(|b| b.expires_at > up_to)));
         prop_assert!(state.next_end().is_none_or(|end| end > up_to));
-        prop_assert!(state.dialogs().all(|d| d.expires_at > up_to));
+        let forgotten = |d: &DialogRecord| d.expires_at.0.saturating_add(DIALOG_GRACE_MS);
+        prop_assert!(state.dialogs().all(|d| forgotten(d) > up_to.0));
         let all = SipCommand::Expire { up_to: WallTime(u64::MAX) };
         state.apply(&all);
-        prop_assert_eq!(&state, &SipState::default());
+        // Of calls only what accounting says of them is left.
+        prop_assert_eq!(state.counts(), SipState::default().counts());
+        prop_assert_eq!(state.calls_by_key().count(), 0);
+        prop_assert_eq!(state.dialogs_ending().count(), 0);
+        prop_assert_eq!(state.next_end(), None);
         prop_assert_eq!(state.bytes(), 0);
     }
 }

@@ -171,7 +171,6 @@ fn the_longest_prefix_and_the_own_port_of_a_group_decide() {
     assert_eq!(tag(3, "192.0.2.1", 1), "mapped");
     assert_eq!(tag(4, "10.1.2.3", 1), "");
     // Whichever host of the network is named.
-    let mut s = s;
     assert_eq!(apply(&mut s, ProvisionCommand::AclRemove { key: source(1, "10.1.77.77", 16, 0) }), Done);
     assert_eq!(apply(&mut s, ProvisionCommand::AclRemove { key: source(1, "10.1.77.77", 16, 0) }), NotFound);
     assert_eq!(s.acl_match(1, ip("10.1.9.9"), 1).and_then(|(_, t)| t), Some("wide"));

@@ -8,11 +8,14 @@ use std::time::Duration;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
+use proxy_core::state::message_store::MessageCommand;
+use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, Ha1, InviteState,
-    NextStep, PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
-    SipCommand, SipResponse, Transport, When,
+    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
+    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, NextStep, PendingInvite,
+    ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand,
+    SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -89,7 +92,7 @@ fn invite() -> PendingInvite {
         steps_used: 0,
         round: 0,
         no_answer_at: Some(WallTime(22_000)),
-        facts: None,
+        facts: Some(Box::new(facts())),
     }
 }
 
@@ -108,12 +111,37 @@ fn dialog() -> DialogRecord {
         caller_route: vec![],
         callee_route: vec!["<sip:next.lab.test;lr>".into()],
         caller_cseq: 3,
+        callee_cseq: 0,
+        invited_at: WallTime(2_000),
         caller_flow: flow(),
         callee_flow: flow(),
         started_at: WallTime(3_000),
         expires_at: WallTime(43_203_000),
         backing: DialogBacking::default(),
         facts: None,
+        session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
+        ending: None,
+    }
+}
+
+fn facts() -> CallFacts {
+    CallFacts {
+        from_tag: "a".into(),
+        cseq: 3,
+        src_user: "alice".into(),
+        src_domain: "lab.test".into(),
+        src_ip: flow().remote.ip(),
+        dst_ouser: "bob".into(),
+        dst_user: "bob".into(),
+        dst_domain: "lab.test".into(),
+        caller: Some("sip:alice@lab.test".into()),
+        from_trunk: Some("carrier".into()),
+        counted: vec![
+            CallLimit { key: CountKey::Caller("sip:alice@lab.test".into()), most: 2 },
+            CallLimit { key: CountKey::Callee("sip:bob@lab.test".into()), most: 1 },
+            CallLimit { key: CountKey::Trunk("carrier".into()), most: 30 },
+            CallLimit { key: CountKey::Source(flow().remote.ip()), most: 100 },
+        ],
     }
 }
 
@@ -162,6 +190,8 @@ fn commands() -> Vec<Command> {
         sip(SipCommand::InviteFailed {
             key: key(),
             response: b"SIP/2.0 486 Busy Here\r\n\r\n".to_vec(),
+            to_tag: "c".into(),
+            at: WallTime(3_000),
             forget_at: WallTime(35_000),
         }),
         sip(SipCommand::InviteDone { key: ServerKey { branch: "z9hG4bK2".into(), ..key() } }),
@@ -170,10 +200,13 @@ fn commands() -> Vec<Command> {
             caller_target: Some("sip:alice@10.77.0.51".into()),
             callee_target: None,
             expires_at: None,
+            caller_cseq: None,
+            callee_cseq: Some(2),
+            session: Some(None),
         }),
         sip(SipCommand::DialogEnded {
             id: DialogId { to_tag: "c".into(), ..dialog_id() },
-            at: WallTime(4_000),
+            ending: Ending { at: WallTime(4_000), by: EndedBy::Caller, bye: Some(200) },
         }),
         sip(SipCommand::Expire { up_to: WallTime(500) }),
         Command::Grant { holder: 2, reason: GrantReason::Switchover, at: WallTime(5_000) },
@@ -212,11 +245,23 @@ fn commands() -> Vec<Command> {
             min_expires_s: None,
             last: "200 OK".into(),
         }),
+        accounting(AccountingCommand::Open { place: 1, itself: true }),
+        accounting(AccountingCommand::Close { place: 2 }),
+        accounting(AccountingCommand::Forget { place: 3 }),
+        accounting(AccountingCommand::Written { place: 1, up_to: 0 }),
+        sip(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator }),
+        // All of their variants are in golden_presence.rs.
+        sip(SipCommand::Subscription(SubscriptionCommand::Remove { id: dialog_id() })),
+        sip(SipCommand::Message(MessageCommand::Remove { aor: "sip:bob@lab.test".into(), number: 0 })),
     ]
 }
 
 fn dispatcher(command: DispatcherCommand) -> Command {
     Command::Sip(SipCommand::Dispatcher(command))
+}
+
+fn accounting(command: AccountingCommand) -> Command {
+    Command::Sip(SipCommand::Accounting(command))
 }
 
 fn trunk(command: TrunkCommand) -> Command {
@@ -261,6 +306,7 @@ fn responses() -> Vec<Response> {
         sip(SipResponse::Superseded),
         sip(SipResponse::Full),
         sip(SipResponse::Expired { bindings: 1, pending: 2, dialogs: 300 }),
+        sip(SipResponse::LimitReached(CountKey::Source(flow().remote.ip()))),
         Response::Granted { token: 1 << 40 },
         Response::Done,
     ]
@@ -303,6 +349,7 @@ fn the_state_keeps_its_bytes_and_holds_something_of_every_kind() {
     let state = state();
     let counts = state.counts();
     assert_eq!((counts.bindings, counts.dialogs), (1, 1), "{counts:?}");
+    assert!(state.sip().outbox().after(0).count() > 0 && state.sip().calls_by_key().count() > 0);
     assert!(state.grant().is_some() && state.marks(1).drained && !state.marks(3).healthy);
     golden("state", Kind::Snapshot, &state);
 }
@@ -373,11 +420,20 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
             },
+            SipCommand::Accounting(a) => match a {
+                AccountingCommand::Open { .. } => 30,
+                AccountingCommand::Close { .. } => 31,
+                AccountingCommand::Forget { .. } => 32,
+                AccountingCommand::Written { .. } => 33,
+            },
+            SipCommand::DialogEnding { .. } => 34,
+            SipCommand::Subscription(_) => 35,
+            SipCommand::Message(_) => 36,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..37).collect::<Vec<_>>());
 }

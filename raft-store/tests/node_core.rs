@@ -4,10 +4,12 @@ mod wire;
 
 use std::time::Duration;
 
+use openraft::raft::VoteRequest;
 use raft_store::codec::{self, Kind};
 use raft_store::command::Response;
 use raft_store::node::batch::{ANSWER_LIMIT, MAX_ENTRY_COMMANDS, MAX_WAITING};
-use raft_store::node::inbound::ProposeRefused;
+use raft_store::node::inbound::{Inbound, ProposeRefused, Rpc};
+use raft_store::node::types::Vote;
 use tokio::time::Instant;
 use wire::{Cluster, LEASE, grant};
 
@@ -186,6 +188,107 @@ async fn the_notice_of_a_dead_leader_makes_the_heir_lead_before_the_lease_ends()
     }
     cluster.until("the heir leads", |c| c.facts(heir).leading).await;
     assert!(killed.elapsed() < LEASE / 2, "{:?}", killed.elapsed());
+}
+
+/// A leader, its heir and a witness, whose log is longer than the heir's: what the leader committed last has not come
+/// to the heir. Then the leader dies. Returns leader, heir, witness and the term.
+async fn the_heir_lacks_what_was_committed(cluster: &Cluster) -> (u16, u16, u16, u64) {
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let dead = cluster.leader().await;
+    let (heir, witness) = (1 + dead % 3, 1 + (dead + 1) % 3);
+    let term = cluster.facts(dead).term;
+    cluster.net.lock().expect("net").cut.insert((dead, heir));
+    cluster.propose(dead, vec![grant(dead)]).await.expect("committed by two");
+    assert!(cluster.facts(heir).last_log < cluster.facts(witness).last_log);
+    cluster.kill(dead).await;
+    (dead, heir, witness, term)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_must_refuse_the_heir_for_its_shorter_log_leads_at_once_itself() {
+    let cluster = Cluster::started(3).await;
+    let (dead, heir, witness, term) = the_heir_lacks_what_was_committed(&cluster).await;
+    let killed = Instant::now();
+    cluster.core(witness).leader_is_dead(dead, term, heir).await;
+    cluster.core(heir).leader_is_dead(dead, term, heir).await;
+    cluster.until("the witness leads", |c| c.facts(witness).leading).await;
+    assert!(killed.elapsed() < LEASE / 10, "{:?}", killed.elapsed());
+    // And hands over as fast.
+    cluster.commit(grant(heir)).await;
+    cluster.core(witness).transfer_leadership(heir);
+    cluster.until("the heir leads", |c| c.facts(heir).leading).await;
+    assert!(killed.elapsed() < LEASE / 5, "{:?}", killed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_that_the_notice_has_not_reached_takes_the_heirs_word_for_it() {
+    for longer in [false, true] {
+        let cluster = Cluster::started(3).await;
+        let (heir, witness);
+        let killed;
+        if longer {
+            let (dead, h, w, term) = the_heir_lacks_what_was_committed(&cluster).await;
+            (heir, witness, killed) = (h, w, Instant::now());
+            cluster.core(heir).leader_is_dead(dead, term, heir).await;
+        } else {
+            let dead = cluster.leader().await;
+            cluster.settled().await;
+            (heir, witness) = (1 + dead % 3, 1 + (dead + 1) % 3);
+            let term = cluster.facts(dead).term;
+            cluster.kill(dead).await;
+            killed = Instant::now();
+            cluster.core(heir).leader_is_dead(dead, term, heir).await;
+        }
+        let expected = if longer { witness } else { heir };
+        cluster.until("one of them leads", |c| c.facts(expected).leading).await;
+        assert!(killed.elapsed() < LEASE / 10, "{longer}: {:?}", killed.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_stands_instead_only_of_an_heir_whose_leader_is_its_own_and_gave_up() {
+    let cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let (asker, voter) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    let term = cluster.facts(leader).term;
+    let ask = |term, leadership_transfer| VoteRequest {
+        vote: Vote::new(term, asker.into()),
+        last_log_id: None,
+        leadership_transfer,
+    };
+    // Of the leader itself, without the mark of a transfer, in another term than the next: nobody stands.
+    let asked =
+        [(leader, term + 1, true), (voter, term + 1, false), (voter, term + 2, true), (voter, term, true)];
+    for (to, term, transfer) in asked {
+        cluster.core(to).handle(asker, to.into(), Rpc::Vote(ask(term, transfer))).await;
+    }
+    tokio::time::sleep(4 * LEASE).await;
+    let terms: Vec<_> = (1..=3).map(|p| cluster.facts(p).term).collect();
+    assert!(cluster.facts(leader).leading && terms == [term; 3], "term {term} became {terms:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_just_restarted_is_not_heard_as_one_that_could_lead() {
+    let cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    cluster.commit(grant(leader)).await;
+    let other = 1 + leader % 3;
+    cluster.kill(other).await;
+    let lag = |c: &Cluster| {
+        let facts = c.facts(leader);
+        facts.peers.into_iter().find(|p| p.place == other).map(|p| (p.lag, p.silent)).expect("a peer")
+    };
+    cluster.commit(grant(leader)).await;
+    cluster.start(other, 0, true).await.expect("starts");
+    let begun = Instant::now();
+    cluster.until("it has caught up", |c| lag(c).0 == Some(0)).await;
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
+    assert!(lag(&cluster).1, "silent for one lease");
+    cluster.until("it is heard", |c| !lag(c).1).await;
+    assert!(begun.elapsed() >= LEASE && begun.elapsed() < 2 * LEASE, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,11 @@
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
 pub mod client;
+pub mod dispatcher;
 pub mod provision;
 pub mod route;
 pub mod server;
+pub mod trunk;
 pub mod views;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +61,16 @@ pub enum Request {
     Provision {
         /// What of them.
         ask: provision::Ask,
+    },
+    /// Sets of backends.
+    Dispatcher {
+        /// What of them.
+        ask: dispatcher::Ask,
+    },
+    /// Accounts at other registrars.
+    Trunk {
+        /// What of them.
+        ask: trunk::Ask,
     },
 }
 

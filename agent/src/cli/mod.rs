@@ -1,9 +1,11 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod dispatcher;
 mod print;
 mod provision;
 mod route;
+mod trunk;
 
 pub(crate) use print::{complain, config_error};
 
@@ -94,6 +96,16 @@ enum Command {
         #[command(subcommand)]
         command: provision::Acl,
     },
+    /// Sets of backends
+    Dispatcher {
+        #[command(subcommand)]
+        command: dispatcher::Dispatcher,
+    },
+    /// Accounts at other registrars
+    Trunk {
+        #[command(subcommand)]
+        command: trunk::Trunk,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -179,6 +191,8 @@ pub fn main() -> ExitCode {
         Command::Domain { command } => provision::domain(common, command),
         Command::Alias { command } => provision::alias(common, command),
         Command::Acl { command } => provision::acl(common, command),
+        Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
+        Command::Trunk { command } => trunk::trunk(common, command),
     }
 }
 

@@ -7,18 +7,28 @@
 
 mod auth;
 mod check;
+mod dispatcher;
+mod dns;
 mod fault;
+mod message_store;
+mod presence;
 mod read;
+mod registrar;
 mod route;
 mod routing;
 mod sip;
 mod table;
+mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::trunk::TrunkConfig;
+
 pub use auth::Auth;
+pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -124,6 +134,18 @@ pub struct Config {
     pub routing: Routing,
     /// Who has to prove who he is.
     pub auth: Auth,
+    /// How backends are chosen and probed.
+    pub dispatcher: DispatchConfig,
+    /// What holds for all trunks.
+    pub trunk: TrunkConfig,
+    /// Resolution of names.
+    pub dns: Dns,
+    /// Path, outbound, GRUU.
+    pub registrar: proxy_core::registrar::RegistrarConfig,
+    /// SUBSCRIBE and PUBLISH.
+    pub presence: proxy_core::blf::PresenceConfig,
+    /// Messages for users without a phone.
+    pub message_store: proxy_core::offline::MessageStoreConfig,
 }
 
 impl Config {
@@ -148,6 +170,12 @@ impl Config {
             sip: Sip::default(),
             routing: Routing::default(),
             auth: Auth::default(),
+            dispatcher: DispatchConfig::default(),
+            trunk: TrunkConfig::default(),
+            dns: Dns::default(),
+            registrar: proxy_core::registrar::RegistrarConfig::default(),
+            presence: proxy_core::blf::PresenceConfig::default(),
+            message_store: proxy_core::offline::MessageStoreConfig::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, routing, sip};
+use super::{auth, dispatcher, dns, message_store, presence, registrar, routing, sip, trunk};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,12 @@ pub(super) struct Sections {
     pub sip: sip::Sip,
     pub routing: routing::Routing,
     pub auth: auth::Auth,
+    pub dispatcher: proxy_core::dispatch::DispatchConfig,
+    pub trunk: proxy_core::trunk::TrunkConfig,
+    pub dns: dns::Dns,
+    pub registrar: proxy_core::registrar::RegistrarConfig,
+    pub presence: proxy_core::blf::PresenceConfig,
+    pub message_store: proxy_core::offline::MessageStoreConfig,
 }
 
 /// Reads what can be read and says what cannot.
@@ -93,6 +99,12 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         sip: sip::read(&mut root, &mut reader),
         routing: routing::read(&mut root, &mut reader),
         auth: auth::read(&mut root, &mut reader),
+        dispatcher: dispatcher::read(&mut root, &mut reader),
+        trunk: trunk::read(&mut root, &mut reader),
+        dns: dns::read(&mut root, &mut reader),
+        registrar: registrar::read(&mut root, &mut reader),
+        presence: presence::read(&mut root, &mut reader),
+        message_store: message_store::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)

@@ -1,14 +1,21 @@
 //! `[sip]`: the registrar, timers, addresses and domains.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::table::{Reader, Table};
 use super::{MAX_ADDRESSES, MAX_DOMAINS};
+use crate::net::stream::Limits;
+
+/// Where a request is too large for UDP when nobody knows the MTU (RFC 3261 §18.1.1).
+const UDP_MAX_BYTES: usize = 1300;
+/// Smallest bound of that kind that means something: what fits into any datagram of IPv4 (RFC 791).
+const MIN_UDP_BYTES: i64 = 576;
 
 /// The `[sip]` part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sip {
-    /// UDP port.
+    /// UDP and TCP port.
     pub port: u16,
     /// Addresses to answer on where there is no floating IP; empty = all of this machine.
     pub listen: Vec<IpAddr>,
@@ -28,6 +35,12 @@ pub struct Sip {
     pub max_contacts: u16,
     /// Number of engines; 0 = one per core.
     pub engines: u16,
+    /// TCP is used beside UDP.
+    pub tcp: bool,
+    /// Bounds of connections.
+    pub streams: Limits,
+    /// Requests larger than this many bytes are tried by TCP before UDP; 0: never.
+    pub udp_max_bytes: usize,
 }
 
 impl Default for Sip {
@@ -43,6 +56,9 @@ impl Default for Sip {
             max_expires_s: 3600,
             max_contacts: 10,
             engines: 0,
+            tcp: true,
+            streams: Limits::default(),
+            udp_max_bytes: UDP_MAX_BYTES,
         }
     }
 }
@@ -61,6 +77,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Sip {
     s.max_expires_s = wide(t.number(reader, "max_expires_s", (1, 2_592_000), i64::from(s.max_expires_s)));
     s.max_contacts = small(t.number(reader, "max_contacts", (1, 100), i64::from(s.max_contacts)));
     s.engines = small(t.number(reader, "engines", (0, 256), 0));
+    streams(&mut s, &mut t, reader);
     if s.max_expires_s < s.min_expires_s {
         reader.fault(
             max.or(min).unwrap_or(t.line),
@@ -102,6 +119,43 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Sip {
     }
     t.done(reader);
     s
+}
+
+fn streams(s: &mut Sip, t: &mut Table<'_, '_>, reader: &mut Reader<'_>) {
+    if let Some(at) = t.boolean(reader, "tcp") {
+        s.tcp = at.value;
+    }
+    let of = |v: usize| i64::try_from(v).unwrap_or(i64::MAX);
+    let count = |v: i64| usize::try_from(v).unwrap_or(usize::MAX);
+    let l = &mut s.streams;
+    let line = t.line_of(reader, "tcp_connections_per_source");
+    l.connections = count(t.number(reader, "tcp_connections", (1, 1_000_000), of(l.connections)));
+    let most = of(l.connections.min(l.per_source));
+    l.per_source = count(t.number(reader, "tcp_connections_per_source", (1, 1_000_000), most));
+    if l.per_source > l.connections {
+        reader.fault(
+            line.unwrap_or(t.line),
+            format!(
+                "tcp_connections_per_source = {} is above tcp_connections = {}",
+                l.per_source, l.connections
+            ),
+            "one source may not have more than all: lower the one or raise the other",
+        );
+    }
+    let idle = t.number(reader, "tcp_idle_s", (10, 86_400), 3605);
+    l.idle = Duration::from_secs(idle.unsigned_abs());
+    let connect = t.number(reader, "tcp_connect_ms", (100, 30_000), 4000);
+    l.connect = Duration::from_millis(connect.unsigned_abs());
+    let line = t.line_of(reader, "udp_max_bytes");
+    let most = t.number(reader, "udp_max_bytes", (0, 65_535), of(s.udp_max_bytes));
+    if (1..MIN_UDP_BYTES).contains(&most) {
+        reader.fault(
+            line.unwrap_or(t.line),
+            format!("udp_max_bytes = {most} would send nearly every request by TCP"),
+            format!("write 0 for never, or at least {MIN_UDP_BYTES}"),
+        );
+    }
+    s.udp_max_bytes = count(most);
 }
 
 /// Whether this may be a domain: letters, digits, hyphens, dots, and what IPv6 literals need.

@@ -155,6 +155,9 @@ impl Control {
             {
                 ask.push(Ask::Transfer { to: x });
             }
+            // Decided a moment ago, for a node that can follow in a moment: it would not hear a transfer now, and openraft
+            // leads no more once it has asked for one.
+            Some(x) if of_this_term && self.not_ready(now, x, facts) == Some(NotReady::JustStarted) => {}
             _ if !self.may_propose(now) => {}
             _ if eligible => ask.push(Ask::Grant { holder: me }),
             _ => {
@@ -249,6 +252,9 @@ impl Control {
         let reach: Duration = self.settings.lease * REACH_LEASES;
         if heard.is_none_or(|age| age > reach) {
             return Some(NotReady::OutOfReach);
+        }
+        if peer.is_some_and(|p| p.silent) {
+            return Some(NotReady::JustStarted);
         }
         match peer.and_then(|p| p.lag) {
             Some(lag) if lag <= MAX_HAND_OVER_LAG => None,

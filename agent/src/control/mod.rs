@@ -78,6 +78,8 @@ pub struct Peer {
     pub lag: Option<u64>,
     /// Send time of the last message it acknowledged.
     pub last_ack: Option<MonoTime>,
+    /// It has just started, and will not lead before its first lease is over, even if it is asked to.
+    pub silent: bool,
 }
 
 /// The applied grant.
@@ -219,6 +221,8 @@ pub enum CannotSwitch {
 pub enum NotReady {
     /// It does not answer.
     OutOfReach,
+    /// It has just started: it can take over when its first lease is over.
+    JustStarted,
     /// It is this many entries behind.
     Behind(u64),
     /// It is drained or unhealthy.

@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod dns;
 pub mod engine;
+pub mod icmp;
 pub mod mailbox;
 pub mod receive;
 pub mod sip;

@@ -12,10 +12,14 @@ use proxy_core::state::{Flow, Transport};
 
 use super::NetError;
 use super::batch::Receiver;
+use super::icmp;
 use super::mailbox::{Arrival, Mailbox};
 
 /// How long a receive thread waits at most before it looks whether it shall end.
 const LOOK_UP: Duration = Duration::from_millis(200);
+
+/// After how many batches of datagrams the queue of ICMP errors is looked at.
+const ERRORS_EVERY: u32 = 16;
 
 /// What the receive threads count.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Received {
     pub without_call_id: AtomicU64,
     /// Keepalives (RFC 5626 §3.5.1: CRLF only, or four zero bytes), dropped by design.
     pub keepalives: AtomicU64,
+    /// ICMP errors about datagrams sent.
+    pub unreachable: AtomicU64,
 }
 
 /// Starts the thread of one socket; it ends soon after `stop` is set.
@@ -58,6 +64,7 @@ fn run(
     let shards = u16::try_from(engines.len()).unwrap_or(u16::MAX).max(1);
     let mut receiver = Receiver::new();
     let mut sorted: Vec<Vec<Arrival>> = engines.iter().map(|_| Vec::new()).collect();
+    let mut batches = 0_u32;
     while !stop.load(Ordering::Relaxed) {
         let result = receiver.receive(socket, |datagram| {
             counts.datagrams.fetch_add(1, Ordering::Relaxed);
@@ -87,6 +94,15 @@ fn run(
                 mailbox.arrivals(list.drain(..));
             }
         }
+        // A sender may have taken the error away from us, so the queue is looked at now and then even without one.
+        batches = batches.wrapping_add(1);
+        if result.is_err() || batches.is_multiple_of(ERRORS_EVERY) {
+            for remote in icmp::unreachable(socket) {
+                counts.unreachable.fetch_add(1, Ordering::Relaxed);
+                let flow = Flow { transport: Transport::Udp, local, remote };
+                engines.iter().for_each(|engine| engine.arrivals([Arrival::Failed(flow)]));
+            }
+        }
         match result {
             Ok(()) => {}
             Err(e)
@@ -94,7 +110,7 @@ fn run(
                     e.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
                 ) => {}
-            // An ICMP error of something sent earlier; it says nothing about what may come.
+            // Something sent earlier has come to nothing.
             Err(e)
                 if matches!(
                     e.kind(),

@@ -96,6 +96,8 @@ pub struct Figures {
     pub queue_full: u64,
     /// Not taken by the kernel.
     pub send_failed: u64,
+    /// ICMP errors about datagrams sent.
+    pub unreachable: u64,
     /// TCP.
     pub streams: stream::Figures,
 }
@@ -258,6 +260,7 @@ impl Sip {
             oversized: of(&self.received.oversized),
             without_call_id: of(&self.received.without_call_id),
             keepalives: of(&self.received.keepalives),
+            unreachable: of(&self.received.unreachable),
             queue_full: self.mailboxes.iter().map(|m| m.dropped()).sum(),
             send_failed: self.shared.iter().map(|s| of(&s.send_failed)).sum(),
             streams: self.streams.as_ref().map_or_else(stream::Figures::default, Streams::figures),

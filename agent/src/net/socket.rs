@@ -38,7 +38,12 @@ pub fn open(addr: SocketAddr, floating: bool) -> Result<UdpSocket, NetError> {
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     }
     socket.bind(&addr.into()).map_err(fail)?;
-    Ok(socket.into())
+    let socket = UdpSocket::from(socket);
+    // Without it failover waits for timer B.
+    if let Err(e) = super::icmp::watch(&socket, addr) {
+        tracing::warn!("ICMP errors on {addr} are not reported: {e}");
+    }
+    Ok(socket)
 }
 
 /// The addresses of this machine that SIP can be answered on: global ones first, then loopback, IPv4 before IPv6.

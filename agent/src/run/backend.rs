@@ -65,6 +65,8 @@ impl<C: Cluster> Backend for Desk<C> {
             }
             Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
+            Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trunk { ask } => self.trunk(ask),
         }
     }
 }
@@ -142,6 +144,7 @@ impl<C: Cluster> Desk<C> {
         let Some(sip) = &self.sip else { return Value::Null };
         let f = sip.figures();
         let e = f.engines;
+        let s = f.streams;
         json!({
             "datagrams": f.datagrams,
             "oversized": f.oversized,
@@ -149,6 +152,7 @@ impl<C: Cluster> Desk<C> {
             "keepalives": f.keepalives,
             "queue_full": f.queue_full,
             "send_failed": f.send_failed,
+            "unreachable": f.unreachable,
             "received": e.received,
             "sent": e.sent,
             "dropped_malformed": e.dropped_malformed,
@@ -159,6 +163,21 @@ impl<C: Cluster> Desk<C> {
             "retransmissions_in": e.retransmissions_in,
             "retransmissions_out": e.retransmissions_out,
             "rebuilt": e.rebuilt,
+            "moved": e.moved,
+            "transport_failures": e.transport_failures,
+            "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
+            "tcp": {
+                "connections": s.connections,
+                "accepted": s.accepted,
+                "made": s.made,
+                "not_made": s.not_made,
+                "refused": s.refused,
+                "slow": s.slow,
+                "garbage": s.garbage,
+                "timed_out": s.timed_out,
+                "messages": s.messages,
+                "pings": s.pings,
+            },
         })
     }
 
@@ -287,6 +306,7 @@ fn refusal(why: &CannotSwitch) -> Reply {
             let list: Vec<String> = why
                 .iter()
                 .map(|(place, why)| match why {
+                    NotReady::JustStarted => format!("node {place} has just started"),
                     NotReady::OutOfReach => format!("node {place} does not answer"),
                     NotReady::Behind(lag) => {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")

@@ -1,9 +1,9 @@
 //! What this node does when the guard of the leader says that the leader's agent is dead and its floating IP is down.
 //!
 //! The named heir campaigns at once. It loses if another node's log is longer: an entry that the leader and that node
-//! had committed, and the heir had not received yet. Only that node can win then, and by itself it would wait for its
-//! election timeout. So each other node waits just long enough for the heir to win, and then campaigns itself, one
-//! after the other; a witness that wins hands the service on ([`crate::control`]).
+//! had committed, and the heir had not received yet. That node then stands itself when it refuses the heir
+//! (`raft_store::node`), and a witness that wins hands the service on ([`crate::control`]). Messages get lost, and heirs
+//! die, too: so each other node waits long enough for somebody to win, and then campaigns, one after the other.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,9 +18,9 @@ const HEIR_FIRST: Duration = Duration::from_millis(30);
 /// Between one other node's campaign and the next one's.
 const STAGGER: Duration = Duration::from_millis(30);
 
-/// Campaigns of a node that is not the heir. The first may meet the votes of the heir's own campaign and lose; the
-/// next one has the higher term. After that the election timeout takes over.
-const CAMPAIGNS: u32 = 3;
+/// Looks at whether somebody has won, of a node that is not the heir. A campaign may meet the votes of another one and
+/// lose; the next one has the higher term. After that the election timeout takes over.
+const LOOKS: u32 = 4;
 /// Terms after the dead leader's in which nobody has won until this node stops to care.
 const MAX_TERMS: u64 = 8;
 
@@ -79,7 +79,8 @@ impl Notices {
         let _ = std::thread::Builder::new().name(String::from("relevo-second")).spawn(move || {
             // Not before the first wait: what the dead leader had sent may still be on its way to the log.
             let mut log_end = None;
-            for again in 0..CAMPAIGNS {
+            let mut term = notice.term;
+            for again in 0..LOOKS {
                 std::thread::sleep(if again == 0 { wait } else { HEIR_FIRST });
                 let facts = node.facts();
                 // Whoever wins begins with an entry of its own. Another campaign would only disturb it, or the transfer
@@ -90,6 +91,13 @@ impl Notices {
                 let won = facts.last_log > log_end || led;
                 if won || facts.term > notice.term + MAX_TERMS {
                     return;
+                }
+                // A campaign has reached this node since the last look, or is its own; where disks are slow its votes are
+                // still on their way, and another campaign would make them worthless.
+                let under_way = facts.term > term;
+                term = facts.term;
+                if under_way {
+                    continue;
                 }
                 tracing::info!(term = facts.term, "node {} has not won: campaigning", notice.heir);
                 node.campaign();

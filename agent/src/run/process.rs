@@ -1,5 +1,6 @@
 //! The process around a node: what is opened in which order, and how it ends.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
 use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
 use crate::guard::{GuardConfig, notice, supervise};
-use crate::net::sip;
+use crate::net::{NetError, sip};
 use crate::os::address::FloatingIp;
 use crate::os::rt;
 use crate::os::vip::Vip;
@@ -69,6 +70,12 @@ pub fn main(common: &Common) -> ExitCode {
     }
 }
 
+/// Opens what SIP comes in by.
+fn sip_sockets(config: &Config, addresses: &[SocketAddr]) -> Result<sip::Listening, NetError> {
+    let listening = sip::listen(addresses, config.vip.is_some())?.with_dns(config.dns.servers.clone());
+    if config.sip.tcp { listening.with_streams(config.sip.streams) } else { Ok(listening) }
+}
+
 fn agent(config: &Config) -> Result<End, Fault> {
     let signals = signals::block()?;
     // Before any program is started, which shall not inherit the guard's socket.
@@ -80,7 +87,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     // The admin socket first: it also says whether another relevo uses this folder.
     let admin = server::bind(&config.admin)?;
     let listening = match config.role {
-        Role::Appliance => Some(sip::listen(&addresses, config.vip.is_some())?),
+        Role::Appliance => Some(sip_sockets(config, &addresses)?),
         Role::Witness => None,
     };
     let key = setup::cluster_key(config)?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use proxy_core::io::EngineConfig;
+use proxy_core::io::{EngineConfig, TransportConfig};
 use proxy_core::state::NonceSecret;
 
 use crate::config::{Config, Role};
@@ -90,6 +90,13 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         server: format!("Relevo/{}", env!("CARGO_PKG_VERSION")),
         routing: config.routing.engine.clone(),
         auth: config.auth.for_engines(),
+        dispatch: config.dispatcher.clone(),
+        trunk: config.trunk.clone(),
+        transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
+        dns: config.dns.config.clone(),
+        registrar: config.registrar.clone(),
+        presence: config.presence.clone(),
+        message_store: config.message_store.clone(),
         ..EngineConfig::default()
     }
 }

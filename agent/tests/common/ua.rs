@@ -1,16 +1,76 @@
-//! A tiny phone: one UDP socket, requests and responses written by hand, so that the tests share no SIP code with
+//! A tiny phone: one UDP socket or one TCP connection, requests and responses written by hand, so that the tests share no SIP code with
 //! the program they test.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::PATIENCE;
 
 pub struct Ua {
     pub user: String,
-    socket: UdpSocket,
+    link: Link,
     proxy: SocketAddr,
     seq: u32,
+}
+
+/// How a phone speaks.
+enum Link {
+    Udp(UdpSocket),
+    /// With what has been read and not yet taken.
+    Tcp(TcpStream, RefCell<Vec<u8>>),
+}
+
+impl Link {
+    fn set_read_timeout(&self, patience: Duration) {
+        match self {
+            Self::Udp(socket) => socket.set_read_timeout(Some(patience)),
+            Self::Tcp(stream, _) => stream.set_read_timeout(Some(patience)),
+        }
+        .expect("timeout");
+    }
+
+    fn receive(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = vec![0; 65_535];
+                let n = socket.recv(&mut buffer)?;
+                buffer.truncate(n);
+                Ok(buffer)
+            }
+            Self::Tcp(stream, buffer) => {
+                let mut buffer = buffer.borrow_mut();
+                loop {
+                    if let Some(message) = cut(&mut buffer) {
+                        return Ok(message);
+                    }
+                    let mut more = [0; 4096];
+                    let n = (&*stream).read(&mut more)?;
+                    if n == 0 {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
+                    buffer.extend_from_slice(&more[..n]);
+                }
+            }
+        }
+    }
+}
+
+/// The first message of a stream, if it is there whole.
+fn cut(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    while buffer.starts_with(b"\r\n") {
+        buffer.drain(..2);
+    }
+    let text = String::from_utf8_lossy(buffer).into_owned();
+    let head = text.find("\r\n\r\n")? + 4;
+    let length = text[..head]
+        .lines()
+        .filter_map(|l| l.split_once(':'))
+        .find(|(n, _)| n.eq_ignore_ascii_case("content-length"))
+        .map(|(_, v)| v.trim().parse::<usize>().expect("a length"))
+        .expect("a Content-Length in a stream");
+    (buffer.len() >= head + length).then(|| buffer.drain(..head + length).collect())
 }
 
 /// A received message, cut where the tests look.
@@ -48,32 +108,67 @@ impl Ua {
     pub fn new(user: &str, proxy: SocketAddr) -> Self {
         let local: SocketAddr =
             if proxy.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" }.parse().expect("address");
-        let socket = UdpSocket::bind(local).expect("bind");
-        socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        Self { user: user.to_owned(), socket, proxy, seq: 0 }
+        let link = Link::Udp(UdpSocket::bind(local).expect("bind"));
+        link.set_read_timeout(PATIENCE);
+        Self { user: user.to_owned(), link, proxy, seq: 0 }
+    }
+
+    /// One with a connection, which is also all it can be reached by.
+    pub fn tcp(user: &str, proxy: SocketAddr) -> Self {
+        let stream = TcpStream::connect(proxy).expect("connect");
+        Self::with_stream(user, proxy, stream)
+    }
+
+    pub fn with_stream(user: &str, proxy: SocketAddr, stream: TcpStream) -> Self {
+        let link = Link::Tcp(stream, RefCell::default());
+        link.set_read_timeout(PATIENCE);
+        Self { user: user.to_owned(), link, proxy, seq: 0 }
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.socket.local_addr().expect("bound")
+        match &self.link {
+            Link::Udp(socket) => socket.local_addr(),
+            Link::Tcp(stream, _) => stream.local_addr(),
+        }
+        .expect("bound")
     }
 
     pub fn contact(&self) -> String {
-        format!("<sip:{}@{}>", self.user, self.addr())
+        let transport = match &self.link {
+            Link::Udp(_) => "",
+            Link::Tcp(..) => ";transport=tcp",
+        };
+        format!("<sip:{}@{}{transport}>", self.user, self.addr())
     }
 
     pub fn send(&self, text: &str) {
-        self.socket.send_to(text.as_bytes(), self.proxy).expect("send");
+        self.send_bytes(text.as_bytes());
     }
 
     pub fn send_bytes(&self, bytes: &[u8]) {
-        self.socket.send_to(bytes, self.proxy).expect("send");
+        match &self.link {
+            Link::Udp(socket) => drop(socket.send_to(bytes, self.proxy).expect("send")),
+            Link::Tcp(stream, _) => (&*stream).write_all(bytes).expect("send"),
+        }
+    }
+
+    /// Waits until the connection is closed by the other side; what came before is lost.
+    pub fn is_closed(&self) {
+        loop {
+            let Err(e) = self.link.receive() else { continue };
+            assert!(
+                matches!(e.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset),
+                "{} is still connected: {e}",
+                self.user
+            );
+            return;
+        }
     }
 
     /// The next message, whatever it is.
     pub fn receive(&self) -> Message {
-        let mut buffer = vec![0; 65_535];
-        let n = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{} heard nothing: {e}", self.user));
-        Message { text: String::from_utf8_lossy(&buffer[..n]).into_owned() }
+        let bytes = self.link.receive().unwrap_or_else(|e| panic!("{} heard nothing: {e}", self.user));
+        Message { text: String::from_utf8_lossy(&bytes).into_owned() }
     }
 
     /// The next message whose first line contains `what`; others are passed over.
@@ -90,12 +185,11 @@ impl Ua {
     }
 
     pub fn hears_nothing(&self, for_: Duration) {
-        self.socket.set_read_timeout(Some(for_)).expect("timeout");
-        let mut buffer = vec![0; 65_535];
-        let got = self.socket.recv(&mut buffer);
-        self.socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        if let Ok(n) = got {
-            panic!("{} heard {}", self.user, String::from_utf8_lossy(&buffer[..n]));
+        self.link.set_read_timeout(for_);
+        let got = self.link.receive();
+        self.link.set_read_timeout(PATIENCE);
+        if let Ok(bytes) = got {
+            panic!("{} heard {}", self.user, String::from_utf8_lossy(&bytes));
         }
     }
 
@@ -106,7 +200,11 @@ impl Ua {
 
     pub fn via(&mut self) -> String {
         let branch = self.branch();
-        format!("Via: SIP/2.0/UDP {};branch={branch};rport\r\n", self.addr())
+        let transport = match &self.link {
+            Link::Udp(_) => "UDP",
+            Link::Tcp(..) => "TCP",
+        };
+        format!("Via: SIP/2.0/{transport} {};branch={branch};rport\r\n", self.addr())
     }
 
     pub fn register(&mut self, expires: u32) -> Message {

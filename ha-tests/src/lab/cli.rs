@@ -267,6 +267,7 @@ fn up(dir: Option<PathBuf>, args: &UpArgs) -> io::Result<ExitCode> {
         election_max_ms: args.election_max_ms,
         timer_c_s: args.timer_c_s,
         timeout_s: args.timeout_s,
+        extra: String::new(),
     };
     let lab = cluster::up(&options)?;
     if args.json {

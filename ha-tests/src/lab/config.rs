@@ -32,6 +32,8 @@ pub struct Options {
     pub timer_c_s: u64,
     /// Bound of the whole `up`, s.
     pub timeout_s: u64,
+    /// Further sections of every node's configuration file.
+    pub extra: String,
 }
 
 impl Default for Options {
@@ -48,6 +50,7 @@ impl Default for Options {
             election_max_ms: 150,
             timer_c_s: 180,
             timeout_s: 30,
+            extra: String::new(),
         }
     }
 }
@@ -94,6 +97,7 @@ pub fn node_toml(node: &Node, all: &[Node], key: &str, o: &Options) -> String {
         net::VIP6,
         o.timer_c_s
     );
+    text.push_str(&o.extra);
     text
 }
 

@@ -35,6 +35,8 @@ scenarios! {
     CallerWaits "caller_waits" "Calls; waits for the answer; BYE.";
     CallerHangsUp "caller_hangs_up" "Calls; CANCEL after `hold`.";
     CallerNoAnswer "caller_gives_up_never" "Calls; waits for 408.";
+    Pbx "pbx" "Answers OPTIONS and calls, as a backend of the dispatcher.";
+    Gateway "gateway" "Asks for credentials, answers, checks the CSeq of what follows.";
     LoadCaller "load_caller" "Many short calls.";
     LoadCallee "load_callee" "Answers many short calls.";
 }

@@ -263,13 +263,12 @@ impl Engine {
             Transport::Udp => format!("<sip:{}>", flow.local),
             other => format!("<sip:{};transport={}>", flow.local, other.uri_name()),
         };
-        let mut request =
-            OwnRequest::new("NOTIFY", &s.contact, &s.local_uri, &s.id.to_tag, &s.remote_uri)
-                .numbered(&s.id.call_id, cseq)
-                .header("Contact", contact)
-                .header("Event", event)
-                .header("Subscription-State", state)
-                .header("Allow-Events", ALLOW_EVENTS);
+        let mut request = OwnRequest::new("NOTIFY", &s.contact, &s.local_uri, &s.id.to_tag, &s.remote_uri)
+            .numbered(&s.id.call_id, cseq)
+            .header("Contact", contact)
+            .header("Event", event)
+            .header("Subscription-State", state)
+            .header("Allow-Events", ALLOW_EVENTS);
         if !s.id.from_tag.is_empty() {
             request.to.push_str(";tag=");
             request.to.push_str(&s.id.from_tag);

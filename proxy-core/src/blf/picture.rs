@@ -183,7 +183,6 @@ impl std::fmt::Display for Escaped<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +218,10 @@ mod tests {
         let now = [picture(1, CallPhase::Early)];
         let text = String::from_utf8(document("sip:b@h", 4, &[now[0].shown], &now)).expect("text");
         assert!(text.contains("call-id=\"c&amp;&quot;1\" local-tag=\"l\" direction=\"recipient\""), "{text}");
-        assert!(text.contains("<identity>sip:&lt;x&gt;@h</identity>") && text.contains("version=\"4\""), "{text}");
+        assert!(
+            text.contains("<identity>sip:&lt;x&gt;@h</identity>") && text.contains("version=\"4\""),
+            "{text}"
+        );
         assert!(!text.contains("remote-tag"), "{text}");
     }
 }

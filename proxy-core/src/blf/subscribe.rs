@@ -12,8 +12,8 @@
 //! | later, with a lower CSeq | 500 (RFC 3261 §12.2.2) |
 //! | no room | 503 with Retry-After |
 
-use super::config::Watchers;
 use super::DIALOG;
+use super::config::Watchers;
 use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};

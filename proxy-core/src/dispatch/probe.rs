@@ -84,7 +84,11 @@ impl Engine {
     fn probe(&mut self, cx: Cx<'_>, (set, uri): Key) {
         let flow = match self.flow_to(cx, &uri) {
             Some(Some(flow)) => flow,
-            Some(None) => return,
+            Some(None) => {
+                // A name that leads nowhere, or a transport that there is not.
+                self.observe(cx, set, &uri, false);
+                return;
+            }
             None => {
                 self.dispatch.next.set((set, uri), Some(cx.now.mono + NAME_PAUSE));
                 return;

@@ -10,8 +10,9 @@ use crate::time::MonoTime;
 pub const MAX_ANSWERS: usize = 10_000;
 /// Shortest time an answer is believed: a request that waits for several must find the first when the last comes.
 const MIN_TTL: Duration = Duration::from_secs(1);
-/// How long the failure of a question is believed.
-const FAILURE_TTL: Duration = Duration::from_secs(2);
+/// How long the failure of a question is believed, in times of the patience: a request that waits for three questions
+/// one after the other must find that of the first when the last has failed.
+const FAILURE_TTL: u32 = 3;
 
 /// The cache of one engine.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ impl Cache {
                 if self.get(now, &question).is_some() {
                     return;
                 }
-                FAILURE_TTL
+                config.patience.saturating_mul(FAILURE_TTL)
             }
         };
         self.remove(&question);
@@ -122,11 +123,11 @@ mod tests {
     fn a_failure_is_forgotten_soon_and_does_not_displace_records() {
         let (mut cache, config) = (Cache::new(), DnsConfig::default());
         cache.insert(at(0), &config, question(1), Answer::Failed);
-        assert_eq!(cache.get(at(1), &question(1)), Some(&Answer::Failed));
-        assert_eq!(cache.get(at(2), &question(1)), None);
-        cache.insert(at(3), &config, question(1), records(60));
-        cache.insert(at(4), &config, question(1), Answer::Failed);
-        assert!(matches!(cache.get(at(5), &question(1)), Some(Answer::Records { .. })));
+        assert_eq!(cache.get(at(11), &question(1)), Some(&Answer::Failed));
+        assert_eq!(cache.get(at(12), &question(1)), None);
+        cache.insert(at(13), &config, question(1), records(60));
+        cache.insert(at(14), &config, question(1), Answer::Failed);
+        assert!(matches!(cache.get(at(15), &question(1)), Some(Answer::Records { .. })));
     }
 
     #[test]

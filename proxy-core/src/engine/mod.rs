@@ -28,6 +28,7 @@ mod tables;
 pub(crate) mod ticket;
 
 pub use keys::shard_of;
+pub use names::{MAX_PARKED, MAX_QUESTIONS};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 

@@ -189,7 +189,9 @@ impl Engine {
                 self.message_ends(aor, number);
             }
             outcome => {
-                let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else { return };
+                let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else {
+                    return;
+                };
                 // An answer is the end of that request; silence is not.
                 let answered = matches!(outcome, Outcome::Final(..));
                 let cseq = message.cseq.saturating_add(u32::from(answered));
@@ -242,7 +244,10 @@ impl Engine {
 
 /// Answers that would come again, whatever is done: the phone does not take such messages, or not this one.
 fn is_for_good(status: u16) -> bool {
-    matches!(status, 400 | 405 | 413 | 414 | 415 | 416 | 420 | 485 | 488 | 493 | 501 | 505 | 513 | 603 | 604 | 606)
+    matches!(
+        status,
+        400 | 405 | 413 | 414 | 415 | 416 | 420 | 485 | 488 | 493 | 501 | 505 | 513 | 603 | 604 | 606
+    )
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ impl Engine {
         }
         let local = passage.flow.local;
         let uri = Uri::parse(&passage.found.uri).ok().filter(|uri| uri.user.is_some())?;
-        let aor = self.settings.config.aor(&uri, Some(local)).filter(|_| self.settings.is_local(&uri, local))?;
+        let aor =
+            self.settings.config.aor(&uri, Some(local)).filter(|_| self.settings.is_local(&uri, local))?;
         let provision = cx.state.provision();
         let is_known = provision.subscribers().next().is_none() || provision.subscriber(&aor).is_some();
         if !is_known {
@@ -98,7 +99,9 @@ fn stored(
     let mut room = MAX_KEPT_HEADER_BYTES;
     let mut headers = Vec::new();
     for name in KEPT_HEADERS {
-        let Some(value) = message.header_named(name).and_then(|v| std::str::from_utf8(v).ok()) else { continue };
+        let Some(value) = message.header_named(name).and_then(|v| std::str::from_utf8(v).ok()) else {
+            continue;
+        };
         // A fold is a space (RFC 3261 §7.3.1).
         let value: String = value.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(rest) = room.checked_sub(name.len() + value.len()) {

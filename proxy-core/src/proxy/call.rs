@@ -10,7 +10,7 @@
 
 use crate::engine::limits::TRANSACTION_BYTES;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Branch, BranchState, Flow, NextStep, PendingInvite, ServerKey};
+use crate::state::{Branch, BranchState, CallFacts, Flow, NextStep, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
 
@@ -151,8 +151,6 @@ impl CallBranch {
 /// One INVITE.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Who calls whom.
-    pub(crate) facts: Option<Box<crate::state::CallFacts>>,
     pub(crate) key: ServerKey,
     pub(crate) call_id: String,
     pub(crate) cseq: u32,
@@ -160,6 +158,8 @@ pub(crate) struct Call {
     /// As received, with `received` and `rport`.
     pub(crate) request: SharedBytes,
     pub(crate) local_tag: String,
+    /// Who calls whom, until it is admitted.
+    pub(crate) facts: Option<Box<CallFacts>>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,

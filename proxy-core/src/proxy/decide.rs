@@ -101,6 +101,11 @@ impl Engine {
         let command = SipCommand::InviteFailed {
             key: call.key.clone(),
             response: bytes.clone(),
+            to_tag: Message::parse(&bytes)
+                .ok()
+                .and_then(|m| m.to_tag().map(str::to_owned))
+                .unwrap_or_default(),
+            at: cx.now.wall,
             forget_at: cx.now.wall + self.settings.timers.t1_64(),
         };
         if self.propose(command, Awaiting::Failed { call: id }) {

@@ -35,6 +35,13 @@ impl Engine {
                 }
                 return;
             }
+            SipResponse::LimitReached(key) => {
+                self.with_call(cx, id, |engine, call| {
+                    engine.refuse_for_limit(call.flow, &call.request, key);
+                });
+                self.remove_call(id);
+                return;
+            }
             _ => {
                 self.refuse_call(cx, id);
                 return;
@@ -42,6 +49,7 @@ impl Engine {
         }
         self.with_call(cx, id, |engine, call| {
             call.phase = Phase::Open;
+            call.facts = None;
             let request = call.request.clone();
             let Ok(message) = Message::parse(&request) else { return };
             let trying = build::response(&engine.settings, &message, 100, "", "", &[]);
@@ -98,7 +106,6 @@ impl Engine {
     }
 
     /// A response to the INVITE of a branch.
-    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
     pub(crate) fn on_invite_response(
         &mut self,
         cx: Cx<'_>,

@@ -9,7 +9,7 @@ use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
 use crate::registrar;
-use crate::state::{Branch, Flow, ServerKey, SipCommand, SipResponse};
+use crate::state::{Branch, Flow, ServerKey, SipResponse};
 use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
 
 impl Engine {
@@ -183,8 +183,8 @@ impl Engine {
     ) {
         let ends = matches!(status, 200..=299 | 408 | 481);
         let dialog = crate::dialog::of(cx.state, request).filter(|_| ends);
-        if let Some((dialog, _)) = dialog {
-            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+        if let Some((dialog, from_caller)) = dialog {
+            let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
             if status < 300 {
                 if self.propose(command, Awaiting::Bye { exchange: id }) {
                     exchange.held = Some((status, bytes));
@@ -206,9 +206,9 @@ impl Engine {
     /// Nobody answers a request. Of a BYE that is an end, too.
     fn on_silence(&mut self, cx: Cx<'_>, request: &Message<'_>) {
         if request.method() == Some(crate::msg::Method::Bye)
-            && let Some((dialog, _)) = crate::dialog::of(cx.state, request)
+            && let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request)
         {
-            let command = SipCommand::DialogEnded { id: dialog.id.clone(), at: cx.now.wall };
+            let command = crate::dialog::ended_by_bye(dialog, from_caller, 408, cx.now.wall);
             self.propose(command, Awaiting::Nothing);
         }
     }

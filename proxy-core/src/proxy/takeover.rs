@@ -41,7 +41,7 @@ impl Engine {
             flow: record.flow,
             request: record.request.as_slice().into(),
             local_tag: record.local_tag.clone(),
-            facts: record.facts.clone(),
+            facts: None,
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {

@@ -16,9 +16,9 @@ pub enum PathMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutboundMode {
     /// Not known: 420 to who requires it.
+    #[default]
     Off,
     /// For who supports it.
-    #[default]
     Supported,
     /// 421 to who does not.
     Required,
@@ -47,7 +47,7 @@ impl Default for RegistrarConfig {
         Self {
             path: PathMode::Lazy,
             service_route: Vec::new(),
-            outbound: OutboundMode::Supported,
+            outbound: OutboundMode::Off,
             flow_timer_s: None,
             gruu: false,
             method_filter: true,

@@ -15,7 +15,13 @@ use crate::msg::Uri;
 const PREFIX: &str = "tgruu.";
 
 /// Name of a registration, by which temporary GRUUs find it: another one with each Call-ID (RFC 5627 §3.1.2).
-pub(crate) fn registration_name(keys: Keys, aor: &str, instance: &str, reg_id: Option<u32>, call_id: &str) -> u64 {
+pub(crate) fn registration_name(
+    keys: Keys,
+    aor: &str,
+    instance: &str,
+    reg_id: Option<u32>,
+    call_id: &str,
+) -> u64 {
     let reg_id = reg_id.unwrap_or(0).to_be_bytes();
     keys.own_number("gruu", &[aor.as_bytes(), instance.as_bytes(), &reg_id, call_id.as_bytes()])
 }

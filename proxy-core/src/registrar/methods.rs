@@ -4,8 +4,20 @@ use crate::msg::{HeaderName, Message, Method, NameAddr};
 
 /// Known methods, in the order of their bits. Append only: the bits are replicated.
 const KNOWN: [&str; 14] = [
-    "INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "INFO", "UPDATE", "MESSAGE", "NOTIFY", "SUBSCRIBE",
-    "REFER", "PRACK", "PUBLISH",
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "REGISTER",
+    "OPTIONS",
+    "INFO",
+    "UPDATE",
+    "MESSAGE",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "REFER",
+    "PRACK",
+    "PUBLISH",
 ];
 /// Any other method.
 const OTHER: u32 = 1 << 31;
@@ -21,7 +33,9 @@ pub(super) fn of_contact(message: &Message<'_>, contact: &NameAddr<'_>) -> Optio
     });
     let named = named.filter(|bits| *bits != 0);
     named.or_else(|| {
-        message.has(HeaderName::Allow).then(|| message.tokens(HeaderName::Allow).fold(0, |bits, m| bits | bit(m)))
+        message
+            .has(HeaderName::Allow)
+            .then(|| message.tokens(HeaderName::Allow).fold(0, |bits, m| bits | bit(m)))
     })
 }
 

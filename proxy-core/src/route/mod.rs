@@ -27,7 +27,6 @@ mod ack;
 mod auth;
 mod cancel;
 mod dispatch;
-mod facts_shim;
 pub(crate) mod flood;
 mod location;
 mod natdetect;

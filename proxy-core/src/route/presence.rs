@@ -40,7 +40,9 @@ impl Engine {
             _ if uri.user.is_none() => Step::Reject(404, "Not here"),
             Some((package, id)) if enabled && package == DIALOG => {
                 let local = passage.flow.local;
-                let Some(entity) = self.settings.config.aor(&uri, Some(local)) else { return Step::Reject(404, "") };
+                let Some(entity) = self.settings.config.aor(&uri, Some(local)) else {
+                    return Step::Reject(404, "");
+                };
                 let aor = cx.state.provision().alias(&entity).map_or_else(|| entity.clone(), str::to_owned);
                 self.subscribe(cx, passage, aor, entity, id)
             }

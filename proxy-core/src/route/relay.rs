@@ -46,6 +46,7 @@ impl Engine {
             self.reject_overload(passage.flow, message.raw());
             return;
         }
+        let facts = (!passage.found.in_dialog).then(|| Box::new(self.facts_of(passage, &targets)));
         let timers = self.settings.timers;
         let timer_c = self.settings.config.timer_c;
         let call = Call {
@@ -55,7 +56,7 @@ impl Engine {
             flow: passage.flow,
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
-            facts: (!passage.found.in_dialog).then(|| Box::new(self.facts_of(passage, &targets))),
+            facts,
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

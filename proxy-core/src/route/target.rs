@@ -49,9 +49,15 @@ impl Engine {
     }
 
     /// The user that a URI of ours names, and the instance if it is a GRUU (RFC 5627 §5.4).
-    fn named_user(&self, cx: Cx<'_>, local: SocketAddr, uri: &Uri<'_>) -> Option<(String, Option<String>)> {
+    pub(super) fn named_user(
+        &self,
+        cx: Cx<'_>,
+        local: SocketAddr,
+        uri: &Uri<'_>,
+    ) -> Option<(String, Option<String>)> {
         let aor = self.settings.config.aor(uri, Some(local))?;
-        let named = if self.settings.config.registrar.gruu { gruu::named(self.settings.keys, uri) } else { None };
+        let named =
+            if self.settings.config.registrar.gruu { gruu::named(self.settings.keys, uri) } else { None };
         match named {
             None => Some((aor, None)),
             Some(gruu::Named::Instance(instance)) => Some((aor, Some(instance))),

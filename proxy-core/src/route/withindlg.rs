@@ -59,9 +59,8 @@ impl Engine {
             && passage.method == Method::Subscribe
             && passage.message.to_tag().is_some()
             && approach.next.is_none()
-            && Uri::parse(approach.uri).is_ok_and(|uri| {
-                uri.user.is_none() && self.settings.is_own_hop(&uri, passage.flow.local)
-            })
+            && Uri::parse(approach.uri)
+                .is_ok_and(|uri| uri.user.is_none() && self.settings.is_own_hop(&uri, passage.flow.local))
     }
 }
 

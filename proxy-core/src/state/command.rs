@@ -6,10 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accounting::AccountingCommand;
 use super::dispatcher::DispatcherCommand;
 use super::message_store::MessageCommand;
-use super::subscriptions::SubscriptionCommand;
+use super::parties::{CountKey, EndedBy, Ending, SessionTimer};
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
+use super::subscriptions::SubscriptionCommand;
 use super::trunk::TrunkCommand;
 use super::types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
@@ -80,6 +82,10 @@ pub enum SipCommand {
         key: ServerKey,
         /// The response as it goes to the caller.
         response: Vec<u8>,
+        /// To tag of the response, for accounting.
+        to_tag: String,
+        /// When it was decided.
+        at: WallTime,
         /// When this entry may be forgotten (timer H).
         forget_at: WallTime,
     },
@@ -98,13 +104,19 @@ pub enum SipCommand {
         callee_target: Option<String>,
         /// New lifetime end.
         expires_at: Option<WallTime>,
+        /// A CSeq number of the caller; only ever upwards.
+        caller_cseq: Option<u32>,
+        /// A CSeq number of the callee; only ever upwards.
+        callee_cseq: Option<u32>,
+        /// What the session timer came to: `Some(None)` if there is none any more.
+        session: Option<Option<SessionTimer>>,
     },
-    /// BYE was answered (or the dialog was ended by the operator): before the 2xx to the BYE leaves.
+    /// BYE was answered, or the proxy has ended the dialog: before the 2xx to the BYE leaves.
     DialogEnded {
         /// Which dialog.
         id: DialogId,
-        /// When.
-        at: WallTime,
+        /// How.
+        ending: Ending,
     },
     /// Everything whose end is at or before `up_to` goes. Only the active node proposes it.
     Expire {
@@ -137,6 +149,15 @@ pub enum SipCommand {
         from: Flow,
         /// Branch parameter of the new copy. Its flow is the first of `Branch::next`.
         via_branch: String,
+    },
+    /// The outbox of accounting.
+    Accounting(AccountingCommand),
+    /// Somebody wants the proxy to end a dialog: the active node sends BYE to both sides.
+    DialogEnding {
+        /// Which dialog.
+        id: DialogId,
+        /// Who wants it.
+        by: EndedBy,
     },
     /// Who watches whose calls.
     Subscription(SubscriptionCommand),
@@ -266,6 +287,8 @@ pub enum SipResponse {
     },
     /// Of [`SipCommand::Provision`].
     Provisioned(ProvisionAnswer),
+    /// `InviteReceived`: as many calls as are allowed are counted under this key.
+    LimitReached(CountKey),
 }
 
 /// What came of a [`ProvisionCommand`]. Everything but `Done` leaves the state as it was.

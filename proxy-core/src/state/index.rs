@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accounting::record_bytes;
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
-use super::limits::PENDING_GRACE_MS;
+use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
 use super::message_store::{MessageIndex, StoredMessage, messages_bytes};
 use super::news::{News, NewsItem};
+use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
 use super::provision::ProvisionIndex;
 use super::subscriptions::{Subscription, SubscriptionIndex, subscription_bytes};
 use super::trunk::{Trunk, TrunkIndex};
@@ -28,8 +30,12 @@ pub(super) struct Index {
     pub(super) bindings: BTreeSet<(WallTime, String)>,
     /// End of each pending INVITE.
     pub(super) pending: BTreeSet<(WallTime, ServerKey)>,
-    /// End of each dialog.
+    /// When the proxy has to end each dialog.
     pub(super) dialogs: BTreeSet<(WallTime, DialogId)>,
+    /// Dialogs that somebody has asked to be ended.
+    pub(super) ending: BTreeSet<DialogId>,
+    /// Calls under way and answered.
+    pub(super) counts: BTreeMap<CountKey, u32>,
     /// Ways back to the trunks.
     pub(super) trunks: TrunkIndex,
     /// Calls at each destination of the dispatcher: those under way and those that are answered.
@@ -38,6 +44,8 @@ pub(super) struct Index {
     pub(super) binding_count: u64,
     /// Bytes of text and messages in all records.
     pub(super) bytes: u64,
+    /// Bytes of the records that wait.
+    pub(super) outbox_bytes: u64,
     /// Of what is provisioned.
     pub(super) provision: ProvisionIndex,
     /// Users by the names of their registrations (RFC 5627).
@@ -71,6 +79,7 @@ impl Index {
         records.trunks.trunks.values().for_each(|t| this.add_trunk(t));
         let (provision, bytes) = ProvisionIndex::build(&records.provision);
         this.provision = provision;
+        this.outbox_bytes = records.outbox.records.values().map(|r| record_bytes(r) as u64).sum();
         this.bytes += bytes;
         records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
         records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
@@ -153,6 +162,7 @@ impl Index {
             });
         }
         self.bytes += pending_bytes(record) as u64;
+        self.count(counted(record));
         for (set, uri) in serving(record) {
             *self.loads.entry(set).or_default().entry(uri.to_owned()).or_default() += 1;
         }
@@ -166,11 +176,16 @@ impl Index {
             });
         }
         self.bytes = self.bytes.saturating_sub(pending_bytes(record) as u64);
+        self.uncount(counted(record));
         serving(record).for_each(|(set, uri)| self.unload(set, uri));
     }
 
     pub(super) fn add_dialog(&mut self, record: &DialogRecord) {
-        self.dialogs.insert((record.expires_at, record.id.clone()));
+        self.dialogs.insert((dialog_end(record), record.id.clone()));
+        if record.ending.is_some() {
+            self.ending.insert(record.id.clone());
+        }
+        self.count(record.facts.as_deref());
         for aor in users_of_dialog(record) {
             self.add_call(aor, |calls| {
                 calls.dialogs.insert(record.id.clone());
@@ -183,7 +198,9 @@ impl Index {
     }
 
     pub(super) fn remove_dialog(&mut self, record: &DialogRecord) {
-        self.dialogs.remove(&(record.expires_at, record.id.clone()));
+        self.dialogs.remove(&(dialog_end(record), record.id.clone()));
+        self.ending.remove(&record.id);
+        self.uncount(record.facts.as_deref());
         for aor in users_of_dialog(record) {
             self.remove_call(aor, |calls| {
                 calls.dialogs.remove(&record.id);
@@ -192,6 +209,23 @@ impl Index {
         self.bytes = self.bytes.saturating_sub(dialog_bytes(record) as u64);
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             self.unload(*set, uri);
+        }
+    }
+
+    fn count(&mut self, facts: Option<&CallFacts>) {
+        for CallLimit { key, .. } in facts.into_iter().flat_map(|f| &f.counted) {
+            *self.counts.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn uncount(&mut self, facts: Option<&CallFacts>) {
+        for CallLimit { key, .. } in facts.into_iter().flat_map(|f| &f.counted) {
+            if let Some(count) = self.counts.get_mut(key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.counts.remove(key);
+                }
+            }
         }
     }
 
@@ -243,6 +277,22 @@ fn users_of_dialog(record: &DialogRecord) -> BTreeSet<&str> {
     caller.into_iter().chain(record.backing.called.as_deref()).collect()
 }
 
+/// What a call is counted under while it is not decided; then its dialogs count.
+fn counted(record: &PendingInvite) -> Option<&CallFacts> {
+    let undecided = matches!(record.state, InviteState::Proceeding | InviteState::Cancelled);
+    record.facts.as_deref().filter(|_| undecided)
+}
+
+/// When the proxy has to end a dialog.
+fn dialog_end(record: &DialogRecord) -> WallTime {
+    record.session.map_or(record.expires_at, |s| s.expires_at.min(record.expires_at))
+}
+
+/// When a dialog goes that should have been ended then.
+pub(super) fn dialog_forgotten(end: WallTime) -> WallTime {
+    WallTime(end.0.saturating_add(DIALOG_GRACE_MS))
+}
+
 /// Destinations that a call is at while it is not answered.
 fn serving(record: &PendingInvite) -> impl Iterator<Item = (u32, &str)> {
     let undecided = matches!(record.state, InviteState::Proceeding | InviteState::Cancelled);
@@ -283,7 +333,7 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
     names.iter().map(|n| n.len()).sum::<usize>() + texts(&a.sources)
 }
 
-fn backend_bytes(backend: Option<&Backend>) -> usize {
+pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
     match backend {
         Some(Backend::Destination { uri, .. }) => uri.len(),
         Some(Backend::Trunk { uuid }) => uuid.len(),
@@ -327,16 +377,23 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
     };
     let planned = p.plan.iter().flat_map(|step| &step.branches);
     let branches: usize = p.branches.iter().chain(planned).map(branch_bytes).sum();
-    key_bytes(&p.key) + p.call_id.len() + p.request.len() + p.local_tag.len() + state + branches
+    facts_bytes(p.facts.as_deref())
+        + key_bytes(&p.key)
+        + p.call_id.len()
+        + p.request.len()
+        + p.local_tag.len()
+        + state
+        + branches
 }
 
 fn branch_bytes(b: &Branch) -> usize {
     let headers: usize = b.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     let backing =
         backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
+    let called = b.backing.called.as_ref().map_or(0, String::len);
     let flows = b.next.len() * FLOW_BYTES;
     let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
-    texts + flows + branch_state_bytes(&b.state)
+    texts + flows + called + branch_state_bytes(&b.state)
 }
 
 /// Bytes of text and messages in the state of a branch.
@@ -351,6 +408,8 @@ pub(super) fn branch_state_bytes(state: &BranchState) -> usize {
 /// Bytes of text in a dialog.
 pub(super) fn dialog_bytes(d: &DialogRecord) -> usize {
     backend_bytes(d.backing.backend.as_ref())
+        + facts_bytes(d.facts.as_deref())
+        + d.backing.called.as_ref().map_or(0, String::len)
         + d.backing.towards_caller.trunk.as_ref().map_or(0, String::len)
         + d.backing.towards_callee.trunk.as_ref().map_or(0, String::len)
         + d.id.call_id.len()

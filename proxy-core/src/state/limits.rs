@@ -44,6 +44,22 @@ pub const MAX_TRUNK_SOURCES: usize = 64;
 /// takeover takes, so that only an entry that its engine lost is hit.
 pub const PENDING_GRACE_MS: u64 = 10 * 60 * 1000;
 
+/// Bytes kept of one text in accounting: what Kamailio's columns hold.
+pub const MAX_ACCOUNT_TEXT: usize = 255;
+/// Records of accounting that wait for a place to write them: then the oldest go.
+pub const MAX_OUTBOX_RECORDS: usize = 500_000;
+/// Bytes of the records that wait.
+pub const MAX_OUTBOX_BYTES: u64 = 192 << 20;
+/// Records kept for `cdr list` where no place writes any.
+pub const MAX_OUTBOX_UNCLAIMED: usize = 1_000;
+/// Places that write records.
+pub const MAX_OUTBOX_PLACES: usize = 64;
+/// Keys under which one call is counted.
+pub const MAX_COUNT_KEYS: usize = 16;
+/// Milliseconds past its end after which a dialog goes even if nobody has ended it: much longer than any takeover and the
+/// BYE to both sides take.
+pub const DIALOG_GRACE_MS: u64 = 10 * 60 * 1000;
+
 /// Subscribers.
 pub const MAX_SUBSCRIBERS: u64 = 1_000_000;
 /// Domains beside the configured ones.
@@ -55,8 +71,6 @@ pub const MAX_ACL: usize = 100_000;
 /// Bytes of one text in what is provisioned: a name, a domain, a realm, a tag, an AOR.
 pub const MAX_PROVISION_TEXT: usize = 255;
 
-/// Shim.
-pub const MAX_ACCOUNT_TEXT: usize = 255;
 /// Subscriptions.
 pub const MAX_SUBSCRIPTIONS: usize = 200_000;
 /// Subscriptions to the calls of one user: each change of a call is told to all of them.

@@ -1,6 +1,7 @@
 //! The replicated SIP state: location bindings, pending INVITEs, dialogs, and the one function that changes
 //! them. Deterministic and total: equal commands in equal order give equal states on every node.
 
+pub mod accounting;
 mod apply;
 mod backing;
 mod command;
@@ -16,6 +17,9 @@ pub mod subscriptions;
 pub mod trunk;
 mod types;
 
+pub use accounting::{
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+};
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
@@ -56,6 +60,7 @@ struct Records {
     dispatcher: dispatcher::Dispatcher,
     trunks: trunk::Trunks,
     provision: Provision,
+    outbox: Outbox,
     subscriptions: subscriptions::Subscriptions,
     messages: message_store::MessageStore,
 }
@@ -163,6 +168,47 @@ impl SipState {
     /// All dialogs in order.
     pub fn dialogs(&self) -> impl Iterator<Item = &DialogRecord> {
         self.records.dialogs.values()
+    }
+
+    /// Dialogs that have to be ended by the proxy, those that are due first: longest duration, session timer.
+    pub fn dialogs_due(&self, now: WallTime) -> impl Iterator<Item = &DialogRecord> {
+        let due = self.index.dialogs.iter().take_while(move |(end, _)| *end <= now);
+        due.filter_map(|(_, id)| self.records.dialogs.get(id))
+    }
+
+    /// Dialogs that somebody has asked to be ended.
+    pub fn dialogs_ending(&self) -> impl Iterator<Item = &DialogRecord> {
+        self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
+    }
+
+    /// Calls under way and answered that are counted under a key.
+    #[must_use]
+    pub fn calls_of(&self, key: &CountKey) -> u32 {
+        self.index.counts.get(key).copied().unwrap_or(0)
+    }
+
+    /// All keys under which calls are counted, with how many.
+    pub fn calls_by_key(&self) -> impl Iterator<Item = (&CountKey, u32)> {
+        self.index.counts.iter().map(|(key, count)| (key, *count))
+    }
+
+    /// Records of accounting that wait.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.records.outbox
+    }
+
+    /// How much waits in the outbox. Costs nothing.
+    #[must_use]
+    pub fn outbox_figures(&self) -> OutboxFigures {
+        let outbox = &self.records.outbox;
+        OutboxFigures {
+            waiting: outbox.records.len() as u64,
+            bytes: self.index.outbox_bytes,
+            newest: outbox.newest,
+            lost: outbox.lost,
+            oldest_at: outbox.records.values().next().map(|r| r.at),
+        }
     }
 
     /// The dispatcher's sets.
@@ -304,7 +350,7 @@ impl SipState {
         }
     }
 
-    /// Bytes of text and messages in all records, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
+    /// Bytes of text and messages in all records but those of accounting, as bounded by [`limits::MAX_STATE_BYTES`]. Costs nothing.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.index.bytes
@@ -315,7 +361,7 @@ impl SipState {
     pub fn next_end(&self) -> Option<WallTime> {
         let bindings = self.index.bindings.first().map(|(end, _)| *end);
         let pending = self.index.pending.first().map(|(end, _)| *end);
-        let dialogs = self.index.dialogs.first().map(|(end, _)| *end);
+        let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
         let subscriptions = self.index.subscriptions.next_end();
         let messages = self.index.messages.next_end();
         [bindings, pending, dialogs, subscriptions, messages].into_iter().flatten().min()

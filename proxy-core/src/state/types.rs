@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backing::{Backing, DialogBacking};
-use super::parties::CallFacts;
+use super::parties::{CallFacts, EndedBy, SessionTimer};
 use crate::time::WallTime;
 
 /// Call-ID, compared byte for byte (RFC 3261 §20.8).
@@ -316,18 +316,26 @@ pub struct DialogRecord {
     pub caller_route: Vec<String>,
     /// Route set towards the callee beyond this proxy, nearest first.
     pub callee_route: Vec<String>,
-    /// CSeq number of the INVITE.
+    /// CSeq number of the INVITE, or of a later request of the caller.
     pub caller_cseq: u32,
+    /// CSeq number of a request of the callee; 0 if it has made none that had to be remembered.
+    pub callee_cseq: u32,
     /// Flow towards the caller.
     pub caller_flow: Flow,
     /// Flow towards the callee.
     pub callee_flow: Flow,
+    /// When the INVITE came. Set in `apply`.
+    pub invited_at: WallTime,
     /// When the 2xx came.
     pub started_at: WallTime,
-    /// Longest life (Kamailio's `default_timeout`, 12 h).
+    /// Longest life (Kamailio's `default_timeout`, 12 h): then the proxy ends it.
     pub expires_at: WallTime,
     /// The backends it goes through.
     pub backing: DialogBacking,
     /// Who called whom. Set in `apply`, from the INVITE.
     pub facts: Option<Box<CallFacts>>,
+    /// Its session timer, if there is one (RFC 4028).
+    pub session: Option<SessionTimer>,
+    /// Somebody wants the proxy to end it.
+    pub ending: Option<EndedBy>,
 }

@@ -15,25 +15,13 @@ pub(crate) enum Outcome<'o, 'm> {
     Transport,
 }
 
-impl Outcome<'_, '_> {
-    /// The status, or the one that stands for none (RFC 3261 §8.1.3.1): 408 for silence, 503 for no transport.
-    pub(crate) fn status(&self) -> u16 {
-        match self {
-            Self::Final(status, _) => *status,
-            Self::Timeout => 408,
-            Self::Transport => 503,
-        }
-    }
-}
-
 impl Engine {
     /// A request of our own has ended.
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
         match purpose {
             Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
             Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
-            Purpose::NatPing { .. }
-            | Purpose::DialogBye { .. } => {}
+            Purpose::NatPing { .. } | Purpose::DialogBye { .. } => {}
             Purpose::Notify { attempt } => self.on_notified(cx, attempt, &outcome),
             Purpose::StoredMessage { attempt } => self.on_message_ended(cx, attempt, &outcome),
         }

@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxy_core::state::{
-    Backing, Binding, Branch, BranchState, DialogBacking, DialogId, DialogRecord, Flow, InviteState,
-    PendingInvite, RegisterChange, RegisterCommand, ServerKey, SipCommand, Transport,
+    Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking, DialogId,
+    DialogRecord, EndedBy, Ending, Flow, InviteState, PendingInvite, RegisterChange, RegisterCommand,
+    ServerKey, SipCommand, Transport,
 };
 use proxy_core::time::WallTime;
 
@@ -97,6 +98,26 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
     }
 }
 
+/// A call of `caller`, of whom there may be `most` calls.
+pub fn facts(caller: &str, most: Option<u32>) -> CallFacts {
+    CallFacts {
+        from_tag: String::from("from"),
+        cseq: 1,
+        src_user: String::from("a"),
+        src_domain: String::from("lab.test"),
+        src_ip: flow(9).remote.ip(),
+        dst_ouser: String::from("b"),
+        dst_user: String::from("b"),
+        dst_domain: String::from("lab.test"),
+        caller: Some(caller.to_owned()),
+        from_trunk: None,
+        counted: most
+            .map(|most| CallLimit { key: CountKey::Caller(caller.to_owned()), most })
+            .into_iter()
+            .collect(),
+    }
+}
+
 pub fn received(n: u32, targets: &[&str]) -> SipCommand {
     SipCommand::InviteReceived(Box::new(invite(n, targets)))
 }
@@ -128,12 +149,16 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         caller_route: Vec::new(),
         callee_route: Vec::new(),
         caller_cseq: 1,
+        callee_cseq: 0,
+        invited_at: at(1),
         caller_flow: flow(9),
         callee_flow: flow(2),
         started_at: at(1),
         expires_at: at(43_200),
         backing: DialogBacking::default(),
         facts: None,
+        session: None,
+        ending: None,
     }
 }
 
@@ -152,10 +177,18 @@ pub fn answered(n: u32, branch: u16, to_tag: &str) -> SipCommand {
     }
 }
 
+/// The dialog of [`answered`] is over at second 5: the caller has hung up.
+pub fn ended(n: u32, to_tag: &str) -> SipCommand {
+    let ending = Ending { at: at(5), by: EndedBy::Caller, bye: Some(200) };
+    SipCommand::DialogEnded { id: dialog(n, to_tag).id, ending }
+}
+
 pub fn failed(n: u32, status: u16) -> SipCommand {
     SipCommand::InviteFailed {
         key: key(n),
         response: format!("SIP/2.0 {status}").into_bytes(),
+        to_tag: String::from("tag"),
+        at: at(18),
         forget_at: at(50),
     }
 }

@@ -19,6 +19,8 @@ pub struct Acks(Mutex<Inner>);
 struct Inner {
     term: u64,
     sent: BTreeMap<RaftId, MonoTime>,
+    /// Whose newest acknowledgement said that it neither votes nor stands yet.
+    silent: BTreeSet<RaftId>,
 }
 
 impl Acks {
@@ -27,15 +29,23 @@ impl Acks {
     }
 
     /// `from` answered, as a follower in `term`, what was sent at `sent`. A newer term forgets the older ones; replies
-    /// out of order keep the newest send time.
-    pub fn record(&self, term: u64, from: RaftId, sent: MonoTime) {
+    /// out of order keep the newest send time. `silent`: it has just started, and neither votes nor stands yet.
+    pub fn record(&self, term: u64, from: RaftId, sent: MonoTime, silent: bool) {
         let mut inner = self.inner();
         if term > inner.term {
-            *inner = Inner { term, sent: BTreeMap::new() };
+            *inner = Inner { term, ..Inner::default() };
         }
         if term == inner.term {
             let newest = inner.sent.entry(from).or_insert(sent);
-            *newest = (*newest).max(sent);
+            if sent < *newest {
+                return;
+            }
+            *newest = sent;
+            if silent {
+                inner.silent.insert(from);
+            } else {
+                inner.silent.remove(&from);
+            }
         }
     }
 
@@ -43,6 +53,12 @@ impl Acks {
     pub fn of(&self, term: u64, peer: RaftId) -> Option<MonoTime> {
         let inner = self.inner();
         (inner.term == term).then(|| inner.sent.get(&peer).copied()).flatten()
+    }
+
+    /// Whether `peer` said with its newest acknowledgement in `term` that it neither votes nor stands yet.
+    pub fn silent(&self, term: u64, peer: RaftId) -> bool {
+        let inner = self.inner();
+        inner.term == term && inner.silent.contains(&peer)
     }
 
     /// The newest time by which a quorum of every voter set (two while the membership changes) had acknowledged the
@@ -87,7 +103,7 @@ mod tests {
     fn of_three_the_faster_peer_counts_of_five_the_second() {
         let acks = Acks::default();
         for (id, at) in [(2, 5), (3, 7), (4, 6)] {
-            acks.record(1, id, MonoTime(at));
+            acks.record(1, id, MonoTime(at), false);
         }
         assert_eq!(acks.quorum(1, 1, &[set(&[1, 2, 3])], MonoTime(9)), Some(MonoTime(7)));
         assert_eq!(acks.quorum(1, 1, &[set(&[1, 2, 3, 4, 5])], MonoTime(9)), Some(MonoTime(6)));
@@ -97,36 +113,50 @@ mod tests {
     fn two_voters_need_both() {
         let acks = Acks::default();
         assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), None);
-        acks.record(1, 2, MonoTime(4));
+        acks.record(1, 2, MonoTime(4), false);
         assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), Some(MonoTime(4)));
     }
 
     #[test]
     fn while_the_membership_changes_both_voter_sets_must_have_acknowledged() {
         let acks = Acks::default();
-        acks.record(1, 2, MonoTime(8));
+        acks.record(1, 2, MonoTime(8), false);
         let joint = [set(&[1, 2, 3]), set(&[1, 4, 5])];
         assert_eq!(acks.quorum(1, 1, &joint, MonoTime(9)), None);
-        acks.record(1, 4, MonoTime(3));
+        acks.record(1, 4, MonoTime(3), false);
         assert_eq!(acks.quorum(1, 1, &joint, MonoTime(9)), Some(MonoTime(3)));
     }
 
     #[test]
     fn a_leader_that_is_no_voter_does_not_count_itself() {
         let acks = Acks::default();
-        acks.record(1, 2, MonoTime(8));
+        acks.record(1, 2, MonoTime(8), false);
         assert_eq!(acks.quorum(1, 1, &[set(&[2, 3])], MonoTime(9)), None);
     }
 
     #[test]
     fn replies_out_of_order_and_of_old_terms_change_nothing() {
         let acks = Acks::default();
-        acks.record(2, 2, MonoTime(8));
-        acks.record(2, 2, MonoTime(5));
-        acks.record(1, 2, MonoTime(9));
+        acks.record(2, 2, MonoTime(8), false);
+        acks.record(2, 2, MonoTime(5), false);
+        acks.record(1, 2, MonoTime(9), false);
         assert_eq!(acks.of(2, 2), Some(MonoTime(8)));
-        acks.record(3, 3, MonoTime(10));
+        acks.record(3, 3, MonoTime(10), false);
         assert_eq!(acks.quorum(2, 1, &[set(&[1, 2, 3])], MonoTime(11)), None, "a newer term is known");
         assert_eq!(acks.quorum(3, 1, &[set(&[1, 2, 3])], MonoTime(11)), Some(MonoTime(10)));
+    }
+
+    #[test]
+    fn a_silent_peer_counts_for_the_quorum_and_its_newest_answer_says_that_it_is_silent() {
+        let acks = Acks::default();
+        acks.record(1, 2, MonoTime(5), true);
+        assert!(acks.silent(1, 2) && !acks.silent(2, 2));
+        assert_eq!(acks.quorum(1, 1, &[set(&[1, 2])], MonoTime(9)), Some(MonoTime(5)));
+        acks.record(1, 2, MonoTime(8), false);
+        assert!(!acks.silent(1, 2));
+        acks.record(1, 2, MonoTime(6), true);
+        assert!(!acks.silent(1, 2), "an old answer that comes late");
+        acks.record(1, 2, MonoTime(9), true);
+        assert!(acks.silent(1, 2), "it has started again");
     }
 }

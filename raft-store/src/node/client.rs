@@ -123,15 +123,15 @@ impl<T: Transport> Client<T> {
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
         let sent = (self.shared.clock)();
-        match self.call(self.lane, Rpc::Append(rpc), limit).await? {
-            RpcReply::Append(reply) => {
-                if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
-                    self.shared.acks.record(term, self.target, sent);
-                }
-                Ok(reply)
-            }
-            other => Err(self.odd(&other)),
+        let (reply, silent) = match self.call(self.lane, Rpc::Append(rpc), limit).await? {
+            RpcReply::Append(reply) => (reply, false),
+            RpcReply::SilentAppend(reply) => (reply, true),
+            other => return Err(self.odd(&other)),
+        };
+        if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+            self.shared.acks.record(term, self.target, sent, silent);
         }
+        Ok(reply)
     }
 
     fn odd(&self, reply: &RpcReply) -> NoAnswer {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::raft::{SnapshotResponse, TransferLeaderRequest};
+use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{ServerState, SnapshotPolicy};
 use proxy_core::time::MonoTime;
@@ -78,6 +78,9 @@ pub struct PeerFacts {
     pub lag: Option<u64>,
     /// When the newest message was sent that it acknowledged; known by the leader only.
     pub last_ack: Option<MonoTime>,
+    /// It is silent for its first lease: its acknowledgements count, but it would not hear that it shall lead; known by
+    /// the leader only.
+    pub silent: bool,
     /// Whether it votes. While a membership change is half done: whether it did before and will after it, too.
     pub voter: bool,
 }
@@ -276,6 +279,7 @@ impl<T: Transport> Core<T> {
             id: peer,
             lag: lag(peer),
             last_ack: acks.of(term, peer),
+            silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
         });
         Facts {
@@ -339,38 +343,6 @@ impl<T: Transport> Core<T> {
         });
     }
 
-    /// The guard of `dead`, which led in `term`, says that it has killed its agent and taken the floating IP down:
-    /// nobody needs to wait for the lease, and `heir` shall campaign.
-    pub async fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
-        let vote = self.0.raft.metrics().borrow_watched().vote;
-        let voted_for = place_of(vote.leader_id.voted_for);
-        let led = vote.committed && vote.leader_id.term == term && voted_for == dead;
-        let Some(heir) = self.voter_at(heir).filter(|_| led && Instant::now() >= self.0.silent_until) else {
-            return tracing::info!(dead, term, "a notice of death that is not about the present leader");
-        };
-        let Ok(last) = self.0.raft.with_raft_state(|state| state.log_ids.last().cloned()).await else {
-            return;
-        };
-        tracing::info!(dead, term, heir = place_of(heir), "the leader is dead, says its guard");
-        match self.0.raft.handle_transfer_leader(TransferLeaderRequest::new(vote, heir, last)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::info!(error = %e, "the notice came too late"),
-            Err(e) => tracing::warn!(error = %e, "the notice was not heard"),
-        }
-    }
-
-    /// Campaigns now and not at the next election timeout, after a round of pre-votes: this node's own promise to a
-    /// living leader binds it like its voters' do. Without that round it would vote for itself in spite of it, and with
-    /// one more vote lead while the other's lease still holds.
-    pub async fn campaign(&self) {
-        if self.silent() {
-            return;
-        }
-        if let Err(e) = self.0.raft.trigger().elect(true).await {
-            tracing::warn!(error = %e, "no campaign");
-        }
-    }
-
     /// Stops openraft and refuses what waits.
     pub async fn shutdown(&self) {
         self.0.batcher.close();
@@ -379,7 +351,8 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn silent(&self) -> bool {
+    /// A promise of the former process may still hold: no vote is given, and none asked for.
+    pub(super) fn silent(&self) -> bool {
         Instant::now() < self.0.silent_until
     }
 
@@ -413,11 +386,19 @@ impl<T: Transport> Core<T> {
     async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
         Ok(match rpc {
-            Rpc::Append(rpc) => RpcReply::Append(raft.append_entries(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Append(rpc) => {
+                let silent = self.silent();
+                let reply = raft.append_entries(rpc).await.map_err(|e| e.to_string())?;
+                if silent { RpcReply::SilentAppend(reply) } else { RpcReply::Append(reply) }
+            }
             Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
             }
-            Rpc::Vote(rpc) => RpcReply::Vote(raft.vote(rpc).await.map_err(|e| e.to_string())?),
+            Rpc::Vote(rpc) => {
+                let reply = raft.vote(rpc.clone()).await.map_err(|e| e.to_string())?;
+                self.stand_instead(&rpc, &reply);
+                RpcReply::Vote(reply)
+            }
             Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?

@@ -71,6 +71,8 @@ pub enum RpcReply {
     Propose(Result<crate::command::Responses, ProposeRefused>),
     /// The node cannot answer: it is starting, silent for its first lease, or has failed.
     Unavailable(String),
+    /// To [`Rpc::Append`], by a node that is silent for its first lease: it follows, but neither votes nor stands yet.
+    SilentAppend(AppendEntriesResponse<TypeConfig>),
 }
 
 /// Where a node stands.

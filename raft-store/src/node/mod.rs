@@ -15,6 +15,7 @@ pub mod runtime;
 pub mod sm;
 pub mod start;
 pub mod store;
+mod succeed;
 pub mod types;
 
 pub use self::core::{Facts, Peer, PeerFacts};

@@ -1,6 +1,6 @@
 //! `relevo subscriber | domain | alias | acl`: what `kamctl add`, `domain`, `alias_db` and `address` did.
 
-mod password;
+pub(super) mod password;
 mod show;
 
 use std::net::{IpAddr, SocketAddr};

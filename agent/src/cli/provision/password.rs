@@ -30,17 +30,32 @@ pub(crate) struct PasswordFrom {
 }
 
 /// The user with his domain, and what his password leaves behind. The node is asked first: the realm is part of HA1.
-pub(super) fn secret(common: &Common, user: &str, from: &PasswordFrom) -> Result<(String, Secret), Problem> {
+pub(in crate::cli) fn secret(
+    common: &Common,
+    user: &str,
+    from: &PasswordFrom,
+) -> Result<(String, Secret), Problem> {
     let identity = ask(common, &Request::Provision { ask: Ask::Identity { user: user.to_owned() } })?;
     let field = |name: &str| identity[name].as_str().unwrap_or_default().to_owned();
     let (user, username, realm) = (field("user"), field("username"), field("realm"));
+    let secret = secret_for(from, &user, &username, realm)?;
+    Ok((user, secret))
+}
+
+/// What a password for this user name and realm leaves behind; the prompt speaks of `whose`.
+pub(crate) fn secret_for(
+    from: &PasswordFrom,
+    whose: &str,
+    username: &str,
+    realm: String,
+) -> Result<Secret, Problem> {
     if !from.ha1.is_empty() {
-        return Ok((user, given(&from.ha1, realm)?));
+        return given(&from.ha1, realm);
     }
-    let password = read(&user, from.password_file.as_deref())?;
-    let ha1 = digest::ha1(&username, &realm, &password);
+    let password = read(whose, from.password_file.as_deref())?;
+    let ha1 = digest::ha1(username, &realm, &password);
     let [md5, sha256] = [Algorithm::Md5, Algorithm::Sha256].map(|a| a.ha1_of(&ha1));
-    Ok((user, Secret { realm, md5, sha256 }))
+    Ok(Secret { realm, md5, sha256 })
 }
 
 fn given(list: &[String], realm: String) -> Result<Secret, Problem> {

@@ -29,7 +29,9 @@ fn leading(grant: Option<(Place, u64)>) -> Facts {
         grant: grant.map(|(holder, token)| Grant { holder, token }),
         quorum_ack_at: Some(at(0)),
         transfer_tried_in: None,
-        peers: [2, 3].map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)) }).to_vec(),
+        peers: [2, 3]
+            .map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), silent: false })
+            .to_vec(),
         unfit: Vec::new(),
     }
 }
@@ -56,7 +58,7 @@ fn a_leader_named_by_the_newest_grant_with_a_fresh_quorum_is_active_until_the_le
 fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
     let mut facts = leading(Some((1, 7)));
     // The quorum is the witness; the other appliance has answered nothing in this term yet.
-    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None };
+    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None, silent: false };
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2));
     facts.unfit = vec![2];
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, None, "not one that must not own");
@@ -74,11 +76,11 @@ fn a_witness_that_has_proposed_a_grant_waits_for_it_though_the_former_holder_is_
     let mut facts = leading(Some((1, 7)));
     facts.leader = Some(3);
     facts.peers = vec![
-        Peer { place: 1, lag: None, last_ack: None },
-        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)) },
+        Peer { place: 1, lag: None, last_ack: None, silent: false },
+        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)), silent: false },
     ];
     assert_eq!(witness.decide(at(10), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);
-    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)) };
+    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)), silent: false };
     facts.quorum_ack_at = Some(at(20));
     assert_eq!(witness.decide(at(30), &facts, Resources::Stopped).ask, []);
     facts.grant = Some(Grant { holder: 2, token: 41 });
@@ -181,7 +183,9 @@ fn a_grant_that_is_refused_is_proposed_again_at_once_and_a_silent_one_after_its_
 fn a_witness_that_leads_grants_to_the_best_appliance_within_reach_and_transfers() {
     let mut c = control(3);
     let peers = |heard: [Option<MonoTime>; 2]| {
-        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: heard[usize::from(p) - 1] }).to_vec()
+        [1, 2]
+            .map(|p| Peer { place: p, lag: Some(0), last_ack: heard[usize::from(p) - 1], silent: false })
+            .to_vec()
     };
     // The old holder, 1, is lost.
     let mut facts = Facts { peers: peers([None, Some(at(0))]), ..leading(Some((1, 7))) };
@@ -198,9 +202,37 @@ fn a_witness_that_leads_grants_to_the_best_appliance_within_reach_and_transfers(
 #[test]
 fn a_witness_keeps_the_holder_that_is_still_there() {
     let mut c = control(3);
-    let peers = [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)) }).to_vec();
+    let peers =
+        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), silent: false }).to_vec();
     let facts = Facts { peers, ..leading(Some((2, 7))) };
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
+}
+
+#[test]
+fn leadership_is_not_handed_to_a_node_that_has_just_started_and_would_not_hear_it() {
+    let peers = |silent| {
+        [1, 2]
+            .map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), silent: p == 1 && silent })
+            .to_vec()
+    };
+    // The old holder, 1, died and is back.
+    let mut facts = Facts { peers: peers(true), ..leading(Some((1, 7))) };
+    let mut c = control(3);
+    let d = c.decide(at(1), &facts, Resources::Stopped);
+    assert_eq!((d.ask, d.heir), (vec![Ask::Grant { holder: 2 }], Some(2)));
+    let mut active = control(2);
+    let served = Facts { grant: Some(Grant { holder: 2, token: 7 }), ..facts.clone() };
+    assert_eq!(active.decide(at(1), &served, Resources::Started).goal, up(7));
+    let why = vec![(1, NotReady::JustStarted)];
+    assert_eq!(active.switchover(at(1), Some(1), &served), Err(CannotSwitch::NotReady { why }));
+    // What was decided for it a moment ago stands.
+    facts.grant = Some(Grant { holder: 1, token: 41 });
+    for who in [2, 3] {
+        let mut c = control(who);
+        assert_eq!(c.decide(at(2), &facts, Resources::Stopped).ask, [], "node {who} waits");
+        let heard = Facts { peers: peers(false), ..facts.clone() };
+        assert_eq!(c.decide(at(3), &heard, Resources::Stopped).ask, [Ask::Transfer { to: 1 }]);
+    }
 }
 
 #[test]
@@ -304,7 +336,10 @@ fn a_switchover_that_cannot_begin_says_why() {
     assert_eq!(c.switchover(at(1), Some(1), &facts), Err(CannotSwitch::AlreadyThere));
     let no = CannotSwitch::NoAppliance { appliances: vec![1, 2] };
     assert_eq!(c.switchover(at(1), Some(3), &facts), Err(no), "a witness owns nothing");
-    let behind = |lag, last_ack| Facts { peers: vec![Peer { place: 2, lag, last_ack }], ..facts.clone() };
+    let behind = |lag, last_ack| Facts {
+        peers: vec![Peer { place: 2, lag, last_ack, silent: false }],
+        ..facts.clone()
+    };
     for (facts, why) in [
         (behind(Some(2001), Some(at(0))), NotReady::Behind(2001)),
         (behind(None, Some(at(0))), NotReady::OutOfReach),

@@ -174,8 +174,9 @@ impl World {
             }
             Event::Hear(i, up) => {
                 let heard = if up { Some(at(self.now)) } else { None };
-                self.nodes[i].facts.peers =
-                    (0..NODES).map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard }).collect();
+                self.nodes[i].facts.peers = (0..NODES)
+                    .map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard, silent: false })
+                    .collect();
             }
             Event::Shutdown(i) => self.nodes[i].control.shutdown(at(self.now)),
             Event::Crash(i) => {

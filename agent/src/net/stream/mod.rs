@@ -193,7 +193,7 @@ impl Streams {
     /// gone goes to where its Via says that the client listens (RFC 3261 §18.2.2).
     pub fn send(&self, flow: Flow, bytes: Vec<u8>) {
         let inner = &self.0;
-        if *inner.generation.borrow() % 2 == 0 {
+        if inner.generation.borrow().is_multiple_of(2) {
             return;
         }
         let Some(bytes) = inner.table().push(flow, bytes) else { return };

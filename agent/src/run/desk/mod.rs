@@ -1,4 +1,34 @@
 //! Answers to the admin socket, one file per feature.
 
+mod dispatcher;
 mod provision;
 mod route;
+mod trunk;
+
+use std::sync::mpsc::sync_channel;
+
+use proxy_core::state::{SipCommand, SipResponse};
+
+use super::backend::{COMMIT_LIMIT, Desk};
+use crate::admin::Reply;
+use crate::bridge::Cluster;
+
+impl<C: Cluster> Desk<C> {
+    /// Has a change committed, by way of the leader if that is another node.
+    fn commit(&self, command: SipCommand) -> Result<SipResponse, Reply> {
+        let (tx, rx) = sync_channel(1);
+        // The receiver may have given up waiting.
+        self.cluster.operate(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
+        match rx.recv_timeout(COMMIT_LIMIT) {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(why)) => Err(Reply::error(
+                format!("the cluster did not take it ({why:?})"),
+                "see relevo status: is there a leader? then try again",
+            )),
+            Err(_) => Err(Reply::error(
+                "the cluster did not answer in time: the change may still come",
+                "see relevo status: is there a leader? then try again",
+            )),
+        }
+    }
+}

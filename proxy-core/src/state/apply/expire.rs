@@ -1,6 +1,8 @@
 //! What has come to its end goes. Only the index is looked through.
 
-use crate::state::{SipResponse, SipState};
+use crate::msg::reason_phrase;
+use crate::state::index::dialog_forgotten;
+use crate::state::{EndedBy, Ending, InviteState, SipResponse, SipState};
 use crate::time::WallTime;
 
 impl SipState {
@@ -20,16 +22,22 @@ impl SipState {
         while let Some((end, key)) = self.index.pending.first()
             && *end <= up_to
         {
-            let key = key.clone();
+            let (end, key) = (*end, key.clone());
+            if let Some(record) = self.records.pending.get(&key).cloned()
+                && matches!(record.state, InviteState::Proceeding | InviteState::Cancelled)
+            {
+                // Nobody has ended it: what is known is when nobody waited for it any longer.
+                self.account_failed(&record, (408, reason_phrase(408)), "", end, true);
+            }
             self.remove_pending(&key);
             pending = pending.saturating_add(1);
         }
         let mut dialogs = 0u32;
         while let Some((end, id)) = self.index.dialogs.first()
-            && *end <= up_to
+            && dialog_forgotten(*end) <= up_to
         {
-            let id = id.clone();
-            self.remove_dialog(&id);
+            let (end, id) = (*end, id.clone());
+            self.dialog_ended(&id, &Ending { at: end, by: EndedBy::Lost, bye: None });
             dialogs = dialogs.saturating_add(1);
         }
         self.expire_subscriptions(up_to);

@@ -1,9 +1,11 @@
 //! The life of a pending INVITE: states only move down in the order of [`InviteState`] and [`BranchState`].
 
 use crate::state::index::{branch_state_bytes, pending_bytes};
-use crate::state::limits::{MAX_BRANCHES, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite};
+use crate::state::limits::{
+    MAX_BRANCHES, MAX_COUNT_KEYS, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite,
+};
 use crate::state::{
-    Branch, BranchState, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
+    Branch, BranchState, CountKey, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
 };
 use crate::time::WallTime;
 
@@ -12,18 +14,28 @@ impl SipState {
         if self.records.pending.contains_key(&record.key) {
             return SipResponse::Duplicate;
         }
+        if let Some(limit) = self.limit_reached(record) {
+            return SipResponse::LimitReached(limit);
+        }
         let bytes = pending_bytes(record);
         let full = !admits_invite(self.records.pending.len(), self.records.dialogs.len())
             || record.branches.len() > MAX_BRANCHES
             || record.plan.len() > MAX_STEPS
             || record.plan.iter().any(|s| s.branches.len() > MAX_BRANCHES)
             || bytes > MAX_PENDING_BYTES
+            || record.facts.as_ref().is_some_and(|f| f.counted.len() > MAX_COUNT_KEYS)
             || !admits_bytes(self.index.bytes, bytes as u64);
         if full {
             return SipResponse::Full;
         }
         self.put_pending(record.clone());
         SipResponse::Done
+    }
+
+    /// The key under which there are as many calls as are allowed.
+    fn limit_reached(&self, record: &PendingInvite) -> Option<CountKey> {
+        let limits = record.facts.iter().flat_map(|f| &f.counted);
+        limits.into_iter().find(|limit| self.calls_of(&limit.key) >= limit.most).map(|l| l.key.clone())
     }
 
     pub(super) fn branch_progress(
@@ -126,9 +138,8 @@ impl SipState {
         dialog: Option<&DialogRecord>,
         forget_at: WallTime,
     ) -> SipResponse {
-        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        let Some(record) = self.records.pending.get(key).cloned() else { return SipResponse::NotFound };
         let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
-        let facts = record.facts.clone();
         match &record.state {
             InviteState::Failed { .. } => return SipResponse::Superseded,
             InviteState::Answered { branch: first, response: stored, .. } => {
@@ -146,7 +157,7 @@ impl SipState {
                         BranchState::Final { status: status_of(response), response: response.to_vec() };
                     self.set_branch(key, index, state);
                 }
-                dialog.into_iter().for_each(|d| self.keep_dialog(&DialogRecord { facts: facts.clone(), ..d.clone() }));
+                self.make_dialog(&record, index, response, dialog);
                 return SipResponse::Superseded;
             }
             InviteState::Proceeding | InviteState::Cancelled => {}
@@ -162,17 +173,38 @@ impl SipState {
             }
             record.state = InviteState::Answered { branch: index, response: response.to_vec(), forget_at };
         });
-        dialog.into_iter().for_each(|d| self.keep_dialog(&DialogRecord { facts: facts.clone(), ..d.clone() }));
+        self.make_dialog(&record, index, response, dialog);
         SipResponse::Done
+    }
+
+    /// The dialog of a 2xx that had not been seen before. `record` is as it was before.
+    fn make_dialog(
+        &mut self,
+        record: &PendingInvite,
+        index: u16,
+        response: &[u8],
+        dialog: Option<&DialogRecord>,
+    ) {
+        let Some(dialog) = dialog else { return };
+        if self.records.dialogs.contains_key(&dialog.id) {
+            return;
+        }
+        let dialog =
+            DialogRecord { invited_at: record.received_at, facts: record.facts.clone(), ..dialog.clone() };
+        let kept = self.keep_dialog(&dialog);
+        let said = (status_of(response), reason_of(response));
+        self.account_answered(record, index, &dialog, said, kept);
     }
 
     pub(super) fn invite_failed(
         &mut self,
         key: &ServerKey,
         response: &[u8],
+        to_tag: &str,
+        at: WallTime,
         forget_at: WallTime,
     ) -> SipResponse {
-        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        let Some(record) = self.records.pending.get(key).cloned() else { return SipResponse::NotFound };
         match &record.state {
             InviteState::Answered { .. } => return SipResponse::Superseded,
             InviteState::Failed { response: stored, .. } => {
@@ -188,6 +220,8 @@ impl SipState {
             }
             record.state = InviteState::Failed { response: response.to_vec(), forget_at };
         });
+        let code = status_line(response).0.filter(|s| (300..700).contains(s)).unwrap_or(500);
+        self.account_failed(&record, (code, reason_of(response)), to_tag, at, false);
         SipResponse::Done
     }
 
@@ -202,9 +236,21 @@ impl SipState {
 
 /// Status of a stored response that answered a call; 200 if it cannot be read.
 fn status_of(response: &[u8]) -> u16 {
-    let digits = response.strip_prefix(b"SIP/2.0 ").and_then(|rest| rest.get(..3));
-    let status = digits.and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| d.parse().ok());
-    status.filter(|s| (200..300).contains(s)).unwrap_or(200)
+    status_line(response).0.filter(|s| (200..300).contains(s)).unwrap_or(200)
+}
+
+/// Reason phrase of a stored response.
+fn reason_of(response: &[u8]) -> &str {
+    status_line(response).1
+}
+
+/// Status and reason phrase, as far as they can be read.
+fn status_line(response: &[u8]) -> (Option<u16>, &str) {
+    let Some(rest) = response.strip_prefix(b"SIP/2.0 ") else { return (None, "") };
+    let line = rest.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    let (digits, reason) = line.split_at(line.len().min(3));
+    let status = std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok());
+    (status, std::str::from_utf8(reason).unwrap_or_default().trim())
 }
 
 /// Whether the call waits for a final answer.

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | Register | `Registered` | `Registered`, `RegisterRefused` | |
 //! | Unregister | `NotFound` | `Done` | |
-//! | InviteReceived | `Done`, `Full` | `Duplicate` | |
+//! | InviteReceived | `Done`, `Full`, `LimitReached` | `Duplicate` | |
 //! | BranchProgress | `NotFound` | `Done` | branch further on already: `Superseded` |
 //! | BranchesAdded | `NotFound` | `Done`, `Full` | not Proceeding, or a later or another round: `Superseded` |
 //! | InviteCancelled | `NotFound` | `Done` | answered, failed: `Superseded` |
@@ -19,11 +19,14 @@
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //! | Provision | see the `provision` module | | |
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
+//! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
+//! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
 
+mod accounting;
 mod dialog;
 mod dispatcher;
 mod expire;
@@ -56,8 +59,8 @@ impl SipState {
             SipCommand::InviteAnswered { key, branch, response, dialog, forget_at } => {
                 self.invite_answered(key, *branch, response, dialog.as_deref(), *forget_at)
             }
-            SipCommand::InviteFailed { key, response, forget_at } => {
-                self.invite_failed(key, response, *forget_at)
+            SipCommand::InviteFailed { key, response, to_tag, at, forget_at } => {
+                self.invite_failed(key, response, to_tag, *at, *forget_at)
             }
             SipCommand::InviteDone { key } => {
                 if self.remove_pending(key) {
@@ -66,16 +69,8 @@ impl SipState {
                     SipResponse::NotFound
                 }
             }
-            SipCommand::DialogUpdated { id, caller_target, callee_target, expires_at } => {
-                self.dialog_updated(id, caller_target.as_ref(), callee_target.as_ref(), *expires_at)
-            }
-            SipCommand::DialogEnded { id, .. } => {
-                if self.remove_dialog(id) {
-                    SipResponse::Done
-                } else {
-                    SipResponse::NotFound
-                }
-            }
+            SipCommand::DialogUpdated { .. } => self.dialog_updated(command),
+            SipCommand::DialogEnded { id, ending } => self.dialog_ended(id, ending),
             SipCommand::Expire { up_to } => self.expire(*up_to),
             SipCommand::Dispatcher(command) => self.dispatcher_changed(command),
             SipCommand::Trunk(command) => self.trunk_changed(command),
@@ -84,6 +79,8 @@ impl SipState {
             SipCommand::BranchMoved { key, branch, from, via_branch } => {
                 self.branch_moved(key, *branch, *from, via_branch)
             }
+            SipCommand::Accounting(command) => self.accounting_changed(command),
+            SipCommand::DialogEnding { id, by } => self.dialog_ending(id, *by),
             SipCommand::Subscription(command) => self.subscription_changed(command),
             SipCommand::Message(command) => self.message_changed(command),
         }

@@ -1,8 +1,11 @@
 //! Dialogs as a proxy sees them (RFC 3261 §12): made of an INVITE and its 2xx, changed by target refreshes.
 
+pub mod config;
+mod facts;
+
 use crate::engine::settings::Settings;
 use crate::msg::{Message, Uri};
-use crate::state::{DialogBacking, DialogId, DialogRecord, Flow, SipCommand, SipState};
+use crate::state::{DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, SipCommand, SipState};
 use crate::time::WallTime;
 
 /// The dialog that the 2xx `response` to `invite` makes, between the flows of its two sides. `None` if either lacks
@@ -45,12 +48,16 @@ pub(crate) fn made(
         caller_route: route(invite),
         callee_route,
         caller_cseq: invite.cseq().ok()?.number,
+        callee_cseq: 0,
+        invited_at: now,
         caller_flow,
         callee_flow,
         started_at: now,
         expires_at: now + settings.config.dialog_lifetime,
         backing,
         facts: None,
+        session: None,
+        ending: None,
     })
 }
 
@@ -59,6 +66,17 @@ pub(crate) fn of<'s>(state: &'s SipState, message: &Message<'_>) -> Option<(&'s 
     let from_tag = message.from_tag().unwrap_or_default();
     let dialog = state.dialog_of(message.call_id()?, from_tag, message.to_tag()?)?;
     Some((dialog, dialog.id.from_tag == from_tag))
+}
+
+/// A BYE of one side ends a dialog, and was answered so.
+pub(crate) fn ended_by_bye(
+    dialog: &DialogRecord,
+    from_caller: bool,
+    status: u16,
+    at: WallTime,
+) -> SipCommand {
+    let by = if from_caller { EndedBy::Caller } else { EndedBy::Callee };
+    SipCommand::DialogEnded { id: dialog.id.clone(), ending: Ending { at, by, bye: Some(status) } }
 }
 
 /// What the 2xx to a re-INVITE or UPDATE changes (§12.2.1.2, §12.2.2): the targets of both sides, if they moved.
@@ -76,5 +94,13 @@ pub(crate) fn refreshed(
     if caller_target.is_none() && callee_target.is_none() {
         return None;
     }
-    Some(SipCommand::DialogUpdated { id: dialog.id.clone(), caller_target, callee_target, expires_at: None })
+    Some(SipCommand::DialogUpdated {
+        id: dialog.id.clone(),
+        caller_target,
+        callee_target,
+        expires_at: None,
+        caller_cseq: None,
+        callee_cseq: None,
+        session: None,
+    })
 }

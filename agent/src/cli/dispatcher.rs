@@ -1,0 +1,119 @@
+//! `relevo dispatcher`: what `kamctl dispatcher` and `kamcmd dispatcher.list` did.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::Common;
+use super::ask::show;
+use super::print::{cut, list, table, text};
+use crate::admin::Request;
+use crate::admin::dispatcher::Ask;
+
+/// Sets of backends.
+#[derive(Debug, Subcommand)]
+pub(super) enum Dispatcher {
+    /// List all sets, or SET, with the state of each destination (A, I, T, D; P: probed, X: not)
+    List {
+        /// Only this one
+        set: Option<u32>,
+    },
+    /// Add a destination to SET, or change it
+    Add {
+        /// Number of the set
+        set: u32,
+        /// SIP URI, such as sip:192.0.2.21:5060
+        uri: String,
+        /// Higher is tried earlier
+        #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+        priority: i32,
+        /// Attributes: weight=50;maxload=100;duid=a
+        #[arg(long, default_value = "", hide_default_value = true)]
+        attrs: String,
+        /// Bits: 1 inactive, 2 trying, 4 disabled, 8 probing, 16 no DNS, 32 no ping
+        #[arg(long)]
+        flags: Option<u32>,
+        /// What to call it
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+    },
+    /// Remove a destination from SET, or the whole set
+    Rm {
+        /// Number of the set
+        set: u32,
+        /// As it was added, or `all`
+        uri: String,
+    },
+    /// Set the state of a destination: a (active), i (inactive), t (trying), d (disabled), each with p (probing)
+    SetState {
+        /// The letters
+        state: String,
+        /// Number of the set
+        set: u32,
+        /// As it was added, or `all`
+        uri: String,
+    },
+}
+
+pub(super) fn dispatcher(common: &Common, command: &Dispatcher) -> ExitCode {
+    let (ask, human): (Ask, fn(&Value) -> String) = match command {
+        Dispatcher::List { set } => (Ask::List { set: *set }, sets),
+        Dispatcher::Add { set, uri, priority, attrs, flags, description } => {
+            let ask = Ask::Add {
+                set: *set,
+                uri: uri.clone(),
+                flags: *flags,
+                priority: *priority,
+                attrs: attrs.clone(),
+                description: description.clone(),
+            };
+            (ask, |v| {
+                let verb = if v["changed"] == true { "changed in" } else { "added to" };
+                format!("{} {verb} set {}", text(&v["uri"]), v["set"])
+            })
+        }
+        Dispatcher::Rm { set, uri } => (Ask::Rm { set: *set, uri: one(uri) }, |v| match &v["uri"] {
+            Value::Null => format!("set {} removed", v["set"]),
+            uri => format!("{} removed from set {}", text(uri), v["set"]),
+        }),
+        Dispatcher::SetState { state, set, uri } => {
+            let ask = Ask::SetState { set: *set, uri: one(uri), state: state.clone() };
+            (ask, |v| {
+                let who = if v["uri"].is_null() { String::from("all") } else { text(&v["uri"]) };
+                format!("state of {who} in set {} is {} now", v["set"], text(&v["state"]))
+            })
+        }
+    };
+    show(common, &Request::Dispatcher { ask }, human)
+}
+
+/// Kamailio's word for all of a set.
+fn one(uri: &str) -> Option<String> {
+    (uri != "all").then(|| uri.to_owned())
+}
+
+fn sets(v: &Value) -> String {
+    let mut rows = Vec::new();
+    for set in list(&v["sets"]) {
+        for d in list(&set["targets"]) {
+            let attrs = &d["attrs"];
+            rows.push(vec![
+                text(&set["id"]),
+                text(&d["uri"]),
+                text(&d["flags"]),
+                text(&d["priority"]),
+                text(&attrs["weight"]),
+                text(&d["dlgload"]),
+                text(&attrs["maxload"]),
+                text(&d["since_s"]),
+                text(&d["description"]),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return String::from("No Destination Sets");
+    }
+    let head = ["SET", "URI", "FLAGS", "PRIORITY", "WEIGHT", "CALLS", "MAXLOAD", "SINCE S", "DESCRIPTION"];
+    cut(table(&head, &rows), v)
+}

@@ -1,0 +1,159 @@
+//! `relevo trunk`: what the table `uacreg` and `kamcmd uac.reg_*` did.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Common;
+use super::ask::{ask, show, tell};
+use super::print::{cut, list, table, text};
+use super::provision::password::{PasswordFrom, secret_for};
+use crate::admin::Request;
+use crate::admin::trunk::{self, Ask};
+
+/// Accounts at other registrars.
+#[derive(Debug, Subcommand)]
+pub(super) enum Trunk {
+    /// Add a trunk, or change it; the password is asked for, or read from standard input
+    Add(Box<Add>),
+    /// Remove a trunk; its registration runs out (to end it now, disable the trunk first)
+    Rm {
+        /// Name of the trunk
+        name: String,
+    },
+    /// List all trunks with the state of their registrations
+    List,
+    /// Show all of a trunk but its secret
+    Show {
+        /// Name of the trunk
+        name: String,
+    },
+    /// Switch a trunk on
+    Enable {
+        /// Name of the trunk
+        name: String,
+    },
+    /// Switch a trunk off, and end its registration
+    Disable {
+        /// Name of the trunk
+        name: String,
+    },
+    /// Register now
+    Refresh {
+        /// Name of the trunk
+        name: String,
+    },
+}
+
+/// A trunk.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// Name of the trunk (l_uuid)
+    name: String,
+    /// The account there: user@domain
+    remote: String,
+    /// Our user that calls to the account go to: user@domain
+    #[arg(long, value_name = "USER@DOMAIN")]
+    local: Option<String>,
+    /// User name in digests [default: the user of the account]
+    #[arg(long)]
+    auth_user: Option<String>,
+    /// Realm that the password is for [default: the domain of the account]
+    #[arg(long)]
+    realm: Option<String>,
+    /// Where requests are sent [default: the domain of the account]
+    #[arg(long, value_name = "URI")]
+    proxy: Option<String>,
+    /// Expiry in seconds; 0: no registration
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+    expires: u32,
+    /// User of the Contact [default: the name]
+    #[arg(long, value_name = "USER")]
+    contact_user: Option<String>,
+    /// Address or network that calls of the trunk come from; may be given several times
+    #[arg(long, value_name = "NET")]
+    source: Vec<String>,
+    /// The peer knows us by our address: there is no password
+    #[arg(long, conflicts_with_all = ["password_file", "ha1"])]
+    no_password: bool,
+    #[command(flatten)]
+    from: PasswordFrom,
+}
+
+pub(super) fn trunk(common: &Common, command: &Trunk) -> ExitCode {
+    let run = |ask: Ask, human: fn(&Value) -> String| show(common, &Request::Trunk { ask }, human);
+    match command {
+        Trunk::Add(what) => add(common, what),
+        Trunk::Rm { name } => {
+            run(Ask::Rm { name: name.clone() }, |v| format!("trunk '{}' removed", text(&v["trunk"])))
+        }
+        Trunk::List => run(Ask::List {}, trunks),
+        Trunk::Show { name } => run(Ask::Show { name: name.clone() }, one),
+        Trunk::Enable { name } => run(Ask::Enable { name: name.clone(), enabled: true }, |v| {
+            format!("trunk '{}' is on", text(&v["trunk"]))
+        }),
+        Trunk::Disable { name } => run(Ask::Enable { name: name.clone(), enabled: false }, |v| {
+            format!("trunk '{}' is off", text(&v["trunk"]))
+        }),
+        Trunk::Refresh { name } => run(Ask::Refresh { name: name.clone() }, |v| {
+            format!("trunk '{}' registers now; see relevo trunk show {0}", text(&v["trunk"]))
+        }),
+    }
+}
+
+fn add(common: &Common, what: &Add) -> ExitCode {
+    let bare = what.remote.strip_prefix("sip:").unwrap_or(&what.remote);
+    let (user, domain) = bare.rsplit_once('@').unwrap_or((bare, ""));
+    let username = what.auth_user.as_deref().unwrap_or(user);
+    let realm = what.realm.clone().unwrap_or_else(|| domain.to_owned());
+    let secret = if what.no_password {
+        Ok(None)
+    } else {
+        secret_for(&what.from, &what.name, username, realm).map(Some)
+    };
+    let answer = secret.and_then(|secret| {
+        let add = trunk::Add {
+            name: what.name.clone(),
+            remote: what.remote.clone(),
+            local: what.local.clone(),
+            auth_user: what.auth_user.clone(),
+            secret,
+            proxy: what.proxy.clone(),
+            expires_s: what.expires,
+            contact_user: what.contact_user.clone(),
+            sources: what.source.clone(),
+        };
+        ask(common, &Request::Trunk { ask: Ask::Add(Box::new(add)) })
+    });
+    tell(common, answer, |v| format!("trunk '{}' added; see relevo trunk show {0}", text(&v["trunk"])))
+}
+
+fn trunks(v: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(&v["trunks"])
+        .iter()
+        .map(|t| {
+            let remote = format!("{}@{}", text(&t["r_username"]), text(&t["r_domain"]));
+            let [name, state, expires, next, last] =
+                ["l_uuid", "state", "diff_expires", "timer_expires", "last"].map(|k| text(&t[k]));
+            vec![name, remote, state, expires, next, last]
+        })
+        .collect();
+    cut(table(&["TRUNK", "ACCOUNT", "STATE", "EXPIRES S", "NEXT S", "LAST ANSWER"], &rows), v)
+}
+
+fn one(v: &Value) -> String {
+    let rows: Vec<Vec<String>> = v
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| {
+            let shown = match value {
+                Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
+                other => text(other),
+            };
+            vec![key.clone(), shown]
+        })
+        .collect();
+    table(&["FIELD", "VALUE"], &rows)
+}

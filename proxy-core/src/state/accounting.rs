@@ -1,0 +1,239 @@
+//! Records for billing, and the outbox in which they wait until every place has written them.
+//!
+//! A record is made in `apply`, as a consequence of a command that is committed anyway: so there is exactly one, however
+//! often the node that serves is lost. It has a number; every place (a node that keeps files) writes the records in the
+//! order of their numbers, says how far it has come, and what all have written leaves the outbox.
+//!
+//! | kind | made by | Kamailio |
+//! |---|---|---|
+//! | Invite | the first 2xx of each dialog | `acc`, INVITE |
+//! | Failed | the failure of an INVITE that starts a call | `acc`, INVITE, with the code of the failure |
+//! | Bye | the end of a dialog by the BYE of a side | `acc`, BYE |
+//! | Missed | the end of a call, for each of our users who was called and did not get it | `missed_calls` |
+//! | Cdr | the end of each dialog, and of a call without one | `acc_cdrs` |
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::backing::Backend;
+use super::parties::EndedBy;
+use crate::time::WallTime;
+
+/// Names a place where records are written.
+pub type PlaceId = u16;
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RecordKind {
+    /// An INVITE was answered.
+    Invite,
+    /// An INVITE failed.
+    Failed,
+    /// A BYE ended a dialog.
+    Bye,
+    /// A user of ours was called and did not get the call.
+    Missed,
+    /// A call with its times.
+    Cdr,
+}
+
+impl RecordKind {
+    /// The word of it in files and lists.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Invite => "answered",
+            Self::Failed => "failed",
+            Self::Bye => "bye",
+            Self::Missed => "missed",
+            Self::Cdr => "cdr",
+        }
+    }
+
+    /// The method it speaks of.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        if self == Self::Bye { "BYE" } else { "INVITE" }
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// Its number; they have no gaps, unless the outbox was full.
+    pub seq: u64,
+    /// Names what it speaks of: the same event has the same one, whoever makes the record.
+    pub id: [u8; 16],
+    /// What it says.
+    pub kind: RecordKind,
+    /// When that was.
+    pub at: WallTime,
+    /// Call-ID.
+    pub call_id: String,
+    /// From tag of the INVITE.
+    pub from_tag: String,
+    /// To tag of its answer; may be empty.
+    pub to_tag: String,
+    /// Final status: of the INVITE, of the BYE.
+    pub code: u16,
+    /// Reason phrase.
+    pub reason: String,
+    /// User in From.
+    pub src_user: String,
+    /// Host in From.
+    pub src_domain: String,
+    /// Where the INVITE came from.
+    pub src_ip: Option<IpAddr>,
+    /// User in To.
+    pub dst_ouser: String,
+    /// User of the Request-URI that counted.
+    pub dst_user: String,
+    /// Its host.
+    pub dst_domain: String,
+    /// The trunk that the call came from.
+    pub from_trunk: Option<String>,
+    /// The trunk or the destination of the dispatcher that it went to.
+    pub to: Option<Backend>,
+    /// Our user who was called (missed: who missed it).
+    pub called: Option<String>,
+    /// Of a CDR.
+    pub times: Option<CallTimes>,
+}
+
+/// The times of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallTimes {
+    /// The INVITE came.
+    pub started_at: WallTime,
+    /// Its 2xx came.
+    pub answered_at: Option<WallTime>,
+    /// It ended.
+    pub ended_at: WallTime,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+}
+
+impl CallTimes {
+    /// Milliseconds from the answer to the end; 0 if nobody answered.
+    #[must_use]
+    pub fn duration_ms(&self) -> u64 {
+        self.answered_at.map_or(0, |at| self.ended_at.0.saturating_sub(at.0))
+    }
+
+    /// Milliseconds until the answer, or until the end if there was none.
+    #[must_use]
+    pub fn setup_ms(&self) -> u64 {
+        self.answered_at.unwrap_or(self.ended_at).0.saturating_sub(self.started_at.0)
+    }
+}
+
+/// What places say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountingCommand {
+    /// The place writes records: from now on none goes before it has written it. Nothing happens if it is known.
+    Open {
+        /// Which.
+        place: PlaceId,
+        /// It says so itself, so that an earlier [`AccountingCommand::Close`] of its own is undone.
+        itself: bool,
+    },
+    /// The place writes none; nobody waits for it.
+    Close {
+        /// Which.
+        place: PlaceId,
+    },
+    /// The place is no more.
+    Forget {
+        /// Which.
+        place: PlaceId,
+    },
+    /// The place has written all records up to this one, and they are safe there.
+    Written {
+        /// Which.
+        place: PlaceId,
+        /// Number of the last one.
+        up_to: u64,
+    },
+}
+
+/// How far places have come, and how much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxFigures {
+    /// Records that wait.
+    pub waiting: u64,
+    /// Bytes of text in them.
+    pub bytes: u64,
+    /// Number of the newest record ever made; 0 if there is none.
+    pub newest: u64,
+    /// Records that went before every place had written them, as there was no more room.
+    pub lost: u64,
+    /// When the oldest record that waits was made.
+    pub oldest_at: Option<WallTime>,
+}
+
+/// The records that wait. Field order is the serialised form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    pub(super) newest: u64,
+    pub(super) records: BTreeMap<u64, AccountRecord>,
+    /// Up to where a place has written; `None`: it writes nothing.
+    pub(super) places: BTreeMap<PlaceId, Option<u64>>,
+    pub(super) lost: u64,
+}
+
+impl Outbox {
+    /// The records after number `after`, in order.
+    pub fn after(&self, after: u64) -> impl DoubleEndedIterator<Item = &AccountRecord> {
+        self.records.range(after.saturating_add(1)..).map(|(_, record)| record)
+    }
+
+    /// Number of the newest record ever made; 0 if there is none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Records that went before every place had written them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Known places, and up to where each has written; `None`: it writes nothing.
+    pub fn places(&self) -> impl Iterator<Item = (PlaceId, Option<u64>)> {
+        self.places.iter().map(|(place, up_to)| (*place, *up_to))
+    }
+
+    /// Up to where a place has written. `None` if it is not known; `Some(None)` if it writes nothing.
+    #[must_use]
+    pub fn place(&self, place: PlaceId) -> Option<Option<u64>> {
+        self.places.get(&place).copied()
+    }
+
+    /// Up to where every place has written; `None` if nobody writes.
+    pub(super) fn written_by_all(&self) -> Option<u64> {
+        self.places.values().flatten().min().copied()
+    }
+}
+
+/// Bytes of text in a record.
+pub(super) fn record_bytes(r: &AccountRecord) -> usize {
+    let texts = [
+        &r.call_id,
+        &r.from_tag,
+        &r.to_tag,
+        &r.reason,
+        &r.src_user,
+        &r.src_domain,
+        &r.dst_ouser,
+        &r.dst_user,
+        &r.dst_domain,
+    ];
+    let names = [r.from_trunk.as_ref(), r.called.as_ref()];
+    // What has no text has its size, too: there may be very many.
+    std::mem::size_of::<AccountRecord>()
+        + texts.into_iter().chain(names.into_iter().flatten()).map(String::len).sum::<usize>()
+        + super::index::backend_bytes(r.to.as_ref())
+}
