@@ -117,6 +117,17 @@ fn each_fault_names_its_line_and_a_cure() {
         ("timer_c_s = 180", "timer_c_s = -1", 30, &["out of range"]),
         ("timer_c_s = 180", "timer_c_s == 180", 30, &["not TOML"]),
         ("timer_c_s = 180", "port = 180", 30, &["not TOML"]),
+        ("port = 5060", "port = 5060\ntcp = 1", 29, &["wrong type"]),
+        ("port = 5060", "port = 5060\ntcp_connections = 0", 29, &["out of range"]),
+        (
+            "port = 5060",
+            "port = 5060\ntcp_connections = 10\ntcp_connections_per_source = 11",
+            30,
+            &["is above tcp_connections = 10"],
+        ),
+        ("port = 5060", "port = 5060\nudp_max_bytes = 100", 29, &["nearly every request", "at least 576"]),
+        ("[sip]", "[dns]\nservers = [\"dns.example\"]\n[sip]", 28, &["is no DNS server"]),
+        ("[sip]", "[dns]\npatience_ms = 1\n[sip]", 28, &["out of range"]),
         ("port = 5060", "port = 5060\nlisten = [\"10.0.0.1\"]", 29, &["exclude each other"]),
     ];
     for (old, new, line, words) in table {

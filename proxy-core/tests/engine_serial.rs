@@ -7,8 +7,10 @@ mod story;
 use std::time::Duration;
 
 use proxy_core::io::{EngineConfig, Refusal};
-use proxy_core::routing::{Fork, RoutingConfig, Voicemail};
+use proxy_core::routing::{Action, Fork, Match, Pattern, RoutingConfig, Rule, Voicemail};
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::{BranchState, PendingInvite, SipCommand};
+use proxy_core::time::WallTime;
 use story::*;
 
 const ALICE: &str = "10.77.0.201:5061";
@@ -37,6 +39,36 @@ fn by_q() -> World {
 
 fn with_routing(routing: RoutingConfig) -> World {
     World::with(EngineConfig { routing, ..config() })
+}
+
+/// Route 500 leads to a set of two backends, at Bob's two addresses; the first by priority.
+fn set_of_two() -> World {
+    let users = vec![Pattern::glob("500").expect("a glob")];
+    let rule = Rule {
+        name: String::from("queue"),
+        matching: Match { users, ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Dispatcher(1),
+        voicemail: None,
+        ring: None,
+    };
+    let mut w = with_routing(RoutingConfig { rules: vec![rule], ..RoutingConfig::default() });
+    for (at, priority) in [(BOB, 9), (BOB2, 1)] {
+        let destination = Box::new(Destination {
+            uri: format!("sip:{at}"),
+            flags: 0,
+            priority,
+            attrs: Attributes::default(),
+            description: String::new(),
+            count: 0,
+            changed_at: WallTime(0),
+            seen_at: WallTime(0),
+        });
+        w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+    }
+    w
 }
 
 fn contact(at: &str) -> String {
@@ -436,4 +468,40 @@ fn timer_c_ends_the_last_round_with_408_and_each_round_has_its_own() {
     w.pass(Duration::from_secs(12));
     let timeouts = w.take(ALICE);
     assert!(timeouts.first().is_some_and(|m| m.starts_with("SIP/2.0 408 ")), "{timeouts:#?}");
+}
+
+#[test]
+fn a_message_for_a_set_goes_to_the_next_backend_when_the_first_is_out_of_service() {
+    let mut w = set_of_two();
+    w.send(ALICE, &request("MESSAGE", "sip:500@lab.test", ALICE, "m1", ""));
+    let first = w.expect(BOB, "MESSAGE ");
+    w.send(BOB, &respond(&first, 503, "b1", ""));
+    w.expect_nothing(ALICE);
+    let second = w.expect(BOB2, "MESSAGE ");
+    assert_ne!(header(&first, "Via"), header(&second, "Via"));
+    w.send(BOB2, &respond(&second, 202, "b2", ""));
+    w.expect(ALICE, "SIP/2.0 202 ");
+    w.pass(Duration::from_secs(60));
+    assert_eq!(w.engine.load(), (0, 0, 0));
+}
+
+#[test]
+fn a_message_that_every_backend_refuses_gets_the_last_ones_answer() {
+    let mut w = set_of_two();
+    w.send(ALICE, &request("MESSAGE", "sip:500@lab.test", ALICE, "m1", ""));
+    let first = w.expect(BOB, "MESSAGE ");
+    w.send(BOB, &respond(&first, 503, "b1", ""));
+    let second = w.expect(BOB2, "MESSAGE ");
+    w.send(BOB2, &respond(&second, 404, "b2", ""));
+    w.expect(ALICE, "SIP/2.0 404 ");
+}
+
+#[test]
+fn a_refusal_that_is_no_failure_of_the_backend_is_the_answer_to_a_message() {
+    let mut w = set_of_two();
+    w.send(ALICE, &request("MESSAGE", "sip:500@lab.test", ALICE, "m1", ""));
+    let first = w.expect(BOB, "MESSAGE ");
+    w.send(BOB, &respond(&first, 404, "b1", ""));
+    w.expect(ALICE, "SIP/2.0 404 ");
+    w.expect_nothing(BOB2);
 }

@@ -75,7 +75,7 @@ fn general(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, c: &mut RoutingConfig
         );
     }
     let s = &mut c.screen;
-    s.max_bytes = size(t.number(reader, "max_message_bytes", (1024, 16_384), 16_384));
+    s.max_bytes = size(t.number(reader, "max_message_bytes", (1024, 65_535), 16_384));
     s.max_uri_bytes = size(t.number(reader, "max_uri_bytes", (64, 8192), 512));
     let hops = i64::from(s.max_forwards);
     s.max_forwards = u8::try_from(t.number(reader, "max_forwards", (1, 255), hops)).unwrap_or(s.max_forwards);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod memory;
+pub mod node;
 pub mod nodes;
 pub mod ua;
 

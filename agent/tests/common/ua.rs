@@ -106,8 +106,11 @@ impl Message {
 
 impl Ua {
     pub fn new(user: &str, proxy: SocketAddr) -> Self {
-        let local: SocketAddr =
-            if proxy.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" }.parse().expect("address");
+        Self::at(user, proxy, if proxy.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" })
+    }
+
+    /// One with an address of its own.
+    pub fn at(user: &str, proxy: SocketAddr, local: &str) -> Self {
         let link = Link::Udp(UdpSocket::bind(local).expect("bind"));
         link.set_read_timeout(PATIENCE);
         Self { user: user.to_owned(), link, proxy, seq: 0 }
@@ -163,6 +166,14 @@ impl Ua {
             );
             return;
         }
+    }
+
+    /// The next message, if one comes within this time.
+    pub fn try_receive(&self, patience: Duration) -> Option<Message> {
+        self.link.set_read_timeout(patience);
+        let got = self.link.receive().ok();
+        self.link.set_read_timeout(PATIENCE);
+        got.map(|bytes| Message { text: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
     /// The next message, whatever it is.

@@ -137,7 +137,7 @@ impl Engine {
         self.exchange_by_key.insert(exchange.key.clone(), id);
         for (index, branch) in exchange.branches.iter().enumerate() {
             self.clients.insert(branch.record.via_branch.clone(), Client::Exchange(id, index));
-            self.watch(&branch.record, false, Client::Exchange(id, index));
+            self.watch(&branch.record, !exchange.plan.is_empty(), Client::Exchange(id, index));
         }
         self.timers.set(Timer::Exchange(id), Some(exchange.next_timeout()));
         self.exchanges.insert(id, Box::new(exchange));

@@ -234,7 +234,8 @@ impl Engine {
         self.transmit(to, &bytes);
         branch.nict = Nict::new(cx.now.mono, &self.settings.timers, to.transport.is_reliable(), bytes.into());
         self.put_client(&branch.record.via_branch, client);
-        self.watch(&branch.record, false, client);
+        let elsewhere = !exchange.plan.is_empty();
+        self.watch(&branch.record, elsewhere, client);
         true
     }
 

@@ -1,7 +1,9 @@
 //! A request that is neither INVITE nor ACK, in this engine.
 
+use std::collections::VecDeque;
+
 use crate::msg::Message;
-use crate::state::{Backend, Branch, Flow, ServerKey};
+use crate::state::{Backend, Branch, Flow, NextStep, ServerKey};
 use crate::time::MonoTime;
 use crate::transaction::{Nict, Nist, SharedBytes};
 
@@ -53,6 +55,11 @@ pub(crate) struct Exchange {
     pub(crate) local_tag: String,
     pub(crate) nist: Nist,
     pub(crate) branches: Vec<PlainBranch>,
+    /// What is tried when all copies of this round have failed, in order. Nothing of it is replicated: after a takeover
+    /// the client's retransmission is a new request.
+    pub(crate) plan: VecDeque<NextStep>,
+    /// Where the copies of the newest round begin.
+    pub(crate) round_from: usize,
     /// The final response that waits for the verdict on a proposal.
     pub(crate) held: Option<(u16, SharedBytes)>,
     /// A verdict decides what is answered.
@@ -64,6 +71,15 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// The final responses among which that for the client is chosen: of the last round, or of all rounds if nobody
+    /// said anything in the last.
+    pub(crate) fn finals(&self) -> Vec<&Final> {
+        let last = self.branches.get(self.round_from..).unwrap_or_default();
+        let heard = last.iter().any(|b| b.outcome.as_ref().is_some_and(|f| !f.response.is_empty()));
+        let counted = if heard { last } else { &self.branches };
+        counted.iter().filter_map(|b| b.outcome.as_ref()).collect()
+    }
+
     pub(crate) fn is_over(&self, now: MonoTime) -> bool {
         if now >= self.hard_end {
             return true;

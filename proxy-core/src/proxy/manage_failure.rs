@@ -8,15 +8,21 @@
 //! | anything else | the first step left in the plan whose condition fits is the next round; those before it are gone |
 //! | the no-answer timer or timer C | the same; who still rings is cancelled once the next round is safe |
 //!
+//! Requests other than INVITE walk through their plan, too, by failures and transport errors only and without a commit:
+//! nothing was promised for them.
+//!
 //! A round is committed (`BranchesAdded`) before any of it is sent. Of what failed, the caller hears the best of the
 //! last round (Kamailio's `failure_reply_mode` 3), or of all rounds if nobody said anything in the last.
 
 use super::best::winner;
+use super::build;
 use super::call::{Call, CallBranch, Final, Phase};
+use super::exchange::{Exchange, PlainBranch};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
 use crate::state::{Branch, SipCommand, SipResponse, When};
+use crate::transaction::Nict;
 
 /// How a round ended, as far as it matters for what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +195,46 @@ impl Engine {
             // Every one of them had been tried before.
             self.weigh(cx, id, call, None);
         }
+    }
+}
+
+impl Engine {
+    /// The same for a request that is no INVITE: all copies of its round have failed. `true` if something else is tried.
+    /// When nobody has said a word until timer F, nothing is: by then the client has given up, too (RFC 4320 §4.2).
+    pub(super) fn exchange_takes_next_step(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        exchange: &mut Exchange,
+        request: &Message<'_>,
+    ) -> bool {
+        let round = exchange.branches.get(exchange.round_from..).unwrap_or_default();
+        let end = match winner(round.iter().filter_map(|b| b.outcome.as_ref())) {
+            None => return false,
+            Some(Final { status: 408 | 503, response }) if response.is_empty() => End::Unreachable,
+            Some(f) => End::Status(f.status),
+        };
+        let next = loop {
+            match exchange.plan.pop_front() {
+                Some(step) if fits(&step.when, &[end]) => break step,
+                Some(_) => {}
+                None => return false,
+            }
+        };
+        let now = cx.now.mono;
+        exchange.round_from = exchange.branches.len();
+        exchange.hard_end = now + self.settings.timers.t1_64() * 3;
+        for record in next.branches {
+            let client = Client::Exchange(id, exchange.branches.len());
+            let bytes = build::copy(&self.settings, request, exchange.flow, &record);
+            self.transmit(record.flow, &bytes);
+            self.put_client(&record.via_branch, client);
+            self.watch(&record, !exchange.plan.is_empty(), client);
+            let reliable = record.flow.transport.is_reliable();
+            let nict = Nict::new(now, &self.settings.timers, reliable, bytes.into());
+            exchange.branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0 });
+        }
+        true
     }
 }
 

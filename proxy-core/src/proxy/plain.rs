@@ -9,6 +9,7 @@ use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
 use crate::registrar;
+use crate::route::passage::Targets;
 use crate::state::{Branch, Flow, ServerKey, SipResponse};
 use crate::transaction::{Nict, NictAction, Nist, NistAction, SharedBytes};
 
@@ -23,8 +24,23 @@ impl Engine {
         targets: Vec<Branch>,
         waits: bool,
     ) -> Option<u64> {
+        self.open_planned_exchange(cx, key, flow, request, Targets::now(targets), waits)
+    }
+
+    /// The same with something to try after that.
+    pub(crate) fn open_planned_exchange(
+        &mut self,
+        cx: Cx<'_>,
+        key: ServerKey,
+        flow: Flow,
+        request: &Message<'_>,
+        Targets { branches: targets, plan, .. }: Targets,
+        waits: bool,
+    ) -> Option<u64> {
         let timers = self.settings.timers;
         let count = targets.len();
+        // Room for every round that may come.
+        let planned: usize = plan.iter().map(|step| step.branches.len()).sum();
         let mut branches = Vec::with_capacity(count);
         let mut copies: Vec<(Flow, SharedBytes)> = Vec::with_capacity(count);
         for record in targets {
@@ -42,11 +58,13 @@ impl Engine {
             local_tag: self.settings.keys.local_tag(request),
             nist: Nist::new(&timers, flow.transport.is_reliable()),
             branches,
+            plan: plan.into(),
+            round_from: 0,
             held: None,
             waits,
             // Every machine in it ends within 64*T1; the rest is for the verdict.
             hard_end: cx.now.mono + timers.t1_64() * 3,
-            cost: super::call::cost(request.raw().len(), count),
+            cost: super::call::cost(request.raw().len(), count + planned),
         })?;
         for (flow, bytes) in copies {
             self.transmit(flow, &bytes);
@@ -136,13 +154,16 @@ impl Engine {
         let (status, bytes) = match decisive {
             Some(f) => (f.status, f.response),
             None => {
-                let finals = exchange.branches.iter().filter_map(|b| b.outcome.as_ref());
-                if finals.clone().next().is_none() {
+                if self.exchange_takes_next_step(cx, id, exchange, &request) {
+                    return;
+                }
+                let finals = exchange.finals();
+                if finals.is_empty() {
                     // RFC 4320 §4.2: a 408 would come when nobody waits for it any more.
                     self.on_silence(cx, &request);
                     return;
                 }
-                match best(finals) {
+                match best(finals.into_iter()) {
                     Best::Received(status, bytes) => (status, bytes),
                     Best::Made(status) => (
                         status,

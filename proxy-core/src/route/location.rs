@@ -71,7 +71,7 @@ impl Engine {
     /// All at once, or the highest q now and the others as steps of the plan.
     fn targets_of_places(&self, passage: &Passage<'_, '_>, places: Vec<Target>) -> Targets {
         let routing = &self.settings.config.routing;
-        // Whoever sends anything but an INVITE does not wait for one phone after the other.
+        // Whoever sends anything but an INVITE does not wait for one phone after the other: nothing rings.
         if routing.fork == Fork::Parallel || passage.method != Method::Invite {
             return Targets::now(self.branches_to(passage, places, 0));
         }

@@ -30,7 +30,7 @@ impl Engine {
         }
         let message = passage.message;
         let opened =
-            self.open_exchange(cx, passage.key.clone(), passage.flow, message, targets.branches, false);
+            self.open_planned_exchange(cx, passage.key.clone(), passage.flow, message, targets, false);
         if opened.is_none() {
             self.reject_overload(passage.flow, message.raw());
         }
