@@ -1,5 +1,6 @@
 //! The Relevo agent: everything between the pure SIP core, the replicated state and the operating system.
 
+pub mod accounting;
 pub mod admin;
 pub mod bridge;
 pub mod cli;

@@ -4,6 +4,7 @@
 //! `{"command":"ul_rm","aor":"sip:a@b","contact":"sip:a@10.0.0.1"}`, `{"command":"dlg_list"}`.
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
+pub mod cdr;
 pub mod client;
 pub mod dispatcher;
 pub mod provision;
@@ -66,6 +67,11 @@ pub enum Request {
     Dispatcher {
         /// What of them.
         ask: dispatcher::Ask,
+    },
+    /// Records of calls.
+    Cdr {
+        /// What of them.
+        ask: cdr::Ask,
     },
     /// Accounts at other registrars.
     Trunk {

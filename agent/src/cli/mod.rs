@@ -1,6 +1,7 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod cdr;
 mod dispatcher;
 mod print;
 mod provision;
@@ -106,6 +107,11 @@ enum Command {
         #[command(subcommand)]
         command: trunk::Trunk,
     },
+    /// Records of calls
+    Cdr {
+        #[command(subcommand)]
+        command: cdr::Cdr,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -193,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Acl { command } => provision::acl(common, command),
         Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
         Command::Trunk { command } => trunk::trunk(common, command),
+        Command::Cdr { command } => cdr::cdr(common, command),
     }
 }
 

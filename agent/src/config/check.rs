@@ -75,6 +75,8 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.dispatcher = sections.dispatcher;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
+    c.accounting = sections.accounting.below(&c.data);
+    c.dialog = sections.dialog;
     c.registrar = sections.registrar;
     c.presence = sections.presence;
     c.message_store = sections.message_store;

@@ -5,8 +5,10 @@
 //! how a fault looks. With no file at all, [`Config::embedded`] is a registrar and
 //! proxy on this machine.
 
+mod accounting;
 mod auth;
 mod check;
+mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
@@ -27,7 +29,9 @@ use std::time::Duration;
 use proxy_core::dispatch::DispatchConfig;
 use proxy_core::trunk::TrunkConfig;
 
+pub use accounting::Accounting;
 pub use auth::Auth;
+pub use dialog::Dialog;
 pub use dns::Dns;
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
@@ -140,6 +144,10 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Where the records of calls are written.
+    pub accounting: Accounting,
+    /// How long calls may last, and how many there may be.
+    pub dialog: Dialog,
     /// Path, outbound, GRUU.
     pub registrar: proxy_core::registrar::RegistrarConfig,
     /// SUBSCRIBE and PUBLISH.
@@ -173,6 +181,8 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            accounting: Accounting::default(),
+            dialog: Dialog::default(),
             registrar: proxy_core::registrar::RegistrarConfig::default(),
             presence: proxy_core::blf::PresenceConfig::default(),
             message_store: proxy_core::offline::MessageStoreConfig::default(),

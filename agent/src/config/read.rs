@@ -5,7 +5,9 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{auth, dispatcher, dns, message_store, presence, registrar, routing, sip, trunk};
+use super::{
+    accounting, auth, dialog, dispatcher, dns, message_store, presence, registrar, routing, sip, trunk,
+};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,8 @@ pub(super) struct Sections {
     pub dispatcher: proxy_core::dispatch::DispatchConfig,
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
+    pub accounting: accounting::Accounting,
+    pub dialog: dialog::Dialog,
     pub registrar: proxy_core::registrar::RegistrarConfig,
     pub presence: proxy_core::blf::PresenceConfig,
     pub message_store: proxy_core::offline::MessageStoreConfig,
@@ -102,6 +106,8 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dispatcher: dispatcher::read(&mut root, &mut reader),
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
+        accounting: accounting::read(&mut root, &mut reader),
+        dialog: dialog::read(&mut root, &mut reader),
         registrar: registrar::read(&mut root, &mut reader),
         presence: presence::read(&mut root, &mut reader),
         message_store: message_store::read(&mut root, &mut reader),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
+use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
 use crate::config::{Config, Role};
@@ -40,6 +41,8 @@ pub struct Desk<C> {
     pub sip: Option<Arc<Sip>>,
     /// The clocks.
     pub clock: fn() -> Now,
+    /// Writes the records of calls; none on a witness.
+    pub records: Option<Running>,
     /// When the agent started.
     pub started: Instant,
 }
@@ -67,6 +70,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Provision { ask } => self.provision(ask),
             Request::Dispatcher { ask } => self.dispatcher(ask),
             Request::Trunk { ask } => self.trunk(ask),
+            Request::Cdr { ask } => self.cdr(ask),
         }
     }
 }
@@ -87,7 +91,7 @@ impl<C: Cluster> Desk<C> {
         let picture = self.live.picture();
         let active = picture.active(now.mono);
         let left = picture.lease_until.filter(|_| active).map(|end| end.since(now.mono).as_millis() as u64);
-        let counts = self.cluster.read(|s| s.counts());
+        let (counts, records) = self.cluster.read(|s| (s.counts(), s.outbox_figures()));
         let holder = facts.grant.map(|g| g.holder);
         let peers: Vec<Value> = self
             .config
@@ -127,6 +131,8 @@ impl<C: Cluster> Desk<C> {
                 "domains": counts.domains,
                 "aliases": counts.aliases,
                 "acl": counts.acl,
+                "cdr_waiting": records.waiting,
+                "cdr_lost": records.lost,
             },
             "cluster": self.config.cluster,
             "version": env!("CARGO_PKG_VERSION"),

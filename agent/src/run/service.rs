@@ -15,6 +15,9 @@ use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::live::Live;
 use super::resources::{Address, Steps};
 use super::setup;
+use crate::accounting::Sink;
+use crate::accounting::file::{Format, LineFile};
+use crate::accounting::writer::{self, Writer};
 use crate::admin::server::Admin;
 use crate::bridge::Cluster;
 use crate::config::{Config, Role};
@@ -100,6 +103,10 @@ pub fn start<C: Cluster>(
             driver.run()
         })
         .map_err(NetError::Thread)?;
+    let records = match config.role {
+        Role::Appliance => Some(records(config, &cluster, clock).map_err(NetError::Thread)?),
+        Role::Witness => None,
+    };
     let desk = Desk {
         config: config.clone(),
         engine,
@@ -108,10 +115,24 @@ pub fn start<C: Cluster>(
         control: control.clone(),
         sip,
         clock,
+        records,
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
     Ok(Service { control, thread, _admin: opened.admin })
+}
+
+/// Starts the thread that writes the records of calls.
+fn records<C: Cluster>(config: &Config, cluster: &C, clock: fn() -> Now) -> io::Result<writer::Running> {
+    let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let files = [(&config.accounting.json, Format::Json), (&config.accounting.csv, Format::Csv)];
+    for (path, format) in files {
+        if let Some(path) = path {
+            sinks.push(Box::new(LineFile::new(path.clone(), format)));
+        }
+    }
+    writer::start(Writer::new(cluster.clone(), config.id, appliances, sinks, clock))
 }
 
 impl Service {
