@@ -81,7 +81,8 @@ fn each_key_that_is_read_is_in_the_reference_in_both_languages_and_no_other() {
         .filter(|key| {
             let is_table = SECTIONS.iter().any(|(_, tables)| tables.contains(key));
             // A route has a key of the name of a table.
-            !["speed_dial", "auth", "transport"].contains(key) && (!is_table || ["voicemail", "trunk"].contains(key))
+            !["speed_dial", "auth", "transport"].contains(key)
+                && (!is_table || ["voicemail", "trunk"].contains(key))
         })
         .collect();
     assert!(read.contains("heartbeat_ms") && read.contains("addresses"), "{read:?}");

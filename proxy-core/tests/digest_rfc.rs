@@ -1,5 +1,6 @@
 //! Digest against the examples of its RFCs, on both sides.
 
+use proptest::prelude::*;
 use proxy_core::digest::{
     Algorithm, Asked, Challenge, Credentials, Login, Password, Unanswerable, answer_challenge, challenges_of,
     ha1,
@@ -239,4 +240,47 @@ fn quotes_and_backslashes_in_names_survive_the_way_there_rfc3261_25_1() {
     let back = Credentials::read(answer.as_bytes()).expect("reads");
     assert_eq!(back.username, "x\\y\"z");
     assert_eq!(Credentials::realm_in(answer.as_bytes()).as_deref(), Some("a\"b"));
+}
+
+proptest! {
+    /// Whatever stands in a header, reading it ends, and ends well.
+    #[test]
+    fn any_header_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..400) {
+        let mut mixed = credentials("MD5", MD5).into_bytes();
+        mixed.truncate(cut);
+        mixed.extend(&bytes);
+        for value in [&bytes, &mixed] {
+            let _ = Credentials::realm_in(value);
+            if let Some(c) = Credentials::read(value) {
+                prop_assert!(!c.proves("", "GET"));
+            }
+            let _ = Challenge::read(HeaderName::WwwAuthenticate, value);
+        }
+    }
+
+    /// What the client says is what the server reads, whatever the names, realms and nonces are made of.
+    #[test]
+    fn both_sides_understand_each_other(
+        username in "[ -~\u{a0}-\u{ff}]{1,20}",
+        realm in "[ -~]{1,20}",
+        nonce in "[0-9a-f]{1,20}",
+        password in "[ -~]{0,20}",
+        count in 1u32..,
+    ) {
+        let written = realm.replace('\\', "\\\\").replace('"', "\\\"");
+        let value = format!("Digest realm=\"{written}\", nonce=\"{nonce}\", qop=\"auth\", algorithm=SHA-256");
+        let challenge = Challenge::read(HeaderName::ProxyAuthenticate, value.as_bytes()).expect("reads");
+        prop_assert_eq!(&challenge.realm, &realm);
+        let login = Login { username: &username, password: Password::Text(&password) };
+        let answer = challenge.answer(&login, &Asked { count, ..asked() }).expect("answers");
+        let c = Credentials::read(answer.as_bytes()).expect("reads");
+        prop_assert_eq!((&c.username, c.count), (&username, Some(count)));
+        let plain = !username.contains(['"', '\\']) && !realm.contains(['"', '\\']);
+        if plain {
+            let kept = ha1(&username, &realm, &password);
+            prop_assert!(c.proves(&c.algorithm.ha1_of(&kept).expect("kept"), "GET"));
+            let other = ha1(&username, &realm, "another, longer than any above");
+            prop_assert!(!c.proves(&c.algorithm.ha1_of(&other).expect("kept"), "GET"));
+        }
+    }
 }

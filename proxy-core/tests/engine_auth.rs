@@ -12,6 +12,8 @@ use proxy_core::auth::AuthConfig;
 use proxy_core::digest::{Algorithm, Replay};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Refusal};
+use proxy_core::routing::{Action, Match, Pattern, RoutingConfig, Rule};
+use proxy_core::state::trunk::{Account, TrunkCommand};
 use proxy_core::state::{Domain, ProvisionCommand, SipCommand};
 use story::*;
 
@@ -209,8 +211,68 @@ fn requests_within_a_dialog_are_not_challenged_as_in_kamailio() {
     let at_bob = w.expect(BOB, "INVITE ");
     w.send(BOB, &respond(&at_bob, 200, "b", &format!("Contact: <sip:bob@{BOB}>\r\n")));
     let ok = w.expect(ALICE, "SIP/2.0 200 ");
-    w.send(ALICE, &in_dialog_of_caller("BYE", 3, &ok, ALICE));
-    w.expect(BOB, "BYE ");
+    // A phone repeats the credentials of its INVITE; the other phone must not see them.
+    let mine = "Proxy-Authorization: Digest username=\"alice\", realm=\"lab.test\", response=\"x\"\r\n";
+    let theirs = mine.replace("lab.test", "next.test");
+    for method in ["ACK", "BYE"] {
+        let cseq = if method == "ACK" { 2 } else { 3 };
+        let text = in_dialog_of_caller(method, cseq, &ok, ALICE);
+        w.send(ALICE, &text.replace("Max-F", &format!("{mine}{theirs}Max-F")));
+        let at_bob = w.expect(BOB, &format!("{method} "));
+        let left = header(&at_bob, "Proxy-Authorization").expect("those for another proxy");
+        assert!(left.contains("next.test") && !left.contains("lab.test"), "{left}");
+    }
+}
+
+fn trunk(w: &mut World, uuid: &str, sources: &[&str]) {
+    let account = Account {
+        uuid: uuid.to_owned(),
+        local_user: String::from("bob"),
+        local_domain: String::from("lab.test"),
+        remote_user: String::from("4930555"),
+        remote_domain: String::from("carrier.test"),
+        realm: String::from("carrier.test"),
+        auth_user: String::from("4930555"),
+        ha1: proxy_core::digest::ha1("4930555", "carrier.test", "x"),
+        proxy: String::from("sip:10.77.0.220:5060"),
+        expires_s: 0,
+        contact_user: uuid.to_owned(),
+        sources: sources.iter().map(|s| (*s).to_owned()).collect(),
+        disabled: false,
+    };
+    let put = TrunkCommand::Put { account: Box::new(account), call_id: format!("t-{uuid}"), at: w.now.wall };
+    w.state.apply(&SipCommand::Trunk(put));
+}
+
+#[test]
+fn a_trunk_known_by_its_address_is_not_asked_whatever_stands_in_from() {
+    let mut w = world();
+    register_bob(&mut w);
+    trunk(&mut w, "carrier", &["10.99.0.9"]);
+    // Providers write the caller's number at our address.
+    let call = invite("sip:carrier@10.77.0.100", OTHER, "c1").replace("alice@lab.test", "+49301@10.77.0.100");
+    w.send(OTHER, &call);
+    w.expect(OTHER, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    // But it cannot register as one of ours.
+    challenge(&mut w, OTHER, &reg().replace(ALICE, OTHER));
+}
+
+#[test]
+fn the_contact_user_of_a_trunk_opens_no_door_for_who_only_names_it() {
+    let mut w = world();
+    register_bob(&mut w);
+    trunk(&mut w, "carrier", &[]);
+    // Speaking for alice.
+    challenge(&mut w, OTHER, &invite("sip:carrier@lab.test", OTHER, "c1"));
+    // Through us to somebody else.
+    let out = invite("sip:carrier@10.99.0.8", OTHER, "c2").replace("alice@lab.test", "x@far.test");
+    w.send(OTHER, &out);
+    assert_eq!(first_line(&mut w, OTHER), "403 Not relaying");
+    // A stranger may call the user behind it, as any user of ours.
+    w.send(OTHER, &invite("sip:carrier@10.77.0.100", OTHER, "c3").replace("alice@lab.test", "x@far.test"));
+    w.expect(OTHER, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
 }
 
 #[test]
@@ -419,6 +481,36 @@ fn a_port_in_the_access_list_counts() {
     w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
     w.expect(ALICE, "SIP/2.0 100 ");
     challenge(&mut w, "10.77.0.201:5099", &invite(BOB_URI, "10.77.0.201:5099", "c2"));
+}
+
+#[test]
+fn a_rule_asks_for_a_password_where_nobody_else_is_asked_and_the_credentials_go_no_further() {
+    let rule = Rule {
+        name: String::from("out"),
+        matching: Match { users: vec![Pattern::glob("9*").expect("a pattern")], ..Match::default() },
+        strip: 1,
+        prefix: String::new(),
+        require_auth: true,
+        action: Action::Location,
+        voicemail: None,
+        ring: None,
+    };
+    let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    subscribe(&mut w.state, "alice", "lab.test", "lab.test", "secret-a");
+    w.settle();
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ");
+    let call = invite("sip:9bob@lab.test", ALICE, "c2");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let at_bob = w.expect(BOB, "INVITE ");
+    assert_eq!(header(&at_bob, "Proxy-Authorization"), None);
+    w.send(ALICE, &invite("sip:9bob@lab.test", ALICE, "c3").replace("alice@lab.test", "a@far.test"));
+    assert_eq!(first_line(&mut w, ALICE), "403 Not allowed");
 }
 
 #[test]

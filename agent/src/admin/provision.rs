@@ -180,7 +180,7 @@ pub fn subscribers(state: &SipState, domain: Option<&str>) -> Value {
 pub fn domains(state: &SipState, configured: &[String], realm: impl Fn(&str) -> String) -> Value {
     let provision = state.provision();
     let row = |name: &str, source: &str| {
-        let subscribers = provision.subscribers_of(name).count();
+        let subscribers = provision.subscriber_count(name);
         json!({ "domain": name, "realm": realm(name), "subscribers": subscribers, "source": source })
     };
     let of_config = configured.iter().map(|d| row(d, "configuration"));

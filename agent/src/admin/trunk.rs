@@ -14,7 +14,6 @@ use super::provision::Secret;
 /// One question or change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[expect(clippy::large_enum_variant, reason = "one per request of an operator")]
 pub enum Ask {
     /// All trunks.
     List {},

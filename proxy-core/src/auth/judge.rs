@@ -59,11 +59,8 @@ impl Court<'_> {
         if !is_register && !is_ours {
             return Judgement::Stranger;
         }
-        let own =
-            from.ok().and_then(|uri| self.settings.config.aor(&uri, Some(flow.local))).unwrap_or_default();
-        let domain = own.rsplit_once('@').map_or_else(|| self.settings.config.home(), |(_, d)| d.to_owned());
+        let (own, domain, realm) = self.identity(message, flow);
         let domain = domain.as_str();
-        let realm = realm_of(self.state.provision(), self.config(), domain);
         if self.state.provision().nonce_key().is_none() {
             return Judgement::NotReady;
         }
@@ -91,6 +88,17 @@ impl Court<'_> {
                 _ => true,
             };
         if is_he { Judgement::Proven { aor, realm } } else { Judgement::OtherIdentity { aor } }
+    }
+
+    /// Who the request says it is from (the canonical AOR, empty if there is none), of which domain, and the realm of
+    /// that domain.
+    pub(crate) fn identity(&self, message: &Message<'_>, flow: Flow) -> (String, String, String) {
+        let from = message.from().and_then(|from| from.parse_uri());
+        let own = from.ok().and_then(|uri| self.settings.config.aor(&uri, Some(flow.local)));
+        let own = own.unwrap_or_default();
+        let domain = own.rsplit_once('@').map_or_else(|| self.settings.config.home(), |(_, d)| d.to_owned());
+        let realm = realm_of(self.state.provision(), self.config(), &domain);
+        (own, domain, realm)
     }
 
     /// The AOR of the subscriber, if his password is behind the credentials.

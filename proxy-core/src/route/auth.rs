@@ -2,22 +2,23 @@
 //!
 //! | judged | answer |
 //! |---|---|
-//! | from a trusted source | passes, to domains of others, too |
+//! | from a trusted source, or from the address of a trunk | passes, to domains of others, too |
 //! | proven | passes, to domains of others, too; the credentials go, but from REGISTER and PUBLISH |
 //! | not proven | 401 to REGISTER, 407 to others, with a challenge for each algorithm (RFC 3261 §22.2, §22.3) |
 //! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | 403 Forbidden auth ID |
 //! | a stranger, to a domain of ours | passes |
 //! | a stranger, to a domain of others | 403 Not relaying |
 //!
-//! ACK and CANCEL are never challenged (§22.1), and requests within dialogs do not come this way. A challenge is
+//! ACK and CANCEL are never challenged (§22.1), and requests within dialogs do not come this way: credentials in them
+//! are taken out unread. A challenge is
 //! answered statelessly and nothing is kept of it: the nonce says all, to every node that has the replicated key.
 
 use super::passage::{Passage, Spent, Step};
 use crate::auth::{Court, Judgement, challenge_headers, credentials_header, without_credentials};
 use crate::digest::Nonce;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Method, Uri};
-use crate::state::Transport;
+use crate::msg::{HeaderName, Message, Method, Uri};
+use crate::state::{Flow, Transport};
 
 impl Engine {
     /// Judges whoever asks, where that is switched on.
@@ -28,6 +29,10 @@ impl Engine {
         if let Some(user) = &passage.found.user {
             let user = user.clone();
             self.explain("next", || format!("taken to be {user}, as asked"));
+            return Step::Next;
+        }
+        if passage.found.trusted && passage.method != Method::Register {
+            self.explain("trusts", || String::from("it comes from the address of a trunk"));
             return Step::Next;
         }
         let is_local =
@@ -80,6 +85,24 @@ impl Engine {
             }
             None => Step::Next,
         }
+    }
+
+    /// A request within a dialog without the credentials that its phone adds to it all the same (RFC 3261 §22.1 lets the
+    /// ACK repeat those of its INVITE): nobody asks for them there, and the other phone should not see them. `None` if
+    /// there is nothing to take away.
+    pub(super) fn without_old_credentials(&self, cx: Cx<'_>, flow: Flow, stamped: &[u8]) -> Option<Vec<u8>> {
+        if !self.settings.config.auth.enabled {
+            return None;
+        }
+        let message = Message::parse(stamped).ok()?;
+        let header = HeaderName::ProxyAuthorization;
+        if !message.has(header) || message.to_tag().is_none() {
+            return None;
+        }
+        let court =
+            Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
+        let (_, _, realm) = court.identity(&message, flow);
+        Some(without_credentials(&message, header, &realm))
     }
 
     fn judged(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {

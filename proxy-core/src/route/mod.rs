@@ -65,7 +65,10 @@ impl Engine {
             self.counters.dropped_malformed += 1;
             return;
         };
-        let stamped = build::stamped(request, flow.remote);
+        let mut stamped = build::stamped(request, flow.remote);
+        if let Some(bare) = self.without_old_credentials(cx, flow, &stamped) {
+            stamped = bare;
+        }
         let Ok(message) = Message::parse(&stamped) else {
             self.counters.dropped_malformed += 1;
             return;
@@ -73,7 +76,9 @@ impl Engine {
         let Some(method) = message.method() else { return };
         self.explain("next", || String::from("it may come in"));
         let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
-        let trusted = from_trunk.is_some();
+        // Its contact user anybody can name; where it comes from, not.
+        let by_source = || cx.state.trunks_with_source(flow.remote.ip()).any(|t| !t.account.disabled);
+        let trusted = from_trunk.is_some() && by_source();
         let uri = message.request_uri_str().to_owned();
         let user = self.presumed_user();
         let found = Found { uri, user, from_trunk, trusted, ..Found::default() };

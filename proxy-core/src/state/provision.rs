@@ -153,6 +153,12 @@ impl Provision {
         self.subscribers.get(domain).into_iter().flatten().map(|(user, s)| (user.as_str(), s))
     }
 
+    /// How many subscribers a domain has. Costs one look-up.
+    #[must_use]
+    pub fn subscriber_count(&self, domain: &str) -> usize {
+        self.subscribers.get(domain).map_or(0, BTreeMap::len)
+    }
+
     /// A domain, by its name in lower case.
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {

@@ -130,13 +130,13 @@ pub(super) enum Acl {
 pub(super) fn subscriber(common: &Common, command: &Subscriber) -> ExitCode {
     match command {
         Subscriber::Add { user, from } => {
-            let answer = password::secret(common, user, from).and_then(|(user, secret)| {
+            let answer = password::secret(common, user, true, from).and_then(|(user, secret)| {
                 ask(common, &Request::Provision { ask: Ask::SubscriberAdd { user, secret } })
             });
             tell(common, answer, |v| format!("new user {} added", show::quoted(&v["user"])))
         }
         Subscriber::Passwd { user, from } => {
-            let answer = password::secret(common, user, from).and_then(|(user, secret)| {
+            let answer = password::secret(common, user, false, from).and_then(|(user, secret)| {
                 ask(common, &Request::Provision { ask: Ask::SubscriberPasswd { user, secret } })
             });
             tell(common, answer, |_| String::from("password change succeeded"))

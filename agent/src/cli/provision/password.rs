@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use proxy_core::digest::{self, Algorithm, unhex};
+use serde_json::Value;
 
 use crate::admin::Request;
 use crate::admin::provision::{Ask, Secret};
@@ -29,15 +30,32 @@ pub(crate) struct PasswordFrom {
     ha1: Vec<String>,
 }
 
-/// The user with his domain, and what his password leaves behind. The node is asked first: the realm is part of HA1.
+/// The user with his domain, and what his password leaves behind. The node is asked first: the realm is part of HA1, and
+/// nobody should type a password for what will be refused.
 pub(in crate::cli) fn secret(
     common: &Common,
     user: &str,
+    is_new: bool,
     from: &PasswordFrom,
 ) -> Result<(String, Secret), Problem> {
     let identity = ask(common, &Request::Provision { ask: Ask::Identity { user: user.to_owned() } })?;
     let field = |name: &str| identity[name].as_str().unwrap_or_default().to_owned();
     let (user, username, realm) = (field("user"), field("username"), field("realm"));
+    match (is_new, identity["exists"] == Value::Bool(true)) {
+        (true, true) => {
+            return Err(refused(
+                format!("user '{user}' already exists"),
+                format!("give it another password: relevo subscriber passwd {user}"),
+            ));
+        }
+        (false, false) => {
+            return Err(refused(
+                format!("non-existent user '{user}'"),
+                String::from("see who there is: relevo subscriber list"),
+            ));
+        }
+        _ => {}
+    }
     let secret = secret_for(from, &user, &username, realm)?;
     Ok((user, secret))
 }
@@ -145,6 +163,10 @@ impl Drop for Restore {
         // A terminal that is gone needs nothing any more.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
+}
+
+fn refused(error: String, cure: String) -> Problem {
+    Problem { code: EXIT_FAILED, error, cure }
 }
 
 fn usage(error: &str, cure: &str) -> Problem {

@@ -46,7 +46,13 @@ impl<C: Cluster> Desk<C> {
             Ask::Identity { user } => {
                 let named = self.named(&user)?;
                 let realm = self.realm(&named.domain);
-                Ok(json!({ "user": named.text(), "username": named.username, "realm": realm }))
+                let exists = self.cluster.read(|s| s.provision().subscriber(&named.aor).is_some());
+                Ok(json!({
+                    "user": named.text(),
+                    "username": named.username,
+                    "realm": realm,
+                    "exists": exists,
+                }))
             }
             Ask::SubscriberAdd { user, secret } => self.subscriber_add(&user, &secret),
             Ask::SubscriberPasswd { user, secret } => self.subscriber_passwd(&user, &secret),
@@ -172,7 +178,7 @@ impl<C: Cluster> Desk<C> {
                 "see what there is: relevo domain list",
             )),
             answer => {
-                let left = self.cluster.read(|s| s.provision().subscribers_of(&name).count());
+                let left = self.cluster.read(|s| s.provision().subscriber_count(&name));
                 plain(answer, json!({ "domain": name, "subscribers_left": left }))
             }
         }
