@@ -3,6 +3,7 @@
 pub mod accounting;
 pub mod admin;
 pub mod bridge;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

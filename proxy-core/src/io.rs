@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::auth::AuthConfig;
 use crate::dns::{DnsConfig, Question};
+use crate::nat::NatConfig;
 use crate::routing::RoutingConfig;
 use crate::state::{Flow, SipCommand};
 
@@ -113,6 +114,8 @@ pub struct EngineConfig {
     pub transport: TransportConfig,
     /// Resolution of names.
     pub dns: DnsConfig,
+    /// Clients behind a NAT.
+    pub nat: NatConfig,
     /// Stages and routes.
     pub routing: RoutingConfig,
     /// Who has to prove who he is.
@@ -149,6 +152,7 @@ impl Default for EngineConfig {
             dispatch: crate::dispatch::DispatchConfig::default(),
             transport: TransportConfig::default(),
             dns: DnsConfig::default(),
+            nat: NatConfig::default(),
             routing: RoutingConfig::default(),
             auth: AuthConfig::default(),
             registrar: crate::registrar::RegistrarConfig::default(),
@@ -199,6 +203,8 @@ pub struct Counters {
     pub dns_asked: u64,
     /// Of these, failed or without an answer in time.
     pub dns_failed: u64,
+    /// Pings sent to keep the entries of NATs alive.
+    pub nat_pings: u64,
     /// Branches that went on at another address of their target.
     pub moved: u64,
     /// Flows reported as failed.

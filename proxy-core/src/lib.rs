@@ -15,6 +15,7 @@ pub mod engine;
 pub mod io;
 pub mod location;
 pub mod msg;
+pub mod nat;
 pub mod offline;
 mod proxy;
 pub mod registrar;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::msg::{Host, NameAddr, Scheme, Uri};
+use crate::nat::alias;
 use crate::state::{Binding, Flow, SipState, Transport};
 use crate::time::WallTime;
 
@@ -135,7 +136,7 @@ pub(crate) fn lookup_some(
 /// Path first; then the way the REGISTER came, if the contact cannot be reached directly or there is a connection; then
 /// the contact. Sent from the address that the REGISTER came to, where that is still ours: it is the one that the phone,
 /// or the NAT before it, lets in. The second is what is left when the connection is gone and nothing stands between.
-fn hops_of_binding(binding: &Binding, listen: &[SocketAddr]) -> (Hop, Option<Flow>) {
+pub(crate) fn hops_of_binding(binding: &Binding, listen: &[SocketAddr]) -> (Hop, Option<Flow>) {
     let contact = || Uri::parse(&binding.contact).map_or(Hop::None, |uri| hop_of_uri(&uri, listen));
     let known = binding.flow;
     let mut next = None;
@@ -184,8 +185,8 @@ fn is_ours(address: SocketAddr, listen: &[SocketAddr]) -> bool {
     })
 }
 
-/// Where a request goes whose next hop is `uri`: to `maddr` if there is one, else to its host (RFC 3263 §4, as far as
-/// it goes without DNS).
+/// Where a request goes whose next hop is `uri`: to the `alias` that a proxy has written for a client behind a NAT, to
+/// `maddr` if there is one, else to its host (RFC 3263 §4, as far as it goes without DNS).
 #[must_use]
 pub fn hop_of_uri(uri: &Uri<'_>, listen: &[SocketAddr]) -> Hop {
     let transport = match uri.transport() {
@@ -197,6 +198,9 @@ pub fn hop_of_uri(uri: &Uri<'_>, listen: &[SocketAddr]) -> Hop {
     };
     if uri.scheme != Scheme::Sip {
         return Hop::None;
+    }
+    if let Some((remote, transport)) = alias::place(&uri.params) {
+        return hop_by(transport, remote, listen);
     }
     let host = match uri.params.value("maddr") {
         None => Some(uri.host),

@@ -53,7 +53,9 @@ fn judge(section: &str) {
 
 /// The same again, looking at bytes: text would hide what is no UTF-8.
 fn passes_untouched(w: &mut World, case: &Case) {
-    let mut fresh = World::new();
+    // The messages do not come from where their Via says, which is what a NAT looks like: without its alias.
+    let nat = proxy_core::nat::NatConfig { alias: false, ..Default::default() };
+    let mut fresh = World::with(proxy_core::io::EngineConfig { nat, ..story::config() });
     fresh.register("bob", BOB);
     fresh.engine.handle_datagram(fresh.now, flow_of(addr(CALLER)), &case.bytes, &fresh.state);
     let mut forwarded = None;

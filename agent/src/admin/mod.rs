@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod provision;
 pub mod route;
 pub mod server;
+pub mod trace;
 pub mod trunk;
 pub mod views;
 
@@ -67,6 +68,11 @@ pub enum Request {
     Dispatcher {
         /// What of them.
         ask: dispatcher::Ask,
+    },
+    /// Messages heard and said.
+    Trace {
+        /// Which.
+        ask: trace::Ask,
     },
     /// Records of calls.
     Cdr {

@@ -6,6 +6,7 @@ mod dispatcher;
 mod print;
 mod provision;
 mod route;
+mod trace;
 mod trunk;
 
 pub(crate) use print::{complain, config_error};
@@ -102,6 +103,8 @@ enum Command {
         #[command(subcommand)]
         command: dispatcher::Dispatcher,
     },
+    /// The SIP messages of a call, or of all, as this node has heard and said them
+    Trace(trace::Trace),
     /// Accounts at other registrars
     Trunk {
         #[command(subcommand)]
@@ -198,6 +201,7 @@ pub fn main() -> ExitCode {
         Command::Alias { command } => provision::alias(common, command),
         Command::Acl { command } => provision::acl(common, command),
         Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
+        Command::Trace(wanted) => trace::trace(common, wanted),
         Command::Trunk { command } => trunk::trunk(common, command),
         Command::Cdr { command } => cdr::cdr(common, command),
     }

@@ -75,6 +75,16 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.dispatcher = sections.dispatcher;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
+    c.nat = sections.nat;
+    c.hep = sections.hep.map(|mut hep| {
+        if hep.node.is_empty() {
+            hep.node = format!("{}-{}", c.cluster, c.id);
+        }
+        if hep.capture_id == 0 {
+            hep.capture_id = u32::from(c.id);
+        }
+        hep
+    });
     c.accounting = sections.accounting.below(&c.data);
     c.dialog = sections.dialog;
     c.registrar = sections.registrar;

@@ -12,7 +12,9 @@ mod dialog;
 mod dispatcher;
 mod dns;
 mod fault;
+mod hep;
 mod message_store;
+mod nat;
 mod presence;
 mod read;
 mod registrar;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxy_core::dispatch::DispatchConfig;
+use proxy_core::nat::NatConfig;
 use proxy_core::trunk::TrunkConfig;
 
 pub use accounting::Accounting;
@@ -144,6 +147,10 @@ pub struct Config {
     pub trunk: TrunkConfig,
     /// Resolution of names.
     pub dns: Dns,
+    /// Clients behind a NAT.
+    pub nat: NatConfig,
+    /// Copies for a collector, if there is one.
+    pub hep: Option<crate::capture::HepConfig>,
     /// Where the records of calls are written.
     pub accounting: Accounting,
     /// How long calls may last, and how many there may be.
@@ -181,6 +188,8 @@ impl Config {
             dispatcher: DispatchConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
+            nat: NatConfig::default(),
+            hep: None,
             accounting: Accounting::default(),
             dialog: Dialog::default(),
             registrar: proxy_core::registrar::RegistrarConfig::default(),

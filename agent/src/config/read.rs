@@ -6,7 +6,8 @@ use toml::de::DeTable;
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
 use super::{
-    accounting, auth, dialog, dispatcher, dns, message_store, presence, registrar, routing, sip, trunk,
+    accounting, auth, dialog, dispatcher, dns, hep, message_store, nat, presence, registrar, routing, sip,
+    trunk,
 };
 
 /// One `[[cluster.node]]`.
@@ -47,6 +48,8 @@ pub(super) struct Sections {
     pub dispatcher: proxy_core::dispatch::DispatchConfig,
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
+    pub nat: proxy_core::nat::NatConfig,
+    pub hep: Option<crate::capture::HepConfig>,
     pub accounting: accounting::Accounting,
     pub dialog: dialog::Dialog,
     pub registrar: proxy_core::registrar::RegistrarConfig,
@@ -106,6 +109,8 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dispatcher: dispatcher::read(&mut root, &mut reader),
         trunk: trunk::read(&mut root, &mut reader),
         dns: dns::read(&mut root, &mut reader),
+        nat: nat::read(&mut root, &mut reader),
+        hep: hep::read(&mut root, &mut reader),
         accounting: accounting::read(&mut root, &mut reader),
         dialog: dialog::read(&mut root, &mut reader),
         registrar: registrar::read(&mut root, &mut reader),

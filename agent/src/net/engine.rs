@@ -14,6 +14,7 @@ use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
 use crate::bridge::Store;
+use crate::capture::{Direction, Tap};
 
 use super::dns::Dns;
 use super::mailbox::{Arrival, Mailbox, Order, Turn};
@@ -70,6 +71,8 @@ pub struct Parts<S> {
     pub changed: Arc<dyn Fn() + Send + Sync>,
     /// Nonce counts that any engine has seen.
     pub replay: Replay,
+    /// Sees what is heard and said.
+    pub tap: Tap,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -150,7 +153,12 @@ impl<S: Store> Runner<S> {
         }
         for arrival in turn.arrivals {
             match arrival {
-                Arrival::Message(flow, bytes) => self.engine.handle_datagram(now, flow, &bytes, state),
+                Arrival::Message(flow, bytes) => {
+                    if self.engine.is_active() {
+                        self.parts.tap.see(Direction::In, flow, &bytes, now.wall);
+                    }
+                    self.engine.handle_datagram(now, flow, &bytes, state);
+                }
                 Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
             }
         }
@@ -160,7 +168,12 @@ impl<S: Store> Runner<S> {
     }
 
     fn carry_out(&mut self) {
+        let mut now = None;
         while let Some(output) = self.engine.poll_output() {
+            if let Output::Transmit { flow, bytes } = &output {
+                let at = *now.get_or_insert_with(|| (self.parts.clock)().wall);
+                self.parts.tap.see(Direction::Out, *flow, bytes, at);
+            }
             match output {
                 Output::Transmit { flow, bytes } if flow.transport == Transport::Tcp => {
                     match &self.parts.streams {

@@ -12,6 +12,7 @@ use proxy_core::time::Now;
 use tokio::runtime::Runtime;
 
 use crate::bridge::Store;
+use crate::capture::{Capture, HepConfig};
 
 use super::dns::Dns;
 use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
@@ -31,6 +32,7 @@ pub struct Listening {
     floating: bool,
     streams: Option<(Vec<stream::Listener>, stream::Limits)>,
     dns: Vec<SocketAddr>,
+    hep: Option<HepConfig>,
 }
 
 impl Listening {
@@ -54,7 +56,14 @@ pub fn listen(addresses: &[SocketAddr], floating: bool) -> Result<Listening, Net
         sockets.insert(*addr, Arc::new(socket::open(*addr, floating)?));
     }
     let addresses = addresses.to_vec();
-    Ok(Listening { sockets: Arc::new(sockets), addresses, floating, streams: None, dns: Vec::new() })
+    Ok(Listening {
+        sockets: Arc::new(sockets),
+        addresses,
+        floating,
+        streams: None,
+        dns: Vec::new(),
+        hep: None,
+    })
 }
 
 impl Listening {
@@ -69,6 +78,13 @@ impl Listening {
         }
         self.streams = Some((listeners, limits));
         Ok(self)
+    }
+
+    /// Has messages copied to a collector.
+    #[must_use]
+    pub fn with_copies(mut self, hep: Option<HepConfig>) -> Self {
+        self.hep = hep;
+        self
     }
 
     /// Asks these servers for names, and not those of the system.
@@ -111,6 +127,7 @@ pub struct Sip {
     threads: Vec<JoinHandle<()>>,
     orders: AtomicU64,
     streams: Option<Streams>,
+    capture: Arc<Capture>,
     /// Of connections and names; ends with the rest.
     runtime: Option<Runtime>,
 }
@@ -158,9 +175,11 @@ impl Sip {
             threads: Vec::new(),
             orders: AtomicU64::new(0),
             streams: streams.clone(),
+            capture: Capture::new(config.shards, listening.hep),
             runtime: Some(runtime),
         };
         let replay = Replay::default();
+        let capture = Arc::clone(&sip.capture);
         for (shard, mailbox) in (0..config.shards.max(1)).zip(mailboxes.iter()) {
             let shared: Arc<Shared> = Arc::default();
             sip.shared.push(Arc::clone(&shared));
@@ -180,6 +199,7 @@ impl Sip {
                 clock,
                 changed: Arc::clone(changed),
                 replay: replay.clone(),
+                tap: capture.tap(shard),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {
@@ -192,6 +212,12 @@ impl Sip {
             )?);
         }
         Ok(sip)
+    }
+
+    /// What was heard and said.
+    #[must_use]
+    pub fn capture(&self) -> &Capture {
+        &self.capture
     }
 
     /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].
@@ -250,6 +276,7 @@ impl Sip {
             sum.rebuilt += c.rebuilt;
             sum.dns_asked += c.dns_asked;
             sum.dns_failed += c.dns_failed;
+            sum.nat_pings += c.nat_pings;
             sum.moved += c.moved;
             sum.transport_failures += c.transport_failures;
         }

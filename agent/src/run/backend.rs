@@ -69,6 +69,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::RouteExplain { ask } => self.route_explain(&ask),
             Request::Provision { ask } => self.provision(ask),
             Request::Dispatcher { ask } => self.dispatcher(ask),
+            Request::Trace { ask } => self.trace(&ask),
             Request::Trunk { ask } => self.trunk(ask),
             Request::Cdr { ask } => self.cdr(ask),
         }
@@ -172,6 +173,7 @@ impl<C: Cluster> Desk<C> {
             "moved": e.moved,
             "transport_failures": e.transport_failures,
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
+            "nat_pings": e.nat_pings,
             "tcp": {
                 "connections": s.connections,
                 "accepted": s.accepted,

@@ -72,7 +72,9 @@ pub fn main(common: &Common) -> ExitCode {
 
 /// Opens what SIP comes in by.
 fn sip_sockets(config: &Config, addresses: &[SocketAddr]) -> Result<sip::Listening, NetError> {
-    let listening = sip::listen(addresses, config.vip.is_some())?.with_dns(config.dns.servers.clone());
+    let listening = sip::listen(addresses, config.vip.is_some())?
+        .with_dns(config.dns.servers.clone())
+        .with_copies(config.hep.clone());
     if config.sip.tcp { listening.with_streams(config.sip.streams) } else { Ok(listening) }
 }
 

@@ -94,6 +94,7 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         trunk: config.trunk.clone(),
         transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
         dns: config.dns.config.clone(),
+        nat: config.nat.clone(),
         dialog_lifetime: config.dialog.max_duration,
         dialog: config.dialog.config.clone(),
         registrar: config.registrar.clone(),

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod lone;
 pub mod memory;
 pub mod node;
 pub mod nodes;

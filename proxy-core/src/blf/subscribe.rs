@@ -18,8 +18,8 @@ use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Uri};
+use crate::nat::detect::is_natted;
 use crate::proxy::build;
-use crate::registrar::is_behind_nat;
 use crate::route::passage::{Passage, Step};
 use crate::state::limits::MAX_PROVISION_TEXT;
 use crate::state::subscriptions::{Subscription, SubscriptionCommand};
@@ -96,7 +96,7 @@ impl Engine {
             remote_uri: from.uri.to_owned(),
             local_uri: to.uri.to_owned(),
             contact: contact.uri.to_owned(),
-            by_flow: routes.is_empty() && is_behind_nat(&contact_uri, &via, passage.flow.remote),
+            by_flow: routes.is_empty() && is_natted(&contact_uri, &via, passage.flow.remote),
             routes,
             flow: passage.flow,
             remote_cseq: cseq.number,
@@ -136,7 +136,7 @@ impl Engine {
             && let (Ok(uri), Ok(via)) = (contact.parse_uri(), message.top_via())
         {
             contact.uri.clone_into(&mut next.contact);
-            next.by_flow = next.routes.is_empty() && is_behind_nat(&uri, &via, passage.flow.remote);
+            next.by_flow = next.routes.is_empty() && is_natted(&uri, &via, passage.flow.remote);
         }
         next.flow = passage.flow;
         next.remote_cseq = cseq.number;

@@ -118,9 +118,14 @@ impl Keys {
         format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
     }
 
-    /// The branch of the copy that is sent after the one with this branch, with another CSeq.
-    pub(crate) fn branch_after(&self, via_branch: &str, cseq: u32) -> String {
-        let id = self.hash("after", [via_branch.as_bytes(), &cseq.to_be_bytes()[..]]);
+    /// The branch of a copy whose CSeq is moved to `to`, made of that of the copy with its CSeq moved to `from` (or not
+    /// moved). Whichever way it came there, a copy has one branch for one CSeq: a successor that knows only the newest
+    /// CSeq sends what a peer takes for a retransmission.
+    pub(crate) fn moved_branch(&self, via_branch: &str, from: Option<u32>, to: u32) -> String {
+        let mask = |cseq: u32| self.hash("cseq", [&cseq.to_be_bytes()[..]]);
+        let id = via_branch.strip_prefix("z9hG4bK").and_then(|rest| rest.get(..16));
+        let id = id.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        let id = id ^ from.map_or(0, mask) ^ mask(to);
         format!("z9hG4bK{id:016x}.{:016x}", loop_digest_in(via_branch).unwrap_or_default())
     }
 
@@ -189,6 +194,16 @@ mod tests {
         assert_eq!([b"a".as_slice(), b"abc@host", b""].map(|id| shard_of(id, 64)), [19, 15, 44]);
         assert_eq!(shard_of(b"x", 0), 0);
         assert_eq!(shard_of(b"x", 1), 0);
+    }
+
+    #[test]
+    fn a_copy_has_one_branch_for_one_cseq_whichever_way_it_came_there() {
+        let keys = Keys::new([7; 16]);
+        let base = "z9hG4bK0123456789abcdef.00000000000000ff";
+        let two = keys.moved_branch(base, None, 2);
+        let three = keys.moved_branch(&two, Some(2), 3);
+        assert_eq!(three, keys.moved_branch(base, None, 3));
+        assert!(two != three && two != base && loop_digest_in(&three) == Some(0xff));
     }
 
     #[test]

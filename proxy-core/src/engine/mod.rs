@@ -104,6 +104,8 @@ pub struct Engine {
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
+    /// The lap of pings to contacts behind NATs.
+    pub(crate) pings: crate::nat::ping::Lap,
     pub(crate) names: names::Names,
     /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
     watched: BTreeMap<Flow, BTreeSet<Client>>,
@@ -142,6 +144,7 @@ impl Engine {
             offline: crate::offline::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
+            pings: crate::nat::ping::Lap::default(),
             names: names::Names::default(),
             watched: BTreeMap::new(),
             flood: Flood::default(),
@@ -351,6 +354,7 @@ impl Engine {
         self.names.forget();
         self.watched.clear();
         self.expiring = false;
+        self.pings = crate::nat::ping::Lap::default();
         self.held_bytes = 0;
     }
 

@@ -151,7 +151,9 @@ impl Engine {
         };
         let trunk = cx.state.trunk(uuid).ok_or_else(|| format!("trunk {uuid} is gone"))?;
         let cseq_shift = branch.backing.cseq_shift.saturating_add(1);
-        let cseq = build::shifted(request.cseq().map_or(0, |c| c.number), cseq_shift);
+        let number = request.cseq().map_or(0, |c| c.number);
+        let before = (cseq_shift > 1).then(|| build::shifted(number, cseq_shift - 1));
+        let cseq = build::shifted(number, cseq_shift);
         let challenged = Challenged {
             method: request.method().map_or("", |m| m.as_str()),
             uri: &branch.target,
@@ -162,7 +164,7 @@ impl Engine {
         let credentials = answer(&self.settings.keys, &trunk.account, response, challenged)?;
         let mut next = branch.clone();
         next.state = BranchState::Trying;
-        next.via_branch = self.settings.keys.branch_after(&branch.via_branch, cseq);
+        next.via_branch = self.settings.keys.moved_branch(&branch.via_branch, before, cseq);
         next.backing.cseq_shift = cseq_shift;
         next.headers.retain(|(name, _)| !credentials.iter().any(|(n, _)| n == name));
         next.headers.extend(credentials.into_iter().map(|(name, value)| (name.to_owned(), value)));

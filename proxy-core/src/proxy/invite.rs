@@ -245,6 +245,9 @@ impl Engine {
         }
         let Some(bytes) = build::passed_back(response, call.flow, call.cseq) else { return };
         let bytes = self.manage_reply(cx, call, index, bytes);
+        // What the caller is told is what the dialog is made of.
+        let told = bytes.clone();
+        let Ok(response) = &Message::parse(&told) else { return };
         let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };

@@ -110,6 +110,8 @@ impl Engine {
             }
             let cseq = exchange.cseq;
             let Some(bytes) = build::passed_back(response, exchange.flow, cseq) else { return };
+            // Of a SUBSCRIBE, an UPDATE and the like.
+            let bytes = engine.with_alias(bytes, &branch.record, branch.record.flow);
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
                 engine.send_to_client(exchange, action);

@@ -1,10 +1,9 @@
 //! One Contact of a REGISTER: key, expiry, and whether a NAT stands before it.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use crate::io::EngineConfig;
-use crate::msg::{Host, NameAddr, Uri, Via};
+use crate::msg::{NameAddr, Uri};
 
 /// The key by which contacts are told apart: equal texts for URIs that a phone would not mean to differ.
 ///
@@ -71,37 +70,4 @@ pub(crate) fn delta_seconds(value: &[u8]) -> Option<u32> {
         return None;
     }
     Some(std::str::from_utf8(value).ok()?.parse().unwrap_or(u32::MAX))
-}
-
-/// Whether requests for the contact have to go to where the REGISTER came from.
-///
-/// A NAT is between when the request did not come from where its Via says. Without one the contact is believed, even
-/// if it differs from the source: the client may listen elsewhere, or register on behalf of another (§10.2). The
-/// domain `invalid` is what a client writes that does not know its address (RFC 7118 §5).
-pub(crate) fn is_natted(contact: &Uri<'_>, via: &Via<'_>, source: SocketAddr) -> bool {
-    if !contact.is_sip() {
-        return false;
-    }
-    let source_ip = source.ip().to_canonical();
-    let is_source = |host: &Host<'_>| host.ip().is_some_and(|ip| ip.to_canonical() == source_ip);
-    if is_source(&contact.host) && contact.port_or_default() == source.port() {
-        return false;
-    }
-    match contact.host {
-        Host::Name(name) if is_invalid_name(name) => return true,
-        Host::V4(ip) if ip.is_unspecified() => return true,
-        Host::V6(ip) if ip.is_unspecified() => return true,
-        _ => {}
-    }
-    let via_ip_differs = match via.host {
-        // A name in Via says nothing that could be compared.
-        Host::Name(_) => false,
-        _ => !is_source(&via.host),
-    };
-    via_ip_differs || via.port_or_default() != source.port()
-}
-
-fn is_invalid_name(name: &str) -> bool {
-    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    last.eq_ignore_ascii_case("invalid")
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::contact::{contact_key, delta_seconds, granted_expires, is_natted};
+use super::contact::{contact_key, delta_seconds, granted_expires};
 use super::{
     MAX_AOR_BYTES, MAX_CONTACT_BYTES, MAX_CONTACTS_PER_REGISTER, MAX_INSTANCE_BYTES, MAX_PATH_BYTES,
     MAX_PATH_HOPS, MAX_USER_AGENT_BYTES, OutboundMode, PathMode, methods,
@@ -10,6 +10,7 @@ use super::{
 use crate::io::EngineConfig;
 use crate::location::canonical_aor;
 use crate::msg::{HeaderName, Message, NameAddr, Uri};
+use crate::nat::detect::is_natted;
 use crate::state::{Binding, Flow, RegisterChange, RegisterCommand};
 use crate::time::Now;
 

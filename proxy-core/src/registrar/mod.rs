@@ -25,7 +25,7 @@ mod methods;
 pub use answer::{answer, answer_refusal};
 pub use config::{OutboundMode, PathMode, RegistrarConfig};
 pub use contact::contact_key;
-pub(crate) use contact::{delta_seconds, is_natted as is_behind_nat};
+pub(crate) use contact::delta_seconds;
 pub use date::http_date;
 pub use judge::{RegisterRejection, judge};
 pub use methods::{names as method_names, takes};

@@ -26,9 +26,6 @@ pub(crate) struct Found {
     pub(crate) uri: String,
     /// It belongs to a dialog that goes through us: no authentication, no plan, no voicemail.
     pub(crate) in_dialog: bool,
-    /// NATDETECT: the client is behind a NAT.
-    #[expect(dead_code, reason = "NATDETECT fills it, and the stages after it read it")]
-    pub(crate) natted: bool,
     /// AUTH: who has proved to be this user (`user@domain`).
     pub(crate) user: Option<String>,
     /// AUTH: the source address is trusted.

@@ -8,6 +8,7 @@ use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
 use crate::engine::{Cx, Engine};
 use crate::location::{Target, hop_of_uri, lookup_some};
 use crate::msg::{Method, Uri};
+use crate::nat::alias;
 use crate::proxy::build;
 use crate::registrar::{gruu, takes};
 use crate::state::{Backing, Binding, Branch, BranchState, Flow, Transport};
@@ -108,8 +109,21 @@ impl Engine {
             return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
         }
         let target = if approach.next_is_strict { hop_uri } else { approach.uri };
+        // An alias is for the last proxy before the client, which does not know it.
+        let target = match Uri::parse(target) {
+            Ok(uri) if approach.next.is_none() => alias::removed(&uri).unwrap_or_else(|| target.to_owned()),
+            _ => target.to_owned(),
+        };
         let hop = hop_of_uri(&parsed, listen);
-        let mut flows = self.flows_to(&hop, self.settings.keys.server_seed(&passage.key));
+        let seed = self.settings.keys.server_seed(&passage.key);
+        let mut flows = self.flows_to(&hop, seed);
+        if flows.first().is_some_and(|flow| flow.transport.is_reliable())
+            && let Ok(uri) = Uri::parse(&target)
+            && target != approach.uri
+        {
+            // The alias is a connection, which may be gone; the client may listen where its Contact says.
+            flows.extend(self.flows_to(&hop_of_uri(&uri, listen), seed));
+        }
         for flow in &mut flows {
             *flow = leaving_by(*flow, approach.way_out.map(|(local, _)| local), listen);
         }
@@ -125,7 +139,7 @@ impl Engine {
             });
             flows.extend(known);
         }
-        self.branch_by(passage, target.to_owned(), Vec::new(), flows, 0, false)
+        self.branch_by(passage, target, Vec::new(), flows, 0, false)
             .map(|branch| vec![branch])
             .ok_or(NoTarget(478, "Unresolvable destination"))
     }
@@ -145,10 +159,13 @@ impl Engine {
             true => (dialog.callee_flow, &dialog.to_uri),
             false => (dialog.caller_flow, &dialog.from_uri),
         };
+        // As its phone wrote it.
+        let contact = Uri::parse(approach.uri).ok().and_then(|uri| alias::removed(&uri));
+        let contact = contact.as_deref().unwrap_or(approach.uri);
         let registered = Uri::parse(user)
             .ok()
             .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
-            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == approach.uri))
+            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == contact))
             .map(|binding| binding.flow);
         // The last to be put first is the first to be tried.
         for known in [Some(of_dialog), registered].into_iter().flatten() {

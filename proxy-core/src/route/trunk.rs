@@ -13,6 +13,7 @@ use super::passage::{Passage, Step, Targets, Way};
 use super::target::with_user;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, Uri};
+use crate::proxy::build;
 use crate::state::trunk::{Account, Trunk};
 use crate::state::{Backend, Branch, Leg};
 
@@ -125,7 +126,12 @@ impl Engine {
         if leg == Leg::default() {
             return;
         }
+        let number = message.cseq().map_or(0, |c| c.number);
         for branch in branches {
+            if leg.cseq_shift > 0 {
+                let cseq = build::shifted(number, leg.cseq_shift);
+                branch.via_branch = self.settings.keys.moved_branch(&branch.via_branch, None, cseq);
+            }
             branch.backing.cseq_shift = leg.cseq_shift;
             branch.backing.backend = leg.trunk.clone().map(|uuid| Backend::Trunk { uuid });
         }

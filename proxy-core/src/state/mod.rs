@@ -129,6 +129,19 @@ impl SipState {
         self.records.bindings.iter().map(|(a, b)| (a.as_str(), b.as_slice()))
     }
 
+    /// The AORs after `aor` in their order, to go on where a walk was left.
+    pub fn aors_after(&self, aor: &str) -> impl Iterator<Item = (&str, &[Binding])> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let rest = self.records.bindings.range::<str, _>((Excluded(aor), Unbounded));
+        rest.map(|(a, b)| (a.as_str(), b.as_slice()))
+    }
+
+    /// How many AORs have contacts. Costs nothing.
+    #[must_use]
+    pub fn aor_count(&self) -> usize {
+        self.records.bindings.len()
+    }
+
     /// A pending INVITE.
     #[must_use]
     pub fn pending(&self, key: &ServerKey) -> Option<&PendingInvite> {

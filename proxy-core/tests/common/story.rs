@@ -44,6 +44,8 @@ pub struct World {
     pub sent: Vec<(SocketAddr, String)>,
     /// The flow of each of them.
     pub flows: Vec<Flow>,
+    /// Where keepalives went.
+    pub keepalives: Vec<SocketAddr>,
     /// Questions to the DNS that nobody has answered.
     pub asked: Vec<Question>,
     /// What the DNS knows.
@@ -89,6 +91,7 @@ impl World {
             log: Vec::new(),
             sent: Vec::new(),
             flows: Vec::new(),
+            keepalives: Vec::new(),
             asked: Vec::new(),
             zone: BTreeMap::new(),
         }
@@ -110,6 +113,11 @@ impl World {
             None => false,
             Some(Output::Transmit { flow, bytes }) => {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
+                // A keepalive is no message (RFC 5626 §3.5.1).
+                if bytes == b"\r\n\r\n" {
+                    self.keepalives.push(flow.remote);
+                    return true;
+                }
                 Message::parse(&bytes).expect("what is sent can be read");
                 assert!(flow.local == addr(VIP) || flow.local == addr(VIP6));
                 self.sent.push((flow.remote, text.clone()));

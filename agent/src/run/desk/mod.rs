@@ -4,6 +4,7 @@ mod cdr;
 mod dispatcher;
 mod provision;
 mod route;
+mod trace;
 mod trunk;
 
 use std::sync::mpsc::sync_channel;
