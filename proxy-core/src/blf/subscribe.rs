@@ -18,6 +18,7 @@ use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Uri};
+use crate::nat::alias;
 use crate::nat::detect::is_natted;
 use crate::proxy::build;
 use crate::route::passage::{Passage, Step};
@@ -40,6 +41,11 @@ pub(crate) fn event_of(message: &Message<'_>) -> Option<(String, Option<String>)
         (name.trim().eq_ignore_ascii_case("id") && fits).then(|| value.trim().to_owned())
     });
     Some((package, id))
+}
+
+/// The Contact as the watcher wrote it: NATDETECT has put into it where he can be reached, for other hops.
+fn own_contact(uri: &Uri<'_>) -> String {
+    alias::removed(uri).unwrap_or_else(|| uri.raw.to_owned())
 }
 
 impl Engine {
@@ -95,7 +101,7 @@ impl Engine {
             event_id,
             remote_uri: from.uri.to_owned(),
             local_uri: to.uri.to_owned(),
-            contact: contact.uri.to_owned(),
+            contact: own_contact(&contact_uri),
             by_flow: routes.is_empty() && is_natted(&contact_uri, &via, passage.flow.remote),
             routes,
             flow: passage.flow,
@@ -135,7 +141,7 @@ impl Engine {
         if let Some(Ok(contact)) = message.contacts().next()
             && let (Ok(uri), Ok(via)) = (contact.parse_uri(), message.top_via())
         {
-            contact.uri.clone_into(&mut next.contact);
+            next.contact = own_contact(&uri);
             next.by_flow = next.routes.is_empty() && is_natted(&uri, &via, passage.flow.remote);
         }
         next.flow = passage.flow;
