@@ -191,6 +191,75 @@ fn a_call_that_rings_while_the_node_is_killed_is_answered_after_its_restart() {
 }
 
 #[test]
+fn a_call_that_nobody_takes_goes_to_the_mailbox_in_time_though_the_node_is_killed_meanwhile() {
+    let mut node = Node::new();
+    let (mut alice, mut bob) = (Ua::new("alice", node.proxy()), Ua::new("bob", node.proxy()));
+    let mailbox = Ua::new("mailbox", node.proxy());
+    let voicemail = format!("[voicemail]\nserver = \"sip:{}\"\nafter_s = 3\n", mailbox.addr());
+    let file = fs::read_to_string(node.file()).expect("read");
+    fs::write(node.file(), file + &voicemail).expect("write");
+    node.start();
+    assert_eq!(bob.register(300).status(), 200);
+    alice.invite("bob", "nobody");
+    let invite = bob.expect("INVITE");
+    bob.respond(&invite, "180 Ringing", "b");
+    alice.expect("180");
+    node.signal(Signal::SIGKILL);
+    node.start();
+    // What was decided when the call came in holds for the node that goes on with it. If it is back before the time is
+    // up it asks the phone again, which repeats what it said.
+    let cancel = loop {
+        let request = bob.receive();
+        if request.first_line().starts_with("CANCEL") {
+            break request;
+        }
+        assert_eq!(request.text, invite.text, "a retransmission");
+        bob.respond(&request, "180 Ringing", "b");
+    };
+    bob.respond(&cancel, "200 OK", "b");
+    bob.respond(&invite, "487 Request Terminated", "b");
+    bob.expect("ACK");
+    let invite = mailbox.expect("INVITE sip:bob@");
+    assert!(invite.one("Diversion").ends_with(";reason=no-answer"), "{}", invite.text);
+    mailbox.respond(&invite, "200 OK", "m");
+    let ok = alice.expect("200");
+    alice.in_dialog("ACK", &ok);
+    mailbox.expect("ACK");
+    alice.in_dialog("BYE", &ok);
+    let bye = mailbox.expect("BYE");
+    mailbox.respond(&bye, "200 OK", "m");
+    alice.expect("200");
+}
+
+#[test]
+fn route_explain_says_stage_by_stage_what_would_happen_and_nothing_happens() {
+    let mut node = Node::new();
+    let routes = "[[route]]\nname = \"closed\"\nuser = \"9*\"\naction = \"reject\"\nstatus = 480\n";
+    let file = fs::read_to_string(node.file()).expect("read");
+    fs::write(node.file(), file + routes).expect("write");
+    node.start();
+    let mut bob = Ua::new("bob", node.proxy());
+    bob.register(300);
+    let explained = node.json(&["route", "explain", "INVITE sip:bob@127.0.0.1", "--source", "127.0.0.7"]);
+    assert_eq!(explained["source"], "127.0.0.7:5060");
+    let steps = explained["steps"].as_array().expect("steps").clone();
+    let of = |stage: &str| steps.iter().filter(|s| s["stage"] == stage).collect::<Vec<_>>();
+    assert!(
+        of("LOCATION")[0]["why"].as_str().is_some_and(|w| w.contains(&bob.addr().to_string())),
+        "{steps:#?}"
+    );
+    assert!(of("RELAY").iter().any(|s| s["decision"] == "commits"), "{steps:#?}");
+    bob.hears_nothing(Duration::from_millis(100));
+    assert_eq!(node.json(&["dlg", "list"])["pending_invites"], serde_json::json!([]));
+    let text = text(&node.say(&["route", "explain", "INVITE", "sip:99@127.0.0.1"]).stdout);
+    assert!(
+        text.contains("route \"closed\" fits: reject with 480") && text.contains("answers 480"),
+        "{text}"
+    );
+    fails(&node.say(&["route", "explain", "hello"]), 1, &["\"hello\" is no request", "cure: "]);
+}
+
+#[test]
 fn a_clean_end_is_quick_and_leaves_no_socket_behind() {
     let mut node = Node::new();
     node.start();

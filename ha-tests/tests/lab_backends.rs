@@ -1,73 +1,20 @@
 //! Backends and trunks in the lab: real SIPp as PBXs and as a carrier, a second relevo as a registrar, and the loss of the
 //! active node. Needs root and the lab's packages; says so without.
 
+mod common;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ha_tests::lab::cluster::{self, DownGuard, in_path};
-use ha_tests::lab::config::Options;
-use ha_tests::lab::fault::{Fault, inflict};
+use common::{PATIENCE, json, lab, lose_the_active_node, say, until};
 use ha_tests::lab::proc::{run_bounded, spawn};
-use ha_tests::lab::state::{LabState, Node};
-use ha_tests::lab::{net, ns, status};
+use ha_tests::lab::state::LabState;
+use ha_tests::lab::{net, ns};
 use ha_tests::phones::sipp::{Plan, Scenario, Sipp};
 use serde_json::Value;
-
-/// Bound of anything that is waited for; much longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// The program that this test was built beside.
-fn relevo() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.parent()?.parent()?.join("relevo");
-    if beside.is_file() { Some(beside) } else { in_path("relevo") }
-}
-
-/// A lab whose nodes have these sections more, and a folder for the logs of its phones.
-fn lab(extra: &str) -> Option<(DownGuard, tempfile::TempDir)> {
-    if !nix::unistd::geteuid().is_root() || in_path("sipp").is_none() {
-        println!("skipped: the lab needs root and sipp");
-        return None;
-    }
-    let Some(relevo) = relevo() else {
-        println!("skipped: no relevo; build it with cargo build -p agent");
-        return None;
-    };
-    let options =
-        Options { relevo: Some(relevo), extra: extra.to_owned(), ephemeral: true, ..Options::default() };
-    let lab = cluster::up(&options).expect("a lab");
-    Some((DownGuard::new(lab), tempfile::tempdir().expect("a folder")))
-}
-
-fn active(lab: &LabState) -> Node {
-    let status = status::wait_ready(lab, PATIENCE).expect("one active node");
-    lab.nodes.iter().find(|n| n.id == status.node).expect("it is of this lab").clone()
-}
-
-fn say(lab: &LabState, args: &[&str]) -> String {
-    status::admin(lab, &active(lab), args, PATIENCE).expect("it is done")
-}
-
-fn json(lab: &LabState, args: &[&str]) -> Value {
-    serde_json::from_str(&say(lab, &[args, &["--json"]].concat())).expect("JSON")
-}
-
-/// Waits until `what` is true. The condition is a question to a node: asking it takes longer than any pause between.
-fn until(text: &str, mut what: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !what() {
-        assert!(Instant::now() < end, "{text} did not come within {PATIENCE:?}");
-        std::thread::yield_now();
-    }
-}
-
-fn lose_the_active_node(lab: &mut LabState) {
-    let node = active(lab);
-    let index = lab.nodes.iter().position(|n| n.id == node.id).expect("it is of this lab");
-    inflict(lab, index, Fault::KillNode).expect("power off");
-}
 
 fn letters(lab: &LabState) -> Vec<String> {
     let sets = json(lab, &["dispatcher", "list"]);

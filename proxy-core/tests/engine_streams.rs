@@ -315,6 +315,32 @@ fn a_request_within_a_dialog_finds_the_connection_of_the_newest_registration() {
     w.expect(ALICE, "SIP/2.0 200 ");
 }
 
+#[test]
+fn an_ack_follows_the_call_to_where_it_was_answered_and_on_from_a_connection_that_is_gone() {
+    let mut w = World::new();
+    register_bob(&mut w, BOB, 1);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    w.expect(BOB, "INVITE ");
+    fail(&mut w, tcp(BOB));
+    let at_bob = w.expect(BOB_LISTENS, "INVITE ");
+    over_tcp(&mut w, BOB_LISTENS, &respond(&at_bob, 200, "b1", &contact_of_bob()));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.expect(BOB_LISTENS, "ACK ");
+    w.expect_nothing(BOB);
+    // It has registered by another connection since, which is gone by now.
+    w.tick(Duration::from_secs(1));
+    let again = "10.77.0.202:40099";
+    register_bob(&mut w, again, 2);
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE).replace("z9hG4bKACK1", "z9hG4bKACK2"));
+    w.expect(again, "ACK ");
+    fail(&mut w, tcp(again));
+    w.expect(BOB_LISTENS, "ACK ");
+    fail(&mut w, tcp(BOB_LISTENS));
+    w.expect_nothing(BOB_LISTENS);
+}
+
 fn large(text: &str) -> String {
     text.replace("Max-Forwards", &format!("X-Filler: {}\r\nMax-Forwards", "x".repeat(1200)))
 }

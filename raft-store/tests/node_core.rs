@@ -247,6 +247,24 @@ async fn a_voter_that_the_notice_has_not_reached_takes_the_heirs_word_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notice_ends_the_promise_to_the_dead_leader_even_where_its_heir_cannot_stand() {
+    let cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let dead = cluster.leader().await;
+    let term = cluster.facts(dead).term;
+    cluster.kill(dead).await;
+    let killed = Instant::now();
+    let left = [1 + dead % 3, 1 + (dead + 1) % 3];
+    for peer in left {
+        cluster.core(peer).leader_is_dead(dead, term, 9).await;
+    }
+    cluster.core(left[1]).campaign().await;
+    cluster.until("somebody leads", |c| c.facts(left[1]).leading).await;
+    assert!(killed.elapsed() < LEASE / 10, "{:?}", killed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_voter_stands_instead_only_of_an_heir_whose_leader_is_its_own_and_gave_up() {
     let cluster = Cluster::started(3).await;
     cluster.commit(grant(1)).await;

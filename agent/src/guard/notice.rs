@@ -11,6 +11,8 @@ use std::net::{SocketAddr, UdpSocket};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::os::rt;
+
 const MAGIC: &[u8; 8] = b"RELEVOX\x01";
 const BODY: usize = 8 + 2 + 2 + 8;
 const BYTES: usize = BODY + 32;
@@ -70,6 +72,7 @@ pub fn verify(datagram: &[u8], key: &[u8; 32]) -> Option<Notice> {
 pub fn listen(addr: SocketAddr, key: [u8; 32], heard: impl Fn(Notice) + Send + 'static) -> io::Result<()> {
     let socket = UdpSocket::bind(addr)?;
     std::thread::Builder::new().name("relevo-notices".into()).spawn(move || {
+        rt::realtime_or_say(rt::RAFT_PRIORITY, "notices");
         // One byte more than a notice: what is longer is none.
         let mut buffer = [0; BYTES + 1];
         loop {

@@ -274,6 +274,10 @@ impl Sip {
             sum.retransmissions_in += c.retransmissions_in;
             sum.retransmissions_out += c.retransmissions_out;
             sum.rebuilt += c.rebuilt;
+            sum.originated += c.originated;
+            sum.originated_refused += c.originated_refused;
+            sum.originated_timeouts += c.originated_timeouts;
+            sum.abandoned += c.abandoned;
             sum.dns_asked += c.dns_asked;
             sum.dns_failed += c.dns_failed;
             sum.nat_pings += c.nat_pings;

@@ -2,8 +2,10 @@
 
 use std::io;
 
-/// Priority of the Raft thread (1 is the lowest of SCHED_FIFO, 99 the highest).
+/// Priority of the Raft thread and of the one that writes its log (1 is the lowest of SCHED_FIFO, 99 the highest).
 pub const RAFT_PRIORITY: i32 = 10;
+/// Priority of the thread that applies entries: below Raft, which it may keep from its heartbeats otherwise.
+pub const APPLY_PRIORITY: i32 = 9;
 /// Priority of the control thread, which renews the lease: above Raft, because it never works for long.
 pub const CONTROL_PRIORITY: i32 = 20;
 /// Priority of the guard.

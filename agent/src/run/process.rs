@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_store::node::{Node, NodeConfig, Peer, StartError};
+use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError};
 
 use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
@@ -162,7 +162,11 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
             Durability::Memory => raft_store::log::Durability::Memory,
         },
         clock: Arc::new(|| clock::now().mono),
-        on_thread: config.is_cluster().then_some(|| rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft")),
+        on_threads: config.is_cluster().then_some(OnThreads {
+            raft: || rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft"),
+            log: || rt::realtime_or_say(rt::RAFT_PRIORITY, "log"),
+            apply: || rt::realtime_or_say(rt::APPLY_PRIORITY, "apply"),
+        }),
     })
 }
 

@@ -64,6 +64,17 @@ pub struct Plan<'a> {
     pub limit: Duration,
     /// Over IPv6.
     pub v6: bool,
+    /// By TCP.
+    pub tcp: Option<Connections>,
+}
+
+/// How a SIPp uses TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// One for all calls (`-t t1`); a callee listens.
+    One,
+    /// One for each call (`-t tn`).
+    Each,
 }
 
 impl<'a> Plan<'a> {
@@ -81,6 +92,7 @@ impl<'a> Plan<'a> {
             rate: 1,
             limit: Duration::from_secs(60),
             v6: false,
+            tcp: None,
         }
     }
 }
@@ -141,6 +153,10 @@ impl Sipp {
             .xml()
             .replace("{{hold_ms}}", &plan.hold.as_millis().to_string())
             .replace("{{answer_ms}}", &plan.answer.as_millis().to_string());
+        let xml = match plan.tcp {
+            None => xml,
+            Some(_) => xml.replace("[local_port]>", "[local_port];transport=tcp>"),
+        };
         fs::write(file("xml"), xml)?;
         let (own, vip) = if plan.v6 {
             (net::CLIENT6.to_owned(), format!("[{}]:{}", net::VIP6, lab.sip_port))
@@ -168,6 +184,11 @@ impl Sipp {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        match plan.tcp {
+            None => {}
+            Some(Connections::One) => drop(command.args(["-t", "t1"])),
+            Some(Connections::Each) => drop(command.args(["-t", "tn", "-max_socket", "1000"])),
+        }
         if plan.calls == 1 {
             // Whole messages, for the reader of a failed story.
             command.arg("-trace_msg").arg("-message_file").arg(file("msg"));
@@ -195,7 +216,7 @@ impl Sipp {
         parse_events(&fs::read_to_string(&self.events).unwrap_or_default())
     }
 
-    /// Waits until its UDP port is open, so that no first request is lost.
+    /// Waits until its port is open, so that no first request is lost.
     ///
     /// # Errors
     /// It ended before, or did not open it within two seconds.
@@ -203,7 +224,7 @@ impl Sipp {
         let pid = self.child.id();
         let hex = format!(":{port:04X} ");
         let open = || {
-            ["udp", "udp6"].iter().any(|table| {
+            ["udp", "udp6", "tcp", "tcp6"].iter().any(|table| {
                 let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
                 text.lines()
                     .any(|l| l.split_whitespace().nth(1).is_some_and(|a| format!("{a} ").ends_with(&hex)))

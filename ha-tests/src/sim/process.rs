@@ -186,6 +186,7 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         election_max: LEASE,
         silent: start.silent && start.id.is_some(),
         mode: Mode::Inline,
+        on_apply_thread: None,
     };
     let boot = start.boot;
     let clock = Arc::new(move || MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0)));

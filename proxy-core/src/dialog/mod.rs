@@ -1,7 +1,9 @@
 //! Dialogs as a proxy sees them (RFC 3261 §12): made of an INVITE and its 2xx, changed by target refreshes.
 
 pub mod config;
+pub(crate) mod end;
 mod facts;
+pub(crate) mod session;
 
 use crate::engine::settings::Settings;
 use crate::msg::{Message, Uri};
@@ -56,7 +58,7 @@ pub(crate) fn made(
         expires_at: now + settings.config.dialog_lifetime,
         backing,
         facts: None,
-        session: None,
+        session: session::timer_of(response, now),
         ending: None,
     })
 }
@@ -84,6 +86,7 @@ pub(crate) fn refreshed(
     state: &SipState,
     request: &Message<'_>,
     response: &Message<'_>,
+    now: WallTime,
 ) -> Option<SipCommand> {
     let (dialog, from_caller) = of(state, request)?;
     let contact = |m: &Message<'_>| m.contacts().next().and_then(Result::ok).map(|c| c.uri.to_owned());
@@ -91,7 +94,9 @@ pub(crate) fn refreshed(
     let (caller, callee) = if from_caller { (asking, answering) } else { (answering, asking) };
     let caller_target = caller.filter(|c| *c != dialog.caller_target);
     let callee_target = callee.filter(|c| *c != dialog.callee_target);
-    if caller_target.is_none() && callee_target.is_none() {
+    let timer = session::timer_of(response, now);
+    let session = (timer.is_some() || dialog.session.is_some()).then_some(timer);
+    if caller_target.is_none() && callee_target.is_none() && session.is_none() {
         return None;
     }
     Some(SipCommand::DialogUpdated {
@@ -101,6 +106,6 @@ pub(crate) fn refreshed(
         expires_at: None,
         caller_cseq: None,
         callee_cseq: None,
-        session: None,
+        session,
     })
 }

@@ -112,9 +112,9 @@ impl Keys {
     }
 
     /// The branch of a request of our own: the same request has the same one on every node.
-    pub(crate) fn own_branch(&self, label: &str, method: &str, call_id: &str, cseq: u32) -> String {
-        let parts: [&[u8]; 4] =
-            [label.as_bytes(), method.as_bytes(), call_id.as_bytes(), &cseq.to_be_bytes()];
+    pub(crate) fn own_branch(&self, label: &str, method: &str, call_id: &str, to: &str, cseq: u32) -> String {
+        let parts: [&[u8]; 5] =
+            [label.as_bytes(), method.as_bytes(), call_id.as_bytes(), to.as_bytes(), &cseq.to_be_bytes()];
         format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
     }
 

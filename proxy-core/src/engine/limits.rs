@@ -46,6 +46,8 @@ pub const MAX_PROBES_PER_TICK: usize = 200;
 pub const MAX_TRUNKS_PER_TICK: usize = 100;
 /// Addresses of record whose contacts are pinged in one tick: with a million of them a lap takes 100 s instead of 30.
 pub const MAX_PINGS_PER_TICK: usize = 5_000;
+/// Dialogs whose BYEs are begun in one go of the chores.
+pub const MAX_ENDS_PER_TICK: usize = 100;
 /// How often an engine looks what it has to do by itself: probes, registrations at trunks, pings, ends of calls.
 pub const CHORES_INTERVAL: Duration = Duration::from_millis(500);
 /// NOTIFYs numbered by one engine between two goes of the chores: also how fast all watchers are told after a takeover.

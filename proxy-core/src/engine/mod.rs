@@ -99,6 +99,7 @@ pub struct Engine {
     clients: HashMap<String, Client>,
     pub(crate) dispatch: crate::dispatch::Memory,
     pub(crate) trunks: crate::trunk::Memory,
+    pub(crate) ends: crate::dialog::end::Ends,
     pub(crate) blf: crate::blf::Memory,
     pub(crate) offline: crate::offline::Memory,
     timers: TimerQueue<Timer>,
@@ -109,6 +110,8 @@ pub struct Engine {
     pub(crate) names: names::Names,
     /// Who is told when a flow fails: branches on reliable flows, and those that have somewhere else to go.
     watched: BTreeMap<Flow, BTreeSet<Client>>,
+    /// ACKs that may have to go by another flow.
+    acks: VecDeque<failure::Ack>,
     /// Requests per source, where there is a limit.
     pub(crate) flood: Flood,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
@@ -140,6 +143,7 @@ impl Engine {
             clients: HashMap::new(),
             dispatch: crate::dispatch::Memory::default(),
             trunks: crate::trunk::Memory::default(),
+            ends: crate::dialog::end::Ends::default(),
             blf: crate::blf::Memory::default(),
             offline: crate::offline::Memory::default(),
             timers: TimerQueue::new(),
@@ -147,6 +151,7 @@ impl Engine {
             pings: crate::nat::ping::Lap::default(),
             names: names::Names::default(),
             watched: BTreeMap::new(),
+            acks: VecDeque::new(),
             flood: Flood::default(),
             explain: None,
             held_bytes: 0,
@@ -347,12 +352,14 @@ impl Engine {
         self.clients.clear();
         self.dispatch = crate::dispatch::Memory::default();
         self.trunks = crate::trunk::Memory::default();
+        self.ends = crate::dialog::end::Ends::default();
         self.blf = crate::blf::Memory::default();
         self.offline = crate::offline::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.names.forget();
         self.watched.clear();
+        self.acks.clear();
         self.expiring = false;
         self.pings = crate::nat::ping::Lap::default();
         self.held_bytes = 0;

@@ -251,6 +251,9 @@ impl Engine {
         let Some(branch) = call.branches.get_mut(index) else { return };
         let request = call.request.clone();
         let Ok(invite) = Message::parse(&request) else { return };
+        let bytes = crate::dialog::session::with_timer(&invite, &branch.record, bytes);
+        let told = bytes.clone();
+        let response = &Message::parse(&told).unwrap_or_else(|_| response.clone());
         let dialog = (!call.in_dialog)
             .then(|| {
                 crate::dialog::made(

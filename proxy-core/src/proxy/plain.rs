@@ -189,7 +189,7 @@ impl Engine {
 
     /// Replicates what a 2xx to a target refresh (re-INVITE, UPDATE) changes in its dialog (§12.2).
     pub(super) fn refresh_dialog(&mut self, cx: Cx<'_>, request: &Message<'_>, response: &Message<'_>) {
-        if let Some(command) = crate::dialog::refreshed(cx.state, request, response) {
+        if let Some(command) = crate::dialog::refreshed(cx.state, request, response, cx.now.wall) {
             self.propose(command, Awaiting::Nothing);
         }
     }

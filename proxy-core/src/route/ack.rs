@@ -50,6 +50,7 @@ impl Engine {
         if let Some(target) = targets.first() {
             let bytes = build::copy(&self.settings, message, passage.flow, target);
             self.transmit(target.flow, &bytes);
+            self.keep_ack(cx.now.mono, message, passage.flow, target);
         }
         if let (Some(call_id), Ok(cseq)) = (message.call_id(), message.cseq())
             && let Some(call) = self.call_of_cseq(call_id, cseq.number)

@@ -144,8 +144,8 @@ impl Engine {
             .ok_or(NoTarget(478, "Unresolvable destination"))
     }
 
-    /// A client on a stream is reached by its connection, whatever its Contact says: that of its newest registration
-    /// (it may have come back by another, RFC 5626), or that of the dialog. The Contact comes after, as it may lead to
+    /// A client on a stream is reached by its connection, whatever its Contact says: that of the dialog, or that of its
+    /// registration if it is younger (it has come back by another, RFC 5626). The Contact comes after, as it may lead to
     /// a listener when the connection is gone.
     fn put_connections_first(
         &self,
@@ -165,10 +165,13 @@ impl Engine {
         let registered = Uri::parse(user)
             .ok()
             .and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)))
-            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == contact))
-            .map(|binding| binding.flow);
+            .and_then(|aor| cx.state.bindings(&aor).iter().find(|b| b.contact == contact));
+        let is_younger = registered.is_some_and(|b| b.updated_at > dialog.started_at);
+        let of_binding = registered.map(|binding| binding.flow);
+        let (last, first) =
+            if is_younger { (Some(of_dialog), of_binding) } else { (of_binding, Some(of_dialog)) };
         // The last to be put first is the first to be tried.
-        for known in [Some(of_dialog), registered].into_iter().flatten() {
+        for known in [last, first].into_iter().flatten() {
             if known.transport.is_reliable() {
                 flows.retain(|flow| *flow != known);
                 flows.insert(0, known);

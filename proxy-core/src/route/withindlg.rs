@@ -35,7 +35,11 @@ impl Engine {
         if self.is_for_a_subscription(passage, &approach) {
             return self.subscribe_again(cx, passage);
         }
+        if let Some(step) = self.check_session_timer(cx, passage) {
+            return step;
+        }
         if approach.in_dialog {
+            self.remember_cseq(cx, passage);
             return match self.targets_in_dialog(cx, passage, &approach) {
                 Ok(mut branches) => {
                     self.fit_to_leg(cx, passage.message, &mut branches);

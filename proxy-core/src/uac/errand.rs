@@ -58,8 +58,13 @@ impl Engine {
             self.counters.originated_refused += 1;
             return false;
         }
-        let via_branch =
-            self.settings.keys.own_branch(purpose.label(), request.method, &request.call_id, request.cseq);
+        let via_branch = self.settings.keys.own_branch(
+            purpose.label(),
+            request.method,
+            &request.call_id,
+            &request.to,
+            request.cseq,
+        );
         if self.client_of(&via_branch).is_some() {
             return true;
         }

@@ -51,7 +51,8 @@ impl Purpose {
             Self::Probe { .. } => "probe",
             Self::TrunkRegister { .. } => "trunk",
             Self::NatPing { .. } => "natping",
-            Self::DialogBye { .. } => "bye",
+            Self::DialogBye { to_caller: true, .. } => "bye-caller",
+            Self::DialogBye { to_caller: false, .. } => "bye-callee",
             Self::Notify { .. } => "notify",
             Self::StoredMessage { .. } => "message",
         }

@@ -28,6 +28,8 @@ pub enum Mode {
 struct Inner {
     log: SegmentLog,
     waiting: VecDeque<Done>,
+    /// Called on the thread before it does anything else.
+    first: Option<fn()>,
     closed: bool,
 }
 
@@ -82,6 +84,12 @@ impl Shared {
         let mut inner = self.lock();
         loop {
             while inner.waiting.is_empty() {
+                if let Some(f) = inner.first.take() {
+                    drop(inner);
+                    f();
+                    inner = self.lock();
+                    continue;
+                }
                 if inner.closed {
                     return;
                 }
@@ -125,7 +133,7 @@ fn complete(group: impl IntoIterator<Item = Done>, result: io::Result<()>) {
 impl LogWriter {
     /// Takes over an open log.
     pub fn new(log: SegmentLog, mode: Mode) -> io::Result<Self> {
-        let inner = Mutex::new(Inner { log, waiting: VecDeque::new(), closed: false });
+        let inner = Mutex::new(Inner { log, waiting: VecDeque::new(), first: None, closed: false });
         let fatal = watch::Sender::new(None);
         let shared = Arc::new(Shared { inner, work: Condvar::new(), room: Condvar::new(), mode, fatal });
         let thread = match mode {
@@ -142,6 +150,12 @@ impl LogWriter {
     /// Becomes `Some(why)` when the disk has failed: the node must give up ownership and exit.
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.shared.fatal.subscribe()
+    }
+
+    /// Calls `f` on the writer's thread, if it has one: the place to ask for priority.
+    pub fn on_thread(&self, f: fn()) {
+        self.shared.lock().first = Some(f);
+        self.shared.work.notify_all();
     }
 
     /// Reads or writes the log, without waiting for durability.

@@ -65,6 +65,8 @@ pub struct CoreConfig {
     pub silent: bool,
     /// Threads beside the runtime, or none.
     pub mode: Mode,
+    /// Called first on the thread that applies entries.
+    pub on_apply_thread: Option<fn()>,
 }
 
 /// What this node knows of another.
@@ -181,7 +183,7 @@ pub async fn start_core<T: Transport>(
     log: RaftLog<TypeConfig>,
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
-    let machine = Machine::open(snaps, config.mode).map_err(CoreError::Snapshots)?;
+    let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -254,13 +256,7 @@ impl<T: Transport> Core<T> {
         // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
         // as `applied`: an old grant beside a new `applied` would look like the newest.
         let metrics = self.0.raft.metrics().borrow_watched().clone();
-        let (grant, unfit) = self.0.view.read(|state| {
-            let unfit = |p: &Peer| {
-                let marks = state.marks(p.place);
-                (marks.drained || !marks.healthy).then_some(p.place)
-            };
-            (state.grant(), self.0.config.places.iter().filter_map(unfit).collect())
-        });
+        let decided = self.0.view.decided();
         let leading = metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.vote.committed;
@@ -289,7 +285,7 @@ impl<T: Transport> Core<T> {
             leading,
             applied: metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index),
             last_log,
-            grant,
+            grant: decided.grant,
             quorum_ack_at: leading
                 .then(|| acks.quorum(term, id, membership.get_joint_config(), now))
                 .flatten(),
@@ -299,7 +295,7 @@ impl<T: Transport> Core<T> {
                 tried => Some(tried.min(term)),
             },
             peers: peers.collect(),
-            unfit,
+            unfit: decided.unfit,
         }
     }
 

@@ -24,6 +24,7 @@ fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
         election_max: config.election_max,
         silent,
         mode: Mode::Thread,
+        on_apply_thread: config.on_threads.map(|t| t.apply),
     }
 }
 
@@ -42,6 +43,9 @@ pub(super) async fn live(
             None => create(config, store, shared).await?,
         };
         let writer = opened.log.writer().clone();
+        if let Some(threads) = config.on_threads {
+            writer.on_thread(threads.log);
+        }
         let core = core_config(config, opened.id, silent);
         let started = start_core(
             core,

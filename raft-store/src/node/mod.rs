@@ -23,5 +23,5 @@ pub use batch::Done;
 pub use client::Clock;
 pub use handle::Node;
 pub use inbound::ProposeRefused as Refused;
-pub use start::{NodeConfig, StartError};
+pub use start::{NodeConfig, OnThreads, StartError};
 pub use types::{Member, Place, RaftId, Role, TypeConfig, incarnation_of, place_of, raft_id};

@@ -14,7 +14,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
 use tokio::sync::watch;
 
-use super::types::{Entry, LogId, StoredMembership, TypeConfig};
+use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::command::{Batch, Responses};
 use crate::log::Mode;
@@ -31,12 +31,35 @@ const MAX_JOBS: usize = 16;
 pub struct View {
     state: RwLock<ClusterState>,
     grant: watch::Sender<Option<Grant>>,
+    decided: Mutex<Decided>,
+}
+
+/// What the state says about who shall serve. It has a lock of its own, because the control thread asks for it in every
+/// round, and an engine holds the state's lock for as long as it works.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Decided {
+    /// The newest applied grant.
+    pub(super) grant: Option<Grant>,
+    /// Drained or unhealthy places.
+    pub(super) unfit: Vec<Place>,
+}
+
+impl From<&ClusterState> for Decided {
+    fn from(state: &ClusterState) -> Self {
+        Self { grant: state.grant(), unfit: state.unfit() }
+    }
 }
 
 impl View {
     fn new(state: ClusterState) -> Self {
         let grant = watch::Sender::new(state.grant());
-        Self { state: RwLock::new(state), grant }
+        let decided = Mutex::new(Decided::from(&state));
+        Self { state: RwLock::new(state), grant, decided }
+    }
+
+    /// Never waits for a reader of the state.
+    pub(super) fn decided(&self) -> Decided {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the state; keep it short, writers wait.
@@ -52,19 +75,21 @@ impl View {
     fn apply(&self, index: u64, batch: &Batch) -> Responses {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let responses = batch.0.iter().map(|command| state.apply(index, command)).collect();
-        let grant = state.grant();
+        let decided = Decided::from(&*state);
         drop(state);
-        self.note_grant(grant);
+        self.note(decided);
         Responses(responses)
     }
 
     fn replace(&self, state: ClusterState) {
-        let grant = state.grant();
+        let decided = Decided::from(&state);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
-        self.note_grant(grant);
+        self.note(decided);
     }
 
-    fn note_grant(&self, grant: Option<Grant>) {
+    fn note(&self, decided: Decided) {
+        let grant = decided.grant;
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = decided;
         self.grant.send_if_modified(|known| {
             let news = *known != grant;
             *known = grant;
@@ -83,12 +108,15 @@ enum Worker {
 }
 
 impl Worker {
-    fn new(mode: Mode) -> io::Result<Self> {
+    fn new(mode: Mode, first: Option<fn()>) -> io::Result<Self> {
         if mode == Mode::Inline {
             return Ok(Self::Inline);
         }
         let (tx, rx) = mpsc::sync_channel::<Job>(MAX_JOBS);
         std::thread::Builder::new().name("relevo-apply".into()).spawn(move || {
+            if let Some(f) = first {
+                f();
+            }
             for job in rx {
                 job();
             }
@@ -134,8 +162,9 @@ fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, C
 }
 
 impl Machine {
-    /// Opens the newest snapshot that verifies, or begins with nothing.
-    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode) -> io::Result<Self> {
+    /// Opens the newest snapshot that verifies, or begins with nothing. `on_thread` is called on the thread that
+    /// applies, if `mode` has one.
+    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode, on_thread: Option<fn()>) -> io::Result<Self> {
         let (meta, state) = match snaps.latest()? {
             Some((meta, data)) => decode(&meta, &data)?,
             None => (SnapshotMeta::default(), ClusterState::default()),
@@ -145,7 +174,7 @@ impl Machine {
             applied: meta.last_log_id,
             membership: meta.last_membership,
             snaps: Arc::new(Mutex::new(snaps)),
-            worker: Worker::new(mode)?,
+            worker: Worker::new(mode, on_thread)?,
             mode,
         })
     }
@@ -295,5 +324,32 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         // On return it is durable and was read back: only now may openraft purge the log behind it.
         store(&self.snaps, self.mode, meta_bytes, data.clone()).await?;
         Ok(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proxy_core::time::WallTime;
+
+    use super::*;
+    use crate::command::{Command, GrantReason};
+
+    #[test]
+    fn what_was_decided_is_told_at_once_while_the_state_is_locked_and_is_as_new_as_what_was_applied() {
+        let view = Arc::new(View::new(ClusterState::default()));
+        let grant = Command::Grant { holder: 2, reason: GrantReason::Elected, at: WallTime(1) };
+        view.apply(7, &Batch(vec![grant, Command::Health { place: 3, healthy: false }]));
+        let locked = view.state.write().expect("not poisoned");
+        let (tx, rx) = mpsc::channel();
+        let asked = view.clone();
+        std::thread::spawn(move || tx.send(asked.decided()));
+        let decided = rx.recv_timeout(Duration::from_secs(5)).expect("not behind the state's lock");
+        drop(locked);
+        assert_eq!(decided.grant.map(|g| (g.holder, g.token)), Some((2, 7)));
+        assert_eq!(decided.unfit, [3]);
+        view.replace(ClusterState::default());
+        assert_eq!((view.decided().grant, view.decided().unfit), (None, Vec::new()));
     }
 }

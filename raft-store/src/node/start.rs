@@ -44,8 +44,21 @@ pub struct NodeConfig {
     pub durability: Durability,
     /// CLOCK_BOOTTIME.
     pub clock: Clock,
-    /// Called first on the node's thread: the place to ask for real-time priority.
-    pub on_thread: Option<fn()>,
+    /// Called first on the node's threads: the place to ask for real-time priority. All of them: a vote that waits for
+    /// the disk, or a grant for being applied, waits for the slowest.
+    pub on_threads: Option<OnThreads>,
+}
+
+/// What is called first on each of a node's threads.
+#[derive(Debug, Clone, Copy)]
+pub struct OnThreads {
+    /// The one that runs Raft.
+    pub raft: fn(),
+    /// The one that writes the log.
+    pub log: fn(),
+    /// The one that applies entries; it may be busy for tens of ms (the bytes of a snapshot), so that it should not
+    /// keep the others waiting.
+    pub apply: fn(),
 }
 
 /// Why a node does not start. Nothing was changed.
@@ -77,10 +90,10 @@ impl Node {
         let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?;
         let opened = store.open()?;
         let (tx, rx) = mpsc::channel();
-        let on_thread = config.on_thread;
+        let on_threads = config.on_threads;
         let run = move || {
-            if let Some(f) = on_thread {
-                f();
+            if let Some(threads) = on_threads {
+                (threads.raft)();
             }
             run(config, own.addr, store, opened, &tx);
         };

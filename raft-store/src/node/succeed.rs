@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::raft::{
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
 
 use super::client::Transport;
 use super::core::Core;
@@ -19,6 +21,10 @@ use super::types::{Place, RaftId, TypeConfig, Vote, place_of};
 /// Between one voter that stands instead of the heir and the next one, in the order of the configuration: of four or
 /// more left, several may have to refuse the heir. An election takes less where it is fast.
 const STAGGER: Duration = Duration::from_millis(10);
+
+/// Times that a node waits for its disk before it stands; each takes the shortest election timeout at most. By then the
+/// others' election timeouts have run out.
+const FLUSHES: u32 = 4;
 
 /// The vote of the leader that is gone, if `reply` refuses only because the candidate's log is shorter than the one here.
 ///
@@ -39,24 +45,42 @@ impl<T: Transport> Core<T> {
         let vote = self.raft().metrics().borrow_watched().vote;
         let voted_for = place_of(vote.leader_id.voted_for);
         let led = vote.committed && vote.leader_id.term == term && voted_for == dead;
-        let Some(heir) = self.voter_at(heir).filter(|_| led && !self.silent()) else {
+        let other = vote.leader_id.voted_for != self.config().id;
+        if !led || !other || self.silent() {
             return tracing::info!(dead, term, "a notice of death that is not about the present leader");
-        };
-        tracing::info!(dead, term, heir = place_of(heir), "the leader is dead, says its guard");
-        self.campaign_after(vote, heir).await;
+        }
+        tracing::info!(dead, term, heir, "the leader is dead, says its guard");
+        self.release(vote).await;
+        if self.voter_at(heir) == Some(self.config().id) {
+            self.campaign_after(vote).await;
+        }
     }
 
-    /// Releases this node from its promise to the leader that `vote` elected, if that is still the vote here; if this
-    /// is `heir`, it campaigns.
-    async fn campaign_after(&self, vote: Vote, heir: RaftId) {
-        let Ok(last) = self.raft().with_raft_state(|state| state.log_ids.last().cloned()).await else {
-            return;
-        };
-        match self.raft().handle_transfer_leader(TransferLeaderRequest::new(vote, heir, last)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::info!(error = %e, "the notice came too late"),
-            Err(e) => tracing::warn!(error = %e, "the notice was not heard"),
+    /// Releases this node from its promise to the leader that `vote` elected, if that is still the vote here. At once,
+    /// even where it cannot stand itself: whoever stands instead needs its vote.
+    async fn release(&self, vote: Vote) {
+        // That another one shall follow is all that openraft takes from this.
+        self.follow(vote, vote.leader_id.voted_for).await;
+    }
+
+    /// Campaigns as the successor of the leader that `vote` elected, if that is still the vote here.
+    async fn campaign_after(&self, vote: Vote) {
+        for _ in 0..FLUSHES {
+            match self.follow(vote, self.config().id).await {
+                Some(Err(e @ TransferLeaderError::LogNotFlushed { .. })) => {
+                    tracing::info!(error = %e, "the disk is slow: standing when it has written the log");
+                }
+                Some(Err(e)) => return tracing::info!(error = %e, "too late to stand"),
+                Some(Ok(())) | None => return,
+            }
         }
+    }
+
+    /// "`to` shall lead after `vote`"; `None` if Raft has ended.
+    async fn follow(&self, vote: Vote, to: RaftId) -> Option<TransferLeaderResponse<TypeConfig>> {
+        let last = self.raft().with_raft_state(|state| state.log_ids.last().cloned()).await.ok()?;
+        let answer = self.raft().handle_transfer_leader(TransferLeaderRequest::new(vote, to, last)).await;
+        answer.inspect_err(|e| tracing::warn!(error = %e, "the notice was not heard")).ok()
     }
 
     /// The heir of a leader that is gone has asked for a vote, and may have been refused because its log is shorter:
@@ -74,7 +98,8 @@ impl<T: Transport> Core<T> {
             tokio::time::sleep(wait).await;
             tracing::info!(heir = place_of(heir), "the heir lacks entries that are here: standing instead");
             // In the heir's term, in which it has voted for itself; so this does not win yet where it is needed.
-            core.campaign_after(gone, me).await;
+            core.release(gone).await;
+            core.campaign_after(gone).await;
             // In the next one: nobody who follows somebody by now is disturbed.
             core.campaign().await;
         });

@@ -99,6 +99,13 @@ impl ClusterState {
         self.marks.get(&place).copied().unwrap_or_default()
     }
 
+    /// Drained or unhealthy places.
+    #[must_use]
+    pub fn unfit(&self) -> Vec<Place> {
+        let unfit = self.marks.iter().filter(|(_, marks)| marks.drained || !marks.healthy);
+        unfit.map(|(place, _)| *place).collect()
+    }
+
     /// How many records there are.
     #[must_use]
     pub fn counts(&self) -> Counts {

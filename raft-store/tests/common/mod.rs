@@ -91,7 +91,7 @@ impl Cluster {
             election_max: Duration::from_millis(1000),
             durability: Durability::Disk,
             clock: Arc::new(clock),
-            on_thread: None,
+            on_threads: None,
         }
     }
 

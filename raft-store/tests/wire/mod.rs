@@ -145,6 +145,7 @@ impl Cluster {
             election_max: LEASE,
             silent,
             mode: Mode::Inline,
+            on_apply_thread: None,
         };
         let begun = self.begun;
         let clock = Arc::new(move || MonoTime(begun.elapsed().as_nanos() as u64));
