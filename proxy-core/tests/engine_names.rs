@@ -91,6 +91,25 @@ fn a_server_that_is_not_there_gives_way_to_the_next_one_of_its_name_rfc3263_4_3(
 }
 
 #[test]
+fn what_a_silent_server_says_after_its_branch_has_moved_on_is_for_nobody() {
+    let mut w = world();
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.resolve();
+    w.take(ALICE);
+    let first = w.expect(FIRST, "INVITE ");
+    fail(&mut w, FIRST);
+    let second = w.expect(SECOND, "INVITE ");
+    let stray = w.engine.counters().dropped_stray;
+    w.send(FIRST, &respond(&first, 180, "late", ""));
+    w.send(FIRST, &respond(&first, 486, "late", ""));
+    w.expect_nothing(ALICE);
+    w.expect_nothing(FIRST);
+    assert_eq!(w.engine.counters().dropped_stray, stray + 2);
+    w.send(SECOND, &respond(&second, 180, "b", ""));
+    w.expect(ALICE, "SIP/2.0 180 ");
+}
+
+#[test]
 fn a_takeover_in_the_middle_of_a_failover_goes_on_with_the_next_server() {
     let mut w = world();
     w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));

@@ -114,8 +114,13 @@ impl Engine {
             let open = call.phase == Phase::Open;
             let elsewhere = call.has_more_to_try();
             let Some(branch) = call.branches.get_mut(index) else { return };
-            engine.unwatch(&branch.record.flow, Client::Call(id, index));
-            branch.record = record;
+            let client = Client::Call(id, index);
+            engine.unwatch(&branch.record.flow, client);
+            let old = std::mem::replace(&mut branch.record, record).via_branch;
+            if !branch.retired.iter().any(|r| r.via_branch == old) {
+                // Nobody answers there any more: a 2xx after timer B is nobody's (RFC 6026 §8.9).
+                engine.remove_client(&old, client);
+            }
             branch.ict = None;
             let wanted = open && !branch.cancel_wanted && !branch.passed_over && branch.outcome.is_none();
             if !wanted {
@@ -170,19 +175,22 @@ impl Engine {
         cx: Cx<'_>,
         call: &mut Call,
         index: usize,
-        via_branch: &str,
+        response: &Message<'_>,
         status: u16,
     ) -> bool {
-        let Some(branch) = call.branches.get_mut(index).filter(|b| b.record.via_branch != via_branch) else {
+        let Some(branch) = call.branches.get_mut(index).filter(|b| !b.retired.is_empty()) else {
             return false;
         };
+        let via_branch = response.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
+        if branch.record.via_branch == via_branch {
+            return false;
+        }
         let known = branch.retired.iter_mut().find(|r| r.via_branch == via_branch);
         match known.map(|r| (r.flow, r.ict.on_response(cx.now.mono, status))) {
             Some((flow, IctAction::Transmit(ack))) => {
                 self.counters.retransmissions_in += 1;
                 self.transmit(flow, &ack);
             }
-            // A 2xx that comes after timer B is nobody's any more (RFC 6026 §8.9).
             _ => self.counters.dropped_stray += 1,
         }
         true

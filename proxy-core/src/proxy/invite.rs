@@ -115,9 +115,8 @@ impl Engine {
         response: &Message<'_>,
         status: u16,
     ) {
-        let via_branch = response.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
         self.with_call(cx, id, |engine, call| {
-            if engine.is_of_retired(cx, call, index, via_branch, status) {
+            if engine.is_of_retired(cx, call, index, response, status) {
                 return;
             }
             let Some(branch) = call.branches.get_mut(index) else { return };
