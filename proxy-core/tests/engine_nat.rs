@@ -136,6 +136,17 @@ fn without_alias_contacts_stay_as_they_were() {
     assert_eq!(header(&ok, "Contact").as_deref(), Some("<sip:bob@192.168.9.9:5060>"));
 }
 
+#[test]
+fn the_contact_of_a_redirect_from_behind_a_nat_names_somebody_else_and_is_left_alone() {
+    let mut w = World::new();
+    register_behind_nat(&mut w, "bob", BOB_IN, BOB);
+    w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE_IN, "m1", ""));
+    let got = w.expect(BOB, "MESSAGE ");
+    w.send(BOB, &respond(&got, 302, "b1", "Contact: <sip:carol@192.168.9.10>\r\n"));
+    let moved = w.expect(ALICE, "SIP/2.0 302 ");
+    assert_eq!(header(&moved, "Contact").as_deref(), Some("<sip:carol@192.168.9.10>"));
+}
+
 /// Keepalives since this was last asked, each to `at`.
 fn pings(w: &mut World, at: &str) -> usize {
     let all = std::mem::take(&mut w.keepalives);

@@ -24,13 +24,16 @@ pub fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A UDP port below the ephemeral ones, which phones of other tests get; no other test of this process has it.
+/// A port, of UDP and of TCP, below the ephemeral ones, which phones and connections of other tests get; no
+/// other test of this process has it.
 pub fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 10_000 + u16::try_from(std::process::id() % 200).expect("small") * 100;
     until("a free port", || {
         let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
-        std::net::UdpSocket::bind(("127.0.0.1", port)).ok().map(|_| port)
+        let udp = std::net::UdpSocket::bind(("127.0.0.1", port)).ok();
+        let tcp = std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+        udp.zip(tcp).map(|_| port)
     })
 }

@@ -110,8 +110,12 @@ impl Engine {
             }
             let cseq = exchange.cseq;
             let Some(bytes) = build::passed_back(response, exchange.flow, cseq) else { return };
-            // Of a SUBSCRIBE, an UPDATE and the like.
-            let bytes = engine.with_alias(bytes, &branch.record, branch.record.flow);
+            // Of a SUBSCRIBE, an UPDATE and the like. A redirect's Contact is somebody else's address, not
+            // that of the party which answers (RFC 3261 §8.1.3.4).
+            let bytes = match status {
+                ..300 => engine.with_alias(bytes, &branch.record, branch.record.flow),
+                _ => bytes,
+            };
             if status < 200 {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
                 engine.send_to_client(exchange, action);

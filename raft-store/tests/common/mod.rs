@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,20 @@ pub fn throughout(time: Duration, what: &str, f: impl Fn() -> bool) {
     }
 }
 
+/// Where a node may listen: below the ephemeral ports, so that no connection which another test opens before
+/// the node starts can take it, and given to nobody else in this process.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 10_000 + u16::try_from(std::process::id() % 200).expect("small") * 100;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 pub struct Cluster {
     dir: tempfile::TempDir,
     places: Vec<Peer>,
@@ -48,13 +63,8 @@ pub struct Cluster {
 impl Cluster {
     /// Folders and ports for `n` nodes, none of them started.
     pub fn prepare(n: u16) -> Self {
-        // Bound together, so that they differ; free again when the nodes start.
-        let ports: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-        let addr = |l: &TcpListener| -> SocketAddr { l.local_addr().expect("bound") };
-        let places = (1..=n)
-            .zip(&ports)
-            .map(|(place, l)| Peer { place, role: Role::Appliance, addr: addr(l) })
-            .collect();
+        let places =
+            (1..=n).map(|place| Peer { place, role: Role::Appliance, addr: free_address() }).collect();
         // RUST_LOG=info shows what the nodes say; a second call in the same process changes nothing.
         drop(
             tracing_subscriber::fmt()
