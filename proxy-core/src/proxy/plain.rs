@@ -198,7 +198,8 @@ impl Engine {
         }
     }
 
-    /// A BYE ends its dialog, also if the peer knows of none (§15.1.1); only a 2xx waits until that is safe.
+    /// A BYE ends its dialog, whatever the peer says to it: who has sent it has hung up (§15.1.1), unless he is asked for
+    /// his password and says it again. Only a 2xx waits until that is safe.
     fn finish_bye(
         &mut self,
         cx: Cx<'_>,
@@ -208,7 +209,7 @@ impl Engine {
         status: u16,
         bytes: SharedBytes,
     ) {
-        let ends = matches!(status, 200..=299 | 408 | 481);
+        let ends = !matches!(status, 401 | 407);
         let dialog = crate::dialog::of(cx.state, request).filter(|_| ends);
         if let Some((dialog, from_caller)) = dialog {
             let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
