@@ -24,17 +24,21 @@ ifneq ($(shell id -u),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help test lab sim bench fuzz lint fmt deny build
+.PHONY: help test kamailio-diff lab sim bench fuzz lint fmt deny build
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 15
 
 test: ## Format, lints and every test (brings missing packages itself)
-	@scripts/need-packages test lab
+	@scripts/need-packages test lab kamailio
 	cargo fmt --check
 	scripts/check-tree
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(AS_ROOT) cargo test --workspace -- --test-threads=$(TEST_THREADS)
+
+kamailio-diff: ## The same phones with Kamailio and with Relevo, message by message (docs/kamailio-differences.md)
+	@scripts/need-packages test lab kamailio
+	$(if $(AS_ROOT),$(AS_ROOT) RELEVO_DIFFERENCES=all,RELEVO_DIFFERENCES=all) cargo test -p agent --test kamailio_diff -- --nocapture
 
 build: ## Build relevo and relevo-lab
 	@scripts/need-packages test

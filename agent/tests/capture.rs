@@ -72,7 +72,7 @@ fn every_message_of_a_call_is_copied_to_the_collector_with_its_addresses_and_tim
     let collector = Collector::new();
     let node = Node::start(
         &["lab.test"],
-        &collector.config("capture_id = 4711\nnode = \"edge\"\npassword = \"s3cret\"\n"),
+        &collector.config("capture_id = 4711\nname = \"edge\"\npassword = \"s3cret\"\n"),
     );
     let (mut alice, mut bob) = (Ua::new("alice", node.proxy), Ua::new("bob", node.proxy));
     assert_eq!(bob.register(300).status(), 200);

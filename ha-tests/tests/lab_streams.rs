@@ -142,12 +142,16 @@ impl Line {
         self.send(&(text + "Content-Length: 0\r\n\r\n"));
     }
 
-    /// The next message; none of the lab's has a body.
+    /// The next message.
     fn receive(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-                let head = self.buffer.drain(..end + 4).collect();
-                return String::from_utf8(head).map_err(io::Error::other);
+                let head = String::from_utf8_lossy(&self.buffer[..end + 4]).into_owned();
+                let body: usize = header(&head, "Content-Length").and_then(|l| l.parse().ok()).unwrap_or(0);
+                if self.buffer.len() >= end + 4 + body {
+                    self.buffer.drain(..end + 4 + body);
+                    return Ok(head);
+                }
             }
             let mut more = [0; 4096];
             match self.stream.read(&mut more)? {

@@ -120,6 +120,12 @@ pub struct EngineConfig {
     pub routing: RoutingConfig,
     /// Who has to prove who he is.
     pub auth: AuthConfig,
+    /// The registrar, beyond RFC 3261.
+    pub registrar: crate::registrar::RegistrarConfig,
+    /// SUBSCRIBE and PUBLISH; who watches calls.
+    pub presence: crate::blf::PresenceConfig,
+    /// Messages for users without a phone.
+    pub message_store: crate::offline::MessageStoreConfig,
 }
 
 impl Default for EngineConfig {
@@ -149,6 +155,9 @@ impl Default for EngineConfig {
             nat: NatConfig::default(),
             routing: RoutingConfig::default(),
             auth: AuthConfig::default(),
+            registrar: crate::registrar::RegistrarConfig::default(),
+            presence: crate::blf::PresenceConfig::default(),
+            message_store: crate::offline::MessageStoreConfig::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 pub mod auth;
+pub mod blf;
 pub mod dialog;
 pub mod digest;
 pub mod dispatch;
@@ -15,6 +16,7 @@ pub mod io;
 pub mod location;
 pub mod msg;
 pub mod nat;
+pub mod offline;
 mod proxy;
 pub mod registrar;
 mod route;

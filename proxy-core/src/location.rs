@@ -91,11 +91,22 @@ pub fn aor_of(username: &str, domain: &str) -> Option<String> {
 /// Of several flows to one instance only the first is given: a request must not reach a phone twice (RFC 5626 §7).
 #[must_use]
 pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr]) -> Vec<Target> {
+    lookup_some(state, aor, now, listen, |_| true)
+}
+
+/// The same, of those contacts only that are `wanted`.
+pub(crate) fn lookup_some(
+    state: &SipState,
+    aor: &str,
+    now: WallTime,
+    listen: &[SocketAddr],
+    wanted: impl Fn(&Binding) -> bool,
+) -> Vec<Target> {
     let bindings = state.bindings(aor);
     let flow_of_instance = |b: &Binding| b.reg_id.and(b.instance.as_deref()).map(str::to_owned);
     let mut targets = Vec::with_capacity(bindings.len());
     let mut instances = Vec::new();
-    for binding in bindings.iter().filter(|b| b.expires_at > now) {
+    for binding in bindings.iter().filter(|b| b.expires_at > now && wanted(b)) {
         if let Some(instance) = flow_of_instance(binding) {
             if instances.contains(&instance) {
                 continue;
@@ -108,7 +119,7 @@ pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr])
             route: binding.path.clone(),
             hop,
             next,
-            fixed: binding.natted && binding.path.is_empty(),
+            fixed: (binding.natted || binding.outbound) && binding.path.is_empty(),
             q: binding.q,
         };
         // A target set holds nothing twice (§16.5), though two instances may have registered the same.
@@ -132,6 +143,8 @@ pub(crate) fn hops_of_binding(binding: &Binding, listen: &[SocketAddr]) -> (Hop,
     let hop = if let Some(first) = binding.path.first() {
         let path = NameAddr::parse(first.as_bytes()).and_then(|path| path.parse_uri());
         path.map_or(Hop::None, |uri| hop_of_uri(&uri, listen))
+    } else if binding.outbound {
+        hop_by(known.transport, known.remote, listen)
     } else if known.transport.is_reliable() {
         let listening = match contact() {
             Hop::Send(flow) => Some(Flow { transport: known.transport, ..flow }),
@@ -153,6 +166,14 @@ pub(crate) fn hops_of_binding(binding: &Binding, listen: &[SocketAddr]) -> (Hop,
         hop => hop,
     };
     (hop, next.map(from_ours))
+}
+
+/// The way to a contact, if its host is an address: for requests that the proxy makes itself.
+pub(crate) fn reach(binding: &Binding, listen: &[SocketAddr]) -> Option<Flow> {
+    match hops_of_binding(binding, listen) {
+        (Hop::Send(flow), _) => Some(flow),
+        (_, next) => next,
+    }
 }
 
 /// Whether the proxy has this address; a wildcard among `listen` covers all of its family and port.

@@ -97,6 +97,9 @@ fn register(n: u64) -> Command {
         reg_id: None,
         user_agent: "phone/1".into(),
         updated_at: WallTime(1),
+        methods: None,
+        outbound: false,
+        gruu: None,
     };
     Command::Sip(SipCommand::Register(RegisterCommand {
         aor: format!("sip:user{n}@lab.test"),

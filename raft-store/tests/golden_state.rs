@@ -8,6 +8,8 @@ use std::time::Duration;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
+use proxy_core::state::message_store::MessageCommand;
+use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
@@ -47,6 +49,9 @@ fn binding() -> Binding {
         reg_id: Some(1),
         user_agent: "phone/1".into(),
         updated_at: WallTime(1_000),
+        methods: Some(3),
+        outbound: true,
+        gruu: Some(9),
     }
 }
 
@@ -245,6 +250,9 @@ fn commands() -> Vec<Command> {
         accounting(AccountingCommand::Forget { place: 3 }),
         accounting(AccountingCommand::Written { place: 1, up_to: 0 }),
         sip(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator }),
+        // All of their variants are in golden_presence.rs.
+        sip(SipCommand::Subscription(SubscriptionCommand::Remove { id: dialog_id() })),
+        sip(SipCommand::Message(MessageCommand::Remove { aor: "sip:bob@lab.test".into(), number: 0 })),
     ]
 }
 
@@ -419,11 +427,13 @@ fn no_variant_is_missing_from_the_golden_files() {
                 AccountingCommand::Written { .. } => 33,
             },
             SipCommand::DialogEnding { .. } => 34,
+            SipCommand::Subscription(_) => 35,
+            SipCommand::Message(_) => 36,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..35).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..37).collect::<Vec<_>>());
 }

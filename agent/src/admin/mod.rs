@@ -7,6 +7,7 @@
 pub mod cdr;
 pub mod client;
 pub mod dispatcher;
+pub mod dlg;
 pub mod provision;
 pub mod route;
 pub mod server;
@@ -68,6 +69,11 @@ pub enum Request {
     Dispatcher {
         /// What of them.
         ask: dispatcher::Ask,
+    },
+    /// One call.
+    Dlg {
+        /// What of it.
+        ask: dlg::Ask,
     },
     /// Messages heard and said.
     Trace {

@@ -60,6 +60,7 @@ fn dialog(d: &DialogRecord, now: WallTime) -> Value {
         "call_id": d.id.call_id,
         "from_tag": d.id.from_tag,
         "to_tag": d.id.to_tag,
+        "state": if d.ending.is_some() { "ending" } else { "confirmed" },
         "from": d.from_uri,
         "to": d.to_uri,
         "request_uri": d.request_uri,
@@ -72,13 +73,15 @@ fn dialog(d: &DialogRecord, now: WallTime) -> Value {
     })
 }
 
-fn invite(p: &PendingInvite, now: WallTime) -> Value {
+pub(super) fn invite(p: &PendingInvite, now: WallTime) -> Value {
     let state = match &p.state {
         InviteState::Proceeding => "proceeding",
         InviteState::Cancelled => "cancelled",
         InviteState::Answered { .. } => "answered",
         InviteState::Failed { .. } => "failed",
     };
+    let is_early = |s: &BranchState| matches!(s, BranchState::Proceeding { to_tag: Some(_), .. });
+    let early = p.branches.iter().any(|b| is_early(&b.state));
     let branches: Vec<Value> = p
         .branches
         .iter()
@@ -93,6 +96,8 @@ fn invite(p: &PendingInvite, now: WallTime) -> Value {
     json!({
         "call_id": p.call_id,
         "state": state,
+        "dialog_state": if early { "early" } else { "unconfirmed" },
+        "called": p.branches.iter().find_map(|b| b.backing.called.as_ref()),
         "caller_addr": p.flow.remote.to_string(),
         "since_s": p.received_at.until(now).as_secs(),
         "timer_c_s": now.secs_until(p.timer_c_at),

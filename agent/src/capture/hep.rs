@@ -15,7 +15,7 @@
 //! | 14 | password | `hep.password`, if there is one |
 //! | 15 | payload | the message |
 //! | 17 | correlation | the Call-ID |
-//! | 19 | name of the capture agent | `hep.node` |
+//! | 19 | name of the capture agent | `hep.name` |
 
 use std::net::IpAddr;
 

@@ -98,7 +98,3 @@ pub(super) fn ul_rm(common: &Common, aor: &str, contact: Option<String>) -> Exit
     let request = Request::UlRm { aor: aor.to_owned(), contact };
     show(common, &request, |_| String::from("removed"))
 }
-
-pub(super) fn dlg_list(common: &Common) -> ExitCode {
-    show(common, &Request::DlgList {}, print::dialogs)
-}

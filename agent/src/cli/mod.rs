@@ -3,6 +3,7 @@
 mod ask;
 mod cdr;
 mod dispatcher;
+mod dlg;
 mod print;
 mod provision;
 mod route;
@@ -71,7 +72,7 @@ enum Command {
     /// Calls
     Dlg {
         #[command(subcommand)]
-        command: Dlg,
+        command: dlg::Dlg,
     },
     /// How requests are routed
     Route {
@@ -141,12 +142,6 @@ enum Ul {
 }
 
 #[derive(Debug, Subcommand)]
-enum Dlg {
-    /// List the calls: answered ones and pending INVITEs
-    List,
-}
-
-#[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check FILE (or the one that `run` would use) and say everything that is wrong with it
     Check {
@@ -194,7 +189,7 @@ pub fn main() -> ExitCode {
         Command::Switchover { node } => ask::switchover(common, *node),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
-        Command::Dlg { command: Dlg::List } => ask::dlg_list(common),
+        Command::Dlg { command } => dlg::dlg(common, command),
         Command::Route { command } => route::route(common, command),
         Command::Subscriber { command } => provision::subscriber(common, command),
         Command::Domain { command } => provision::domain(common, command),

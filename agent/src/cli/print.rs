@@ -134,7 +134,7 @@ pub(super) fn dialogs(v: &Value) -> String {
         .iter()
         .map(|d| {
             let [call_id, from, to, s] = ["call_id", "from", "to", "lasts_s"].map(|k| text(&d[k]));
-            vec![call_id, String::from("confirmed"), s, from, to]
+            vec![call_id, text(&d["state"]), s, from, to]
         })
         .collect();
     for p in list(&v["pending_invites"]) {

@@ -87,6 +87,9 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     });
     c.accounting = sections.accounting.below(&c.data);
     c.dialog = sections.dialog;
+    c.registrar = sections.registrar;
+    c.presence = sections.presence;
+    c.message_store = sections.message_store;
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);

@@ -31,7 +31,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Option<
         }
         Some(at.value)
     };
-    let node = text(reader, "node");
+    let name = text(reader, "name");
     let password = text(reader, "password");
     let methods = t.one_or_more(reader, "methods");
     let peers = cidrs(&mut t, reader, "peers");
@@ -62,7 +62,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Option<
         Ok(collector) if collector.port() != 0 && !collector.ip().is_unspecified() => Some(HepConfig {
             collector,
             capture_id: u32::try_from(capture_id).unwrap_or(0),
-            node: node.unwrap_or_default(),
+            node: name.unwrap_or_default(),
             password,
             methods: list,
             peers,

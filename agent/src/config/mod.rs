@@ -13,8 +13,11 @@ mod dispatcher;
 mod dns;
 mod fault;
 mod hep;
+mod message_store;
 mod nat;
+mod presence;
 mod read;
+mod registrar;
 mod route;
 mod routing;
 mod sip;
@@ -152,6 +155,12 @@ pub struct Config {
     pub accounting: Accounting,
     /// How long calls may last, and how many there may be.
     pub dialog: Dialog,
+    /// Path, outbound, GRUU.
+    pub registrar: proxy_core::registrar::RegistrarConfig,
+    /// SUBSCRIBE and PUBLISH.
+    pub presence: proxy_core::blf::PresenceConfig,
+    /// Messages for users without a phone.
+    pub message_store: proxy_core::offline::MessageStoreConfig,
 }
 
 impl Config {
@@ -183,6 +192,9 @@ impl Config {
             hep: None,
             accounting: Accounting::default(),
             dialog: Dialog::default(),
+            registrar: proxy_core::registrar::RegistrarConfig::default(),
+            presence: proxy_core::blf::PresenceConfig::default(),
+            message_store: proxy_core::offline::MessageStoreConfig::default(),
         }
     }
 

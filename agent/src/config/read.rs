@@ -5,7 +5,10 @@ use toml::de::DeTable;
 
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
-use super::{accounting, auth, dialog, dispatcher, dns, hep, nat, routing, sip, trunk};
+use super::{
+    accounting, auth, dialog, dispatcher, dns, hep, message_store, nat, presence, registrar, routing, sip,
+    trunk,
+};
 
 /// One `[[cluster.node]]`.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +52,9 @@ pub(super) struct Sections {
     pub hep: Option<crate::capture::HepConfig>,
     pub accounting: accounting::Accounting,
     pub dialog: dialog::Dialog,
+    pub registrar: proxy_core::registrar::RegistrarConfig,
+    pub presence: proxy_core::blf::PresenceConfig,
+    pub message_store: proxy_core::offline::MessageStoreConfig,
 }
 
 /// Reads what can be read and says what cannot.
@@ -107,6 +113,9 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         hep: hep::read(&mut root, &mut reader),
         accounting: accounting::read(&mut root, &mut reader),
         dialog: dialog::read(&mut root, &mut reader),
+        registrar: registrar::read(&mut root, &mut reader),
+        presence: presence::read(&mut root, &mut reader),
+        message_store: message_store::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)

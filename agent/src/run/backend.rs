@@ -71,6 +71,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Dispatcher { ask } => self.dispatcher(ask),
             Request::Trace { ask } => self.trace(&ask),
             Request::Trunk { ask } => self.trunk(ask),
+            Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
         }
     }

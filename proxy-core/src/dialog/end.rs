@@ -41,9 +41,7 @@ struct UnderWay {
 impl Engine {
     /// Begins what is due and tells what is over.
     pub(crate) fn dialog_tick(&mut self, cx: Cx<'_>) {
-        let gone: Vec<DialogId> =
-            self.ends.0.keys().filter(|id| cx.state.dialog(id).is_none()).cloned().collect();
-        gone.iter().for_each(|id| drop(self.ends.0.remove(id)));
+        self.ends.0.retain(|id, _| cx.state.dialog(id).is_some());
         let over: Vec<SipCommand> = self
             .ends
             .0
@@ -88,7 +86,7 @@ impl Engine {
     }
 
     /// A BYE of ours is over. A side that does not answer, or knows of no dialog, is not in one.
-    pub(crate) fn on_bye_over(&mut self, cx: Cx<'_>, id: &DialogId, to_caller: bool) {
+    pub(crate) fn on_bye_over(&mut self, id: &DialogId, to_caller: bool) {
         let Some(end) = self.ends.0.get_mut(id) else { return };
         if let Some(open) = end.open.get_mut(usize::from(!to_caller)) {
             *open = false;
@@ -97,7 +95,6 @@ impl Engine {
             let ending = Ending { at: end.at, by: end.by, bye: None };
             self.propose(SipCommand::DialogEnded { id: id.clone(), ending }, Awaiting::Nothing);
         }
-        let _ = cx;
     }
 
     /// A request within a dialog passes: its CSeq is remembered when it has come far from the one that is.

@@ -8,7 +8,7 @@
 //! | 2xx without one, and the request that went out had one | it is put in, if the caller knows timers: he refreshes (§8.2) |
 //! | 2xx to a refresh without one | there is no timer any more |
 
-use crate::engine::{Cx, Engine};
+use crate::engine::Engine;
 use crate::msg::{Forward, HeaderName, Message, Method};
 use crate::route::passage::{Passage, Step};
 use crate::state::{Branch, SessionTimer};
@@ -50,8 +50,7 @@ pub(crate) fn with_timer(request: &Message<'_>, branch: &Branch, response: Vec<u
 
 impl Engine {
     /// Looks at the session timer of a request that is on its way. `Some`: it has been answered.
-    pub(crate) fn check_session_timer(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Option<Step> {
-        let _ = cx;
+    pub(crate) fn check_session_timer(&mut self, passage: &mut Passage<'_, '_>) -> Option<Step> {
         if !matches!(passage.method, Method::Invite | Method::Update) {
             return None;
         }

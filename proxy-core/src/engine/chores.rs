@@ -17,6 +17,8 @@ impl Engine {
         self.trunk_tick(cx);
         self.nat_tick(cx);
         self.dialog_tick(cx);
+        self.presence_tick(cx);
+        self.messages_tick(cx);
         self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));
     }
 

@@ -136,6 +136,11 @@ impl Keys {
         format!("rlv-{label}-{:016x}", self.hash("call-id", head.into_iter().chain(parts.iter().copied())))
     }
 
+    /// A number of our own for these parts.
+    pub(crate) fn own_number(&self, label: &str, parts: &[&[u8]]) -> u64 {
+        self.hash("number", [label.as_bytes()].into_iter().chain(parts.iter().copied()))
+    }
+
     /// A tag of our own for these parts.
     pub(crate) fn own_tag(&self, label: &str, parts: &[&[u8]]) -> String {
         format!(

@@ -50,3 +50,7 @@ pub const MAX_PINGS_PER_TICK: usize = 5_000;
 pub const MAX_ENDS_PER_TICK: usize = 100;
 /// How often an engine looks what it has to do by itself: probes, registrations at trunks, pings, ends of calls.
 pub const CHORES_INTERVAL: Duration = Duration::from_millis(500);
+/// NOTIFYs numbered by one engine between two goes of the chores: also how fast all watchers are told after a takeover.
+pub const MAX_NOTIFIES_PER_TICK: usize = 200;
+/// Users whose stored messages are delivered in one go.
+pub const MAX_DELIVERIES_PER_TICK: usize = 100;

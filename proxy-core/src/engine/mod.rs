@@ -90,7 +90,7 @@ pub struct Engine {
     call_by_key: HashMap<ServerKey, u64>,
     /// For the ACK of a 2xx, whose branch is new.
     call_by_cseq: BTreeMap<(String, u32), u64>,
-    exchanges: BTreeMap<u64, Box<Exchange>>,
+    pub(crate) exchanges: BTreeMap<u64, Box<Exchange>>,
     exchange_by_key: HashMap<ExchangeKey, u64>,
     /// Answered exchanges, oldest first: they give way when there are too many.
     finished: VecDeque<u64>,
@@ -100,6 +100,8 @@ pub struct Engine {
     pub(crate) dispatch: crate::dispatch::Memory,
     pub(crate) trunks: crate::trunk::Memory,
     pub(crate) ends: crate::dialog::end::Ends,
+    pub(crate) blf: crate::blf::Memory,
+    pub(crate) offline: crate::offline::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -142,6 +144,8 @@ impl Engine {
             dispatch: crate::dispatch::Memory::default(),
             trunks: crate::trunk::Memory::default(),
             ends: crate::dialog::end::Ends::default(),
+            blf: crate::blf::Memory::default(),
+            offline: crate::offline::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
             pings: crate::nat::ping::Lap::default(),
@@ -213,6 +217,7 @@ impl Engine {
             Err(ParseError::Keepalive) => {}
             Err(_) => self.counters.dropped_malformed += 1,
         }
+        self.read_news(cx);
     }
 
     /// The proposal was committed and `response` is what came of it; `state` includes it.
@@ -234,9 +239,14 @@ impl Engine {
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
+            Awaiting::Subscribe { exchange } => self.on_subscribed(cx, exchange, &response),
+            Awaiting::Notify { attempt } => self.on_notify_numbered(cx, attempt, &response),
+            Awaiting::Keep { exchange } => self.on_kept(cx, exchange, &response),
+            Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, true),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
+        self.read_news(cx);
     }
 
     /// The proposal was not committed, or nobody knows.
@@ -245,7 +255,10 @@ impl Engine {
         self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         match awaiting {
-            Awaiting::Register { exchange } | Awaiting::Bye { exchange } => {
+            Awaiting::Register { exchange }
+            | Awaiting::Bye { exchange }
+            | Awaiting::Subscribe { exchange }
+            | Awaiting::Keep { exchange } => {
                 self.on_exchange_refused(cx, exchange, why);
             }
             Awaiting::Invite { call } => self.on_invite_refused(cx, call, why),
@@ -257,6 +270,8 @@ impl Engine {
             Awaiting::Moved { call, branch } => self.on_move_refused(cx, call, branch),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_refused(cx, exchange, branch),
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
+            Awaiting::Notify { attempt } => self.on_notify_refused(attempt),
+            Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, false),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -282,6 +297,13 @@ impl Engine {
                 }
             }
         }
+        self.read_news(cx);
+    }
+
+    /// What others have changed, for those who wait for it. Costs a comparison or two if there is nothing.
+    fn read_news(&mut self, cx: Cx<'_>) {
+        self.presence_look(cx);
+        self.messages_look(cx);
     }
 
     /// What is to be done next; `None` when all is done.
@@ -331,6 +353,8 @@ impl Engine {
         self.dispatch = crate::dispatch::Memory::default();
         self.trunks = crate::trunk::Memory::default();
         self.ends = crate::dialog::end::Ends::default();
+        self.blf = crate::blf::Memory::default();
+        self.offline = crate::offline::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.names.forget();

@@ -25,6 +25,14 @@ pub(crate) enum Awaiting {
     Credentials { exchange: u64, branch: usize },
     /// The REGISTER of a trunk with its new CSeq.
     Trunk { attempt: u64 },
+    /// The answer to a SUBSCRIBE.
+    Subscribe { exchange: u64 },
+    /// A NOTIFY with its number.
+    Notify { attempt: u64 },
+    /// The 202 to a MESSAGE that is kept.
+    Keep { exchange: u64 },
+    /// What came of the delivery of a message.
+    Delivered { attempt: u64 },
     /// The next `Expire`: one at a time.
     Expire,
     /// Nothing: it was worth remembering, and if it was not remembered, calls go on all the same.

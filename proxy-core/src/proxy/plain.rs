@@ -269,7 +269,8 @@ impl Engine {
     pub(crate) fn on_exchange_refused(&mut self, cx: Cx<'_>, id: u64, why: Refusal) {
         self.with_exchange(cx, id, |engine, exchange| {
             let Some(request) = exchange.request.clone() else { return };
-            let overload = why == Refusal::Overloaded && exchange.key.method == "REGISTER";
+            let overload = why == Refusal::Overloaded
+                && matches!(exchange.key.method.as_str(), "REGISTER" | "SUBSCRIBE" | "MESSAGE");
             if overload || exchange.flow.transport.is_reliable() {
                 engine.reject_overload(exchange.flow, &request);
             }
@@ -284,6 +285,28 @@ impl Engine {
             self.reject_overload(flow, &request);
         }
         self.remove_exchange(id);
+    }
+
+    /// Answers a request that has waited for a verdict, with what `make` makes of the engine, the request, its flow and
+    /// the tag of the answer.
+    pub(crate) fn answer_with(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        status: u16,
+        make: impl FnOnce(&Self, &Message<'_>, Flow, &str) -> Vec<u8>,
+    ) {
+        self.with_exchange(cx, id, |engine, exchange| {
+            let Some(request) = exchange.request.clone() else { return };
+            let Ok(request) = Message::parse(&request) else { return };
+            let bytes = make(engine, &request, exchange.flow, &exchange.local_tag);
+            if status >= 300 {
+                engine.counters.rejected += 1;
+            }
+            exchange.waits = false;
+            let action = exchange.nist.send_response(cx.now.mono, status, bytes.into());
+            engine.send_to_client(exchange, action);
+        });
     }
 
     /// Answers a CANCEL.

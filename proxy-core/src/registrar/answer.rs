@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::date::http_date;
-use super::{RETRY_AFTER_FULL_S, RegisterRejection, SUPPORTED};
+use super::judge::uses_outbound;
+use super::{PathMode, RETRY_AFTER_FULL_S, RegisterRejection, gruu};
+use crate::engine::keys::Keys;
 use crate::io::EngineConfig;
 use crate::msg::{HeaderName, Message, Response, ViaStamp};
 use crate::state::{Binding, RegisterRefusal, SipResponse};
@@ -57,12 +59,17 @@ pub fn answer_refusal(
     let (status, reason) = match why {
         RegisterRejection::Bad(reason) => (400, *reason),
         RegisterRejection::Extension(_) => (420, ""),
+        RegisterRejection::Required(_) => (421, ""),
+        RegisterRejection::FirstHop => (439, ""),
         RegisterRejection::TooBrief(_) => (423, ""),
     };
     let mut response = Response::new(request, status, reason);
     response.to_tag(to_tag).stamp_via(stamp);
     match why {
-        RegisterRejection::Bad(_) => {}
+        RegisterRejection::Bad(_) | RegisterRejection::FirstHop => {}
+        RegisterRejection::Required(tag) => {
+            response.header("Require", tag);
+        }
         RegisterRejection::Extension(tags) => {
             response.header("Unsupported", tags);
         }
@@ -83,8 +90,13 @@ fn accept(
     stamp: ViaStamp,
     out: &mut Vec<u8>,
 ) {
-    let contacts: Vec<String> = bindings.iter().map(|b| contact_value(b, config, now)).collect();
-    let supported = SUPPORTED.join(", ");
+    let wants_gruu = config.registrar.gruu && request.has_token(HeaderName::Supported, "gruu");
+    let to = request.to().and_then(|to| to.parse_uri()).ok().filter(|_| wants_gruu);
+    let aor = to.and_then(|uri| config.aor(&uri, None));
+    let contacts: Vec<String> =
+        bindings.iter().map(|b| contact_value(b, config, aor.as_deref(), now)).collect();
+    let supported = config.registrar.supported().collect::<Vec<_>>().join(", ");
+    let outbound = uses_outbound(request, config);
     let date = http_date(now.wall);
     let mut response = Response::new(request, 200, "");
     response.to_tag(to_tag).stamp_via(stamp);
@@ -92,13 +104,22 @@ fn accept(
         response.header("Contact", c);
     });
     // A client that knows nothing of Path would not know what it reads (RFC 3327 §5.3).
-    if request.has_token(HeaderName::Supported, "path") {
+    if config.registrar.path != PathMode::Silent && request.has_token(HeaderName::Supported, "path") {
         for path in request.paths().flatten() {
             if let Ok(text) = std::str::from_utf8(path.raw)
                 && !text.bytes().any(|b| b < b' ' && b != b'\t')
             {
                 response.header("Path", text);
             }
+        }
+    }
+    for route in &config.registrar.service_route {
+        response.header("Service-Route", route);
+    }
+    if outbound {
+        response.header("Require", "outbound");
+        if let Some(seconds) = config.registrar.flow_timer_s {
+            response.header_number("Flow-Timer", seconds);
         }
     }
     response.header("Supported", &supported).header("Date", &date);
@@ -113,7 +134,7 @@ fn finish<'e>(response: &mut Response<'_, '_, 'e>, config: &'e EngineConfig, out
 }
 
 /// `<sip:…>;expires=…;q=…` and what names the flow (RFC 5626 §6).
-fn contact_value(binding: &Binding, config: &EngineConfig, now: Now) -> String {
+fn contact_value(binding: &Binding, config: &EngineConfig, gruu_of: Option<&str>, now: Now) -> String {
     // No more than the maximum, should the clock have been set back: the client then comes early, not late.
     let expires = now.wall.secs_until(binding.expires_at).min(config.max_expires_s);
     let mut value = format!("<{}>;expires={expires}", binding.contact);
@@ -130,6 +151,16 @@ fn contact_value(binding: &Binding, config: &EngineConfig, now: Now) -> String {
     }
     if let Some(reg_id) = binding.reg_id {
         let _ = write!(value, ";reg-id={reg_id}");
+    }
+    // RFC 5627 §5.3: of each contact with an instance, whoever asks.
+    if let (Some(aor), Some(instance), Some(name)) = (gruu_of, &binding.instance, binding.gruu) {
+        if let Some(public) = gruu::public(aor, instance) {
+            let _ = write!(value, ";pub-gruu=\"{public}\"");
+        }
+        let salt = binding.updated_at.0 ^ u64::from(binding.cseq);
+        if let Some(temporary) = gruu::temporary(Keys::new(config.key), aor, name, salt) {
+            let _ = write!(value, ";temp-gruu=\"{temporary}\"");
+        }
     }
     value
 }

@@ -65,7 +65,7 @@ pub(super) fn granted_expires(
 }
 
 /// A number of seconds; one too large to hold is the largest that can be held.
-pub(super) fn delta_seconds(value: &[u8]) -> Option<u32> {
+pub(crate) fn delta_seconds(value: &[u8]) -> Option<u32> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::contact::{contact_key, delta_seconds, granted_expires};
 use super::{
     MAX_AOR_BYTES, MAX_CONTACT_BYTES, MAX_CONTACTS_PER_REGISTER, MAX_INSTANCE_BYTES, MAX_PATH_BYTES,
-    MAX_PATH_HOPS, MAX_USER_AGENT_BYTES, SUPPORTED,
+    MAX_PATH_HOPS, MAX_USER_AGENT_BYTES, OutboundMode, PathMode, methods,
 };
 use crate::io::EngineConfig;
 use crate::location::canonical_aor;
@@ -21,6 +21,10 @@ pub enum RegisterRejection {
     Bad(&'static str),
     /// 420: what it requires and is not known here, for the Unsupported header (§8.2.2.3).
     Extension(String),
+    /// 421: it has to support this option, for the Require header.
+    Required(&'static str),
+    /// 439: the first proxy on its way does not support outbound (RFC 5626 §6).
+    FirstHop,
     /// 423: it asks for less than this, in seconds, for the Min-Expires header.
     TooBrief(u32),
 }
@@ -38,10 +42,22 @@ pub fn judge(
     let bad = RegisterRejection::Bad;
     let unsupported: Vec<&str> = request
         .tokens(HeaderName::Require)
-        .filter(|tag| !SUPPORTED.iter().any(|s| s.eq_ignore_ascii_case(tag)))
+        .filter(|tag| !config.registrar.supported().any(|s| s.eq_ignore_ascii_case(tag)))
         .collect();
     if !unsupported.is_empty() {
         return Err(RegisterRejection::Extension(unsupported.join(", ")));
+    }
+    let knows_path = request.has_token(HeaderName::Supported, "path");
+    if config.registrar.path == PathMode::Strict && request.has(HeaderName::Path) && !knows_path {
+        return Err(RegisterRejection::Extension(String::from("path")));
+    }
+    if config.registrar.outbound == OutboundMode::Required
+        && !request.has_token(HeaderName::Supported, "outbound")
+    {
+        return Err(RegisterRejection::Required("outbound"));
+    }
+    if uses_outbound(request, config) && !first_hop_knows_outbound(request) {
+        return Err(RegisterRejection::FirstHop);
     }
     let to = request.to().and_then(|to| to.parse_uri()).map_err(|_| bad("Bad To"))?;
     let aor = canonical_aor(&to).filter(|_| to.is_sip()).ok_or(bad("Address of Record Is No SIP URI"))?;
@@ -81,6 +97,7 @@ fn change(
     let via = request.top_via().map_err(|_| bad("Bad Via"))?;
     let path = path(request)?;
     let user_agent = user_agent(request);
+    let with_outbound = uses_outbound(request, config);
     let mut bindings: Vec<Binding> = Vec::new();
     for contact in request.contacts() {
         let contact = contact.map_err(|_| bad("Bad Contact"))?;
@@ -91,6 +108,11 @@ fn change(
         let granted = granted_expires(&contact, expires, config)
             .map_err(|_| RegisterRejection::TooBrief(config.min_expires_s))?;
         let (instance, reg_id) = outbound(&contact)?;
+        let by_outbound = with_outbound && reg_id.is_some();
+        if by_outbound && granted > 0 && bindings.iter().any(|b| b.outbound && b.expires_at > now.wall) {
+            // RFC 5626 §6: a flow has one contact.
+            return Err(bad("More Than One reg-id"));
+        }
         let binding = Binding {
             contact: contact.uri.to_owned(),
             contact_key: contact_key(&uri),
@@ -105,6 +127,9 @@ fn change(
             reg_id,
             user_agent: user_agent.clone(),
             updated_at: now.wall,
+            methods: methods::of_contact(request, &contact),
+            outbound: by_outbound,
+            gruu: None,
         };
         // The same contact twice in one request: the last word counts, or a retransmission of it would be judged
         // by what its first word says.
@@ -115,6 +140,23 @@ fn change(
         bindings.push(binding);
     }
     Ok(RegisterChange::Contacts(bindings))
+}
+
+/// Whether client and registrar both do outbound: the client supports it and names a flow.
+pub(super) fn uses_outbound(request: &Message<'_>, config: &EngineConfig) -> bool {
+    config.registrar.outbound != OutboundMode::Off
+        && request.has_token(HeaderName::Supported, "outbound")
+        && request.contacts().flatten().any(|c| c.instance().is_some() && c.reg_id().is_some())
+}
+
+/// Whether the first proxy that the client came to, which is this one if there was no other, keeps its flow: it has
+/// put `ob` into its Path, the last one (RFC 5626 §5.1, §6).
+fn first_hop_knows_outbound(request: &Message<'_>) -> bool {
+    if request.values(HeaderName::Via).count() < 2 {
+        return true;
+    }
+    let first = request.paths().flatten().last();
+    first.and_then(|path| path.parse_uri().ok()).is_some_and(|uri| uri.params.has("ob"))
 }
 
 /// `+sip.instance` and `reg-id`; the latter counts only beside the former (RFC 5626 §4.2.1, §6).

@@ -33,7 +33,7 @@ impl Engine {
         let Ok(uri) = Uri::parse(&passage.found.uri) else {
             return Step::Reject(400, "Malformed Request-URI");
         };
-        let places = match self.places_of_user(cx, passage.flow.local, &uri) {
+        let places = match self.places_of_user(cx, passage.flow.local, &uri, passage.method) {
             Ok(places) => places,
             Err(NoTarget(status, reason)) => {
                 self.explain("no target", || format!("{} has no contact ({status})", passage.found.uri));
@@ -44,7 +44,7 @@ impl Engine {
         if self.settings.config.routing.mode == Mode::Redirect {
             return self.redirect_to_places(passage, &places);
         }
-        passage.found.called = self.settings.config.aor(&uri, Some(passage.flow.local));
+        passage.found.called = self.named_user(cx, passage.flow.local, &uri).map(|(aor, _)| aor);
         let targets = self.targets_of_places(passage, places);
         if targets.branches.is_empty() {
             self.explain("no target", || {

@@ -135,6 +135,9 @@ impl Engine {
             }
         }
         // No stage has taken it: the one for it is switched off, or nobody has an answer.
+        if self.keep_message(cx, &passage).is_some() {
+            return;
+        }
         let (status, reason) = passage.found.failing.unwrap_or((404, ""));
         self.reject(&passage, status, reason);
     }

@@ -64,7 +64,8 @@ impl Engine {
         for (_, contact) in contacts {
             let Ok(uri) = Uri::parse(&contact) else { continue };
             let found = if self.settings.is_local(&uri, call.flow.local) {
-                let places = self.places_of_user(cx, call.flow.local, &uri).unwrap_or_default();
+                let places =
+                    self.places_of_user(cx, call.flow.local, &uri, Method::Invite).unwrap_or_default();
                 self.branches_to(&passage, places, round)
             } else {
                 self.branch_to_uri(&passage, &contact, round).into_iter().collect()

@@ -4,8 +4,9 @@ use super::passage::{Passage, Step};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::Method;
+use crate::registrar::gruu::registration_name;
 use crate::registrar::{answer_refusal, judge};
-use crate::state::SipCommand;
+use crate::state::{RegisterChange, RegisterCommand, SipCommand};
 
 impl Engine {
     /// A REGISTER came. Its answer leaves when the bindings are replicated.
@@ -40,6 +41,7 @@ impl Engine {
         if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
         }
+        self.name_registrations(&mut command);
         let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, Vec::new(), true);
         let proposed = opened
             .filter(|id| self.propose(SipCommand::Register(command), Awaiting::Register { exchange: *id }));
@@ -50,5 +52,20 @@ impl Engine {
             self.reject_overload(passage.flow, message.raw());
         }
         Step::Answered
+    }
+
+    /// Names what temporary GRUUs lead to (RFC 5627 §3.1.2).
+    fn name_registrations(&self, command: &mut RegisterCommand) {
+        if !self.settings.config.registrar.gruu {
+            return;
+        }
+        let (aor, call_id) = (&command.aor, &command.call_id);
+        if let RegisterChange::Contacts(bindings) = &mut command.change {
+            for binding in bindings {
+                binding.gruu = binding.instance.as_ref().map(|instance| {
+                    registration_name(self.settings.keys, aor, instance, binding.reg_id, call_id)
+                });
+            }
+        }
     }
 }

@@ -6,11 +6,12 @@ use super::passage::Passage;
 use super::withindlg::Approach;
 use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
 use crate::engine::{Cx, Engine};
-use crate::location::{Target, hop_of_uri, lookup};
+use crate::location::{Target, hop_of_uri, lookup_some};
 use crate::msg::{Method, Uri};
 use crate::nat::alias;
 use crate::proxy::build;
-use crate::state::{Backing, Branch, BranchState, Flow, Transport};
+use crate::registrar::{gruu, takes};
+use crate::state::{Backing, Binding, Branch, BranchState, Flow, Transport};
 
 /// A response in place of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +24,50 @@ impl Engine {
         cx: Cx<'_>,
         local: SocketAddr,
         uri: &Uri<'_>,
+        method: Method<'_>,
     ) -> Result<Vec<Target>, NoTarget> {
         if uri.user.is_none() {
             return Err(NoTarget(484, ""));
         }
-        let aor = self.settings.config.aor(uri, Some(local)).ok_or(NoTarget(404, ""))?;
+        let (aor, instance) = self.named_user(cx, local, uri).ok_or(NoTarget(404, ""))?;
         if cx.state.bindings(&aor).is_empty() {
             return Err(NoTarget(404, ""));
         }
-        let targets = lookup(cx.state, &aor, cx.now.wall, &self.settings.config.listen);
-        if targets.is_empty() { Err(NoTarget(480, "")) } else { Ok(targets) }
+        let config = &self.settings.config;
+        let is_named = |b: &Binding| {
+            let known = b.instance.as_deref();
+            instance.as_deref().is_none_or(|named| known.is_some_and(|i| gruu::is_instance(i, named)))
+        };
+        let filtered = config.registrar.method_filter;
+        let is_wanted = |b: &Binding| is_named(b) && (!filtered || takes(b.methods, method));
+        let targets = lookup_some(cx.state, &aor, cx.now.wall, &config.listen, is_wanted);
+        if !targets.is_empty() {
+            return Ok(targets);
+        }
+        let others = lookup_some(cx.state, &aor, cx.now.wall, &config.listen, is_named);
+        // Kamailio's answer where there are contacts, and none of them takes the method.
+        Err(if others.is_empty() { NoTarget(480, "") } else { NoTarget(405, "") })
+    }
+
+    /// The user that a URI of ours names, and the instance if it is a GRUU (RFC 5627 §5.4).
+    pub(super) fn named_user(
+        &self,
+        cx: Cx<'_>,
+        local: SocketAddr,
+        uri: &Uri<'_>,
+    ) -> Option<(String, Option<String>)> {
+        let aor = self.settings.config.aor(uri, Some(local))?;
+        let named =
+            if self.settings.config.registrar.gruu { gruu::named(self.settings.keys, uri) } else { None };
+        match named {
+            None => Some((aor, None)),
+            Some(gruu::Named::Instance(instance)) => Some((aor, Some(instance))),
+            Some(gruu::Named::Registration(name)) => {
+                let (aor, binding) = cx.state.registration(name)?;
+                Some((aor.to_owned(), binding.instance.as_deref().map(|i| gruu::bare(i).to_owned())))
+            }
+            Some(gruu::Named::Nobody) => None,
+        }
     }
 
     /// Copies for the places of a user, in their order.
@@ -69,7 +104,7 @@ impl Engine {
         let any = self.settings.is_any() && parsed.host.ip().is_some();
         if approach.next.is_none() && is_own && !any {
             // A contact that is an address of record of ours: where its user is now.
-            let places = self.places_of_user(cx, local, &parsed)?;
+            let places = self.places_of_user(cx, local, &parsed, passage.method)?;
             let branches = self.branches_to(passage, places, 0);
             return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
         }

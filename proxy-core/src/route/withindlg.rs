@@ -32,7 +32,10 @@ impl Engine {
             Method::Register => return Step::Next,
             _ => {}
         }
-        if let Some(step) = self.check_session_timer(cx, passage) {
+        if self.is_for_a_subscription(passage, &approach) {
+            return self.subscribe_again(cx, passage);
+        }
+        if let Some(step) = self.check_session_timer(passage) {
             return step;
         }
         if approach.in_dialog {
@@ -50,6 +53,18 @@ impl Engine {
             return Step::Reject(404, "Not here");
         }
         Step::Next
+    }
+}
+
+impl Engine {
+    /// A SUBSCRIBE within a dialog whose other end is the proxy: it has our Contact for its target.
+    fn is_for_a_subscription(&self, passage: &Passage<'_, '_>, approach: &Approach<'_>) -> bool {
+        self.settings.config.presence.enabled
+            && passage.method == Method::Subscribe
+            && passage.message.to_tag().is_some()
+            && approach.next.is_none()
+            && Uri::parse(approach.uri)
+                .is_ok_and(|uri| uri.user.is_none() && self.settings.is_own_hop(&uri, passage.flow.local))
     }
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::accounting::AccountingCommand;
 use super::dispatcher::DispatcherCommand;
+use super::message_store::MessageCommand;
 use super::parties::{CountKey, EndedBy, Ending, SessionTimer};
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
+use super::subscriptions::SubscriptionCommand;
 use super::trunk::TrunkCommand;
 use super::types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, PendingInvite, ServerKey,
@@ -157,6 +159,10 @@ pub enum SipCommand {
         /// Who wants it.
         by: EndedBy,
     },
+    /// Who watches whose calls.
+    Subscription(SubscriptionCommand),
+    /// Messages for users who have no phone at the moment.
+    Message(MessageCommand),
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

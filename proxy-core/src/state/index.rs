@@ -9,8 +9,11 @@ use super::accounting::record_bytes;
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
+use super::message_store::{MessageIndex, StoredMessage, messages_bytes};
+use super::news::{News, NewsItem};
 use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
 use super::provision::ProvisionIndex;
+use super::subscriptions::{Subscription, SubscriptionIndex, subscription_bytes};
 use super::trunk::{Trunk, TrunkIndex};
 use super::{
     Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
@@ -45,6 +48,25 @@ pub(super) struct Index {
     pub(super) outbox_bytes: u64,
     /// Of what is provisioned.
     pub(super) provision: ProvisionIndex,
+    /// Users by the names of their registrations (RFC 5627).
+    pub(super) gruus: BTreeMap<u64, String>,
+    /// Watchers.
+    pub(super) subscriptions: SubscriptionIndex,
+    /// Messages that wait.
+    pub(super) messages: MessageIndex,
+    /// Calls of each user of ours who makes or gets some.
+    pub(super) calls: BTreeMap<String, UserCalls>,
+    /// What engines may want to know.
+    pub(super) news: News,
+}
+
+/// Calls of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct UserCalls {
+    /// INVITEs without an end.
+    pub(super) pending: BTreeSet<ServerKey>,
+    /// Dialogs.
+    pub(super) dialogs: BTreeSet<DialogId>,
 }
 
 impl Index {
@@ -59,6 +81,8 @@ impl Index {
         this.provision = provision;
         this.outbox_bytes = records.outbox.records.values().map(|r| record_bytes(r) as u64).sum();
         this.bytes += bytes;
+        records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
+        records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
         this
     }
 
@@ -68,6 +92,55 @@ impl Index {
         }
         self.binding_count += list.len() as u64;
         self.bytes += bindings_bytes(aor, list);
+        for name in list.iter().filter_map(|b| b.gruu) {
+            self.gruus.insert(name, aor.to_owned());
+        }
+    }
+
+    /// Says that a user has other contacts now, if messages wait for him.
+    pub(super) fn tell_contacts(&mut self, aor: &str) {
+        self.news.push(NewsItem::Contacts { aor: aor.to_owned() });
+    }
+
+    fn tell_calls(&mut self, aor: &str) {
+        if self.subscriptions.is_watched(aor) {
+            self.news.push(NewsItem::Calls { aor: aor.to_owned() });
+        }
+    }
+
+    fn add_call(&mut self, aor: &str, add: impl FnOnce(&mut UserCalls)) {
+        self.tell_calls(aor);
+        add(self.calls.entry(aor.to_owned()).or_default());
+    }
+
+    fn remove_call(&mut self, aor: &str, remove: impl FnOnce(&mut UserCalls)) {
+        self.tell_calls(aor);
+        if let Some(calls) = self.calls.get_mut(aor) {
+            remove(calls);
+            if calls.pending.is_empty() && calls.dialogs.is_empty() {
+                self.calls.remove(aor);
+            }
+        }
+    }
+
+    pub(super) fn add_subscription(&mut self, s: &Subscription) {
+        self.subscriptions.add(s);
+        self.bytes += subscription_bytes(s) as u64;
+    }
+
+    pub(super) fn remove_subscription(&mut self, s: &Subscription) {
+        self.subscriptions.remove(s);
+        self.bytes = self.bytes.saturating_sub(subscription_bytes(s) as u64);
+    }
+
+    pub(super) fn add_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
+        self.messages.add(aor, list);
+        self.bytes += messages_bytes(aor, list) as u64;
+    }
+
+    pub(super) fn remove_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
+        self.messages.remove(aor, list);
+        self.bytes = self.bytes.saturating_sub(messages_bytes(aor, list) as u64);
     }
 
     pub(super) fn remove_bindings(&mut self, aor: &str, list: &[Binding]) {
@@ -76,10 +149,18 @@ impl Index {
         }
         self.binding_count = self.binding_count.saturating_sub(list.len() as u64);
         self.bytes = self.bytes.saturating_sub(bindings_bytes(aor, list));
+        for name in list.iter().filter_map(|b| b.gruu) {
+            self.gruus.remove(&name);
+        }
     }
 
     pub(super) fn add_pending(&mut self, record: &PendingInvite) {
         self.pending.insert((pending_end(record), record.key.clone()));
+        for aor in users_of_pending(record) {
+            self.add_call(aor, |calls| {
+                calls.pending.insert(record.key.clone());
+            });
+        }
         self.bytes += pending_bytes(record) as u64;
         self.count(counted(record));
         for (set, uri) in serving(record) {
@@ -89,6 +170,11 @@ impl Index {
 
     pub(super) fn remove_pending(&mut self, record: &PendingInvite) {
         self.pending.remove(&(pending_end(record), record.key.clone()));
+        for aor in users_of_pending(record) {
+            self.remove_call(aor, |calls| {
+                calls.pending.remove(&record.key);
+            });
+        }
         self.bytes = self.bytes.saturating_sub(pending_bytes(record) as u64);
         self.uncount(counted(record));
         serving(record).for_each(|(set, uri)| self.unload(set, uri));
@@ -100,6 +186,11 @@ impl Index {
             self.ending.insert(record.id.clone());
         }
         self.count(record.facts.as_deref());
+        for aor in users_of_dialog(record) {
+            self.add_call(aor, |calls| {
+                calls.dialogs.insert(record.id.clone());
+            });
+        }
         self.bytes += dialog_bytes(record) as u64;
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             *self.loads.entry(*set).or_default().entry(uri.clone()).or_default() += 1;
@@ -110,6 +201,11 @@ impl Index {
         self.dialogs.remove(&(dialog_end(record), record.id.clone()));
         self.ending.remove(&record.id);
         self.uncount(record.facts.as_deref());
+        for aor in users_of_dialog(record) {
+            self.remove_call(aor, |calls| {
+                calls.dialogs.remove(&record.id);
+            });
+        }
         self.bytes = self.bytes.saturating_sub(dialog_bytes(record) as u64);
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             self.unload(*set, uri);
@@ -164,6 +260,21 @@ impl Index {
         self.trunks.remove(trunk);
         self.bytes = self.bytes.saturating_sub(trunk_bytes(trunk) as u64);
     }
+}
+
+/// Our users in a call that is not decided: who calls, and who is called now.
+fn users_of_pending(record: &PendingInvite) -> BTreeSet<&str> {
+    let undecided = record.state == InviteState::Proceeding;
+    let caller = record.facts.as_ref().and_then(|f| f.caller.as_deref());
+    let called = record.branches.iter().filter_map(|b| b.backing.called.as_deref());
+    // Within a dialog there is no new call.
+    let is_call = record.facts.is_some();
+    caller.into_iter().chain(called).filter(|_| undecided && is_call).collect()
+}
+
+fn users_of_dialog(record: &DialogRecord) -> BTreeSet<&str> {
+    let caller = record.facts.as_ref().and_then(|f| f.caller.as_deref());
+    caller.into_iter().chain(record.backing.called.as_deref()).collect()
 }
 
 /// What a call is counted under while it is not decided; then its dialogs count.

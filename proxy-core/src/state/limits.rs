@@ -71,6 +71,21 @@ pub const MAX_ACL: usize = 100_000;
 /// Bytes of one text in what is provisioned: a name, a domain, a realm, a tag, an AOR.
 pub const MAX_PROVISION_TEXT: usize = 255;
 
+/// Subscriptions.
+pub const MAX_SUBSCRIPTIONS: usize = 200_000;
+/// Subscriptions to the calls of one user: each change of a call is told to all of them.
+pub const MAX_WATCHERS_PER_AOR: usize = 512;
+/// Bytes of text in one subscription when it is made or refreshed.
+pub const MAX_SUBSCRIPTION_BYTES: usize = 8 * 1024;
+/// Calls of one user that a watcher is told of.
+pub const MAX_SHOWN: usize = 32;
+/// Messages that wait, over all users, whatever the configuration says.
+pub const MAX_MESSAGES: u64 = 1_000_000;
+/// Messages that wait for one user, whatever the configuration says.
+pub const MAX_MESSAGES_PER_USER: usize = 1000;
+/// Bytes of text in one message that waits.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
 /// Whether one more INVITE is admitted beside so many.
 pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {
     pending < MAX_PENDING && pending + dialogs < MAX_DIALOGS

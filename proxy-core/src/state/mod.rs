@@ -8,9 +8,12 @@ mod command;
 pub mod dispatcher;
 mod index;
 pub mod limits;
+pub mod message_store;
+mod news;
 mod parties;
 mod provision;
 mod store;
+pub mod subscriptions;
 pub mod trunk;
 mod types;
 
@@ -22,6 +25,7 @@ pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
 };
+pub use news::NewsItem;
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
@@ -57,6 +61,8 @@ struct Records {
     trunks: trunk::Trunks,
     provision: Provision,
     outbox: Outbox,
+    subscriptions: subscriptions::Subscriptions,
+    messages: message_store::MessageStore,
 }
 
 impl PartialEq for SipState {
@@ -98,6 +104,10 @@ pub struct Counts {
     pub aliases: u64,
     /// Access list entries.
     pub acl: u64,
+    /// Subscriptions to the calls of users.
+    pub subscriptions: u64,
+    /// Messages that wait for their users.
+    pub messages: u64,
 }
 
 impl SipState {
@@ -105,6 +115,13 @@ impl SipState {
     #[must_use]
     pub fn bindings(&self, aor: &str) -> &[Binding] {
         self.records.bindings.get(aor).map_or(&[], Vec::as_slice)
+    }
+
+    /// The user and the contact of the registration with this name (RFC 5627).
+    #[must_use]
+    pub fn registration(&self, name: u64) -> Option<(&str, &Binding)> {
+        let aor = self.index.gruus.get(&name)?;
+        Some((aor, self.bindings(aor).iter().find(|b| b.gruu == Some(name))?))
     }
 
     /// All AORs in order.
@@ -273,6 +290,63 @@ impl SipState {
         })
     }
 
+    /// A subscription.
+    #[must_use]
+    pub fn subscription(&self, id: &DialogId) -> Option<&subscriptions::Subscription> {
+        self.records.subscriptions.all.get(id)
+    }
+
+    /// All subscriptions in order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &subscriptions::Subscription> {
+        self.records.subscriptions.all.values()
+    }
+
+    /// Who watches the calls of a user.
+    pub fn watchers(&self, aor: &str) -> impl Iterator<Item = &DialogId> {
+        self.index.subscriptions.watchers.get(aor).into_iter().flatten()
+    }
+
+    /// The subscriptions that end at or before `now`, earliest first.
+    pub fn subscriptions_ended(&self, now: WallTime) -> impl Iterator<Item = &DialogId> {
+        self.index.subscriptions.ends.iter().take_while(move |(end, _)| *end <= now).map(|(_, id)| id)
+    }
+
+    /// The messages kept for a user, with their numbers, in order.
+    pub fn messages_of(&self, aor: &str) -> impl Iterator<Item = (u64, &message_store::StoredMessage)> {
+        self.records.messages.users.get(aor).into_iter().flatten().map(|(number, m)| (*number, m))
+    }
+
+    /// All users for whom messages are kept.
+    pub fn users_with_messages(&self) -> impl Iterator<Item = &str> {
+        self.records.messages.users.keys().map(String::as_str)
+    }
+
+    /// Users whose messages are to be tried again at or before `now`, earliest first.
+    pub fn messages_due(&self, now: WallTime) -> impl Iterator<Item = &str> {
+        self.index.messages.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, aor)| aor.as_str())
+    }
+
+    /// INVITEs and dialogs in which a user of ours is calling or being called, in order.
+    pub fn calls_of_user(&self, aor: &str) -> (Vec<&PendingInvite>, Vec<&DialogRecord>) {
+        let Some(calls) = self.index.calls.get(aor) else { return (Vec::new(), Vec::new()) };
+        let pending = calls.pending.iter().filter_map(|key| self.records.pending.get(key));
+        let dialogs = calls.dialogs.iter().filter_map(|id| self.records.dialogs.get(id));
+        (pending.collect(), dialogs.collect())
+    }
+
+    /// How much news there has been; see [`SipState::news_since`].
+    #[must_use]
+    pub fn news_count(&self) -> u64 {
+        self.index.news.count()
+    }
+
+    /// What is new since there were so many; `None` if that is not known (any more). Not replicated: each node counts
+    /// for itself.
+    #[must_use]
+    pub fn news_since(&self, seen: u64) -> Option<impl Iterator<Item = &NewsItem>> {
+        self.index.news.since(seen)
+    }
+
     /// How many records there are. Costs nothing.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -284,6 +358,8 @@ impl SipState {
             domains: self.records.provision.domains.len() as u64,
             aliases: self.records.provision.aliases.len() as u64,
             acl: self.records.provision.acl.len() as u64,
+            subscriptions: self.records.subscriptions.all.len() as u64,
+            messages: self.index.messages.count,
         }
     }
 
@@ -299,7 +375,9 @@ impl SipState {
         let bindings = self.index.bindings.first().map(|(end, _)| *end);
         let pending = self.index.pending.first().map(|(end, _)| *end);
         let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
-        [bindings, pending, dialogs].into_iter().flatten().min()
+        let subscriptions = self.index.subscriptions.next_end();
+        let messages = self.index.messages.next_end();
+        [bindings, pending, dialogs, subscriptions, messages].into_iter().flatten().min()
     }
 
     /// Whether the derived index says what the records say; for tests and simulations. Walks over everything.

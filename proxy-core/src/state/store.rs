@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::dispatcher::Destination;
+use super::message_store::StoredMessage;
+use super::subscriptions::Subscription;
 use super::trunk::Trunk;
 use super::{Binding, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
 
@@ -15,6 +17,9 @@ impl SipState {
         if !list.is_empty() {
             self.index.add_bindings(aor, &list);
             self.records.bindings.insert(aor.to_owned(), list);
+            if self.records.messages.users.contains_key(aor) {
+                self.index.tell_contacts(aor);
+            }
         }
     }
 
@@ -80,5 +85,32 @@ impl SipState {
             self.index.remove_trunk(old);
         }
         old.is_some()
+    }
+
+    /// Adds a subscription, or replaces the one with the same id.
+    pub(super) fn put_subscription(&mut self, subscription: Subscription) {
+        self.remove_subscription(&subscription.id);
+        self.index.add_subscription(&subscription);
+        self.records.subscriptions.all.insert(subscription.id.clone(), subscription);
+    }
+
+    /// Removes a subscription; `false` if it is not there.
+    pub(super) fn remove_subscription(&mut self, id: &DialogId) -> bool {
+        let old = self.records.subscriptions.all.remove(id);
+        if let Some(old) = &old {
+            self.index.remove_subscription(old);
+        }
+        old.is_some()
+    }
+
+    /// Sets the messages of a user; with none the user goes.
+    pub(super) fn put_messages(&mut self, aor: &str, list: BTreeMap<u64, StoredMessage>) {
+        if let Some(old) = self.records.messages.users.remove(aor) {
+            self.index.remove_messages(aor, &old);
+        }
+        if !list.is_empty() {
+            self.index.add_messages(aor, &list);
+            self.records.messages.users.insert(aor.to_owned(), list);
+        }
     }
 }

@@ -102,6 +102,12 @@ pub struct Binding {
     pub user_agent: String,
     /// When it was written last.
     pub updated_at: WallTime,
+    /// The methods that the contact takes, one bit each ([`crate::registrar::method_names`]); all if `None`.
+    pub methods: Option<u32>,
+    /// It is reached by its flow and by nothing else (RFC 5626).
+    pub outbound: bool,
+    /// Name of the registration for temporary GRUUs (RFC 5627).
+    pub gruu: Option<u64>,
 }
 
 /// Key of a server transaction (RFC 3261 §17.2.3): top Via branch, sent-by; INVITE and its ACK/CANCEL share it.

@@ -20,9 +20,11 @@ impl Engine {
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
         match purpose {
             Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
-            Purpose::DialogBye { id, to_caller } => self.on_bye_over(cx, &id, to_caller),
+            Purpose::DialogBye { id, to_caller } => self.on_bye_over(&id, to_caller),
             Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
-            Purpose::NatPing { .. } | Purpose::Notify { .. } | Purpose::StoredMessage { .. } => {}
+            Purpose::NatPing { .. } => {}
+            Purpose::Notify { attempt } => self.on_notified(cx, attempt, &outcome),
+            Purpose::StoredMessage { attempt } => self.on_message_ended(cx, attempt, &outcome),
         }
     }
 }

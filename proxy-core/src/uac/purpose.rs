@@ -4,7 +4,6 @@ use crate::state::DialogId;
 
 /// One variant per feature, with what the feature needs to know again when the outcome comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(dead_code, reason = "variants are here before the features that use them")]
 pub(crate) enum Purpose {
     /// OPTIONS to a destination of the dispatcher.
     Probe {
@@ -34,13 +33,13 @@ pub(crate) enum Purpose {
     },
     /// NOTIFY of a subscription.
     Notify {
-        /// The subscription's name.
-        subscription: String,
+        /// Its number; none for the last one of a subscription, of which nothing follows.
+        attempt: Option<u64>,
     },
     /// A MESSAGE that was kept for its receiver.
     StoredMessage {
-        /// Its name.
-        id: String,
+        /// Number of the try.
+        attempt: u64,
     },
 }
 

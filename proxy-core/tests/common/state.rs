@@ -38,6 +38,9 @@ pub fn contact(name: &str, now: u64, expires: u64) -> Binding {
         reg_id: None,
         user_agent: String::from("phone"),
         updated_at: at(now),
+        methods: None,
+        outbound: false,
+        gruu: None,
     }
 }
 

@@ -182,6 +182,9 @@ pub fn register(user: &str, cseq: u32) -> Command {
         reg_id: None,
         user_agent: String::new(),
         updated_at: WallTime(1),
+        methods: None,
+        outbound: false,
+        gruu: None,
     };
     Command::Sip(SipCommand::Register(RegisterCommand {
         aor,

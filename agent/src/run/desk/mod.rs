@@ -2,6 +2,7 @@
 
 mod cdr;
 mod dispatcher;
+mod dlg;
 mod provision;
 mod route;
 mod trace;

@@ -40,6 +40,8 @@ impl SipState {
             self.dialog_ended(&id, &Ending { at: end, by: EndedBy::Lost, bye: None });
             dialogs = dialogs.saturating_add(1);
         }
+        self.expire_subscriptions(up_to);
+        self.expire_messages(up_to);
         SipResponse::Expired { bindings, pending, dialogs }
     }
 }

@@ -21,6 +21,7 @@
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
 //! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
 //! | DialogEnding | `NotFound` | `Done` | |
+//! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -30,9 +31,11 @@ mod dialog;
 mod dispatcher;
 mod expire;
 mod invite;
+mod message_store;
 mod moved;
 mod provision;
 mod register;
+mod subscriptions;
 mod trunk;
 
 use super::{SipCommand, SipResponse, SipState};
@@ -78,6 +81,8 @@ impl SipState {
             }
             SipCommand::Accounting(command) => self.accounting_changed(command),
             SipCommand::DialogEnding { id, by } => self.dialog_ending(id, *by),
+            SipCommand::Subscription(command) => self.subscription_changed(command),
+            SipCommand::Message(command) => self.message_changed(command),
         }
     }
 }

@@ -153,4 +153,5 @@ fn is_retransmission(old: &Binding, new: &Binding) -> bool {
             == (&new.contact, &new.contact_key, &new.flow, &new.natted, &new.path)
         && (old.q, &old.instance, old.reg_id, &old.user_agent)
             == (new.q, &new.instance, new.reg_id, &new.user_agent)
+        && (old.methods, old.outbound, old.gruu) == (new.methods, new.outbound, new.gruu)
 }

@@ -1,0 +1,262 @@
+//! The user is back: his messages, in the order in which they came.
+//!
+//! | what happens | then |
+//! |---|---|
+//! | the user registers, or a try is due, or this node took over and he is there | the first message leaves, to the contact that registered last |
+//! | 2xx | it goes; then the next one |
+//! | an answer that will never be another (415, 488, 606 and the like) | it goes, too |
+//! | any other answer | again after a pause, with the next CSeq; after [`MAX_TRIES`] when he registers anew |
+//! | no answer | the same, but with the same CSeq: the phone may have had it, and knows it then |
+//!
+//! All of it is done by the engine that the address of record belongs to. Call-ID, CSeq and branch are functions of what
+//! is replicated: a node that takes over in between sends the very same request again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::limits::MAX_DELIVERIES_PER_TICK;
+use crate::engine::ticket::Awaiting;
+use crate::engine::{Cx, Engine, shard_of};
+use crate::location::reach;
+use crate::registrar::http_date;
+use crate::state::message_store::{MessageCommand, StoredMessage};
+use crate::state::{Binding, NewsItem, SipCommand};
+use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
+
+/// Tries of one message at one registration; a new one (another Call-ID) begins anew.
+pub(crate) const MAX_TRIES: u16 = 6;
+/// Pause after the first failure; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+
+/// What an engine knows of deliveries besides what is replicated.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// How much of the news has been read; `None`: all users are to be looked at.
+    seen: Option<u64>,
+    /// Users to be looked at.
+    marked: std::collections::BTreeSet<String>,
+    /// The message under way for each user, and how far it is.
+    busy: BTreeMap<String, Busy>,
+    /// Users by the number of the try.
+    attempts: BTreeMap<u64, String>,
+}
+
+/// A delivery under way.
+#[derive(Debug)]
+struct Busy {
+    /// Number of the message.
+    number: u64,
+    /// Call-ID of the registration that it goes to.
+    registration: String,
+    phase: Phase,
+}
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The phone has it, or not.
+    Sent,
+    /// What came of it is being remembered.
+    Telling,
+    /// The phone has it, but that could not be remembered: said again at the next tick.
+    ToRemove,
+}
+
+impl Engine {
+    /// Reads the news; called after whatever has happened. Costs one comparison if there is none.
+    pub(crate) fn messages_look(&mut self, cx: Cx<'_>) {
+        if !self.settings.config.message_store.enabled || !self.is_active() {
+            return;
+        }
+        let count = cx.state.news_count();
+        if self.offline.seen == Some(count) {
+            return;
+        }
+        let (shard, shards) = (self.settings.config.shard, self.settings.config.shards);
+        let is_own = |aor: &str| shard_of(aor.as_bytes(), shards) == shard;
+        let marked = &mut self.offline.marked;
+        match self.offline.seen.and_then(|seen| cx.state.news_since(seen)) {
+            Some(news) => {
+                for item in news {
+                    if let NewsItem::Contacts { aor } = item
+                        && is_own(aor)
+                    {
+                        marked.insert(aor.clone());
+                    }
+                }
+            }
+            None => {
+                let with_phone = |aor: &&str| is_own(aor) && !cx.state.bindings(aor).is_empty();
+                marked.extend(cx.state.users_with_messages().filter(with_phone).map(str::to_owned));
+            }
+        }
+        self.offline.seen = Some(count);
+        self.deliver_marked(cx);
+    }
+
+    /// Tries again what is due.
+    pub(crate) fn messages_tick(&mut self, cx: Cx<'_>) {
+        if !self.settings.config.message_store.enabled {
+            return;
+        }
+        let forgotten: Vec<(String, u64)> = self
+            .offline
+            .busy
+            .iter()
+            .filter(|(_, busy)| busy.phase == Phase::ToRemove)
+            .map(|(aor, busy)| (aor.clone(), busy.number))
+            .collect();
+        for (aor, number) in forgotten {
+            self.message_ends(aor, number);
+        }
+        let (shard, shards) = (self.settings.config.shard, self.settings.config.shards);
+        let due = cx.state.messages_due(cx.now.wall);
+        let own = due.filter(|aor| shard_of(aor.as_bytes(), shards) == shard);
+        self.offline.marked.extend(own.take(MAX_DELIVERIES_PER_TICK).map(str::to_owned));
+        self.messages_look(cx);
+        self.deliver_marked(cx);
+    }
+
+    fn deliver_marked(&mut self, cx: Cx<'_>) {
+        for _ in 0..MAX_DELIVERIES_PER_TICK {
+            let Some(aor) = self.offline.marked.pop_first() else { return };
+            if !self.offline.busy.contains_key(&aor) {
+                self.deliver_first(cx, aor);
+            }
+        }
+    }
+
+    /// Sends the first message of a user, if he can be reached.
+    fn deliver_first(&mut self, cx: Cx<'_>, aor: String) {
+        let Some((number, message)) = cx.state.messages_of(&aor).next() else { return };
+        let current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > cx.now.wall);
+        // The one that has shown itself last is the one that is there.
+        let Some(binding) = current.max_by_key(|b| b.updated_at) else { return };
+        let is_due = message.next_at.is_some_and(|at| at <= cx.now.wall);
+        // A refresh of a registration that was tried is no sign of anything new.
+        let is_back = message.tried.as_ref() != Some(&binding.call_id);
+        if !is_due && !is_back {
+            return;
+        }
+        let attempt = self.new_id();
+        let sent = self.message_request(&aor, number, message, binding, attempt);
+        if sent.is_some_and(|what| self.originate(cx, what)) {
+            let registration = binding.call_id.clone();
+            self.offline.busy.insert(aor.clone(), Busy { number, registration, phase: Phase::Sent });
+            self.offline.attempts.insert(attempt, aor);
+        } else {
+            self.message_failed(cx, aor, number, message, (message.cseq, &binding.call_id));
+        }
+    }
+
+    fn message_request(
+        &self,
+        aor: &str,
+        number: u64,
+        message: &StoredMessage,
+        binding: &Binding,
+        attempt: u64,
+    ) -> Option<Originated> {
+        let flow = reach(binding, &self.settings.config.listen)?;
+        let parts: [&[u8]; 3] = [aor.as_bytes(), &number.to_be_bytes(), &message.received_at.0.to_be_bytes()];
+        let call_id = self.call_id_here("message", &parts);
+        let tag = self.settings.keys.own_tag("message", &parts);
+        let mut request = OwnRequest::new("MESSAGE", &binding.contact, "", &tag, &message.to)
+            .numbered(&call_id, message.cseq)
+            // When it was sent, as far as is known (RFC 3428 §4, RFC 3261 §20.17).
+            .header("Date", http_date(message.received_at));
+        request.from = format!("{};tag={tag}", message.from);
+        request.routes.clone_from(&binding.path);
+        for (name, value) in &message.headers {
+            if let Some(name) = super::keep::kept_name(name) {
+                request.headers.push((name, value.clone()));
+            }
+        }
+        let content_type = message.content_type.clone();
+        if !message.body.is_empty() || content_type.is_some() {
+            let content_type = content_type.unwrap_or_else(|| String::from("text/plain"));
+            request.body = Some((content_type, message.body.clone()));
+        }
+        Some(Originated { flow, request, purpose: Purpose::StoredMessage { attempt }, patience: None })
+    }
+
+    /// A delivery has ended.
+    pub(crate) fn on_message_ended(&mut self, cx: Cx<'_>, attempt: u64, outcome: &Outcome<'_, '_>) {
+        let Some(aor) = self.offline.attempts.remove(&attempt) else { return };
+        let Some(Busy { number, registration, .. }) = self.offline.busy.remove(&aor) else { return };
+        match outcome {
+            Outcome::Final(status, _) if (200..300).contains(status) || is_for_good(*status) => {
+                self.message_ends(aor, number);
+            }
+            outcome => {
+                let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else {
+                    return;
+                };
+                // An answer is the end of that request; silence is not.
+                let answered = matches!(outcome, Outcome::Final(..));
+                let cseq = message.cseq.saturating_add(u32::from(answered));
+                self.message_failed(cx, aor, number, message, (cseq, &registration));
+            }
+        }
+    }
+
+    fn message_ends(&mut self, aor: String, number: u64) {
+        let command = MessageCommand::Remove { aor: aor.clone(), number };
+        let attempt = self.new_id();
+        let phase = if self.propose(SipCommand::Message(command), Awaiting::Delivered { attempt }) {
+            self.offline.attempts.insert(attempt, aor.clone());
+            Phase::Telling
+        } else {
+            Phase::ToRemove
+        };
+        self.offline.busy.insert(aor, Busy { number, registration: String::new(), phase });
+    }
+
+    fn message_failed(
+        &mut self,
+        cx: Cx<'_>,
+        aor: String,
+        number: u64,
+        message: &StoredMessage,
+        (cseq, registration): (u32, &str),
+    ) {
+        let is_new = message.tried.as_deref() != Some(registration);
+        let failures = if is_new { 1 } else { message.failures.saturating_add(1) };
+        let pause = FIRST_PAUSE.saturating_mul(1 << u32::from(failures.min(MAX_TRIES)).saturating_sub(1));
+        let next_at = (failures < MAX_TRIES).then_some(cx.now.wall + pause);
+        let tried = registration.to_owned();
+        let command = MessageCommand::Failed { aor, number, cseq, failures, next_at, tried };
+        self.propose(SipCommand::Message(command), Awaiting::Nothing);
+    }
+
+    /// Verdict on what came of a delivery: the next message.
+    pub(crate) fn on_delivered(&mut self, cx: Cx<'_>, attempt: u64, committed: bool) {
+        let Some(aor) = self.offline.attempts.remove(&attempt) else { return };
+        let Some(busy) = self.offline.busy.remove(&aor) else { return };
+        if committed {
+            self.offline.marked.insert(aor);
+            self.deliver_marked(cx);
+        } else {
+            self.offline.busy.insert(aor, Busy { phase: Phase::ToRemove, ..busy });
+        }
+    }
+}
+
+/// Answers that would come again, whatever is done: the phone does not take such messages, or not this one.
+fn is_for_good(status: u16) -> bool {
+    matches!(
+        status,
+        400 | 405 | 413 | 414 | 415 | 416 | 420 | 485 | 488 | 493 | 501 | 505 | 513 | 603 | 604 | 606
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_change_is_tried_again() {
+        assert!(![408, 480, 486, 500, 503, 600].into_iter().any(is_for_good));
+        assert!([415, 606].into_iter().all(is_for_good));
+    }
+}

@@ -1,0 +1,94 @@
+//! Changes of the messages that are kept.
+
+use std::collections::BTreeMap;
+
+use crate::state::limits::{MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, admits_bytes};
+use crate::state::message_store::{MessageCommand, StoredMessage, message_bytes};
+use crate::state::{SipResponse, SipState};
+use crate::time::WallTime;
+
+impl SipState {
+    pub(super) fn message_changed(&mut self, command: &MessageCommand) -> SipResponse {
+        match command {
+            MessageCommand::Keep { aor, message, max_per_user, max_total } => {
+                self.keep_message(aor, message, *max_per_user, *max_total)
+            }
+            MessageCommand::Failed { aor, number, cseq, failures, next_at, tried } => {
+                self.change_message(aor, *number, |message| {
+                    message.cseq = message.cseq.max(*cseq);
+                    message.failures = *failures;
+                    message.next_at = *next_at;
+                    message.tried = Some(tried.clone());
+                })
+            }
+            MessageCommand::Remove { aor, number } => self.remove_message(aor, *number),
+        }
+    }
+
+    fn keep_message(
+        &mut self,
+        aor: &str,
+        message: &StoredMessage,
+        max_per_user: u32,
+        max_total: u64,
+    ) -> SipResponse {
+        let of_user = self.records.messages.users.get(aor);
+        let is_same =
+            |m: &StoredMessage| (&m.origin, m.origin_cseq) == (&message.origin, message.origin_cseq);
+        if of_user.is_some_and(|list| list.values().any(is_same)) {
+            return SipResponse::Done;
+        }
+        let count = of_user.map_or(0, BTreeMap::len);
+        let per_user = usize::try_from(max_per_user).unwrap_or(usize::MAX).min(MAX_MESSAGES_PER_USER);
+        let bytes = message_bytes(message);
+        if count >= per_user
+            || self.index.messages.count >= max_total.min(MAX_MESSAGES)
+            || bytes > MAX_MESSAGE_BYTES
+            || !admits_bytes(self.index.bytes, (bytes + aor.len()) as u64)
+        {
+            return SipResponse::Full;
+        }
+        let mut list = of_user.cloned().unwrap_or_default();
+        let number = self.records.messages.next;
+        self.records.messages.next += 1;
+        list.insert(number, message.clone());
+        self.put_messages(aor, list);
+        SipResponse::Done
+    }
+
+    fn change_message(
+        &mut self,
+        aor: &str,
+        number: u64,
+        change: impl FnOnce(&mut StoredMessage),
+    ) -> SipResponse {
+        let Some(mut list) = self.records.messages.users.get(aor).cloned() else {
+            return SipResponse::NotFound;
+        };
+        let Some(message) = list.get_mut(&number) else { return SipResponse::NotFound };
+        change(message);
+        self.put_messages(aor, list);
+        SipResponse::Done
+    }
+
+    fn remove_message(&mut self, aor: &str, number: u64) -> SipResponse {
+        let Some(mut list) = self.records.messages.users.get(aor).cloned() else {
+            return SipResponse::NotFound;
+        };
+        if list.remove(&number).is_none() {
+            return SipResponse::NotFound;
+        }
+        self.put_messages(aor, list);
+        SipResponse::Done
+    }
+
+    /// Messages that nobody has come for.
+    pub(super) fn expire_messages(&mut self, up_to: WallTime) {
+        while let Some((end, aor, number)) = self.index.messages.ends.first()
+            && *end <= up_to
+        {
+            let (aor, number) = (aor.clone(), *number);
+            self.remove_message(&aor, number);
+        }
+    }
+}

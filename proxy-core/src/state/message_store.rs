@@ -1,0 +1,157 @@
+//! Messages (RFC 3428) for users who have no phone at the moment, until they register again.
+//!
+//! | command | nothing there | there |
+//! |---|---|---|
+//! | Keep | `Done`, `Full` | the same message: `Done` |
+//! | Failed | `NotFound` | `Done` |
+//! | Remove | `NotFound` | `Done` |
+//!
+//! A message has a number in the order of arrival. All that a delivery is made of is replicated, so that another node
+//! sends the same request again, which the phone knows if it has had it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::DialogId;
+use crate::time::WallTime;
+
+/// All messages that are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageStore {
+    /// Number of the next one.
+    pub(super) next: u64,
+    /// By address of record and number.
+    pub(super) users: BTreeMap<String, BTreeMap<u64, StoredMessage>>,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// Call-ID and From tag of the MESSAGE as it came, its Request-URI's transaction in `to_tag`: tells repetitions.
+    pub origin: DialogId,
+    /// CSeq number of the MESSAGE as it came.
+    pub origin_cseq: u32,
+    /// From value without tag.
+    pub from: String,
+    /// URI in To.
+    pub to: String,
+    /// Further headers, name and value, in order.
+    pub headers: Vec<(String, String)>,
+    /// Content-Type, if there was one.
+    pub content_type: Option<String>,
+    /// Body.
+    pub body: Vec<u8>,
+    /// When it came.
+    pub received_at: WallTime,
+    /// When it is given up.
+    pub expires_at: WallTime,
+    /// CSeq number of its delivery: higher by one after each answer that refused it for now.
+    pub cseq: u32,
+    /// How often its delivery to the registration of `tried` has failed.
+    pub failures: u16,
+    /// When it is tried again; `None`: when the user registers anew.
+    pub next_at: Option<WallTime>,
+    /// Call-ID of the registration that it was tried at last.
+    pub tried: Option<String>,
+}
+
+/// A change of the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageCommand {
+    /// One more: before its 202 leaves.
+    Keep {
+        /// For whom: address of record.
+        aor: String,
+        /// The message.
+        message: Box<StoredMessage>,
+        /// Most messages of one user, from the configuration of the proposer.
+        max_per_user: u32,
+        /// Most messages of all users, from there, too.
+        max_total: u64,
+    },
+    /// It could not be delivered now.
+    Failed {
+        /// For whom.
+        aor: String,
+        /// Its number.
+        number: u64,
+        /// CSeq number of the next try.
+        cseq: u32,
+        /// Failures so far.
+        failures: u16,
+        /// When it is tried again; `None`: when the user registers anew.
+        next_at: Option<WallTime>,
+        /// Call-ID of the registration that it was tried at.
+        tried: String,
+    },
+    /// It was delivered, or refused for good.
+    Remove {
+        /// For whom.
+        aor: String,
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// Derived from the messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct MessageIndex {
+    /// How many there are.
+    pub(super) count: u64,
+    /// End of each.
+    pub(super) ends: BTreeSet<(WallTime, String, u64)>,
+    /// Those that are tried again at some time.
+    pub(super) due: BTreeSet<(WallTime, String)>,
+}
+
+impl MessageIndex {
+    pub(super) fn add(&mut self, aor: &str, messages: &BTreeMap<u64, StoredMessage>) {
+        self.count += messages.len() as u64;
+        for (number, message) in messages {
+            self.ends.insert((message.expires_at, aor.to_owned(), *number));
+        }
+        if let Some(at) = first_due(messages) {
+            self.due.insert((at, aor.to_owned()));
+        }
+    }
+
+    pub(super) fn remove(&mut self, aor: &str, messages: &BTreeMap<u64, StoredMessage>) {
+        self.count = self.count.saturating_sub(messages.len() as u64);
+        for (number, message) in messages {
+            self.ends.remove(&(message.expires_at, aor.to_owned(), *number));
+        }
+        if let Some(at) = first_due(messages) {
+            self.due.remove(&(at, aor.to_owned()));
+        }
+    }
+
+    pub(super) fn next_end(&self) -> Option<WallTime> {
+        self.ends.first().map(|(end, _, _)| *end)
+    }
+}
+
+/// They are delivered in order: the first one decides.
+fn first_due(messages: &BTreeMap<u64, StoredMessage>) -> Option<WallTime> {
+    messages.first_key_value().and_then(|(_, m)| m.next_at)
+}
+
+/// Bytes of text in the messages of a user.
+pub(super) fn messages_bytes(aor: &str, messages: &BTreeMap<u64, StoredMessage>) -> usize {
+    if messages.is_empty() { 0 } else { aor.len() + messages.values().map(message_bytes).sum::<usize>() }
+}
+
+/// Bytes of text in a message.
+pub(super) fn message_bytes(m: &StoredMessage) -> usize {
+    let headers: usize = m.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let origin = &m.origin;
+    origin.call_id.len()
+        + origin.from_tag.len()
+        + origin.to_tag.len()
+        + m.from.len()
+        + m.to.len()
+        + headers
+        + m.content_type.as_ref().map_or(0, String::len)
+        + m.body.len()
+        + m.tried.as_ref().map_or(0, String::len)
+}

@@ -1,0 +1,263 @@
+//! Messages for users who have no phone: kept, delivered in order when they register, over takeovers (RFC 3428).
+
+#[path = "common/story.rs"]
+mod story;
+
+use std::time::Duration;
+
+use proxy_core::io::{EngineConfig, Refusal};
+use proxy_core::offline::MessageStoreConfig;
+use proxy_core::state::limits::MAX_MESSAGE_BYTES;
+use proxy_core::state::message_store::MessageCommand;
+use proxy_core::state::{ProvisionCommand, SipCommand, Subscriber};
+use story::*;
+
+const ALICE: &str = "10.77.0.50:5070";
+const BOB: &str = "10.77.0.60:5080";
+const BOB_AOR: &str = "sip:bob@lab.test";
+
+fn store() -> MessageStoreConfig {
+    MessageStoreConfig { enabled: true, max_per_user: 3, ..MessageStoreConfig::default() }
+}
+
+fn world() -> World {
+    World::with(EngineConfig { message_store: store(), ..config() })
+}
+
+fn message(call: &str, text: &str) -> String {
+    let head = format!("Subject: s-{call}\r\nContent-Type: text/plain\r\n");
+    request("MESSAGE", BOB_AOR, ALICE, call, &head)
+        .replace("Content-Length: 0\r\n\r\n", &format!("Content-Length: {}\r\n\r\n{text}", text.len()))
+}
+
+fn keep(w: &mut World, call: &str, text: &str) {
+    w.send(ALICE, &message(call, text));
+    w.expect(ALICE, "SIP/2.0 202 ");
+}
+
+fn register_bob(w: &mut World, cseq: u32) {
+    w.send(BOB, &register("bob", BOB, cseq, &format!("<sip:bob@{BOB}>")));
+}
+
+/// What the phone got besides the answer to its REGISTER.
+fn at_bob(w: &mut World) -> Vec<String> {
+    w.take(BOB).into_iter().filter(|m| !m.starts_with("SIP/2.0 200 ")).collect()
+}
+
+fn text_of(message: &str) -> &str {
+    message.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+#[test]
+fn a_message_is_accepted_only_when_it_is_committed_rfc3428_7() {
+    let mut w = world();
+    w.cluster = Cluster::Waits;
+    w.send(ALICE, &message("m1", "hello"));
+    w.expect_nothing(ALICE);
+    w.commit_all();
+    w.expect(ALICE, "SIP/2.0 202 Accepted");
+    assert_eq!(w.state.counts().messages, 1);
+    w.send(ALICE, &message("m1", "hello"));
+    w.expect(ALICE, "SIP/2.0 202 ");
+    assert_eq!(w.state.counts().messages, 1, "the retransmission is no second one");
+}
+
+#[test]
+fn the_messages_come_in_order_one_by_one_when_the_user_registers() {
+    let mut w = world();
+    for (call, text) in [("m1", "one"), ("m2", "two"), ("m3", "three")] {
+        keep(&mut w, call, text);
+    }
+    w.cluster = Cluster::Waits;
+    register_bob(&mut w, 1);
+    assert!(w.take(BOB).is_empty(), "nothing leaves before the registration is committed");
+    w.cluster = Cluster::Commits;
+    w.settle();
+    for (call, text) in [("m1", "one"), ("m2", "two"), ("m3", "three")] {
+        let all = at_bob(&mut w);
+        let [got] = all.as_slice() else { panic!("one at a time: {all:#?}") };
+        assert!(got.starts_with(&format!("MESSAGE sip:bob@{BOB} ")), "{got}");
+        assert_eq!(text_of(got), text);
+        assert_eq!(header(got, "Subject"), Some(format!("s-{call}")));
+        assert_eq!(header(got, "Date").as_deref(), Some("Tue, 14 Nov 2023 22:13:20 GMT"), "when it came");
+        assert!(header(got, "From").is_some_and(|f| f.starts_with("<sip:alice@lab.test>;tag=rlv")), "{got}");
+        w.send(BOB, &respond(got, 200, "b", ""));
+    }
+    w.pass(Duration::from_secs(60));
+    assert!(at_bob(&mut w).is_empty());
+    assert_eq!(w.state.counts().messages, 0);
+}
+
+#[test]
+fn a_takeover_in_the_middle_of_a_delivery_sends_the_very_same_request_again() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    keep(&mut w, "m2", "two");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let mut first = at_bob(&mut w);
+    first.dedup();
+    w.fail_over(Duration::from_millis(300));
+    w.pass(Duration::from_millis(600));
+    let mut again = at_bob(&mut w);
+    again.dedup();
+    assert_eq!(first, again, "same Call-ID, CSeq and branch: the phone knows it");
+    w.send(BOB, &respond(&again[0], 200, "b", ""));
+    w.fail_over(Duration::from_millis(300));
+    w.pass(Duration::from_millis(600));
+    assert_eq!(text_of(&at_bob(&mut w)[0]), "two");
+}
+
+#[test]
+fn a_message_kept_before_the_node_is_lost_is_delivered_after_it() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    w.fail_over(Duration::from_millis(300));
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    assert_eq!(text_of(&at_bob(&mut w)[0]), "one");
+}
+
+#[test]
+fn a_refusal_for_now_is_tried_again_with_the_next_cseq_and_one_for_good_is_not() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    keep(&mut w, "m2", "two");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let first = at_bob(&mut w).pop().expect("a message");
+    w.send(BOB, &respond(&first, 486, "b", ""));
+    register_bob(&mut w, 2);
+    w.pass(Duration::from_secs(10));
+    assert!(at_bob(&mut w).is_empty(), "a refresh is no reason to come back earlier");
+    w.pass(Duration::from_secs(6));
+    let mut second = at_bob(&mut w);
+    second.dedup();
+    assert_eq!((text_of(&second[0]), header(&second[0], "CSeq").as_deref()), ("one", Some("2 MESSAGE")));
+    assert_eq!(header(&second[0], "Call-ID"), header(&first, "Call-ID"));
+    w.send(BOB, &respond(&second[0], 415, "b", ""));
+    w.pass(Duration::from_millis(600));
+    assert_eq!(text_of(&at_bob(&mut w)[0]), "two");
+    assert_eq!(w.state.counts().messages, 1);
+}
+
+#[test]
+fn silence_is_tried_again_with_the_same_cseq_a_bounded_number_of_times_and_anew_when_the_phone_is() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    register_bob(&mut w, 1);
+    let mut tries = 0;
+    let mut quiet = 0;
+    while quiet < 600 {
+        w.pass(Duration::from_secs(1));
+        let copies = at_bob(&mut w);
+        assert!(copies.iter().all(|m| header(m, "CSeq").as_deref() == Some("1 MESSAGE")));
+        tries += copies.len();
+        quiet = if copies.is_empty() { quiet + 1 } else { 0 };
+    }
+    // 11 copies in 32 s (timers E and F), six times.
+    assert_eq!(tries, 6 * 11);
+    register_bob(&mut w, 2);
+    w.pass(Duration::from_secs(5));
+    assert!(at_bob(&mut w).is_empty(), "a refresh is nothing new");
+    assert_eq!(w.state.counts().messages, 1);
+    let anew = register("bob", BOB, 1, &format!("<sip:bob@{BOB}>"))
+        .replace("reg-bob", "reg-new-bob")
+        .replace("z9hG4bKr", "z9hG4bKn");
+    w.send(BOB, &anew);
+    w.pass(Duration::from_millis(600));
+    assert_eq!(text_of(&at_bob(&mut w)[0]), "one");
+}
+
+#[test]
+fn a_message_goes_when_its_time_is_over() {
+    let life = Duration::from_secs(100);
+    let mut w =
+        World::with(EngineConfig { message_store: MessageStoreConfig { life, ..store() }, ..config() });
+    keep(&mut w, "m1", "one");
+    w.pass(Duration::from_secs(99));
+    assert_eq!(w.state.counts().messages, 1);
+    w.pass(Duration::from_secs(3));
+    assert_eq!(w.state.counts().messages, 0);
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_secs(2));
+    assert!(at_bob(&mut w).is_empty());
+}
+
+#[test]
+fn what_there_is_no_room_for_is_refused_as_without_a_store() {
+    let mut w = world();
+    for call in ["m1", "m2", "m3"] {
+        keep(&mut w, call, "x");
+    }
+    w.send(ALICE, &message("m4", "x"));
+    w.expect(ALICE, "SIP/2.0 480 ");
+    let total = MessageStoreConfig { max_total: 1, ..store() };
+    let mut w = World::with(EngineConfig { message_store: total, ..config() });
+    keep(&mut w, "m1", "x");
+    w.send(ALICE, &message("m2", "x").replace("bob", "ben"));
+    w.expect(ALICE, "SIP/2.0 480 ");
+    let mut w = world();
+    w.send(ALICE, &message("m1", &"x".repeat(9000)));
+    w.expect(ALICE, "SIP/2.0 404 ");
+    assert!(store().max_bytes < MAX_MESSAGE_BYTES);
+}
+
+#[test]
+fn only_users_are_kept_messages_for_where_users_are_known() {
+    let mut w = world();
+    let subscriber = Subscriber {
+        username: "bob".into(),
+        domain: "lab.test".into(),
+        realm: "lab.test".into(),
+        ha1: proxy_core::state::Ha1 { md5: Some([1; 16]), sha256: None },
+    };
+    let add = ProvisionCommand::SubscriberAdd { aor: BOB_AOR.into(), subscriber };
+    w.state.apply(&SipCommand::Provision(add));
+    keep(&mut w, "m1", "x");
+    w.send(ALICE, &message("m2", "x").replace("bob", "nobody"));
+    w.expect(ALICE, "SIP/2.0 404 ");
+}
+
+#[test]
+fn without_a_store_and_for_other_methods_nothing_is_kept() {
+    let mut w = World::new();
+    w.send(ALICE, &message("m1", "x"));
+    w.expect(ALICE, "SIP/2.0 404 ");
+    let mut w = world();
+    w.send(ALICE, &request("INFO", BOB_AOR, ALICE, "i1", ""));
+    w.expect(ALICE, "SIP/2.0 404 ");
+    w.register("bob", BOB);
+    w.send(ALICE, &message("m2", "x"));
+    w.expect(BOB, "MESSAGE ");
+}
+
+#[test]
+fn a_message_that_could_not_be_remembered_is_not_accepted() {
+    let mut w = world();
+    w.cluster = Cluster::Refuses(Refusal::Unknown);
+    w.send(ALICE, &message("m1", "x"));
+    w.expect_nothing(ALICE);
+    w.cluster = Cluster::Refuses(Refusal::Overloaded);
+    w.send(ALICE, &message("m1", "x"));
+    w.expect(ALICE, "SIP/2.0 503 ");
+}
+
+#[test]
+fn a_delivery_whose_end_could_not_be_remembered_is_not_repeated_by_this_node() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let got = at_bob(&mut w).pop().expect("a message");
+    w.cluster = Cluster::Refuses(Refusal::Unknown);
+    w.send(BOB, &respond(&got, 200, "b", ""));
+    w.pass(Duration::from_millis(1200));
+    assert!(at_bob(&mut w).is_empty());
+    w.cluster = Cluster::Commits;
+    w.pass(Duration::from_millis(600));
+    assert_eq!(w.state.counts().messages, 0);
+    let removals =
+        w.log.iter().filter(|c| matches!(c, SipCommand::Message(MessageCommand::Remove { .. }))).count();
+    assert_eq!(removals, 1);
+}
