@@ -3,6 +3,8 @@
 
 #[path = "common/state.rs"]
 mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
 
 use bincode::serde::{decode_from_slice, encode_to_vec};
 use common::{at, contact, flow, invite, key, ok, refused, ringing};
@@ -14,7 +16,7 @@ use proxy_core::state::limits::DIALOG_GRACE_MS;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
     AccountingCommand, Backend, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
-    RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
+    ProvisionAnswer, RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
 };
 use proxy_core::time::WallTime;
 
@@ -95,6 +97,7 @@ fn command() -> impl Strategy<Value = SipCommand> {
             for branch in record.branches.iter_mut().skip(1) {
                 let uri = String::from("sip:10.0.0.21");
                 branch.backing.backend = Some(Backend::Destination { set: 1, uri });
+                branch.next = vec![flow(3), flow(1)];
             }
             record.facts = Some(Box::new(common::facts("sip:a@lab.test", Some(2))));
             SipCommand::InviteReceived(Box::new(record))
@@ -218,6 +221,14 @@ fn log() -> impl Strategy<Value = Vec<SipCommand>> {
             1 => (dialog_id(), any::<bool>(), 0u32..4)
                 .prop_map(|(id, to_caller, shift)| SipCommand::LegShifted { id, to_caller, shift })
                 .boxed(),
+            1 => (0u32..3, 0u16..3, 1u8..4)
+                .prop_map(|(n, branch, from)| SipCommand::BranchMoved {
+                    key: key(n), branch, from: flow(from), via_branch: format!("z9hG4bK-moved{from}"),
+                })
+                .boxed(),
+            1 => drawn::provision().prop_map(SipCommand::Provision).boxed(),
+            1 => drawn::subscription(moment().boxed()).prop_map(SipCommand::Subscription).boxed(),
+            1 => drawn::message(moment().boxed()).prop_map(SipCommand::Message).boxed(),
         ],
         0..60,
     )
@@ -271,6 +282,7 @@ proptest! {
             let response = state.apply(command);
             let may_change = match response {
                 SipResponse::Done | SipResponse::Registered(_) | SipResponse::Expired { .. } => true,
+                SipResponse::Provisioned(answer) => answer == ProvisionAnswer::Done,
                 SipResponse::Superseded => matches!(command, SipCommand::InviteAnswered { .. }),
                 _ => false,
             };
@@ -340,12 +352,13 @@ proptest! {
         prop_assert!(state.dialogs().all(|d| forgotten(d) > up_to.0));
         let all = SipCommand::Expire { up_to: WallTime(u64::MAX) };
         state.apply(&all);
+        // What the operator has put in stays until he takes it out.
+        drawn::take_out(&mut state);
         // Of calls only what accounting says of them is left.
         prop_assert_eq!(state.counts(), SipState::default().counts());
         prop_assert_eq!(state.calls_by_key().count(), 0);
         prop_assert_eq!(state.dialogs_ending().count(), 0);
         prop_assert_eq!(state.next_end(), None);
-        // What the operator has put in stays until he takes it out.
         for set in 1..3 {
             state.apply(&SipCommand::Dispatcher(DispatcherCommand::Remove { set, uri: None }));
         }
