@@ -487,3 +487,26 @@ fn without_tcp_in_the_configuration_nothing_goes_by_it() {
     w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
     w.expect(ALICE, "SIP/2.0 480 ");
 }
+
+#[test]
+fn a_503_of_a_branch_that_may_not_move_is_not_acknowledged_before_that_is_safe() {
+    let mut w = World::new();
+    register_bob(&mut w, BOB, 1);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let first = w.expect(BOB, "INVITE ");
+    // The caller has hung up: that is known to the cluster, but not here.
+    w.cluster = Cluster::CommitsUnheard;
+    w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    w.expect_nothing(ALICE);
+    w.cluster = Cluster::Waits;
+    over_tcp(&mut w, BOB, &respond(&first, 503, "b", ""));
+    let moved = w.waiting.len();
+    assert!(w.verdict());
+    while w.step() {}
+    assert_eq!((moved, w.waiting.len()), (1, 1), "how it failed is not known to a majority yet");
+    w.expect_nothing(BOB);
+    w.commit_all();
+    w.expect(BOB, "ACK ");
+    w.expect_nothing(BOB_LISTENS);
+}

@@ -101,16 +101,16 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let key = call.key.clone();
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { return };
-            branch.moving = false;
             let moved = cx.state.pending(&key).and_then(|r| r.branches.get(index));
             let moved = moved.filter(|_| *response == SipResponse::Done).cloned();
-            engine.retire(call, index);
             let Some(record) = moved else {
                 if !engine.adopt(cx, call) {
-                    engine.fails_here(cx, id, call, index, 503);
+                    engine.stays(cx, id, call, index);
                 }
                 return;
             };
+            branch.moving = false;
+            engine.retire(call, index);
             engine.counters.moved += 1;
             let open = call.phase == Phase::Open && !call.is_declined();
             let elsewhere = call.has_more_to_try();
@@ -155,6 +155,19 @@ impl Engine {
             branch.acked = true;
             self.retire(call, index);
         }
+    }
+
+    /// The branch goes nowhere, as the cluster knows something else of its call: what it was told counts as it would have
+    /// without another address, and is acknowledged when that is safe.
+    fn stays(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.moving = false;
+        let Some(response) = branch.refused.take() else {
+            self.fails_here(cx, id, call, index, 503);
+            return;
+        };
+        branch.outcome = Some(Final { status: 503, response });
+        self.weigh(cx, id, call, Some(index));
     }
 
     fn fails_here(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {
