@@ -25,6 +25,7 @@
 
 mod ack;
 mod auth;
+pub(crate) mod breadth;
 mod cancel;
 mod dispatch;
 pub(crate) mod flood;
