@@ -109,6 +109,21 @@ fn a_takeover_in_the_middle_of_a_delivery_sends_the_very_same_request_again() {
 }
 
 #[test]
+fn a_message_that_crosses_the_registration_of_its_user_is_delivered_at_once() {
+    let mut w = world();
+    w.cluster = Cluster::Waits;
+    register_bob(&mut w, 1);
+    // His registration is not committed yet, so that nobody can find him.
+    w.send(ALICE, &message("m1", "one"));
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    w.expect(ALICE, "SIP/2.0 202 ");
+    w.pass(Duration::from_millis(600));
+    let got = at_bob(&mut w);
+    assert_eq!(got.first().map(|m| text_of(m)), Some("one"), "not at his next refresh: {got:#?}");
+}
+
+#[test]
 fn a_message_kept_before_the_node_is_lost_is_delivered_after_it() {
     let mut w = world();
     keep(&mut w, "m1", "one");
