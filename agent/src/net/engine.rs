@@ -18,6 +18,7 @@ use crate::capture::{Direction, Tap};
 
 use super::dns::Dns;
 use super::mailbox::{Arrival, Mailbox, Order, Turn};
+use super::media::Media;
 use super::stream::Streams;
 use super::{NetError, batch};
 
@@ -63,6 +64,8 @@ pub struct Parts<S> {
     pub sockets: Sockets,
     /// For what it sends by TCP, if there is TCP.
     pub streams: Option<Streams>,
+    /// For what it says to media proxies, if there are any.
+    pub media: Option<Media>,
     /// For what it has to ask.
     pub dns: Arc<Dns>,
     /// Both clocks.
@@ -159,6 +162,7 @@ impl<S: Store> Runner<S> {
                     }
                     self.engine.handle_datagram(now, flow, &bytes, state);
                 }
+                Arrival::Media(from, bytes) => self.engine.handle_media(now, from, &bytes, state),
                 Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
             }
         }
@@ -183,6 +187,11 @@ impl<S: Store> Runner<S> {
                 }
                 Output::Transmit { flow, bytes } => {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
+                }
+                Output::Media { to, bytes } => {
+                    if !self.parts.media.as_ref().is_some_and(|media| media.send(to, &bytes)) {
+                        self.parts.shared.send_failed.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 Output::Resolve { question } => {
                     let mailbox = Arc::clone(&self.parts.mailbox);

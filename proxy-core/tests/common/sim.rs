@@ -275,7 +275,7 @@ impl Sim {
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
                     }
                 }
-                Output::Resolve { .. } => {}
+                Output::Resolve { .. } | Output::Media { .. } => {}
                 Output::Propose { ticket, command } => {
                     self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
                     self.push(COMMIT, Event::Commit(self.generation, ticket, command));
