@@ -21,17 +21,6 @@ use crate::trunk::{Challenged, answer};
 /// Challenges of one trunk that are answered in one call: the second one can be a stale nonce.
 const MAX_CHALLENGES: u32 = 2;
 
-impl Call {
-    /// Whether the challenge that is left is one of a trunk.
-    pub(super) fn was_challenged_by_trunk(&self) -> bool {
-        self.branches.iter().any(|b| {
-            b.record.round == self.round
-                && matches!(b.record.backing.backend, Some(Backend::Trunk { .. }))
-                && b.outcome.as_ref().is_some_and(|f| matches!(f.status, 401 | 407))
-        })
-    }
-}
-
 impl CallBranch {
     /// When it is given up, unless it has said something by then.
     pub(super) fn patience_ends(&self) -> Option<crate::time::MonoTime> {
@@ -174,6 +163,11 @@ impl Engine {
     /// Has the CSeq of all later requests to that side of the dialog moved, before this one is sent.
     pub(super) fn shift_leg(&mut self, cx: Cx<'_>, request: &Message<'_>, shift: u32) {
         if let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request) {
+            let backing = &dialog.backing;
+            let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
+            if leg.cseq_shift >= shift {
+                return;
+            }
             let id = dialog.id.clone();
             self.propose(SipCommand::LegShifted { id, to_caller: !from_caller, shift }, Awaiting::Nothing);
         }

@@ -11,7 +11,9 @@
 use crate::engine::limits::TRANSACTION_BYTES;
 use crate::media::Treated;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, ServerKey};
+use crate::state::{
+    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, ServerKey,
+};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
 
@@ -139,6 +141,12 @@ impl CallBranch {
             && self.cancel.as_ref().is_none_or(Nict::is_terminated)
     }
 
+    /// Whether it failed because a trunk asked for credentials: ours, so that it is not the caller's business.
+    pub(crate) fn is_challenge_of_trunk(&self) -> bool {
+        matches!(self.record.backing.backend, Some(Backend::Trunk { .. }))
+            && self.outcome.as_ref().is_some_and(|f| matches!(f.status, 401 | 407))
+    }
+
     /// Whether every peer behind it knows how the call ended.
     fn is_settled(&self) -> bool {
         let finished = match &self.outcome {
@@ -217,6 +225,12 @@ impl Call {
         usize::from(self.steps_used) < self.plan.len()
     }
 
+    /// Whether somebody has declined for all of this round (RFC 3261 §16.7 step 5): nobody else is called.
+    pub(crate) fn is_declined(&self) -> bool {
+        let mut of_round = self.branches.iter().filter(|b| b.record.round == self.round && !b.passed_over);
+        of_round.any(|b| b.outcome.as_ref().is_some_and(|f| f.status >= 600))
+    }
+
     /// Whether all that is left is to absorb repetitions, so that a successor need not know of the call.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Answered | Phase::Failed)
@@ -226,13 +240,15 @@ impl Call {
     }
 
     /// The final responses among which that for the caller is chosen: of the last round (Kamailio's
-    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up.
+    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up. What
+    /// trunks ask of us is not among them.
     pub(crate) fn finals(&self) -> Vec<&Final> {
         let finals = |last: bool| {
             let counts = self
                 .branches
                 .iter()
-                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round));
+                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round))
+                .filter(|b| !b.is_challenge_of_trunk());
             counts.filter_map(|b| b.outcome.as_ref()).collect::<Vec<_>>()
         };
         let of_last = finals(true);

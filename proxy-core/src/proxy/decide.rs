@@ -6,7 +6,7 @@
 
 use super::best::{Best, best};
 use super::build;
-use super::call::{Call, Phase};
+use super::call::{Call, CallBranch, Phase};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, build_ack_for_failure};
@@ -61,13 +61,11 @@ impl Engine {
                 .iter()
                 .find(|f| f.status == 487 && f.can_be_passed())
                 .map_or(Best::Made(487), |f| Best::Received(487, f.response.clone()))
+        } else if finals.is_empty() && call.branches.iter().any(CallBranch::is_challenge_of_trunk) {
+            // It asked us, and the caller has nothing to answer it with.
+            Best::Made(503)
         } else {
             best(finals.iter().copied())
-        };
-        let chosen = match chosen {
-            // It asked us, and the caller has nothing to answer it with.
-            Best::Received(401 | 407, _) if call.was_challenged_by_trunk() => Best::Made(503),
-            other => other,
         };
         let (status, bytes) = match chosen {
             Best::Received(status, bytes) => (status, bytes),
@@ -139,6 +137,7 @@ impl Engine {
         }
         let action = call.ist.send_response(cx.now.mono, status, bytes.into());
         self.send_to_caller(call, action);
+        self.stop_moves(call);
         self.acknowledge_failures(call);
         self.cancel_open_branches(cx, call, false);
     }

@@ -6,6 +6,7 @@
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
 //! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
 //! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
+//! | Proceeding, a branch that was given up | nothing | nothing; CANCEL when it speaks after all | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
@@ -148,9 +149,12 @@ impl Engine {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);
                     branch.ict = Some(Ict::resume_completed(now, &timers, reliable, bytes, ack));
-                } else if !undecided {
-                    // It may repeat its failure until somebody acknowledges it.
-                    branch.acked = false;
+                } else {
+                    // Of a call that is decided it may repeat its failure until somebody acknowledges it. Or it was given
+                    // up by the last owner: should anybody be there after all, he is told to stop.
+                    branch.acked = undecided;
+                    branch.abandoned = undecided;
+                    branch.cancel_wanted = true;
                     branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 }
             }

@@ -264,6 +264,8 @@ pub enum Manner {
     Answers(u64),
     /// Refuses after so long, with this status.
     Refuses(u64, u16),
+    /// There is nobody: an ICMP error comes back.
+    Absent,
 }
 
 /// Where a callee stands.
@@ -287,7 +289,7 @@ pub enum CalleeState {
 #[derive(Debug)]
 pub struct Callee {
     pub at: &'static str,
-    /// Parameters of the Contact it registers beforehand; `None` if it does not register.
+    /// Parameters of the Contact it registers beforehand, or the whole of it; `None` if it does not register.
     pub contact: Option<&'static str>,
     manner: Manner,
     pub state: CalleeState,
@@ -324,6 +326,16 @@ impl Callee {
             unacknowledged: false,
             cancelled: false,
         }
+    }
+
+    /// Nothing listens there.
+    pub fn is_absent(&self) -> bool {
+        self.manner == Manner::Absent
+    }
+
+    /// It has refused with a 503: where its branch has moved on, nobody knows of that after a takeover.
+    pub fn is_out_of_service(&self) -> bool {
+        matches!(self.manner, Manner::Refuses(_, 503))
     }
 
     fn branch_of(text: &str) -> String {
@@ -382,7 +394,7 @@ impl Callee {
                 self.last = respond(text, 180, &self.tag, "");
                 out.push(self.last.clone());
                 self.act_at = match self.manner {
-                    Manner::Rings => None,
+                    Manner::Rings | Manner::Absent => None,
                     Manner::Answers(ms) | Manner::Refuses(ms, _) => Some(now + ms),
                 };
             }
@@ -423,7 +435,7 @@ impl Callee {
             match self.manner {
                 Manner::Answers(_) => self.finish(now, 200, out),
                 Manner::Refuses(_, status) => self.finish(now, status, out),
-                Manner::Rings => {}
+                Manner::Rings | Manner::Absent => {}
             }
         }
         if let Some((_, repeated)) = &mut self.changed

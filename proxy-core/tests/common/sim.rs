@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proxy_core::dns::{Answer, Question, Record};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::state::{BranchState, SipCommand, SipResponse, SipState};
@@ -55,6 +56,10 @@ enum Event {
     ToProxy(SocketAddr, String),
     ToPhone(SocketAddr, String),
     Commit(u64, Ticket, SipCommand),
+    /// The DNS answers this node.
+    Resolved(u64, Question),
+    /// An ICMP error comes back to the node.
+    Unreachable(SocketAddr),
     Active,
 }
 
@@ -72,6 +77,8 @@ pub struct Sim {
     seed: u64,
     pub caller: Caller,
     pub callees: Vec<Callee>,
+    /// What the DNS knows.
+    zone: Vec<(Question, Vec<Record>)>,
     pub trace: Vec<String>,
     pub registered: bool,
     pub rebuilt: u64,
@@ -93,6 +100,8 @@ struct Safe {
     finals: Vec<String>,
     /// A later round of branches is known.
     rounds: bool,
+    /// A branch has moved to another address.
+    moved: bool,
     /// Branch parameters of the copies that are known.
     branches: Vec<String>,
     /// To tags of branches whose failure is known.
@@ -115,6 +124,10 @@ impl Safe {
             SipCommand::BranchesAdded { branches, .. } if *response == SipResponse::Done => {
                 self.rounds = true;
                 self.branches.extend(branches.iter().map(|b| b.via_branch.clone()));
+            }
+            SipCommand::BranchMoved { via_branch, .. } if *response == SipResponse::Done => {
+                self.moved = true;
+                self.branches.push(via_branch.clone());
             }
             SipCommand::InviteCancelled { .. } => self.cancelled = true,
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
@@ -144,7 +157,8 @@ impl Safe {
             (None, "INVITE") | (Some(100..=199), "INVITE") => self.admitted,
             (None, "CANCEL") => self.cancelled || self.decided || self.rounds || !self.failed_tags.is_empty(),
             (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
-                self.decided || self.failed_tags.contains(&to_tag(text))
+                // A 503 that has moved a branch is not kept.
+                self.decided || self.moved || self.failed_tags.contains(&to_tag(text))
             }
             (Some(200..=699), "INVITE") => self.finals.iter().any(|f| f == text),
             (Some(200), "CANCEL") => self.cancelled || self.decided,
@@ -168,7 +182,7 @@ impl Sim {
         callees: Vec<Callee>,
         kills: Vec<Kill>,
         faults: Faults,
-        seed: u64,
+        (seed, zone): (u64, Vec<(Question, Vec<Record>)>),
     ) -> Self {
         let mut sim = Self {
             state: SipState::default(),
@@ -184,6 +198,7 @@ impl Sim {
             seed: seed | 1,
             caller: caller.0,
             callees,
+            zone,
             trace: Vec::new(),
             registered: false,
             rebuilt: 0,
@@ -197,7 +212,12 @@ impl Sim {
         engine.activate(sim.at(), &sim.state);
         for callee in sim.callees.iter().filter(|c| c.contact.is_some()) {
             let params = callee.contact.unwrap_or_default();
-            let text = register("bob", callee.at, 1, &format!("<sip:bob@{}>{params}", callee.at));
+            let place = if params.starts_with('<') {
+                params.to_owned()
+            } else {
+                format!("<sip:bob@{}>{params}", callee.at)
+            };
+            let text = register("bob", callee.at, 1, &place);
             engine.handle_datagram(sim.at(), flow_of(addr(callee.at)), text.as_bytes(), &sim.state);
             while let Some(output) = engine.poll_output() {
                 if let Output::Propose { ticket, command } = output {
@@ -275,7 +295,10 @@ impl Sim {
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
                     }
                 }
-                Output::Resolve { .. } | Output::Media { .. } => {}
+                Output::Media { .. } => {}
+                Output::Resolve { question } => {
+                    self.push(NETWORK, Event::Resolved(self.generation, question));
+                }
                 Output::Propose { ticket, command } => {
                     self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
                     self.push(COMMIT, Event::Commit(self.generation, ticket, command));
@@ -381,6 +404,8 @@ impl Sim {
                     if to == addr(self.caller.at) {
                         self.caller.on(self.now, &text, &mut out);
                         self.phones_say(self.caller.at, out);
+                    } else if self.callees.iter().any(|c| addr(c.at) == to && c.is_absent()) {
+                        self.push(NETWORK, Event::Unreachable(to));
                     } else if let Some(n) = self.callees.iter().position(|c| addr(c.at) == to) {
                         self.callees[n].on(self.now, &text, &mut out);
                         self.phones_say(self.callees[n].at, out);
@@ -405,6 +430,22 @@ impl Sim {
                         }
                     }
                     self.drain();
+                }
+                Event::Resolved(generation, question) => {
+                    let ttl = Duration::from_secs(60);
+                    let known = self.zone.iter().find(|(q, _)| *q == question).map(|(_, r)| r.clone());
+                    let answer =
+                        known.map_or(Answer::Absent { ttl }, |records| Answer::Records { records, ttl });
+                    if let Some(engine) = self.engine.as_mut().filter(|_| generation == self.generation) {
+                        engine.handle_resolved(now, question, answer, &self.state);
+                        self.drain();
+                    }
+                }
+                Event::Unreachable(at) => {
+                    if let Some(engine) = &mut self.engine {
+                        engine.handle_transport_failure(now, flow_of(at), &self.state);
+                        self.drain();
+                    }
                 }
                 Event::Active => {
                     let mut engine = Engine::new(self.config.clone());
