@@ -97,11 +97,13 @@ fn words(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, key: &'static str) -> O
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::Config;
     use super::*;
 
     fn faults(text: &str) -> String {
-        match Config::parse(text) {
+        match Config::parse(Path::new("relevo.toml"), text) {
             Ok(_) => String::new(),
             Err(e) => e.to_string(),
         }
@@ -113,7 +115,7 @@ mod tests {
                     [[rtpengine.node]]\naddr = \"udp:192.0.2.9:2223\"\nset = 2\nweight = 3\n\
                     [[rtpengine.node]]\naddr = \"[2001:db8::9]:2223\"\n\
                     [[route]]\naction = \"continue\"\nmedia = \"off\"\nmedia_callee = \"RTP/SAVPF ICE=force\"\n";
-        let config = Config::parse(text).expect("right");
+        let config = Config::parse(Path::new("relevo.toml"), text).expect("right");
         let m = &config.media;
         assert_eq!((m.usage, m.set, m.caller.as_str()), (Usage::Always, 2, "RTP/AVP ICE=remove"));
         assert_eq!((m.timeout, m.on_failure), (Duration::from_millis(300), OnFailure::Reject));

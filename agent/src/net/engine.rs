@@ -10,6 +10,7 @@ use std::time::Duration;
 use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
+use proxy_core::media::Health;
 use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
@@ -35,6 +36,7 @@ pub struct Shared {
     /// Number of the last order to activate or deactivate that has been carried out.
     pub obeyed: AtomicU64,
     counters: Mutex<Counters>,
+    media: Mutex<Vec<(SocketAddr, Health)>>,
     /// Datagrams the kernel would not take.
     pub send_failed: AtomicU64,
 }
@@ -44,6 +46,12 @@ impl Shared {
     #[must_use]
     pub fn counters(&self) -> Counters {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the media proxies fare, as the engine sees it.
+    #[must_use]
+    pub fn media(&self) -> Vec<(SocketAddr, Health)> {
+        self.media.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -123,6 +131,10 @@ impl<S: Store> Runner<S> {
             self.carry_out();
             *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.engine.counters();
+            if self.parts.media.is_some() {
+                *self.parts.shared.media.lock().unwrap_or_else(PoisonError::into_inner) =
+                    self.engine.media_health();
+            }
             if before != self.obeyed {
                 self.parts.shared.active.store(self.active, Ordering::Release);
                 self.parts.shared.obeyed.store(self.obeyed, Ordering::Release);

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
+use proxy_core::media::Health;
 use proxy_core::time::Now;
 use tokio::runtime::Runtime;
 
@@ -263,6 +264,12 @@ impl Sip {
     #[must_use]
     pub fn active_engines(&self) -> usize {
         self.shared.iter().filter(|s| s.active.load(Ordering::Acquire) != INACTIVE).count()
+    }
+
+    /// How the media proxies fare, as each engine sees it.
+    #[must_use]
+    pub fn media_health(&self) -> Vec<Vec<(SocketAddr, Health)>> {
+        self.shared.iter().map(|s| s.media()).collect()
     }
 
     /// Figures for the status.
