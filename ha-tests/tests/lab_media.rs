@@ -94,7 +94,7 @@ fn media_go_on_when_the_active_node_is_lost_and_the_next_one_ends_them() {
 fn ports_heard(logs: &Path, phone: &str) -> Vec<u16> {
     let text = fs::read_to_string(logs.join(format!("{phone}.msg"))).unwrap_or_default();
     let heard =
-        text.split("-----------------------------------------------").filter(|m| m.contains("received"));
+        text.split("-----------------------------------------------").filter(|m| m.contains("message received"));
     let lines = heard.flat_map(str::lines).filter_map(|l| l.strip_prefix("m=audio "));
     lines.filter_map(|l| l.split(' ').next()?.parse().ok()).collect()
 }

@@ -1,4 +1,4 @@
-//! Phones in the lab's client namespace.
+//! Phones in the lab's client namespace, or behind a NAT.
 //!
 //! | phone | what for |
 //! |---|---|
@@ -11,3 +11,25 @@ pub mod baresip;
 pub mod rtpengine;
 pub mod sipp;
 pub mod tiny;
+
+use std::net::IpAddr;
+
+use crate::lab::nat::Nat;
+use crate::lab::proc::Proc;
+
+/// Where a phone is, if not in the client namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Holds its network namespace.
+    pub holder: Proc,
+    /// Its own address.
+    pub ip: IpAddr,
+}
+
+impl Place {
+    /// Behind this NAT.
+    #[must_use]
+    pub fn behind(nat: &Nat) -> Self {
+        Self { holder: nat.inside, ip: nat.inner.into() }
+    }
+}

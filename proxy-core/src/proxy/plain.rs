@@ -200,7 +200,8 @@ impl Engine {
         }
     }
 
-    /// A BYE ends its dialog, also if the peer knows of none (§15.1.1): then the answer waits until that is safe.
+    /// A BYE ends its dialog, whatever the peer says to it: who has sent it has hung up (§15.1.1), unless he is asked for
+    /// his password and says it again. The answer waits until that is safe.
     fn finish_bye(
         &mut self,
         cx: Cx<'_>,
@@ -210,7 +211,7 @@ impl Engine {
         status: u16,
         bytes: SharedBytes,
     ) {
-        let ends = matches!(status, 200..=299 | 408 | 481);
+        let ends = !matches!(status, 401 | 407);
         let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request).filter(|_| ends) else {
             let action = exchange.nist.send_response(cx.now.mono, status, bytes);
             self.send_to_client(exchange, action);

@@ -1,5 +1,6 @@
 //! Kamailio's RELAY: an INVITE is proposed before anything of it leaves, any other request is sent at once.
 
+use super::breadth;
 use super::passage::{Passage, Step, Targets};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -18,6 +19,9 @@ impl Engine {
         let Some(mut targets) = passage.found.targets.take() else { return Step::Next };
         if passage.found.ring.is_some() {
             targets.after = passage.found.ring;
+        }
+        if !breadth::share(passage.message, &mut targets) {
+            return Step::Reject(440, "");
         }
         if self.is_stateless() {
             self.relay_stateless(passage, &targets);

@@ -133,7 +133,7 @@ impl SipState {
     }
 
     /// The AORs after `aor` in their order, to go on where a walk was left.
-    pub fn aors_after(&self, aor: &str) -> impl Iterator<Item = (&str, &[Binding])> {
+    pub fn aors_after<'a>(&'a self, aor: &str) -> impl Iterator<Item = (&'a str, &'a [Binding])> + use<'a> {
         use std::ops::Bound::{Excluded, Unbounded};
         let rest = self.records.bindings.range::<str, _>((Excluded(aor), Unbounded));
         rest.map(|(a, b)| (a.as_str(), b.as_slice()))
