@@ -53,7 +53,7 @@ fn flows(engine: &Rtpengine, call: &str) {
     });
 }
 
-fn node<'a>(list: &'a serde_json::Value, port: u16) -> &'a serde_json::Value {
+fn node(list: &serde_json::Value, port: u16) -> &serde_json::Value {
     let nodes = list["nodes"].as_array().expect("nodes");
     let addr = format!("{CLIENT4}:{port}");
     nodes.iter().find(|n| n["addr"] == addr.as_str()).expect("it is of this lab")
@@ -93,8 +93,9 @@ fn media_go_on_when_the_active_node_is_lost_and_the_next_one_ends_them() {
 /// The media ports in the SDP that a SIPp phone was sent.
 fn ports_heard(logs: &Path, phone: &str) -> Vec<u16> {
     let text = fs::read_to_string(logs.join(format!("{phone}.msg"))).unwrap_or_default();
-    let heard =
-        text.split("-----------------------------------------------").filter(|m| m.contains("message received"));
+    let heard = text
+        .split("-----------------------------------------------")
+        .filter(|m| m.contains("message received"));
     let lines = heard.flat_map(str::lines).filter_map(|l| l.strip_prefix("m=audio "));
     lines.filter_map(|l| l.split(' ').next()?.parse().ok()).collect()
 }
