@@ -86,6 +86,9 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
         hep
     });
     c.accounting = sections.accounting.below(&c.data);
+    if let Some(line) = c.accounting.same_file() {
+        f.add(line, "json and csv are the same file", "name two files");
+    }
     c.dialog = sections.dialog;
     c.registrar = sections.registrar;
     c.presence = sections.presence;

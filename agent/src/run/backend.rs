@@ -146,6 +146,8 @@ impl<C: Cluster> Desk<C> {
                 "domains": counts.domains,
                 "aliases": counts.aliases,
                 "acl": counts.acl,
+                "subscriptions": counts.subscriptions,
+                "messages": counts.messages,
                 "cdr_waiting": records.waiting,
                 "cdr_lost": records.lost,
             },
