@@ -93,6 +93,7 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.registrar = sections.registrar;
     c.presence = sections.presence;
     c.message_store = sections.message_store;
+    c.media = sections.media;
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);
