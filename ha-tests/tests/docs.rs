@@ -12,13 +12,14 @@ fn file(name: &str) -> (PathBuf, String) {
 }
 
 /// The files that read the configuration, and the tables that each reads. A section with a file of its own adds its line.
-const SECTIONS: [(&str, &[&str]); 7] = [
+const SECTIONS: [(&str, &[&str]); 8] = [
     ("agent/src/config/read.rs", &["node", "cluster", "vip"]),
     ("agent/src/config/sip.rs", &["sip"]),
     ("agent/src/config/routing.rs", &["routing", "flood", "voicemail"]),
     ("agent/src/config/route.rs", &["route"]),
     ("agent/src/config/dispatcher.rs", &["dispatcher"]),
     ("agent/src/config/trunk.rs", &["trunk"]),
+    ("agent/src/config/failover.rs", &["failover"]),
     ("agent/src/config/hep.rs", &["hep"]),
 ];
 

@@ -282,6 +282,7 @@ impl Sip {
             sum.dns_failed += c.dns_failed;
             sum.nat_pings += c.nat_pings;
             sum.moved += c.moved;
+            sum.late_answers += c.late_answers;
             sum.transport_failures += c.transport_failures;
         }
         let of = |a: &AtomicU64| a.load(Ordering::Relaxed);

@@ -176,6 +176,7 @@ impl<C: Cluster> Desk<C> {
             "originated_timeouts": e.originated_timeouts,
             "abandoned": e.abandoned,
             "moved": e.moved,
+            "late_answers": e.late_answers,
             "transport_failures": e.transport_failures,
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
             "nat_pings": e.nat_pings,

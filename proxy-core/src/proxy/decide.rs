@@ -138,6 +138,9 @@ impl Engine {
         self.send_to_caller(call, action);
         self.acknowledge_failures(call);
         self.cancel_open_branches(cx, call, false);
+        for index in 0..call.branches.len() {
+            self.cancel_abandoned(cx, call, index);
+        }
     }
 
     /// The cluster knows an outcome that this engine does not: of its commit nobody had heard. That one counts.
@@ -198,8 +201,10 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.final_waits = false;
+            branch.end_is_safe = true;
             let declined = !branch.passed_over && branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
             engine.acknowledge(call, index);
+            engine.cancel_abandoned(cx, call, index);
             if declined && call.phase == Phase::Open {
                 // §16.7 step 5: nobody else is to answer.
                 engine.cancel_open_branches(cx, call, false);
@@ -212,7 +217,7 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.final_waits = false;
-            if branch.record.flow.transport.is_reliable() {
+            if branch.record.flow.transport.is_reliable() || branch.abandoned {
                 call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
             }
         });
@@ -225,7 +230,8 @@ impl Engine {
         }
         for index in 0..call.branches.len() {
             let waits = call.branches.get(index).is_some_and(|b| {
-                b.record.flow.transport.is_reliable() && b.outcome.is_some() && !b.acked && !b.final_waits
+                let unheard = b.record.flow.transport.is_reliable() || (b.abandoned && !b.end_is_safe);
+                unheard && b.outcome.is_some() && !b.acked && !b.final_waits
             });
             if waits {
                 self.weigh(cx, id, call, Some(index));

@@ -5,6 +5,8 @@
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
 //! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
+//! | any, an address that a branch has left | nothing | CANCEL | ACK |
+//! | Proceeding, a branch that failed without a word | nothing | nothing; CANCEL if it speaks | ACK if it speaks |
 //! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
@@ -118,6 +120,7 @@ impl Engine {
         // Nobody is called any more: the record may be that of a call that its caller has given up.
         let expired =
             record.timer_c_at <= cx.now.wall || record.no_answer_at.is_some_and(|at| at <= cx.now.wall);
+        self.resume_retired(cx, call, request, index);
         let Some(branch) = call.branches.get_mut(index) else { return };
         // Its round is over: another has begun since.
         let passed_over = undecided && !is_last(&branch.record);
@@ -143,6 +146,7 @@ impl Engine {
                 let known = !response.is_empty() && build_ack_for_failure(&bytes, response, &mut ack).is_ok();
                 branch.outcome = Some(Final { status: *status, response: response.clone() });
                 branch.acked = true;
+                branch.end_is_safe = true;
                 if known {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);
@@ -150,6 +154,11 @@ impl Engine {
                 } else if !undecided {
                     // It may repeat its failure until somebody acknowledges it.
                     branch.acked = false;
+                    branch.ict = Some(listening(cx, &timers, reliable, bytes));
+                } else {
+                    // It said nothing, and was given up; it may be there after all.
+                    branch.abandoned = true;
+                    branch.cancel_wanted = true;
                     branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 }
             }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proxy_core::dns::{Answer, Question, Record};
 use proxy_core::engine::Engine;
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::state::{BranchState, SipCommand, SipResponse, SipState};
@@ -72,6 +73,8 @@ pub struct Sim {
     seed: u64,
     pub caller: Caller,
     pub callees: Vec<Callee>,
+    /// What the DNS knows; it answers at once.
+    zone: BTreeMap<Question, Vec<Record>>,
     pub trace: Vec<String>,
     pub registered: bool,
     pub rebuilt: u64,
@@ -97,6 +100,10 @@ struct Safe {
     branches: Vec<String>,
     /// To tags of branches whose failure is known.
     failed_tags: Vec<String>,
+    /// Branch parameters of copies whose branch has ended, or gone on elsewhere, without a word.
+    given_up: Vec<String>,
+    /// To tags of callees that have answered a BYE of the proxy's own.
+    hung_up: Vec<String>,
     decided: bool,
     ended: bool,
 }
@@ -116,18 +123,32 @@ impl Safe {
                 self.rounds = true;
                 self.branches.extend(branches.iter().map(|b| b.via_branch.clone()));
             }
+            SipCommand::BranchMoved { branch, via_branch, .. } if *response == SipResponse::Done => {
+                // A copy of its own, and the one before is nobody's.
+                if let Some(known) = self.branches.get_mut(usize::from(*branch)) {
+                    self.given_up.push(std::mem::replace(known, via_branch.clone()));
+                }
+            }
             SipCommand::InviteCancelled { .. } => self.cancelled = true,
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
                 self.decided = true;
                 self.finals.push(text(response));
             }
-            SipCommand::BranchProgress { state: BranchState::Final { response, .. }, .. } => {
+            SipCommand::BranchProgress { branch, state: BranchState::Final { response, .. }, .. } => {
                 let known = text(response);
+                if known.is_empty() {
+                    self.given_up.extend(self.branches.get(usize::from(*branch)).cloned());
+                }
                 self.failed_tags.push(to_tag(&known));
             }
             SipCommand::DialogEnded { .. } => self.ended = true,
             _ => {}
         }
+    }
+
+    fn is_given_up(&self, text: &str) -> bool {
+        let via = header(text, "Via").unwrap_or_default();
+        self.given_up.iter().any(|b| via.contains(b.as_str()))
     }
 
     /// Whether this message of the proxy promises nothing that is not safe.
@@ -139,12 +160,17 @@ impl Safe {
         match (status, cseq.split(' ').nth(1).unwrap_or_default()) {
             (None, "INVITE") if to_tag(text).is_empty() => {
                 let via = header(text, "Via").unwrap_or_default();
-                self.branches.iter().any(|b| via.contains(b.as_str()))
+                // A copy that its branch has left may come again, as long as its sender has not heard of it.
+                self.branches.iter().chain(&self.given_up).any(|b| via.contains(b.as_str()))
             }
             (None, "INVITE") | (Some(100..=199), "INVITE") => self.admitted,
+            (None, "CANCEL") if self.is_given_up(text) => true,
             (None, "CANCEL") => self.cancelled || self.decided || self.rounds || !self.failed_tags.is_empty(),
             (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
-                self.decided || self.failed_tags.contains(&to_tag(text))
+                self.decided
+                    || self.failed_tags.contains(&to_tag(text))
+                    || self.is_given_up(text)
+                    || self.hung_up.contains(&to_tag(text))
             }
             (Some(200..=699), "INVITE") => self.finals.iter().any(|f| f == text),
             (Some(200), "CANCEL") => self.cancelled || self.decided,
@@ -169,9 +195,11 @@ impl Sim {
         kills: Vec<Kill>,
         faults: Faults,
         seed: u64,
+        world: (SipState, BTreeMap<Question, Vec<Record>>),
     ) -> Self {
+        let (state, zone) = world;
         let mut sim = Self {
-            state: SipState::default(),
+            state,
             engine: None,
             config,
             generation: 0,
@@ -184,6 +212,7 @@ impl Sim {
             seed: seed | 1,
             caller: caller.0,
             callees,
+            zone,
             trace: Vec::new(),
             registered: false,
             rebuilt: 0,
@@ -197,7 +226,11 @@ impl Sim {
         engine.activate(sim.at(), &sim.state);
         for callee in sim.callees.iter().filter(|c| c.contact.is_some()) {
             let params = callee.contact.unwrap_or_default();
-            let text = register("bob", callee.at, 1, &format!("<sip:bob@{}>{params}", callee.at));
+            let contact = match params.strip_prefix("sip:") {
+                Some(_) => format!("<{params}>"),
+                None => format!("<sip:bob@{}>{params}", callee.at),
+            };
+            let text = register("bob", callee.at, 1, &contact);
             engine.handle_datagram(sim.at(), flow_of(addr(callee.at)), text.as_bytes(), &sim.state);
             while let Some(output) = engine.poll_output() {
                 if let Output::Propose { ticket, command } = output {
@@ -275,7 +308,17 @@ impl Sim {
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
                     }
                 }
-                Output::Resolve { .. } => {}
+                Output::Resolve { question } => {
+                    let ttl = Duration::from_secs(3600);
+                    let answer = match self.zone.get(&question) {
+                        Some(records) => Answer::Records { records: records.clone(), ttl },
+                        None => Answer::Absent { ttl },
+                    };
+                    let now = self.at();
+                    if let Some(engine) = &mut self.engine {
+                        engine.handle_resolved(now, question, answer, &self.state);
+                    }
+                }
                 Output::Propose { ticket, command } => {
                     self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
                     self.push(COMMIT, Event::Commit(self.generation, ticket, command));
@@ -372,6 +415,9 @@ impl Sim {
                 Event::ToProxy(from, text) => {
                     if let Some(engine) = &mut self.engine {
                         self.heard.insert((self.generation, from));
+                        if text.starts_with("SIP/2.0") && text.contains("CSeq: 65537 BYE\r\n") {
+                            self.safe.hung_up.push(to_tag(&text));
+                        }
                         engine.handle_datagram(now, flow_of(from), text.as_bytes(), &self.state);
                         self.drain();
                     }
