@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn told(outcome: Result<Vec<Response>, Refused>) -> Result<SipResponse, Refusal> {
-        let (tx, rx) = mpsc::channel();
+        let (tx, rx) = mpsc::sync_channel(1);
         answer(Box::new(move |verdict| tx.send(verdict).expect("somebody waits")))(outcome);
         rx.recv().expect("one verdict")
     }

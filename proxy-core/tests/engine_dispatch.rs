@@ -123,6 +123,27 @@ fn a_backend_that_wakes_up_after_it_was_given_up_is_told_to_stop() {
 }
 
 #[test]
+fn a_backend_that_wakes_up_after_a_takeover_is_told_to_stop_as_well() {
+    let mut w = world(|_| {});
+    call(&mut w, "c1");
+    let at_first = w.expect(PBX1, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    w.take(PBX1);
+    let at_second = w.expect(PBX2, "INVITE ");
+    w.fail_over(Duration::from_millis(300));
+    assert_eq!(w.expect(PBX2, "INVITE "), at_second);
+    assert!(w.take(PBX1).iter().all(|m| !m.starts_with("INVITE")), "it has been given up");
+    w.send(PBX1, &respond(&at_first, 180, "p1", ""));
+    let cancel = w.expect(PBX1, "CANCEL ");
+    w.expect_nothing(ALICE);
+    w.send(PBX1, &respond(&cancel, 200, "p1", ""));
+    w.send(PBX1, &respond(&at_first, 487, "p1", ""));
+    w.expect(PBX1, "ACK ");
+    w.send(PBX2, &respond(&at_second, 200, "p2", &contact(PBX2)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
 fn failures_of_a_backend_fail_over_and_those_of_a_user_do_not() {
     let mut w = world(|_| {});
     call(&mut w, "c1");

@@ -6,6 +6,8 @@ mod story;
 use std::time::Duration;
 
 use proxy_core::dns::{Answer, Kind, Question, Record, Srv};
+use proxy_core::io::EngineConfig;
+use proxy_core::routing::RoutingConfig;
 use proxy_core::state::{Flow, SipCommand, Transport};
 use story::*;
 
@@ -84,6 +86,7 @@ fn a_server_that_is_not_there_gives_way_to_the_next_one_of_its_name_rfc3263_4_3(
     w.expect(SECOND, "INVITE ");
     w.pass(Duration::from_secs(30));
     w.expect_nothing(FIRST);
+    w.take(SECOND);
     w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, "m1", ""));
     let message = w.expect(FIRST, "MESSAGE ");
     w.send(FIRST, &respond(&message, 503, "b", ""));
@@ -122,6 +125,39 @@ fn a_takeover_in_the_middle_of_a_failover_goes_on_with_the_next_server() {
     fail(&mut w, FIRST);
     w.expect(SECOND, "INVITE ");
     assert_eq!(w.asked, [], "the addresses are in the record of the call");
+}
+
+#[test]
+fn a_redirect_to_a_name_is_followed_when_the_dns_has_answered() {
+    let mut w = World::with(EngineConfig {
+        routing: RoutingConfig { follow_redirects: true, ..RoutingConfig::default() },
+        ..config()
+    });
+    let a = |ip: &str| Record::Address(ip.parse().expect("an address"));
+    w.zone.insert(question(Kind::A, "elsewhere.test"), vec![a("10.77.0.212")]);
+    w.register("bob", BOB);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 302, "b", "Contact: <sip:x@elsewhere.test:5082>\r\n"));
+    // Somebody else's request has nothing to do with it.
+    w.send(ALICE, &request("OPTIONS", "sip:lab.test", ALICE, "o1", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(!w.resolve().is_empty());
+    w.pass(Duration::from_millis(600));
+    w.expect(BOB, "ACK ");
+    let moved = w.expect(SECOND, "INVITE sip:x@elsewhere.test:5082 ");
+    w.expect_nothing(ALICE);
+    w.send(SECOND, &respond(&moved, 200, "e", &format!("Contact: <sip:x@{SECOND}>\r\n")));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    // One that nobody knows is not waited for: the caller may know better.
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c2"));
+    w.take(ALICE);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 302, "b", "Contact: <sip:x@nowhere.test:5082>\r\n"));
+    w.resolve();
+    w.pass(Duration::from_millis(600));
+    w.expect(ALICE, "SIP/2.0 302 ");
 }
 
 #[test]

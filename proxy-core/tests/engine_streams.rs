@@ -6,7 +6,7 @@ mod story;
 
 use std::time::Duration;
 
-use proxy_core::io::{Refusal, TransportConfig};
+use proxy_core::io::{EngineConfig, Refusal, TransportConfig};
 use proxy_core::state::{Flow, SipCommand, Transport};
 use story::*;
 
@@ -235,6 +235,61 @@ fn a_move_that_was_refused_is_tried_again_and_a_cancelled_call_moves_nowhere() {
 }
 
 #[test]
+fn a_branch_moves_nowhere_once_another_has_declined_for_all_rfc3261_16_7_5() {
+    const DESK: &str = "10.77.0.203:5063";
+    let mut w = World::new();
+    register_bob(&mut w, BOB, 1);
+    w.send(DESK, &register("bob", DESK, 1, &format!("<sip:bob@{DESK}>")));
+    w.take(DESK);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let first = w.expect(BOB, "INVITE ");
+    let second = w.expect(DESK, "INVITE ");
+    w.cluster = Cluster::Waits;
+    over_tcp(&mut w, BOB, &respond(&first, 503, "b", ""));
+    w.send(DESK, &respond(&second, 603, "d", ""));
+    w.commit_all();
+    w.expect_nothing(BOB_LISTENS);
+    w.expect(BOB, "ACK ");
+    w.expect(DESK, "ACK ");
+    w.expect(ALICE, "SIP/2.0 603 ");
+    // The other way round: who has been told so does not even ask.
+    w.cluster = Cluster::Commits;
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c2"));
+    w.take(ALICE);
+    let first = w.expect(BOB, "INVITE ");
+    let second = w.expect(DESK, "INVITE ");
+    w.cluster = Cluster::Waits;
+    w.send(DESK, &respond(&second, 603, "d", ""));
+    over_tcp(&mut w, BOB, &respond(&first, 503, "b", ""));
+    w.commit_all();
+    w.expect_nothing(BOB_LISTENS);
+    w.expect(ALICE, "SIP/2.0 603 ");
+}
+
+#[test]
+fn a_503_of_a_branch_whose_move_was_refused_is_acknowledged_when_the_call_is_over() {
+    let mut w = World::with(EngineConfig { timer_c: Duration::from_secs(10), ..config() });
+    register_bob(&mut w, BOB, 1);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let first = w.expect(BOB, "INVITE ");
+    w.cluster = Cluster::Waits;
+    over_tcp(&mut w, BOB, &respond(&first, 503, "b", ""));
+    w.pass(Duration::from_millis(10_100));
+    // The verdict on the move comes last and is a refusal: by then timer C has ended the call.
+    let (ticket, moved) = w.waiting.pop_front().expect("a proposal");
+    assert!(matches!(moved, SipCommand::BranchMoved { .. }), "{moved:?}");
+    w.commit_all();
+    w.expect(ALICE, "SIP/2.0 408 ");
+    w.engine.handle_refused(w.now, ticket, Refusal::Unknown, &w.state);
+    w.cluster = Cluster::Commits;
+    w.settle();
+    w.expect(BOB, "ACK ");
+    w.expect_nothing(BOB_LISTENS);
+}
+
+#[test]
 fn a_takeover_goes_on_where_the_branch_was_moved_to_and_moves_on_from_there() {
     let mut w = World::new();
     register_bob(&mut w, BOB, 1);
@@ -431,4 +486,27 @@ fn without_tcp_in_the_configuration_nothing_goes_by_it() {
     w.take(BOB_LISTENS);
     w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
     w.expect(ALICE, "SIP/2.0 480 ");
+}
+
+#[test]
+fn a_503_of_a_branch_that_may_not_move_is_not_acknowledged_before_that_is_safe() {
+    let mut w = World::new();
+    register_bob(&mut w, BOB, 1);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.take(ALICE);
+    let first = w.expect(BOB, "INVITE ");
+    // The caller has hung up: that is known to the cluster, but not here.
+    w.cluster = Cluster::CommitsUnheard;
+    w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    w.expect_nothing(ALICE);
+    w.cluster = Cluster::Waits;
+    over_tcp(&mut w, BOB, &respond(&first, 503, "b", ""));
+    let moved = w.waiting.len();
+    assert!(w.verdict());
+    while w.step() {}
+    assert_eq!((moved, w.waiting.len()), (1, 1), "how it failed is not known to a majority yet");
+    w.expect_nothing(BOB);
+    w.commit_all();
+    w.expect(BOB, "ACK ");
+    w.expect_nothing(BOB_LISTENS);
 }

@@ -353,6 +353,30 @@ fn a_bye_whose_answer_was_not_committed_goes_through_again() {
 }
 
 #[test]
+fn a_bye_for_a_call_that_its_phone_has_forgotten_ends_it_before_the_481_goes_back() {
+    let mut w = World::new();
+    let invites = ringing(&mut w, &[BOB]);
+    w.send(BOB, &respond(&invites[0], 200, "b1", &contact(BOB)));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.take(BOB);
+    let bye = in_dialog_of_caller("BYE", 2, &ok, ALICE);
+    w.send(ALICE, &bye);
+    let at_bob = w.expect(BOB, "BYE ");
+    w.cluster = Cluster::Waits;
+    w.send(BOB, &respond(&at_bob, 481, "b1", ""));
+    w.expect_nothing(ALICE);
+    // Lost with the node: the BYE comes again, so that the call does have its end.
+    w.fail_over(Duration::from_millis(300));
+    w.cluster = Cluster::Commits;
+    w.send(ALICE, &bye);
+    w.expect(BOB, "BYE ");
+    w.send(BOB, &respond(&at_bob, 481, "b1", ""));
+    w.expect(ALICE, "SIP/2.0 481 ");
+    assert_eq!(w.state.counts().dialogs, 0);
+}
+
+#[test]
 fn only_the_calls_of_the_shard_are_rebuilt() {
     let mut w = World::new();
     ringing(&mut w, &[BOB]);

@@ -9,7 +9,7 @@ use proxy_core::digest::{Algorithm, Credentials, ha1};
 use proxy_core::io::{EngineConfig, Refusal};
 use proxy_core::msg::{HeaderName, Message};
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
-use proxy_core::state::{SipCommand, SipResponse};
+use proxy_core::state::{Flow, SipCommand, SipResponse, Transport};
 use proxy_core::trunk::TrunkConfig;
 use story::*;
 
@@ -415,6 +415,76 @@ fn a_trunk_that_does_not_like_the_password_is_not_the_callers_business() {
     assert!(w.take(CARRIER).iter().all(|m| m.starts_with("ACK ")));
     let failed = w.expect(ALICE, "SIP/2.0 503 ");
     assert!(!failed.contains("Digest"), "{failed}");
+}
+
+#[test]
+fn the_challenge_of_a_trunk_that_says_nothing_more_is_not_for_the_caller() {
+    let mut w = calling();
+    w.send(ALICE, &invite("sip:0049301234@lab.test", ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let first = w.expect(CARRIER, "INVITE ");
+    w.send(CARRIER, &challenge(&first, 407));
+    w.take(CARRIER);
+    // The copy with credentials gets no answer at all.
+    w.pass(Duration::from_secs(33));
+    one(&mut w, ALICE, "SIP/2.0 408 ");
+}
+
+#[test]
+fn a_bye_that_a_trunk_challenges_by_a_stream_is_sent_again_with_credentials() {
+    let mut w = world(Account { expires_s: 0, proxy: format!("sip:{CARRIER};transport=tcp"), ..account() });
+    let by_stream = Flow { transport: Transport::Tcp, ..flow_of(addr(CARRIER)) };
+    let carrier_says = |w: &mut World, text: &str| {
+        w.engine.handle_datagram(w.now, by_stream, text.as_bytes(), &w.state);
+        w.settle();
+    };
+    w.send(ALICE, &invite("sip:0049301234@lab.test", ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let at_carrier = w.expect(CARRIER, "INVITE ");
+    let contact = format!("Contact: <sip:gw@{CARRIER};transport=tcp>\r\n");
+    carrier_says(&mut w, &respond(&at_carrier, 200, "k", &contact));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.expect(CARRIER, "ACK ");
+    w.send(ALICE, &in_dialog_of_caller("BYE", 2, &ok, ALICE));
+    let bye = w.expect(CARRIER, "BYE ");
+    carrier_says(&mut w, &challenge(&bye, 407));
+    let bye = w.expect(CARRIER, "BYE ");
+    assert_eq!(cseq(&bye), 3);
+    carrier_says(&mut w, &respond(&bye, 200, "k", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert_eq!(w.state.counts().dialogs, 0);
+}
+
+#[test]
+fn a_cseq_that_was_moved_within_a_dialog_is_known_when_its_answer_is() {
+    let mut w = calling();
+    let (_, ok) = called_out(&mut w);
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.expect(CARRIER, "ACK ");
+    w.send(ALICE, &in_dialog_of_caller("INVITE", 2, &ok, ALICE));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let again = w.expect(CARRIER, "INVITE ");
+    w.cluster = Cluster::Waits;
+    w.deliver(addr(CARRIER), &challenge(&again, 407));
+    while w.step() {}
+    // Of what is proposed now the new number is lost, and the rest is not.
+    while let Some((ticket, command)) = w.waiting.pop_front() {
+        if matches!(command, SipCommand::LegShifted { .. }) {
+            w.engine.handle_refused(w.now, ticket, Refusal::Overloaded, &w.state);
+        } else {
+            let response = w.state.apply(&command);
+            w.engine.handle_committed(w.now, ticket, response, &w.state);
+        }
+        while w.step() {}
+    }
+    w.cluster = Cluster::Commits;
+    let again = w.take(CARRIER).pop().expect("with credentials");
+    assert_eq!(cseq(&again), 4);
+    w.send(CARRIER, &respond(&again, 200, "k", &format!("Contact: <sip:gw@{CARRIER}>\r\n")));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 2, &ok, ALICE));
+    assert_eq!(cseq(&w.expect(CARRIER, "ACK ")), 4, "the ACK has the number of its INVITE");
 }
 
 #[test]

@@ -3,16 +3,20 @@
 
 #[path = "common/state.rs"]
 mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
 
 use bincode::serde::{decode_from_slice, encode_to_vec};
 use common::{at, contact, flow, invite, key, ok, refused, ringing};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::limits::DIALOG_GRACE_MS;
+use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    AccountingCommand, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
-    RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
+    AccountingCommand, Backend, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
+    ProvisionAnswer, RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
 };
 use proxy_core::time::WallTime;
 
@@ -90,6 +94,11 @@ fn command() -> impl Strategy<Value = SipCommand> {
         3 => (n.clone(), targets.clone(), moment()).prop_map(|(n, targets, timer_c_at)| {
             let mut record = invite(n, &targets);
             record.timer_c_at = timer_c_at;
+            for branch in record.branches.iter_mut().skip(1) {
+                let uri = String::from("sip:10.0.0.21");
+                branch.backing.backend = Some(Backend::Destination { set: 1, uri });
+                branch.next = vec![flow(3), flow(1)];
+            }
             record.facts = Some(Box::new(common::facts("sip:a@lab.test", Some(2))));
             SipCommand::InviteReceived(Box::new(record))
         }),
@@ -138,8 +147,91 @@ fn accounting() -> impl Strategy<Value = AccountingCommand> {
     ]
 }
 
+fn dispatcher() -> impl Strategy<Value = DispatcherCommand> {
+    let uri = prop_oneof![Just("sip:10.0.0.21"), Just("sip:10.0.0.22")].prop_map(str::to_owned);
+    let set = 1u32..3;
+    prop_oneof![
+        3 => (set.clone(), uri.clone(), 0u32..64, -1i32..2).prop_map(|(set, uri, flags, priority)| {
+            let destination = Box::new(Destination {
+                uri,
+                flags,
+                priority,
+                attrs: Attributes::parse("weight=1"),
+                description: String::new(),
+                count: 0,
+                changed_at: WallTime(0),
+                seen_at: WallTime(0),
+            });
+            DispatcherCommand::Put { set, destination }
+        }),
+        1 => (set.clone(), option::of(uri.clone())).prop_map(|(set, uri)| DispatcherCommand::Remove { set, uri }),
+        1 => (set.clone(), option::of(uri.clone()), 0u32..16, moment())
+            .prop_map(|(set, uri, flags, at)| DispatcherCommand::SetState { set, uri, flags, at }),
+        4 => (set, uri, any::<bool>(), 1u32..3, 1u32..3, moment()).prop_map(
+            |(set, uri, up, failures, successes, at)| DispatcherCommand::Observed {
+                set, uri, up, failures, successes, at
+            }
+        ),
+    ]
+}
+
+fn trunk() -> impl Strategy<Value = TrunkCommand> {
+    let uuid = prop_oneof![Just("a"), Just("b")].prop_map(str::to_owned);
+    let state = prop_oneof![
+        Just(RegistrationState::Idle),
+        Just(RegistrationState::Registered),
+        Just(RegistrationState::Failed)
+    ];
+    prop_oneof![
+        2 => (uuid.clone(), 0u32..2, any::<bool>(), moment()).prop_map(|(uuid, expires_s, disabled, at)| {
+            let account = Account {
+                contact_user: uuid.clone(),
+                uuid,
+                expires_s,
+                disabled,
+                sources: vec![String::from("10.0.0.0/8"), String::from("10.1.0.0/16")],
+                ..Account::default()
+            };
+            TrunkCommand::Put { account: Box::new(account), call_id: String::from("t"), at }
+        }),
+        1 => uuid.clone().prop_map(|uuid| TrunkCommand::Remove { uuid }),
+        1 => (uuid.clone(), any::<bool>(), moment())
+            .prop_map(|(uuid, enabled, at)| TrunkCommand::Enable { uuid, enabled, at }),
+        1 => (uuid.clone(), moment()).prop_map(|(uuid, at)| TrunkCommand::Refresh { uuid, at }),
+        3 => (uuid.clone(), 0u32..5, moment())
+            .prop_map(|(uuid, cseq, next_at)| TrunkCommand::Registering { uuid, cseq, next_at }),
+        3 => (uuid, 0u32..5, state, moment()).prop_map(|(uuid, cseq, state, next_at)| TrunkCommand::Outcome {
+            uuid,
+            cseq,
+            state,
+            next_at,
+            expires_at: Some(next_at),
+            min_expires_s: None,
+            last: String::from("x"),
+        }),
+    ]
+}
+
 fn log() -> impl Strategy<Value = Vec<SipCommand>> {
-    vec(command(), 0..60)
+    vec(
+        prop_oneof![
+            6 => command().boxed(),
+            1 => dispatcher().prop_map(SipCommand::Dispatcher).boxed(),
+            1 => trunk().prop_map(SipCommand::Trunk).boxed(),
+            1 => (dialog_id(), any::<bool>(), 0u32..4)
+                .prop_map(|(id, to_caller, shift)| SipCommand::LegShifted { id, to_caller, shift })
+                .boxed(),
+            1 => (0u32..3, 0u16..3, 1u8..4)
+                .prop_map(|(n, branch, from)| SipCommand::BranchMoved {
+                    key: key(n), branch, from: flow(from), via_branch: format!("z9hG4bK-moved{from}"),
+                })
+                .boxed(),
+            1 => drawn::provision().prop_map(SipCommand::Provision).boxed(),
+            1 => drawn::subscription(moment().boxed()).prop_map(SipCommand::Subscription).boxed(),
+            1 => drawn::message(moment().boxed()).prop_map(SipCommand::Message).boxed(),
+        ],
+        0..60,
+    )
 }
 
 /// How far a call is; it never goes back while its entry lives.
@@ -190,6 +282,7 @@ proptest! {
             let response = state.apply(command);
             let may_change = match response {
                 SipResponse::Done | SipResponse::Registered(_) | SipResponse::Expired { .. } => true,
+                SipResponse::Provisioned(answer) => answer == ProvisionAnswer::Done,
                 SipResponse::Superseded => matches!(command, SipCommand::InviteAnswered { .. }),
                 _ => false,
             };
@@ -259,11 +352,19 @@ proptest! {
         prop_assert!(state.dialogs().all(|d| forgotten(d) > up_to.0));
         let all = SipCommand::Expire { up_to: WallTime(u64::MAX) };
         state.apply(&all);
+        // What the operator has put in stays until he takes it out.
+        drawn::take_out(&mut state);
         // Of calls only what accounting says of them is left.
         prop_assert_eq!(state.counts(), SipState::default().counts());
         prop_assert_eq!(state.calls_by_key().count(), 0);
         prop_assert_eq!(state.dialogs_ending().count(), 0);
         prop_assert_eq!(state.next_end(), None);
+        for set in 1..3 {
+            state.apply(&SipCommand::Dispatcher(DispatcherCommand::Remove { set, uri: None }));
+        }
+        for uuid in ["a", "b"] {
+            state.apply(&SipCommand::Trunk(TrunkCommand::Remove { uuid: uuid.to_owned() }));
+        }
         prop_assert_eq!(state.bytes(), 0);
     }
 }

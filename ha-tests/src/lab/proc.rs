@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
@@ -120,8 +120,11 @@ pub fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool
     }
 }
 
+/// Commands that wait for the starting thread; whoever has one more waits, too.
+const MAX_JOBS: usize = 16;
+
 /// A command handed to the starting thread, and where its result goes.
-type Job = (Command, Sender<io::Result<std::process::Child>>);
+type Job = (Command, SyncSender<io::Result<std::process::Child>>);
 
 /// Starts a child from a thread that lives as long as this process.
 ///
@@ -131,9 +134,9 @@ type Job = (Command, Sender<io::Result<std::process::Child>>);
 /// # Errors
 /// Whatever `Command::spawn` says.
 pub fn spawn(command: Command) -> io::Result<std::process::Child> {
-    static STARTER: OnceLock<Sender<Job>> = OnceLock::new();
+    static STARTER: OnceLock<SyncSender<Job>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
-        let (tx, rx) = mpsc::channel::<Job>();
+        let (tx, rx) = mpsc::sync_channel::<Job>(MAX_JOBS);
         std::thread::spawn(move || {
             for (mut command, reply) in rx {
                 let _ = reply.send(command.spawn());
@@ -141,7 +144,7 @@ pub fn spawn(command: Command) -> io::Result<std::process::Child> {
         });
         tx
     });
-    let (tx, rx) = mpsc::channel();
+    let (tx, rx) = mpsc::sync_channel(1);
     starter.send((command, tx)).map_err(|_| io::Error::other("the starting thread is gone"))?;
     rx.recv().map_err(|_| io::Error::other("the starting thread gave no answer"))?
 }

@@ -12,7 +12,7 @@
 //! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
 //! | the INVITEs of a later round (failover, voicemail) | `BranchesAdded` |
 //! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
-//! | 2xx to BYE | `DialogEnded` |
+//! | the answer to a BYE that ends its dialog: 2xx, 408, 481 | `DialogEnded` |
 //!
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.

@@ -75,7 +75,7 @@ impl Names {
     }
 
     /// Notes the time for what follows.
-    pub(super) fn at(&mut self, now: MonoTime) {
+    pub(crate) fn at(&mut self, now: MonoTime) {
         self.now = now;
     }
 
@@ -152,6 +152,13 @@ impl Engine {
         }
         self.ask(cx.now.mono, &missing);
         None
+    }
+
+    /// Asks what a target that was just derived outside of the stages lacks. `false` if it lacks nothing, or nothing can
+    /// be asked.
+    pub(crate) fn asks_for_names(&mut self, cx: Cx<'_>) -> bool {
+        let missing = std::mem::take(self.names.missing.get_mut());
+        !missing.is_empty() && self.ask(cx.now.mono, &missing)
     }
 
     /// Asks what is not asked already. `false` when there are too many questions.

@@ -14,22 +14,11 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, build_ack_for_failure};
 use crate::state::{Backend, Branch, BranchState, SipCommand};
-use crate::transaction::{IctAction, IctState, Nict, SharedBytes};
+use crate::transaction::{IctAction, Nict, SharedBytes};
 use crate::trunk::{Challenged, answer};
 
 /// Challenges of one trunk that are answered in one call: the second one can be a stale nonce.
 const MAX_CHALLENGES: u32 = 2;
-
-impl Call {
-    /// Whether the challenge that is left is one of a trunk.
-    pub(super) fn was_challenged_by_trunk(&self) -> bool {
-        self.branches.iter().any(|b| {
-            b.record.round == self.round
-                && matches!(b.record.backing.backend, Some(Backend::Trunk { .. }))
-                && b.outcome.as_ref().is_some_and(|f| matches!(f.status, 401 | 407))
-        })
-    }
-}
 
 impl Engine {
     /// Ends branches that wait for an answer of somebody who will not give one.
@@ -53,15 +42,7 @@ impl Engine {
     /// he gets a CANCEL once that is safe: at once if he has said something, else when he does (§9.1).
     pub(super) fn abandon(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        match branch.ict.as_mut() {
-            Some(ict) if ict.state() == IctState::Calling => {
-                ict.on_response(cx.now.mono, 100);
-                ict.on_cancel_sent(cx.now.mono);
-            }
-            _ => branch.has_spoken = true,
-        }
-        branch.abandoned = true;
-        branch.cancel_wanted = true;
+        branch.give_up(cx.now.mono);
         branch.outcome = Some(Final { status: 408, response: Vec::new() });
         self.counters.abandoned += 1;
         self.weigh(cx, id, call, Some(index));
@@ -161,6 +142,11 @@ impl Engine {
     /// Has the CSeq of all later requests to that side of the dialog moved, before this one is sent.
     pub(super) fn shift_leg(&mut self, cx: Cx<'_>, request: &Message<'_>, shift: u32) {
         if let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request) {
+            let backing = &dialog.backing;
+            let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
+            if leg.cseq_shift >= shift {
+                return;
+            }
             let id = dialog.id.clone();
             self.propose(SipCommand::LegShifted { id, to_caller: !from_caller, shift }, Awaiting::Nothing);
         }

@@ -10,9 +10,9 @@
 
 use crate::engine::limits::TRANSACTION_BYTES;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Branch, BranchState, CallFacts, Flow, NextStep, PendingInvite, ServerKey};
+use crate::state::{Backend, Branch, BranchState, CallFacts, Flow, NextStep, PendingInvite, ServerKey};
 use crate::time::{MonoTime, WallTime};
-use crate::transaction::{Ict, Ist, Nict, SharedBytes};
+use crate::transaction::{Ict, IctState, Ist, Nict, SharedBytes};
 
 /// Where a call stands; see the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,16 +157,24 @@ impl CallBranch {
                 .all(|r| r.ict.is_terminated() && r.cancel.as_ref().is_none_or(Nict::is_terminated))
     }
 
+    /// Whether it failed because a trunk asked for credentials: ours, so that it is not the caller's business.
+    pub(crate) fn is_challenge_of_trunk(&self) -> bool {
+        matches!(self.record.backing.backend, Some(Backend::Trunk { .. }))
+            && self.outcome.as_ref().is_some_and(|f| matches!(f.status, 401 | 407))
+    }
+
+    /// Whether it waits for a final response, or for a 2xx that could not be made safe.
+    fn may_still_be_heard(&self) -> bool {
+        let answered = !self.answers.is_empty() && self.answers.iter().all(|a| a.safe);
+        self.ict.as_ref().is_some_and(|ict| ict.is_open() || (ict.state() == IctState::Accepted && !answered))
+    }
+
     /// Whether every peer behind it knows how the call ended.
     fn is_settled(&self) -> bool {
         let finished = match &self.outcome {
             Some(f) if f.status < 300 => self.answers.iter().all(|a| a.safe),
             // Given up here, but its phone may still answer, or fail and wait for an ACK.
-            Some(_)
-                if (self.passed_over || self.abandoned) && self.ict.as_ref().is_some_and(Ict::is_open) =>
-            {
-                false
-            }
+            Some(_) if (self.passed_over || self.abandoned) && self.may_still_be_heard() => false,
             Some(f) => self.acked || f.response.is_empty(),
             None => false,
         };
@@ -248,6 +256,12 @@ impl Call {
         usize::from(self.steps_used) < self.plan.len()
     }
 
+    /// Whether somebody has declined for all of this round (RFC 3261 §16.7 step 5): nobody else is called.
+    pub(crate) fn is_declined(&self) -> bool {
+        let mut of_round = self.branches.iter().filter(|b| b.record.round == self.round && !b.passed_over);
+        of_round.any(|b| b.outcome.as_ref().is_some_and(|f| f.status >= 600))
+    }
+
     /// Whether all that is left is to absorb repetitions, so that a successor need not know of the call.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Answered | Phase::Failed)
@@ -257,13 +271,15 @@ impl Call {
     }
 
     /// The final responses among which that for the caller is chosen: of the last round (Kamailio's
-    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up.
+    /// `failure_reply_mode` 3), or of all rounds if nobody said anything in the last or the caller has hung up. What
+    /// trunks ask of us is not among them.
     pub(crate) fn finals(&self) -> Vec<&Final> {
         let finals = |last: bool| {
             let counts = self
                 .branches
                 .iter()
-                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round));
+                .filter(move |b| !b.passed_over && (!last || b.record.round == self.round))
+                .filter(|b| !b.is_challenge_of_trunk());
             counts.filter_map(|b| b.outcome.as_ref()).collect::<Vec<_>>()
         };
         let of_last = finals(true);

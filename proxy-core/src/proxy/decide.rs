@@ -6,7 +6,7 @@
 
 use super::best::{Best, best};
 use super::build;
-use super::call::{Call, Phase};
+use super::call::{Call, CallBranch, Phase};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, build_ack_for_failure};
@@ -61,13 +61,11 @@ impl Engine {
                 .iter()
                 .find(|f| f.status == 487 && f.can_be_passed())
                 .map_or(Best::Made(487), |f| Best::Received(487, f.response.clone()))
+        } else if finals.is_empty() && call.branches.iter().any(CallBranch::is_challenge_of_trunk) {
+            // It asked us, and the caller has nothing to answer it with.
+            Best::Made(503)
         } else {
             best(finals.iter().copied())
-        };
-        let chosen = match chosen {
-            // It asked us, and the caller has nothing to answer it with.
-            Best::Received(401 | 407, _) if call.was_challenged_by_trunk() => Best::Made(503),
-            other => other,
         };
         let (status, bytes) = match chosen {
             Best::Received(status, bytes) => (status, bytes),
@@ -136,6 +134,7 @@ impl Engine {
         call.deciding = None;
         let action = call.ist.send_response(cx.now.mono, status, bytes.into());
         self.send_to_caller(call, action);
+        self.stop_moves(cx, call);
         self.acknowledge_failures(call);
         self.cancel_open_branches(cx, call, false);
         for index in 0..call.branches.len() {
@@ -261,10 +260,19 @@ impl Engine {
                 engine.counters.dropped_stray += 1;
                 return;
             }
+            let bytes = entry.response.clone();
+            if *response == SipResponse::NotFound && call.phase == Phase::Answered {
+                // A further one, when nobody remembers the call any more: it would be a call without a record.
+                let flow = branch.flow();
+                branch.answers.retain(|a| a.id != answer);
+                if let Ok(message) = Message::parse(&bytes) {
+                    engine.hang_up_late(cx, call, index, flow, &message);
+                }
+                return;
+            }
             if std::mem::replace(&mut entry.safe, true) {
                 return;
             }
-            let bytes = entry.response.clone();
             branch.outcome = Some(super::call::Final { status: 200, response: Vec::new() });
             let status = super::takeover::status_in(&bytes).unwrap_or(200);
             engine.close(cx, call, Phase::Answered, status, bytes);

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | heard nothing for too long (`patience`, timer B), or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next) |
 //! | was told 503 | the same; the 503 is acknowledged once that is safe |
-//! | has no flow left, was cancelled, or its round is over | fails as it did |
+//! | has no flow left, was cancelled, its round is over, or another has declined with 6xx | fails as it did |
+//! | waits for the verdict on its move when the call is decided | goes nowhere; its 503 is acknowledged |
 //!
 //! The move is committed (`BranchMoved`) before the INVITE leaves again. It is a request of its own, with a branch
 //! parameter of its own; other requests move without a word, as nothing was promised for them.
@@ -61,7 +62,7 @@ impl Engine {
         index: usize,
         refused: Option<Vec<u8>>,
     ) -> bool {
-        if call.phase != Phase::Open || call.deciding.is_some() {
+        if call.phase != Phase::Open || call.deciding.is_some() || call.is_declined() {
             return false;
         }
         let Some(branch) = call.branches.get_mut(index) else { return false };
@@ -107,26 +108,25 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let key = call.key.clone();
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { return };
-            branch.moving = false;
             if branch.refused.is_none() && (!branch.answers.is_empty() || branch.outcome.is_some()) {
                 // It has come to its end meanwhile: that counts, and nobody is called elsewhere.
+                branch.moving = false;
                 engine.weigh(cx, id, call, Some(index));
                 return;
             }
             let moved = cx.state.pending(&key).and_then(|r| r.branches.get(index));
             let moved = moved.filter(|_| *response == SipResponse::Done).cloned();
-            engine.retire(call, index);
-            if moved.is_some() {
-                engine.set_aside(cx, call, index);
-            }
             let Some(record) = moved else {
                 if !engine.adopt(cx, call) {
-                    engine.fails_here(cx, id, call, index, 503);
+                    engine.stays(cx, id, call, index);
                 }
                 return;
             };
+            branch.moving = false;
+            engine.retire(call, index);
+            engine.set_aside(cx, call, index);
             engine.counters.moved += 1;
-            let open = call.phase == Phase::Open;
+            let open = call.phase == Phase::Open && !call.is_declined();
             let elsewhere = call.has_more_to_try();
             let Some(branch) = call.branches.get_mut(index) else { return };
             let client = Client::Call(id, index);
@@ -139,7 +139,7 @@ impl Engine {
             branch.ict = None;
             let wanted = open && !branch.cancel_wanted && !branch.passed_over && branch.outcome.is_none();
             if !wanted {
-                // Hung up, or given up, meanwhile: nobody is called there.
+                // Hung up, declined for all, or given up, meanwhile: nobody is called there.
                 engine.fails_here(cx, id, call, index, 487);
                 return;
             }
@@ -158,6 +158,34 @@ impl Engine {
                 call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
             }
         });
+    }
+
+    /// The call is decided: branches on their way to another address stay where they are.
+    pub(super) fn stop_moves(&mut self, cx: Cx<'_>, call: &mut Call) {
+        for index in 0..call.branches.len() {
+            let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { continue };
+            branch.moving = false;
+            branch.outcome.get_or_insert(Final { status: 503, response: Vec::new() });
+            branch.acked = true;
+            if branch.answers.is_empty() {
+                branch.give_up(cx.now.mono);
+            }
+            self.retire(call, index);
+        }
+    }
+
+    /// The branch goes nowhere, as the cluster knows something else of its call: what it was told counts as it would have
+    /// without another address, and is acknowledged when that is safe.
+    fn stays(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
+        let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.moving = false;
+        let Some(response) = branch.refused.take() else {
+            branch.give_up(cx.now.mono);
+            self.fails_here(cx, id, call, index, 503);
+            return;
+        };
+        branch.outcome = Some(Final { status: 503, response });
+        self.weigh(cx, id, call, Some(index));
     }
 
     fn fails_here(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, status: u16) {

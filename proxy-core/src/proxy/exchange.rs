@@ -84,7 +84,8 @@ impl Exchange {
         if now >= self.hard_end {
             return true;
         }
-        let branches_done = self.branches.iter().all(|b| b.nict.is_terminated());
+        // A copy that is sent again once that is safe is not done, also where its transaction ended with the challenge.
+        let branches_done = self.branches.iter().all(|b| b.nict.is_terminated() && b.next.is_none());
         self.nist.is_terminated()
             || (self.nist.is_open() && !self.waits && self.held.is_none() && branches_done)
     }

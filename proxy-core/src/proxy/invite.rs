@@ -286,6 +286,10 @@ impl Engine {
                 )
             })
             .flatten();
+        if call.in_dialog {
+            // Proposed when it was challenged, too; if that was refused, the ACK must not be the first to miss it.
+            self.shift_leg(cx, &invite, branch.record.backing.cseq_shift);
+        }
         call.next_answer += 1;
         let answer = call.next_answer;
         let command = SipCommand::InviteAnswered {

@@ -62,6 +62,7 @@ impl Engine {
         index: Option<usize>,
     ) -> bool {
         let Some(ends) = ends_of_round(call) else { return false };
+        self.names.at(cx.now.mono);
         let again = self.branches_with_credentials(cx, call);
         if !again.is_empty() {
             let (used, after) = (call.steps_used, call.no_answer.map(|(at, _)| at.since(cx.now.mono)));
@@ -69,6 +70,12 @@ impl Engine {
             return true;
         }
         let redirected = self.branches_of_redirect(cx, call);
+        if self.asks_for_names(cx) {
+            // Looked at again until the DNS has answered; it counts as a failure of its own when it does not.
+            call.retry_at = Some(cx.now.mono + self.settings.timers.t1());
+            self.remember_final(id, call, index);
+            return true;
+        }
         if !redirected.is_empty() {
             let used = call.steps_used;
             self.propose_round(cx, id, call, redirected, used, None, index);

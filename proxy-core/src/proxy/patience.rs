@@ -58,6 +58,19 @@ impl CallBranch {
         let silent = self.ict.as_ref().is_some_and(|ict| ict.state() == IctState::Calling);
         self.silent_at.filter(|_| silent && self.outcome.is_none() && !self.moving)
     }
+
+    /// Its INVITE is not sent again; should anybody be there after all, he is told to stop.
+    pub(super) fn give_up(&mut self, now: MonoTime) {
+        let Some(ict) = self.ict.as_mut().filter(|ict| ict.is_open()) else { return };
+        if ict.state() == IctState::Calling {
+            ict.on_response(now, 100);
+            ict.on_cancel_sent(now);
+        } else {
+            self.has_spoken = true;
+        }
+        self.abandoned = true;
+        self.cancel_wanted = true;
+    }
 }
 
 impl Engine {

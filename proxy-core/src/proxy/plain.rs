@@ -198,7 +198,8 @@ impl Engine {
         }
     }
 
-    /// A BYE ends its dialog, also if the peer knows of none (§15.1.1); only a 2xx waits until that is safe.
+    /// A BYE ends its dialog, whatever the peer says to it: who has sent it has hung up (§15.1.1), unless he is asked for
+    /// his password and says it again. The answer waits until that is safe.
     fn finish_bye(
         &mut self,
         cx: Cx<'_>,
@@ -208,26 +209,22 @@ impl Engine {
         status: u16,
         bytes: SharedBytes,
     ) {
-        let ends = matches!(status, 200..=299 | 408 | 481);
-        let dialog = crate::dialog::of(cx.state, request).filter(|_| ends);
-        if let Some((dialog, from_caller)) = dialog {
-            let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
-            if status < 300 {
-                if self.propose(command, Awaiting::Bye { exchange: id }) {
-                    exchange.held = Some((status, bytes));
-                } else {
-                    // As if refused: the BYE comes again, or is told to.
-                    exchange.hard_end = cx.now.mono;
-                    if exchange.flow.transport.is_reliable() {
-                        self.reject_overload(exchange.flow, request.raw());
-                    }
-                }
-                return;
-            }
-            self.propose(command, Awaiting::Nothing);
+        let ends = !matches!(status, 401 | 407);
+        let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request).filter(|_| ends) else {
+            let action = exchange.nist.send_response(cx.now.mono, status, bytes);
+            self.send_to_client(exchange, action);
+            return;
+        };
+        let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
+        if self.propose(command, Awaiting::Bye { exchange: id }) {
+            exchange.held = Some((status, bytes));
+            return;
         }
-        let action = exchange.nist.send_response(cx.now.mono, status, bytes);
-        self.send_to_client(exchange, action);
+        // As if refused: the BYE comes again, or is told to.
+        exchange.hard_end = cx.now.mono;
+        if exchange.flow.transport.is_reliable() {
+            self.reject_overload(exchange.flow, request.raw());
+        }
     }
 
     /// Nobody answers a request. Of a BYE that is an end, too.

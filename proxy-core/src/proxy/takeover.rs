@@ -6,8 +6,8 @@
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
 //! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
 //! | any, an address that a branch has left | nothing | CANCEL | ACK |
-//! | Proceeding, a branch that failed without a word | nothing | nothing; CANCEL if it speaks | ACK if it speaks |
 //! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
+//! | Proceeding, a branch that was given up | nothing | nothing; CANCEL when it speaks after all | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
 //! | Cancelled | nothing | CANCEL | ACK |
 //! | Answered | the 2xx once | CANCEL; of the one that answered 2xx are passed on | ACK when it repeats itself |
@@ -151,13 +151,11 @@ impl Engine {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);
                     branch.ict = Some(Ict::resume_completed(now, &timers, reliable, bytes, ack));
-                } else if !undecided {
-                    // It may repeat its failure until somebody acknowledges it.
-                    branch.acked = false;
-                    branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 } else {
-                    // It said nothing, and was given up; it may be there after all.
-                    branch.abandoned = true;
+                    // Of a call that is decided it may repeat its failure until somebody acknowledges it. Or it was given
+                    // up by the last owner: should anybody be there after all, he is told to stop.
+                    branch.acked = undecided;
+                    branch.abandoned = undecided;
                     branch.cancel_wanted = true;
                     branch.ict = Some(listening(cx, &timers, reliable, bytes));
                 }

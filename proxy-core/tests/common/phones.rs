@@ -269,6 +269,8 @@ pub enum Manner {
     /// Is stopped when it is called and wakes up after so long: then it reads all that has come, rings, and answers after
     /// the second time.
     Wakes(u64, u64),
+    /// There is nobody: an ICMP error comes back.
+    Absent,
 }
 
 /// Where a callee stands.
@@ -292,7 +294,7 @@ pub enum CalleeState {
 #[derive(Debug)]
 pub struct Callee {
     pub at: &'static str,
-    /// Parameters of the Contact it registers beforehand; `None` if it does not register.
+    /// Parameters of the Contact it registers beforehand, or the whole of it; `None` if it does not register.
     pub contact: Option<&'static str>,
     manner: Manner,
     pub state: CalleeState,
@@ -334,6 +336,16 @@ impl Callee {
             unread: None,
             awake: false,
         }
+    }
+
+    /// Nothing listens there.
+    pub fn is_absent(&self) -> bool {
+        self.manner == Manner::Absent
+    }
+
+    /// It has refused with a 503: where its branch has moved on, nobody knows of that after a takeover.
+    pub fn is_out_of_service(&self) -> bool {
+        matches!(self.manner, Manner::Refuses(_, 503))
     }
 
     fn branch_of(text: &str) -> String {
@@ -400,7 +412,7 @@ impl Callee {
                 self.last = respond(text, 180, &self.tag, "");
                 out.push(self.last.clone());
                 self.act_at = match self.manner {
-                    Manner::Rings | Manner::Silent => None,
+                    Manner::Rings | Manner::Silent | Manner::Absent => None,
                     Manner::Wakes(_, ms) | Manner::Answers(ms) | Manner::Refuses(ms, _) => Some(now + ms),
                 };
             }
@@ -447,7 +459,7 @@ impl Callee {
             match self.manner {
                 Manner::Answers(_) | Manner::Wakes(..) => self.finish(now, 200, out),
                 Manner::Refuses(_, status) => self.finish(now, status, out),
-                Manner::Rings | Manner::Silent => {}
+                Manner::Rings | Manner::Silent | Manner::Absent => {}
             }
         }
         if let Some((_, repeated)) = &mut self.changed

@@ -56,6 +56,10 @@ enum Event {
     ToProxy(SocketAddr, String),
     ToPhone(SocketAddr, String),
     Commit(u64, Ticket, SipCommand),
+    /// The DNS answers this node.
+    Resolved(u64, Question),
+    /// An ICMP error comes back to the node.
+    Unreachable(SocketAddr),
     Active,
 }
 
@@ -73,8 +77,8 @@ pub struct Sim {
     seed: u64,
     pub caller: Caller,
     pub callees: Vec<Callee>,
-    /// What the DNS knows; it answers at once.
-    zone: BTreeMap<Question, Vec<Record>>,
+    /// What the DNS knows.
+    zone: Vec<(Question, Vec<Record>)>,
     pub trace: Vec<String>,
     pub registered: bool,
     pub rebuilt: u64,
@@ -96,6 +100,8 @@ struct Safe {
     finals: Vec<String>,
     /// A later round of branches is known.
     rounds: bool,
+    /// A branch has moved to another address.
+    moved: bool,
     /// Branch parameters of the copies that are known.
     branches: Vec<String>,
     /// To tags of branches whose failure is known.
@@ -125,6 +131,7 @@ impl Safe {
             }
             SipCommand::BranchMoved { branch, via_branch, .. } if *response == SipResponse::Done => {
                 // A copy of its own, and the one before is nobody's.
+                self.moved = true;
                 if let Some(known) = self.branches.get_mut(usize::from(*branch)) {
                     self.given_up.push(std::mem::replace(known, via_branch.clone()));
                 }
@@ -167,7 +174,9 @@ impl Safe {
             (None, "CANCEL") if self.is_given_up(text) => true,
             (None, "CANCEL") => self.cancelled || self.decided || self.rounds || !self.failed_tags.is_empty(),
             (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
+                // A 503 that has moved a branch is not kept.
                 self.decided
+                    || self.moved
                     || self.failed_tags.contains(&to_tag(text))
                     || self.is_given_up(text)
                     || self.hung_up.contains(&to_tag(text))
@@ -194,10 +203,8 @@ impl Sim {
         callees: Vec<Callee>,
         kills: Vec<Kill>,
         faults: Faults,
-        seed: u64,
-        world: (SipState, BTreeMap<Question, Vec<Record>>),
+        (seed, state, zone): (u64, SipState, Vec<(Question, Vec<Record>)>),
     ) -> Self {
-        let (state, zone) = world;
         let mut sim = Self {
             state,
             engine: None,
@@ -226,11 +233,12 @@ impl Sim {
         engine.activate(sim.at(), &sim.state);
         for callee in sim.callees.iter().filter(|c| c.contact.is_some()) {
             let params = callee.contact.unwrap_or_default();
-            let contact = match params.strip_prefix("sip:") {
-                Some(_) => format!("<{params}>"),
-                None => format!("<sip:bob@{}>{params}", callee.at),
+            let place = if params.starts_with('<') {
+                params.to_owned()
+            } else {
+                format!("<sip:bob@{}>{params}", callee.at)
             };
-            let text = register("bob", callee.at, 1, &contact);
+            let text = register("bob", callee.at, 1, &place);
             engine.handle_datagram(sim.at(), flow_of(addr(callee.at)), text.as_bytes(), &sim.state);
             while let Some(output) = engine.poll_output() {
                 if let Output::Propose { ticket, command } = output {
@@ -309,15 +317,7 @@ impl Sim {
                     }
                 }
                 Output::Resolve { question } => {
-                    let ttl = Duration::from_secs(3600);
-                    let answer = match self.zone.get(&question) {
-                        Some(records) => Answer::Records { records: records.clone(), ttl },
-                        None => Answer::Absent { ttl },
-                    };
-                    let now = self.at();
-                    if let Some(engine) = &mut self.engine {
-                        engine.handle_resolved(now, question, answer, &self.state);
-                    }
+                    self.push(NETWORK, Event::Resolved(self.generation, question));
                 }
                 Output::Propose { ticket, command } => {
                     self.note("proposes", &format!("{command:?}").chars().take(40).collect::<String>());
@@ -427,6 +427,8 @@ impl Sim {
                     if to == addr(self.caller.at) {
                         self.caller.on(self.now, &text, &mut out);
                         self.phones_say(self.caller.at, out);
+                    } else if self.callees.iter().any(|c| addr(c.at) == to && c.is_absent()) {
+                        self.push(NETWORK, Event::Unreachable(to));
                     } else if let Some(n) = self.callees.iter().position(|c| addr(c.at) == to) {
                         self.callees[n].on(self.now, &text, &mut out);
                         self.phones_say(self.callees[n].at, out);
@@ -451,6 +453,22 @@ impl Sim {
                         }
                     }
                     self.drain();
+                }
+                Event::Resolved(generation, question) => {
+                    let ttl = Duration::from_secs(60);
+                    let known = self.zone.iter().find(|(q, _)| *q == question).map(|(_, r)| r.clone());
+                    let answer =
+                        known.map_or(Answer::Absent { ttl }, |records| Answer::Records { records, ttl });
+                    if let Some(engine) = self.engine.as_mut().filter(|_| generation == self.generation) {
+                        engine.handle_resolved(now, question, answer, &self.state);
+                        self.drain();
+                    }
+                }
+                Event::Unreachable(at) => {
+                    if let Some(engine) = &mut self.engine {
+                        engine.handle_transport_failure(now, flow_of(at), &self.state);
+                        self.drain();
+                    }
                 }
                 Event::Active => {
                     let mut engine = Engine::new(self.config.clone());

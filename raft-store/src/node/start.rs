@@ -89,7 +89,8 @@ impl Node {
         let own = own.ok_or(StartError::Unlisted(config.place))?;
         let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?;
         let opened = store.open()?;
-        let (tx, rx) = mpsc::channel();
+        // One message: started, or why not.
+        let (tx, rx) = mpsc::sync_channel(1);
         let on_threads = config.on_threads;
         let run = move || {
             if let Some(threads) = on_threads {
@@ -105,7 +106,7 @@ impl Node {
     }
 }
 
-type Started = mpsc::Sender<Result<Node, StartError>>;
+type Started = mpsc::SyncSender<Result<Node, StartError>>;
 
 fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened>, started: &Started) {
     // The receiver waits for exactly one message; if it is gone, so is the process that wanted the node.

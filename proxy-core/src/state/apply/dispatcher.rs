@@ -31,6 +31,9 @@ impl SipState {
     fn put_destination(&mut self, set: u32, new: &Destination) -> SipResponse {
         let dispatcher = &self.records.dispatcher;
         let old = dispatcher.sets.get(&set).and_then(|list| list.iter().find(|d| d.uri == new.uri));
+        if old == Some(new) {
+            return SipResponse::Done;
+        }
         let count: usize = dispatcher.sets.values().map(Vec::len).sum();
         let bytes = destination_bytes(new);
         let more = bytes.saturating_sub(old.map_or(0, destination_bytes)) as u64;
