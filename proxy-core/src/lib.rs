@@ -15,6 +15,7 @@ pub mod engine;
 pub mod failover;
 pub mod io;
 pub mod location;
+pub mod media;
 pub mod msg;
 pub mod nat;
 pub mod offline;

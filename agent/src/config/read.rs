@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::table::{At, Reader, Table};
 use super::{
     accounting, auth, dialog, dispatcher, dns, failover, hep, message_store, nat, presence, registrar,
-    routing, sip, trunk,
+    routing, rtpengine, sip, trunk,
 };
 
 /// One `[[cluster.node]]`.
@@ -56,6 +56,7 @@ pub(super) struct Sections {
     pub presence: proxy_core::blf::PresenceConfig,
     pub failover: proxy_core::failover::FailoverConfig,
     pub message_store: proxy_core::offline::MessageStoreConfig,
+    pub media: proxy_core::media::MediaConfig,
 }
 
 /// Reads what can be read and says what cannot.
@@ -118,6 +119,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         presence: presence::read(&mut root, &mut reader),
         failover: failover::read(&mut root, &mut reader),
         message_store: message_store::read(&mut root, &mut reader),
+        media: rtpengine::read(&mut root, &mut reader),
     };
     root.done(&mut reader);
     (raw, sections, reader.faults)
