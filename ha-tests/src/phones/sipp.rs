@@ -34,6 +34,7 @@ scenarios! {
     CalleeListens "callee_listens" "Answers; waits for re-INVITE and BYE.";
     CalleeSpeaks "callee_speaks" "Answers; after `hold` re-INVITE and BYE.";
     CalleeRings "callee_rings" "Rings; answers after `answer` unless cancelled.";
+    CalleeSlow "callee_slow" "Rings, answers, takes re-INVITE and BYE, each `answer` after it was asked.";
     CallerWaits "caller_waits" "Calls; waits for the answer; BYE.";
     CallerHangsUp "caller_hangs_up" "Calls; CANCEL after `hold`.";
     CallerNoAnswer "caller_gives_up_never" "Calls; waits for 408.";
@@ -56,7 +57,7 @@ pub struct Plan<'a> {
     pub user: &'a str,
     /// How long a `…Speaks` or `CallerHangsUp` waits before it acts.
     pub hold: Duration,
-    /// After how long a `CalleeRings` answers.
+    /// After how long a `CalleeRings` answers; the pause before each answer of a `CalleeSlow`.
     pub answer: Duration,
     /// Calls, and calls per second.
     pub calls: u32,
