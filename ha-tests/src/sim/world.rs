@@ -89,6 +89,8 @@ pub struct World {
     due: Vec<(u64, Due)>,
     wiped: bool,
     chaos: bool,
+    /// When datagrams of phones were lost.
+    losses: Vec<(u64, u64)>,
     outcome: Outcome,
     leading: BTreeMap<Place, u64>,
     owners: Vec<Place>,
@@ -133,6 +135,7 @@ impl World {
             due: Vec::new(),
             wiped: false,
             chaos: false,
+            losses: Vec::new(),
             outcome: Outcome { seed, ..Outcome::default() },
             leading: BTreeMap::new(),
             owners: Vec::new(),
@@ -208,6 +211,7 @@ impl World {
         self.settle_due();
         self.arrive();
         self.start_and_guard();
+        self.operate();
         for index in 0..self.machines.len() {
             self.machine_turn(index);
         }
@@ -226,6 +230,19 @@ impl World {
                     if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
                         machine.datagram(from, bytes);
                     }
+                }
+                Parcel::Unreachable { at } => {
+                    if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
+                        machine.unreachable(at);
+                    }
+                }
+                Parcel::Resolved { place, question } => {
+                    if let Some(machine) = self.machine(place) {
+                        machine.resolved(question);
+                    }
+                }
+                Parcel::ToPhone { to, .. } if self.phones.is_absent(to) => {
+                    self.net.datagram(now, Parcel::Unreachable { at: to });
                 }
                 Parcel::ToPhone { to, bytes } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -312,6 +329,9 @@ impl World {
         }
         if done.deactivated {
             self.trace.say(format!("node {place} is active no more"));
+        }
+        for question in done.questions {
+            self.net.ask(now, place, question);
         }
         for (to, bytes) in done.datagrams {
             let text = String::from_utf8_lossy(&bytes);

@@ -68,12 +68,28 @@ impl Engine {
         }
     }
 
+    /// That branches were given up is safe: who has said something gets a CANCEL, who has not gets it when he does (§9.1).
+    pub(super) fn cancel_abandoned(&mut self, cx: Cx<'_>, call: &mut Call) {
+        for index in 0..call.branches.len() {
+            let Some(branch) = call.branches.get_mut(index).filter(|b| b.abandoned && !b.cancel_wanted)
+            else {
+                continue;
+            };
+            if branch.silent {
+                branch.cancel_wanted = true;
+            } else {
+                self.cancel_branch(cx, call, index, false);
+            }
+        }
+    }
+
     /// The branch counts as unreachable from now on. Its INVITE is not sent again; should anybody be there after all,
-    /// he gets a CANCEL: at once if he has said something, else when he does (§9.1).
+    /// he gets a CANCEL once that is safe: a successor that does not know of it would take his 487 for an answer.
     fn abandon(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
-        self.cancel_branch(cx, call, index, false);
         let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.silent = false;
         if let Some(ict) = branch.ict.as_mut().filter(|ict| ict.state() == IctState::Calling) {
+            branch.silent = true;
             ict.on_response(cx.now.mono, 100);
             ict.on_cancel_sent(cx.now.mono);
         }

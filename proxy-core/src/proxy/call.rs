@@ -73,6 +73,8 @@ pub(crate) struct CallBranch {
     pub(crate) silent_at: Option<MonoTime>,
     /// Given up because its backend is not there: if it speaks after all, it is told to stop.
     pub(crate) abandoned: bool,
+    /// It had said nothing at all when it was given up.
+    pub(crate) silent: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
     /// It goes on at another address as soon as that is safe.
@@ -108,6 +110,7 @@ impl CallBranch {
             passed_over: false,
             silent_at: None,
             abandoned: false,
+            silent: false,
             rebuilt: false,
             moving: false,
             refused: None,

@@ -136,6 +136,7 @@ impl Engine {
         self.send_to_caller(call, action);
         self.stop_moves(call);
         self.acknowledge_failures(call);
+        self.cancel_abandoned(cx, call);
         self.cancel_open_branches(cx, call, false);
     }
 
@@ -199,6 +200,7 @@ impl Engine {
             branch.final_waits = false;
             let declined = !branch.passed_over && branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
             engine.acknowledge(call, index);
+            engine.cancel_abandoned(cx, call);
             if declined && call.phase == Phase::Open {
                 // §16.7 step 5: nobody else is to answer.
                 engine.cancel_open_branches(cx, call, false);

@@ -163,6 +163,11 @@ impl Engine {
             self.cancel_branch(cx, call, index, false);
             return;
         }
+        if branch.abandoned {
+            // It is told to stop as soon as it is safe that it was given up.
+            branch.silent = false;
+            return;
+        }
         if status == 100 || !call.is_undecided() {
             return;
         }

@@ -180,6 +180,7 @@ impl Engine {
             self.watch(branch, call.has_more_to_try(), client);
             call.branches.push(CallBranch::new(branch.clone()));
         }
+        self.cancel_abandoned(cx, call);
         for index in 0..first {
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.outcome.is_none()) else { continue };
             pass_over(branch);
