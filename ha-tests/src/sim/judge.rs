@@ -75,6 +75,10 @@ pub struct Judge {
     acting: Option<Place>,
     /// Times that another node than before became active.
     pub moves: u64,
+    /// Later rounds of calls that were committed.
+    pub rounds: u64,
+    /// Moves of branches that were committed.
+    pub moved: u64,
     /// Promises judged.
     pub promises: u64,
     /// What was found wrong first.
@@ -207,6 +211,10 @@ impl Judge {
         }
         if matches!(response, SipResponse::NotFound | SipResponse::Full) {
             return;
+        }
+        if *response == SipResponse::Done {
+            self.rounds += u64::from(matches!(command, SipCommand::BranchesAdded { .. }));
+            self.moved += u64::from(matches!(command, SipCommand::BranchMoved { .. }));
         }
         let Some(safe) = self.call_of(command) else { return };
         match command {

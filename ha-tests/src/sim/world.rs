@@ -70,6 +70,12 @@ pub struct Outcome {
     pub calls_answered: u64,
     /// Calls in all.
     pub calls: u64,
+    /// Later rounds of calls: the next q, voicemail, the next backend, credentials for a trunk.
+    pub failovers: u64,
+    /// Branches that went on at another address.
+    pub moved: u64,
+    /// Registrations of the trunk that the carrier accepted.
+    pub registered: u64,
     /// Time from healing to service, ms.
     pub heal_ms: u64,
 }
@@ -200,6 +206,9 @@ impl World {
             entries: self.judge.committed(),
             letters: self.net.counts.letters,
             calls: calls.len() as u64,
+            failovers: self.judge.rounds,
+            moved: self.judge.moved,
+            registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
             ..self.outcome
         }
