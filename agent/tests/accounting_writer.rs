@@ -96,6 +96,7 @@ impl Fake {
             round: 0,
             no_answer_at: None,
             facts: Some(Box::new(facts)),
+            media: None,
         };
         let mut state = self.state.lock().expect("state");
         state.apply(&SipCommand::InviteReceived(Box::new(record)));

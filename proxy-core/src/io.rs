@@ -34,6 +34,13 @@ pub enum Output {
         /// What to remember.
         command: SipCommand,
     },
+    /// Send this to a media proxy, from any port, and say `handle_media` with what comes back there.
+    Media {
+        /// Where its `ng` protocol is spoken.
+        to: SocketAddr,
+        /// The whole datagram.
+        bytes: Vec<u8>,
+    },
     /// Ask the DNS and say `handle_resolved`, also when there is no answer. Each question is asked once at a time.
     Resolve {
         /// What to ask.
@@ -126,6 +133,8 @@ pub struct EngineConfig {
     pub presence: crate::blf::PresenceConfig,
     /// Messages for users without a phone.
     pub message_store: crate::offline::MessageStoreConfig,
+    /// Media proxies.
+    pub media: crate::media::MediaConfig,
 }
 
 impl Default for EngineConfig {
@@ -158,6 +167,7 @@ impl Default for EngineConfig {
             registrar: crate::registrar::RegistrarConfig::default(),
             presence: crate::blf::PresenceConfig::default(),
             message_store: crate::offline::MessageStoreConfig::default(),
+            media: crate::media::MediaConfig::default(),
         }
     }
 }
@@ -209,4 +219,16 @@ pub struct Counters {
     pub moved: u64,
     /// Flows reported as failed.
     pub transport_failures: u64,
+    /// Offers that media proxies were asked to take.
+    pub media_offers: u64,
+    /// Answers that media proxies were asked to take.
+    pub media_answers: u64,
+    /// Calls that media proxies were told to forget.
+    pub media_deletes: u64,
+    /// Questions that a media proxy did not answer in time.
+    pub media_timeouts: u64,
+    /// SDP that went on as it was, or was refused, as no media proxy took it.
+    pub media_failed: u64,
+    /// Calls whose media go through another media proxy than before.
+    pub media_moved: u64,
 }

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod engine;
 pub mod io;
 pub mod location;
+pub mod media;
 pub mod msg;
 pub mod nat;
 pub mod offline;

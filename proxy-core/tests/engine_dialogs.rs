@@ -174,6 +174,33 @@ fn a_call_that_hangs_up_while_the_proxy_ends_it_has_one_cdr() {
     ended(&w, EndedBy::Caller);
 }
 
+#[test]
+fn a_bye_that_the_other_side_refuses_ends_the_call_but_a_challenge_does_not_rfc3261_15_1_1() {
+    for status in [400, 403, 486, 500, 503, 603] {
+        let mut w = plain();
+        let (_, ok) = talk(&mut w);
+        w.send(ALICE, &in_dialog_of_caller("BYE", 2, &ok, ALICE));
+        let bye = w.expect(BOB, "BYE ");
+        w.send(BOB, &respond(&bye, status, "", ""));
+        w.expect(ALICE, "SIP/2.0 ");
+        // Who sends BYE has hung up, whatever is said to it: the call must not last for twelve hours more.
+        ended(&w, EndedBy::Caller);
+    }
+    for status in [401, 407] {
+        let mut w = plain();
+        let (_, ok) = talk(&mut w);
+        w.send(ALICE, &in_dialog_of_caller("BYE", 2, &ok, ALICE));
+        let bye = w.expect(BOB, "BYE ");
+        w.send(BOB, &respond(&bye, status, "", "WWW-Authenticate: Digest realm=\"b\", nonce=\"n\"\r\n"));
+        assert_eq!(w.state.counts().dialogs, 1, "the next BYE has the password");
+        w.send(ALICE, &in_dialog_of_caller("BYE", 3, &ok, ALICE));
+        let all = w.take(BOB);
+        let bye = all.iter().find(|m| header(m, "CSeq").as_deref() == Some("3 BYE")).expect("the second BYE");
+        w.send(BOB, &respond(bye, 200, "", ""));
+        ended(&w, EndedBy::Caller);
+    }
+}
+
 fn with_timer(value: &str) -> String {
     request("INVITE", BOB_URI, ALICE, "c1", &format!("Supported: timer\r\nSession-Expires: {value}\r\n"))
 }

@@ -170,6 +170,71 @@ fn silence_is_tried_again_with_the_same_cseq_a_bounded_number_of_times_and_anew_
 }
 
 #[test]
+fn a_phone_that_was_out_of_reach_for_long_under_one_registration_gets_its_message_all_the_same() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    register_bob(&mut w, 1);
+    let mut cseq = 1;
+    // Its network is gone for half an hour, or it refreshes and hears nothing.
+    for minute in 0..30 {
+        if minute % 10 == 9 {
+            cseq += 1;
+            register_bob(&mut w, cseq);
+        }
+        w.pass(Duration::from_secs(60));
+        at_bob(&mut w);
+    }
+    let mut got = None;
+    for minute in 0..120 {
+        if minute % 10 == 9 {
+            cseq += 1;
+            register_bob(&mut w, cseq);
+        }
+        w.pass(Duration::from_secs(60));
+        if let Some(message) = at_bob(&mut w).first() {
+            got = Some(message.clone());
+            break;
+        }
+    }
+    // Phones keep the Call-ID of their registration until they are started again, which may take months.
+    let got = got.expect("it is tried again");
+    assert_eq!(text_of(&got), "one");
+    w.send(BOB, &respond(&got, 200, "b", ""));
+    w.pass(Duration::from_secs(1));
+    assert_eq!(w.state.counts().messages, 0);
+}
+
+#[test]
+fn users_who_have_gone_do_not_keep_others_from_their_messages() {
+    let mut w = world();
+    // More of them than are looked at between two ticks, and all before him in order of time.
+    for n in 0..200 {
+        let (user, at) = (format!("u{n}"), format!("10.77.1.{}:{}", n % 250, 6000 + n));
+        w.send(ALICE, &message(&format!("g{n}"), "x").replace("bob", &user));
+        w.expect(ALICE, "SIP/2.0 202 ");
+        w.send(&at, &register(&user, &at, 1, &format!("<sip:{user}@{at}>")));
+        w.pass(Duration::from_millis(600));
+        let got = w.take(&at).into_iter().find(|m| m.starts_with("MESSAGE ")).expect("tried");
+        w.send(&at, &respond(&got, 486, "b", ""));
+        w.send(&at, &register(&user, &at, 2, &format!("<sip:{user}@{at}>;expires=0")));
+        w.take(&at);
+    }
+    keep(&mut w, "m1", "one");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let first = at_bob(&mut w).pop().expect("a message");
+    w.send(BOB, &respond(&first, 486, "b", ""));
+    w.pass(Duration::from_secs(20));
+    let again = at_bob(&mut w).pop().expect("tried again after its pause");
+    assert_eq!((text_of(&again), header(&again, "CSeq").as_deref()), ("one", Some("2 MESSAGE")));
+    // And who comes back with the same registration is not forgotten.
+    let at = "10.77.1.7:6007";
+    w.send(at, &register("u7", at, 3, &format!("<sip:u7@{at}>")));
+    w.pass(Duration::from_secs(2));
+    assert!(w.take(at).iter().any(|m| m.starts_with("MESSAGE ")));
+}
+
+#[test]
 fn a_message_goes_when_its_time_is_over() {
     let life = Duration::from_secs(100);
     let mut w =

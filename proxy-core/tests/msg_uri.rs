@@ -208,3 +208,11 @@ fn lists_part_at_commas_outside_quotes_and_brackets_rfc3261_7_3_1() {
     let items: Vec<_> = ListItems::new(b" , \"a, \\\" b\" <sip:x,y>;p=\"1,2\" ,<sip:z>\r\n ,,*").collect();
     assert_eq!(items, [&b"\"a, \\\" b\" <sip:x,y>;p=\"1,2\""[..], b"<sip:z>", b"*"]);
 }
+
+#[test]
+fn what_would_end_a_uri_stays_escaped_in_its_key() {
+    let key = |text: &str| Uri::parse(text).expect("a URI").aor_key();
+    assert_eq!(key("sip:%3cb%3E%22%62@a"), "%3Cb%3E%22b@a");
+    let again = format!("sip:{}", key("sip:Route=%3Cx%3E@a"));
+    assert_eq!(Uri::parse(&again).map(|uri| uri.aor_key()), Ok(String::from("Route=%3Cx%3E@a")));
+}

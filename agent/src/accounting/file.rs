@@ -114,6 +114,9 @@ impl Sink for LineFile {
             Some(file) => file,
             None => self.open()?,
         };
+        // What is said to be there is told to the cluster, which forgets it then: a process that died between writing and
+        // making it safe has left it to the page cache.
+        file.sync_data()?;
         let last = last_line(&file)?.and_then(|line| self.format.seq_of(&line));
         self.file = Some(file);
         match last {

@@ -20,6 +20,7 @@ mod read;
 mod registrar;
 mod route;
 mod routing;
+mod rtpengine;
 mod sip;
 mod table;
 mod trunk;
@@ -161,6 +162,8 @@ pub struct Config {
     pub presence: proxy_core::blf::PresenceConfig,
     /// Messages for users without a phone.
     pub message_store: proxy_core::offline::MessageStoreConfig,
+    /// Media proxies.
+    pub media: proxy_core::media::MediaConfig,
 }
 
 impl Config {
@@ -195,6 +198,7 @@ impl Config {
             registrar: proxy_core::registrar::RegistrarConfig::default(),
             presence: proxy_core::blf::PresenceConfig::default(),
             message_store: proxy_core::offline::MessageStoreConfig::default(),
+            media: proxy_core::media::MediaConfig::default(),
         }
     }
 

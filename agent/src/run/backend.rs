@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use proxy_core::io::EngineConfig;
+use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::Now;
@@ -73,8 +73,21 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Trunk { ask } => self.trunk(ask),
             Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
+            Request::Rtpengine { ask } => self.rtpengine(&ask),
         }
     }
+}
+
+/// What media proxies were asked.
+fn media_figures(e: &Counters) -> Value {
+    json!({
+        "offers": e.media_offers,
+        "answers": e.media_answers,
+        "deletes": e.media_deletes,
+        "timeouts": e.media_timeouts,
+        "failed": e.media_failed,
+        "moved": e.media_moved,
+    })
 }
 
 /// The registrar's key of what an operator typed. `sip:` may be left out, also before a host with colons in it.
@@ -133,6 +146,8 @@ impl<C: Cluster> Desk<C> {
                 "domains": counts.domains,
                 "aliases": counts.aliases,
                 "acl": counts.acl,
+                "subscriptions": counts.subscriptions,
+                "messages": counts.messages,
                 "cdr_waiting": records.waiting,
                 "cdr_lost": records.lost,
             },
@@ -177,6 +192,7 @@ impl<C: Cluster> Desk<C> {
             "abandoned": e.abandoned,
             "moved": e.moved,
             "transport_failures": e.transport_failures,
+            "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
             "nat_pings": e.nat_pings,
             "tcp": {

@@ -100,6 +100,7 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         registrar: config.registrar.clone(),
         presence: config.presence.clone(),
         message_store: config.message_store.clone(),
+        media: config.media.clone(),
         ..EngineConfig::default()
     }
 }

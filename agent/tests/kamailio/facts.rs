@@ -123,7 +123,7 @@ fn calm_parameter(text: &str) -> String {
         }
         // Time passes between two messages, and more of it between two scenarios that share a registration.
         "expires" => match value.parse::<u32>() {
-            Ok(n @ 600..) => format!("expires={}", (n + 59) / 60 * 60),
+            Ok(n @ 600..) => format!("expires={}", n.div_ceil(60) * 60),
             Ok(n) => format!("expires={}", (n + 2) / 5 * 5),
             Err(_) => text.to_owned(),
         },

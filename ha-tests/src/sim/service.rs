@@ -214,6 +214,8 @@ impl Service {
             match output {
                 Output::Transmit { flow, bytes } => setup::send(self.mutation, flow.remote, bytes, done),
                 Output::Resolve { question } => done.questions.push(question),
+                // There is no rtpengine here.
+                Output::Media { .. } => {}
                 Output::Propose { ticket, command } => {
                     let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
                     let verdict = Box::new(move |outcome| {

@@ -91,6 +91,7 @@ fn rule(users: &str, action: Action) -> Result<Rule, PatternError> {
         action,
         voicemail: None,
         ring: None,
+        media: None,
     })
 }
 

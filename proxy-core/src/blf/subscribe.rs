@@ -3,6 +3,7 @@
 //! | SUBSCRIBE | answer |
 //! |---|---|
 //! | first, without Contact, or with one that no NOTIFY could go to | 400 |
+//! | first, requires an extension that is not known here | 420 (RFC 3261 §8.2.2.3) |
 //! | first, from somebody who may not watch | 403 |
 //! | first, of a user whom nobody knows | 404, where there are subscribers |
 //! | shorter than the shortest | 423 with Min-Expires (RFC 6665 §4.2.1.1) |
@@ -59,6 +60,10 @@ impl Engine {
         event_id: Option<String>,
     ) -> Step {
         let message = passage.message;
+        if let Some(tags) = self.unsupported_of(message) {
+            self.reject_with(passage.flow, message, 420, "", &[("Unsupported", &tags)]);
+            return Step::Answered;
+        }
         if !self.may_watch(passage) {
             self.explain("refuses", || String::from("only users of ours may watch calls"));
             return Step::Reject(403, "");

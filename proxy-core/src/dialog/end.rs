@@ -81,6 +81,7 @@ impl Engine {
             *side = self.originate(cx, Originated { flow, request, purpose, patience: None });
         }
         if open != [false; 2] {
+            self.end_media(cx, dialog);
             self.ends.0.insert(dialog.id.clone(), UnderWay { at: cx.now.wall, by, open });
         }
     }

@@ -5,7 +5,7 @@
 //! | the user registers, or a try is due, or this node took over and he is there | the first message leaves, to the contact that registered last |
 //! | 2xx | it goes; then the next one |
 //! | an answer that will never be another (415, 488, 606 and the like) | it goes, too |
-//! | any other answer | again after a pause, with the next CSeq; after [`MAX_TRIES`] when he registers anew |
+//! | any other answer | again after a pause, with the next CSeq; after [`MAX_TRIES`] every hour, or when he registers anew |
 //! | no answer | the same, but with the same CSeq: the phone may have had it, and knows it then |
 //!
 //! All of it is done by the engine that the address of record belongs to. Call-ID, CSeq and branch are functions of what
@@ -23,10 +23,12 @@ use crate::state::message_store::{MessageCommand, StoredMessage};
 use crate::state::{Binding, NewsItem, SipCommand};
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 
-/// Tries of one message at one registration; a new one (another Call-ID) begins anew.
+/// Tries of one message at one registration with growing pauses; a new one (another Call-ID) begins anew.
 pub(crate) const MAX_TRIES: u16 = 6;
 /// Pause after the first failure; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
+/// Pause after the last of [`MAX_TRIES`] and each one after it.
+const LATER: Duration = Duration::from_secs(3600);
 
 /// What an engine knows of deliveries besides what is replicated.
 #[derive(Debug, Default)]
@@ -131,8 +133,17 @@ impl Engine {
         let Some((number, message)) = cx.state.messages_of(&aor).next() else { return };
         let current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > cx.now.wall);
         // The one that has shown itself last is the one that is there.
-        let Some(binding) = current.max_by_key(|b| b.updated_at) else { return };
         let is_due = message.next_at.is_some_and(|at| at <= cx.now.wall);
+        let Some(binding) = current.max_by_key(|b| b.updated_at) else {
+            if is_due {
+                // He has gone: it is no longer due, or it would stand before those of others at every tick; and whatever
+                // he comes back with is something new.
+                let (cseq, tried) = (message.cseq, String::new());
+                let command = MessageCommand::Failed { aor, number, cseq, failures: 0, next_at: None, tried };
+                self.propose(SipCommand::Message(command), Awaiting::Nothing);
+            }
+            return;
+        };
         // A refresh of a registration that was tried is no sign of anything new.
         let is_back = message.tried.as_ref() != Some(&binding.call_id);
         if !is_due && !is_back {
@@ -223,7 +234,8 @@ impl Engine {
         let is_new = message.tried.as_deref() != Some(registration);
         let failures = if is_new { 1 } else { message.failures.saturating_add(1) };
         let pause = FIRST_PAUSE.saturating_mul(1 << u32::from(failures.min(MAX_TRIES)).saturating_sub(1));
-        let next_at = (failures < MAX_TRIES).then_some(cx.now.wall + pause);
+        // A phone keeps the Call-ID of its registration until it is started again, so that nothing may tell of its return.
+        let next_at = Some(cx.now.wall + if failures < MAX_TRIES { pause } else { LATER });
         let tried = registration.to_owned();
         let command = MessageCommand::Failed { aor, number, cseq, failures, next_at, tried };
         self.propose(SipCommand::Message(command), Awaiting::Nothing);

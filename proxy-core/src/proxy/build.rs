@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::engine::settings::Settings;
 use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
+use crate::route::breadth::MAX_BREADTH;
 use crate::route::withindlg::Approach;
 use crate::state::{Branch, Flow, Transport};
 
@@ -60,7 +61,10 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
         forward.prepend_route(value);
     }
     for (name, value) in &branch.headers {
-        forward.add_header(name, value);
+        match name.as_str() {
+            MAX_BREADTH => forward.set_header(name, value),
+            _ => forward.add_header(name, value),
+        };
     }
     let shift = branch.backing.cseq_shift;
     let cseq = request.cseq().ok().filter(|_| shift > 0);

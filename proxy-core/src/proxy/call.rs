@@ -9,8 +9,11 @@
 //! | Failed | timers | the failure |
 
 use crate::engine::limits::TRANSACTION_BYTES;
+use crate::media::Treated;
 use crate::msg::{HeaderName, Message};
-use crate::state::{Backend, Branch, BranchState, CallFacts, Flow, NextStep, PendingInvite, ServerKey};
+use crate::state::{
+    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, ServerKey,
+};
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, Ist, Nict, SharedBytes};
 
@@ -85,6 +88,8 @@ pub(crate) struct CallBranch {
     pub(crate) retired: Vec<Retired>,
     /// The connection by which its peer has spoken last, if that is another than the INVITE left by.
     pub(crate) heard_by: Option<Flow>,
+    /// SDP that a media proxy has taken, and what came of it.
+    pub(crate) treated: Vec<Treated>,
 }
 
 /// A copy that was refused at an address that its branch has left.
@@ -116,6 +121,7 @@ impl CallBranch {
             refused: None,
             retired: Vec::new(),
             heard_by: None,
+            treated: Vec::new(),
         }
     }
 
@@ -169,6 +175,8 @@ pub(crate) struct Call {
     pub(crate) local_tag: String,
     /// Who calls whom, until it is admitted.
     pub(crate) facts: Option<Box<CallFacts>>,
+    /// The media proxy; its SDP is in `request` already.
+    pub(crate) media: Option<Box<MediaSession>>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -298,6 +306,7 @@ impl Call {
             round: self.round,
             no_answer_at: self.no_answer.map(|(_, at)| at),
             facts: self.facts.clone(),
+            media: self.media.clone(),
         }
     }
 }

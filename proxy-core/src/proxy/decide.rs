@@ -132,6 +132,9 @@ impl Engine {
     fn close(&mut self, cx: Cx<'_>, call: &mut Call, phase: Phase, status: u16, bytes: Vec<u8>) {
         call.phase = phase;
         call.deciding = None;
+        if phase == Phase::Failed {
+            self.release_media(cx, call);
+        }
         let action = call.ist.send_response(cx.now.mono, status, bytes.into());
         self.send_to_caller(call, action);
         self.stop_moves(call);

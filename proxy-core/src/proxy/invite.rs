@@ -37,6 +37,7 @@ impl Engine {
             }
             SipResponse::LimitReached(key) => {
                 self.with_call(cx, id, |engine, call| {
+                    engine.release_media(cx, call);
                     engine.refuse_for_limit(call.flow, &call.request, key);
                 });
                 self.remove_call(id);
@@ -86,6 +87,7 @@ impl Engine {
     /// The INVITE cannot be taken: 503, and forgotten.
     fn refuse_call(&mut self, cx: Cx<'_>, id: u64) {
         self.with_call(cx, id, |engine, call| {
+            engine.release_media(cx, call);
             engine.reject_overload(call.flow, &call.request);
         });
         self.remove_call(id);
@@ -271,6 +273,7 @@ impl Engine {
                 )
             })
             .flatten();
+        let dialog = dialog.map(|dialog| crate::state::DialogRecord { media: call.media.clone(), ..dialog });
         if call.in_dialog {
             // Proposed when it was challenged, too; if that was refused, the ACK must not be the first to miss it.
             self.shift_leg(cx, &invite, branch.record.backing.cseq_shift);
@@ -289,6 +292,7 @@ impl Engine {
         }
         branch.answers.push(Answer { id: answer, to_tag: to_tag.to_owned(), response: bytes, safe: false });
         if call.in_dialog {
+            self.move_media(cx, &invite, call.media.as_deref());
             self.refresh_dialog(cx, &invite, response);
         }
     }

@@ -62,6 +62,7 @@ impl Engine {
             round_from: 0,
             held: None,
             waits,
+            media: None,
             // Every machine in it ends within 64*T1; the rest is for the verdict.
             hard_end: cx.now.mono + timers.t1_64() * 3,
             cost: super::call::cost(request.raw().len(), count + planned),
@@ -185,6 +186,7 @@ impl Engine {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes);
                 self.send_to_client(exchange, action);
                 if let Some(response) = response.filter(|_| method == "UPDATE" && status < 300) {
+                    self.move_media(cx, &request, exchange.media.as_deref());
                     self.refresh_dialog(cx, &request, response);
                 }
             }
@@ -198,7 +200,8 @@ impl Engine {
         }
     }
 
-    /// A BYE ends its dialog, also if the peer knows of none (§15.1.1): then the answer waits until that is safe.
+    /// A BYE ends its dialog, whatever the peer says to it: who has sent it has hung up (§15.1.1), unless he is asked for
+    /// his password and says it again. The answer waits until that is safe.
     fn finish_bye(
         &mut self,
         cx: Cx<'_>,
@@ -208,12 +211,13 @@ impl Engine {
         status: u16,
         bytes: SharedBytes,
     ) {
-        let ends = matches!(status, 200..=299 | 408 | 481);
+        let ends = !matches!(status, 401 | 407);
         let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request).filter(|_| ends) else {
             let action = exchange.nist.send_response(cx.now.mono, status, bytes);
             self.send_to_client(exchange, action);
             return;
         };
+        self.end_media(cx, dialog);
         let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
         if self.propose(command, Awaiting::Bye { exchange: id }) {
             exchange.held = Some((status, bytes));
@@ -231,6 +235,7 @@ impl Engine {
         if request.method() == Some(crate::msg::Method::Bye)
             && let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request)
         {
+            self.end_media(cx, dialog);
             let command = crate::dialog::ended_by_bye(dialog, from_caller, 408, cx.now.wall);
             self.propose(command, Awaiting::Nothing);
         }

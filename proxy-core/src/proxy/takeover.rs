@@ -43,6 +43,7 @@ impl Engine {
             request: record.request.as_slice().into(),
             local_tag: record.local_tag.clone(),
             facts: None,
+            media: record.media.clone(),
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {

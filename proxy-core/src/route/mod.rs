@@ -25,6 +25,7 @@
 
 mod ack;
 mod auth;
+pub(crate) mod breadth;
 mod cancel;
 mod dispatch;
 pub(crate) mod flood;
@@ -48,7 +49,7 @@ pub(crate) mod withindlg;
 
 use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method, reason_phrase};
+use crate::msg::{HeaderName, Message, Method, reason_phrase};
 use crate::proxy::build;
 use crate::routing::Stage;
 use crate::state::Flow;
@@ -113,7 +114,7 @@ impl Engine {
                 Step::Next => self.explain_next(stage),
                 Step::Answered => return,
                 Step::Reject(status, reason) => {
-                    self.reject(&passage, status, reason);
+                    self.reject_by_stage(cx, &passage, status, reason);
                     return;
                 }
                 Step::Targets(targets) => {
@@ -139,7 +140,26 @@ impl Engine {
             return;
         }
         let (status, reason) = passage.found.failing.unwrap_or((404, ""));
-        self.reject(&passage, status, reason);
+        self.reject_by_stage(cx, &passage, status, reason);
+    }
+
+    /// A 405 says what its user takes instead (RFC 3261 §8.2.1).
+    fn reject_by_stage(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, status: u16, reason: &str) {
+        let allow = if status == 405 { self.methods_of_user(cx, passage) } else { String::new() };
+        if allow.is_empty() {
+            return self.reject(passage, status, reason);
+        }
+        self.reject_with(passage.flow, passage.message, status, reason, &[("Allow", &allow)]);
+    }
+
+    /// What a request requires of us as the one who answers it, and we do not know: for the Unsupported of a 420 (RFC 3261
+    /// §8.2.2.3).
+    pub(crate) fn unsupported_of(&self, request: &Message<'_>) -> Option<String> {
+        let known = || self.settings.config.registrar.supported();
+        let unknown = |tag: &&str| !known().any(|k| k.eq_ignore_ascii_case(tag));
+        let tags: Vec<&str> = request.tokens(HeaderName::Require).filter(unknown).collect();
+        // A folded line is one here.
+        (!tags.is_empty()).then(|| tags.join(", ").replace(|c: char| c.is_control(), " "))
     }
 
     fn stage(&mut self, cx: Cx<'_>, stage: Stage, passage: &mut Passage<'_, '_>) -> Step {

@@ -1,6 +1,7 @@
 //! Redirects: the redirect server (RFC 3261 §8.3), which tells the caller where to call, and the 3xx of others, which
 //! are followed here where the configuration says so (§16.5; otherwise they are passed on, §16.7 step 4).
 
+use super::breadth;
 use super::passage::{Found, Passage, Step};
 use crate::engine::limits::{MAX_FORKS, MAX_REDIRECT_ROUNDS};
 use crate::engine::{Cx, Engine};
@@ -77,6 +78,10 @@ impl Engine {
                     branches.push(branch);
                 }
             }
+        }
+        if !breadth::share_round(&message, &mut branches) {
+            // Too many of them: the caller may choose.
+            branches.clear();
         }
         branches
     }

@@ -1,5 +1,6 @@
 //! Kamailio's RELAY: an INVITE is proposed before anything of it leaves, any other request is sent at once.
 
+use super::breadth;
 use super::passage::{Passage, Step, Targets};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -12,9 +13,15 @@ use crate::transaction::Ist;
 impl Engine {
     /// Sends a request to its targets, or proposes to.
     pub(super) fn stage_relay(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if let Some(step) = self.offer_of_request(cx, passage) {
+            return step;
+        }
         let Some(mut targets) = passage.found.targets.take() else { return Step::Next };
         if passage.found.ring.is_some() {
             targets.after = passage.found.ring;
+        }
+        if !breadth::share(passage.message, &mut targets) {
+            return Step::Reject(440, "");
         }
         if self.is_stateless() {
             self.relay_stateless(passage, &targets);
@@ -31,8 +38,12 @@ impl Engine {
         let message = passage.message;
         let opened =
             self.open_planned_exchange(cx, passage.key.clone(), passage.flow, message, targets, false);
-        if opened.is_none() {
-            self.reject_overload(passage.flow, message.raw());
+        match (opened, passage.found.media.session()) {
+            (Some(id), Some(session)) => {
+                self.with_exchange(cx, id, |_, exchange| exchange.media = Some(session));
+            }
+            (Some(_), None) => {}
+            (None, _) => self.reject_overload(passage.flow, message.raw()),
         }
         Step::Answered
     }
@@ -57,6 +68,7 @@ impl Engine {
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
             facts,
+            media: passage.found.media.session(),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

@@ -8,6 +8,7 @@
 //! | larger than the limits | 513, 414; keys too long: 400 |
 //! | Max-Forwards 0 | 483 (§16.3 step 3) |
 //! | OPTIONS to the proxy itself | 200 Keepalive |
+//! | OPTIONS to the proxy itself, Require names what is unknown | 420 (§8.2.2.3) |
 //! | Proxy-Require | 420 (§16.3 step 5) |
 //! | a Via of ours with the same digest: a loop; many of ours: a spiral without end | 482 (§16.3 step 4) |
 //!
@@ -23,8 +24,6 @@ use crate::state::Flow;
 
 /// What the proxy itself says it can do (RFC 3261 §11.2): all methods pass.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, INFO, MESSAGE, NOTIFY, SUBSCRIBE, REFER, PRACK, PUBLISH";
-/// Extensions of the registrar.
-const SUPPORTED: &str = "path";
 
 impl Engine {
     /// Whether the request may go on; if not, it has been answered or dropped, and counted.
@@ -73,17 +72,16 @@ impl Engine {
             return false;
         }
         if keepalive && method == Some(Method::Options) && self.is_for_proxy(flow, request) {
-            self.answer_options(flow, request);
+            match self.unsupported_of(request) {
+                Some(tags) => self.refuse_extensions(flow, request, &tags),
+                None => self.answer_options(flow, request),
+            }
             return false;
         }
         if method != Some(Method::Ack) && request.has(HeaderName::ProxyRequire) {
             let tags: Vec<&str> = request.tokens(HeaderName::ProxyRequire).collect();
             let unsupported = tags.join(", ");
-            if !unsupported.bytes().any(|b| b < b' ') {
-                self.refuse(flow, request, 420, "", &[("Unsupported", &unsupported)]);
-            } else {
-                self.refuse(flow, request, 420, "", &[]);
-            }
+            self.refuse_extensions(flow, request, &unsupported);
             return false;
         }
         if self.is_loop(flow, request) {
@@ -91,6 +89,13 @@ impl Engine {
             return false;
         }
         true
+    }
+
+    /// 420 with what is not known here; a folded list cannot be repeated as it is.
+    fn refuse_extensions(&mut self, flow: Flow, request: &Message<'_>, tags: &str) {
+        let unsupported = [("Unsupported", tags)];
+        let extra: &[_] = if tags.bytes().any(|b| b < b' ') { &[] } else { &unsupported };
+        self.refuse(flow, request, 420, "", extra);
     }
 
     /// Whether the source sends too much. Nothing is said to it: its address may be forged.
@@ -157,7 +162,9 @@ impl Engine {
         let tag = self.settings.keys.local_tag(request);
         let mut response = Response::new(request, 200, "Keepalive");
         response.to_tag(&tag).stamp_via(ViaStamp::forced(flow.remote));
-        response.header("Allow", ALLOW).header("Accept", "*/*").header("Supported", SUPPORTED);
+        let supported: Vec<&str> = self.settings.config.registrar.supported().collect();
+        let supported = supported.join(", ");
+        response.header("Allow", ALLOW).header("Accept", "*/*").header("Supported", &supported);
         if !self.settings.config.server.is_empty() {
             response.header("Server", &self.settings.config.server);
         }

@@ -1,5 +1,6 @@
 //! From URIs to branches: where a copy goes, by which flow, under which branch parameter.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::passage::Passage;
@@ -10,7 +11,7 @@ use crate::location::{Target, hop_of_uri, lookup_some};
 use crate::msg::{Method, Uri};
 use crate::nat::alias;
 use crate::proxy::build;
-use crate::registrar::{gruu, takes};
+use crate::registrar::{gruu, method_names, takes};
 use crate::state::{Backing, Binding, Branch, BranchState, Flow, Transport};
 
 /// A response in place of a target.
@@ -47,6 +48,16 @@ impl Engine {
         let others = lookup_some(cx.state, &aor, cx.now.wall, &config.listen, is_named);
         // Kamailio's answer where there are contacts, and none of them takes the method.
         Err(if others.is_empty() { NoTarget(480, "") } else { NoTarget(405, "") })
+    }
+
+    /// The methods that the contacts of a user take between them, for the Allow of a 405 (RFC 3261 §8.2.1).
+    pub(super) fn methods_of_user(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> String {
+        let named = Uri::parse(&passage.found.uri).ok();
+        let named = named.and_then(|uri| self.named_user(cx, passage.flow.local, &uri));
+        let bits = named.map_or(0, |(aor, _)| {
+            cx.state.bindings(&aor).iter().filter_map(|b| b.methods).fold(0, |all, bits| all | bits)
+        });
+        method_names(bits).join(", ")
     }
 
     /// The user that a URI of ours names, and the instance if it is a GRUU (RFC 5627 §5.4).
@@ -246,6 +257,11 @@ impl Engine {
         flow: Flow,
         round: u16,
     ) -> Branch {
+        let target = match Uri::for_request_line(&target) {
+            Cow::Owned(fit) => fit,
+            Cow::Borrowed(fit) if fit.len() < target.len() => fit.to_owned(),
+            Cow::Borrowed(_) => target,
+        };
         let class = match passage.method {
             Method::Cancel => "INVITE",
             // Without state the ACK of a failure cannot be told from that of a 2xx; both take the way of the INVITE.

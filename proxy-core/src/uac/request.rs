@@ -1,6 +1,6 @@
 //! Writes a request of our own (RFC 3261 §8.1.1).
 
-use crate::msg::DEFAULT_MAX_FORWARDS;
+use crate::msg::{DEFAULT_MAX_FORWARDS, Uri};
 
 /// A request to be written. All values are taken as they are; line ends in them are left out, so that no value can
 /// add a header.
@@ -28,7 +28,7 @@ impl OwnRequest {
     pub(crate) fn new(method: &'static str, uri: &str, from: &str, from_tag: &str, to: &str) -> Self {
         Self {
             method,
-            uri: uri.to_owned(),
+            uri: Uri::for_request_line(uri).into_owned(),
             from: format!("<{from}>;tag={from_tag}"),
             to: format!("<{to}>"),
             call_id: String::new(),

@@ -295,6 +295,7 @@ impl Sim {
                         self.push(NETWORK + late, Event::ToPhone(flow.remote, text.clone()));
                     }
                 }
+                Output::Media { .. } => {}
                 Output::Resolve { question } => {
                     self.push(NETWORK, Event::Resolved(self.generation, question));
                 }

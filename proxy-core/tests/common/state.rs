@@ -95,6 +95,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         round: 0,
         no_answer_at: None,
         facts: None,
+        media: None,
     }
 }
 
@@ -159,6 +160,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         facts: None,
         session: None,
         ending: None,
+        media: None,
     }
 }
 

@@ -55,7 +55,10 @@ impl Uri<'_> {
             Scheme::Sip | Scheme::Sips => {
                 if let Some(user) = self.user {
                     canonical(user).for_each(|c| match c {
-                        Unit::Plain(b) if (0x21..0x7f).contains(&b) && b != b'%' => key.push(char::from(b)),
+                        // What would end the URI where it is written between brackets or quotes stays escaped.
+                        Unit::Plain(b) if (0x21..0x7f).contains(&b) && !b"%<>\"".contains(&b) => {
+                            key.push(char::from(b));
+                        }
                         Unit::Plain(b) | Unit::Escaped(b) => {
                             // Writing to a String cannot fail.
                             let _ = write!(key, "%{b:02X}");

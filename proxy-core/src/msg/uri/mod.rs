@@ -2,6 +2,7 @@
 
 mod compare;
 mod host;
+mod request;
 
 pub use host::Host;
 
