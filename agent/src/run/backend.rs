@@ -191,6 +191,7 @@ impl<C: Cluster> Desk<C> {
             "originated_timeouts": e.originated_timeouts,
             "abandoned": e.abandoned,
             "moved": e.moved,
+            "late_answers": e.late_answers,
             "transport_failures": e.transport_failures,
             "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },

@@ -180,8 +180,8 @@ impl Engine {
             self.watch(branch, call.has_more_to_try(), client);
             call.branches.push(CallBranch::new(branch.clone()));
         }
-        self.cancel_abandoned(cx, call);
         for index in 0..first {
+            self.cancel_abandoned(cx, call, index);
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.outcome.is_none()) else { continue };
             pass_over(branch);
             self.cancel_branch(cx, call, index, false);
