@@ -275,7 +275,9 @@ impl Judge {
         let allowed = match (status, method.as_str()) {
             (None, "INVITE") => safe.branches.contains(&sip::branch(text)),
             (Some(100..=199), "INVITE") => safe.admitted,
-            (None, "CANCEL") => safe.cancelled || safe.decided || safe.rounds || !safe.failed_tags.is_empty(),
+            (None, "CANCEL") => {
+                safe.cancelled || safe.decided || safe.rounds || safe.moved || !safe.failed_tags.is_empty()
+            }
             (None, "ACK") if ours_alone() => {
                 safe.decided || safe.moved || safe.failed_tags.contains(&sip::to_tag(text))
             }
