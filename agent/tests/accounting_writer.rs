@@ -89,6 +89,7 @@ impl Fake {
                 headers: Vec::new(),
                 round: 0,
                 next: Vec::new(),
+                left: Vec::new(),
             }],
             state: InviteState::Proceeding,
             plan: Vec::new(),
@@ -96,6 +97,7 @@ impl Fake {
             round: 0,
             no_answer_at: None,
             facts: Some(Box::new(facts)),
+            media: None,
         };
         let mut state = self.state.lock().expect("state");
         state.apply(&SipCommand::InviteReceived(Box::new(record)));

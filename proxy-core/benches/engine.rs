@@ -53,7 +53,7 @@ impl Bench {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit { flow, bytes } => self.last.push((flow.remote, bytes)),
-                Output::Resolve { .. } => {}
+                Output::Resolve { .. } | Output::Media { .. } => {}
                 Output::Propose { ticket, command } => {
                     let response = self.state.apply(&command);
                     self.engine.handle_committed(self.now, ticket, response, &self.state);

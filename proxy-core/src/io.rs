@@ -34,6 +34,13 @@ pub enum Output {
         /// What to remember.
         command: SipCommand,
     },
+    /// Send this to a media proxy, from any port, and say `handle_media` with what comes back there.
+    Media {
+        /// Where its `ng` protocol is spoken.
+        to: SocketAddr,
+        /// The whole datagram.
+        bytes: Vec<u8>,
+    },
     /// Ask the DNS and say `handle_resolved`, also when there is no answer. Each question is asked once at a time.
     Resolve {
         /// What to ask.
@@ -106,6 +113,8 @@ pub struct EngineConfig {
     pub dialog: crate::dialog::config::DialogConfig,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// How long silence is borne.
+    pub failover: crate::failover::FailoverConfig,
     /// Trunks.
     pub trunk: crate::trunk::TrunkConfig,
     /// The dispatcher.
@@ -126,6 +135,8 @@ pub struct EngineConfig {
     pub presence: crate::blf::PresenceConfig,
     /// Messages for users without a phone.
     pub message_store: crate::offline::MessageStoreConfig,
+    /// Media proxies.
+    pub media: crate::media::MediaConfig,
 }
 
 impl Default for EngineConfig {
@@ -148,6 +159,7 @@ impl Default for EngineConfig {
             dialog_lifetime: Duration::from_secs(12 * 3600),
             dialog: crate::dialog::config::DialogConfig::default(),
             server: String::from("Relevo"),
+            failover: crate::failover::FailoverConfig::default(),
             trunk: crate::trunk::TrunkConfig::default(),
             dispatch: crate::dispatch::DispatchConfig::default(),
             transport: TransportConfig::default(),
@@ -158,6 +170,7 @@ impl Default for EngineConfig {
             registrar: crate::registrar::RegistrarConfig::default(),
             presence: crate::blf::PresenceConfig::default(),
             message_store: crate::offline::MessageStoreConfig::default(),
+            media: crate::media::MediaConfig::default(),
         }
     }
 }
@@ -205,8 +218,22 @@ pub struct Counters {
     pub dns_failed: u64,
     /// Pings sent to keep the entries of NATs alive.
     pub nat_pings: u64,
+    /// Branches answered when nobody waited for them any more: they were told BYE.
+    pub late_answers: u64,
     /// Branches that went on at another address of their target.
     pub moved: u64,
     /// Flows reported as failed.
     pub transport_failures: u64,
+    /// Offers that media proxies were asked to take.
+    pub media_offers: u64,
+    /// Answers that media proxies were asked to take.
+    pub media_answers: u64,
+    /// Calls that media proxies were told to forget.
+    pub media_deletes: u64,
+    /// Questions that a media proxy did not answer in time.
+    pub media_timeouts: u64,
+    /// SDP that went on as it was, or was refused, as no media proxy took it.
+    pub media_failed: u64,
+    /// Calls whose media go through another media proxy than before.
+    pub media_moved: u64,
 }

@@ -494,6 +494,7 @@ fn a_rule_asks_for_a_password_where_nobody_else_is_asked_and_the_credentials_go_
         action: Action::Location,
         voicemail: None,
         ring: None,
+        media: None,
     };
     let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
     let mut w = World::with(EngineConfig { routing, ..config() });

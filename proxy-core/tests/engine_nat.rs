@@ -193,3 +193,31 @@ fn options_pings_go_through_the_nat_to_the_contact_and_need_no_answer() {
     w.pass(Duration::from_secs(60));
     assert!(!w.state.bindings("sip:bob@lab.test").is_empty(), "silence is no reason to forget anybody");
 }
+
+#[test]
+fn no_contact_waits_much_longer_than_an_interval_for_its_ping_when_its_node_is_lost() {
+    let mut w = World::new();
+    let outside = |n: u8| addr(&format!("203.0.113.{n}:42000"));
+    for n in 1..=60 {
+        register_behind_nat(&mut w, &format!("phone{n:02}"), BOB_IN, &outside(n).to_string());
+    }
+    let interval = NatConfig::default().ping_interval;
+    let mut last = vec![w.now.mono; 61];
+    // Wherever in the lap it happens.
+    for lost_after in [33_u64, 50, 73] {
+        for half_seconds in [2 * lost_after, 120] {
+            for _ in 0..half_seconds {
+                w.pass(Duration::from_millis(500));
+                for to in std::mem::take(&mut w.keepalives) {
+                    let n = (1..=60).find(|n| outside(*n) == to).expect("one of them");
+                    last[usize::from(n)] = w.now.mono;
+                }
+                for (n, at) in last.iter().enumerate().skip(1) {
+                    let silent = w.now.mono.since(*at);
+                    assert!(silent <= interval + OUTAGE + Duration::from_secs(1), "phone{n:02}: {silent:?}");
+                }
+            }
+            w.fail_over(OUTAGE);
+        }
+    }
+}

@@ -458,7 +458,7 @@ fn with_several_addresses_each_side_keeps_the_one_it_came_by() {
                 Some(proxy_core::io::Output::Transmit { flow, bytes }) => {
                     sent.push((flow.local, flow.remote, String::from_utf8(bytes).expect("text")));
                 }
-                Some(proxy_core::io::Output::Resolve { .. }) => {}
+                Some(proxy_core::io::Output::Resolve { .. } | proxy_core::io::Output::Media { .. }) => {}
                 Some(proxy_core::io::Output::Propose { ticket, command }) => {
                     let response = w.state.apply(&command);
                     w.engine.handle_committed(w.now, ticket, response, &w.state);

@@ -53,6 +53,7 @@ fn set_of_two() -> World {
         action: Action::Dispatcher(1),
         voicemail: None,
         ring: None,
+        media: None,
     };
     let mut w = with_routing(RoutingConfig { rules: vec![rule], ..RoutingConfig::default() });
     for (at, priority) in [(BOB, 9), (BOB2, 1)] {

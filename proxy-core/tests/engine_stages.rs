@@ -46,6 +46,7 @@ fn rule(action: Action) -> Rule {
         action,
         voicemail: None,
         ring: None,
+        media: None,
     }
 }
 

@@ -13,9 +13,9 @@ use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
-    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, NextStep, PendingInvite,
-    ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand,
-    SipResponse, Transport, When,
+    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
+    PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
+    SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -66,6 +66,7 @@ fn branch(n: u8) -> Branch {
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
         next: vec![Flow { transport: Transport::Tcp, ..flow() }],
+        left: vec![(String::from("z9hG4bKleft"), flow())],
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],
@@ -93,6 +94,16 @@ fn invite() -> PendingInvite {
         round: 0,
         no_answer_at: Some(WallTime(22_000)),
         facts: Some(Box::new(facts())),
+        media: Some(Box::new(media())),
+    }
+}
+
+fn media() -> MediaSession {
+    MediaSession {
+        node: "10.77.0.41:2223".parse().expect("address"),
+        set: 1,
+        to_caller: "RTP/AVP ICE=remove".into(),
+        to_callee: "RTP/SAVPF ICE=force".into(),
     }
 }
 
@@ -121,6 +132,7 @@ fn dialog() -> DialogRecord {
         facts: None,
         session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
         ending: None,
+        media: Some(Box::new(media())),
     }
 }
 
@@ -253,6 +265,12 @@ fn commands() -> Vec<Command> {
         // All of their variants are in golden_presence.rs.
         sip(SipCommand::Subscription(SubscriptionCommand::Remove { id: dialog_id() })),
         sip(SipCommand::Message(MessageCommand::Remove { aor: "sip:bob@lab.test".into(), number: 0 })),
+        sip(SipCommand::Media(MediaCommand::SetDisabled {
+            node: media().node,
+            disabled: true,
+            at: WallTime(6_000),
+        })),
+        sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
     ]
 }
 
@@ -429,11 +447,13 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogEnding { .. } => 34,
             SipCommand::Subscription(_) => 35,
             SipCommand::Message(_) => 36,
+            SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
+            SipCommand::Media(MediaCommand::Moved { .. }) => 38,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..37).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..39).collect::<Vec<_>>());
 }

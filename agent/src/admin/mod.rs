@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod dlg;
 pub mod provision;
 pub mod route;
+pub mod rtpengine;
 pub mod server;
 pub mod trace;
 pub mod trunk;
@@ -89,6 +90,11 @@ pub enum Request {
     Trunk {
         /// What of them.
         ask: trunk::Ask,
+    },
+    /// Media proxies.
+    Rtpengine {
+        /// What of them.
+        ask: rtpengine::Ask,
     },
 }
 

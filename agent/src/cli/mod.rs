@@ -7,6 +7,7 @@ mod dlg;
 mod print;
 mod provision;
 mod route;
+mod rtpengine;
 mod trace;
 mod trunk;
 
@@ -104,6 +105,11 @@ enum Command {
         #[command(subcommand)]
         command: dispatcher::Dispatcher,
     },
+    /// Media proxies
+    Rtpengine {
+        #[command(subcommand)]
+        command: rtpengine::Rtpengine,
+    },
     /// The SIP messages of a call, or of all, as this node has heard and said them
     Trace(trace::Trace),
     /// Accounts at other registrars
@@ -196,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::Alias { command } => provision::alias(common, command),
         Command::Acl { command } => provision::acl(common, command),
         Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
+        Command::Rtpengine { command } => rtpengine::rtpengine(common, command),
         Command::Trace(wanted) => trace::trace(common, wanted),
         Command::Trunk { command } => trunk::trunk(common, command),
         Command::Cdr { command } => cdr::cdr(common, command),

@@ -11,15 +11,22 @@ pub struct Accounting {
     pub json: Option<PathBuf>,
     /// File for CSV.
     pub csv: Option<PathBuf>,
+    /// Where the latter stands in the configuration file.
+    pub(super) csv_line: Option<usize>,
 }
 
 impl Accounting {
-    /// Paths that are not absolute are taken from the state folder.
+    /// Paths that are not absolute are taken from the state folder; a `.` in them is left out.
     pub(super) fn below(mut self, data: &Path) -> Self {
         for path in [&mut self.json, &mut self.csv].into_iter().flatten() {
-            *path = data.join(&path);
+            *path = data.join(&path).components().collect();
         }
         self
+    }
+
+    /// The line that names the same file a second time, if one does: two writers would tear each other's lines.
+    pub(super) fn same_file(&self) -> Option<usize> {
+        self.csv_line.filter(|_| self.json == self.csv)
     }
 }
 
@@ -42,11 +49,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Account
     };
     let json = file(reader, "json", "/var/lib/relevo/cdr.jsonl");
     let csv = file(reader, "csv", "/var/lib/relevo/cdr.csv");
-    if let (Some((_, json)), Some((line, csv))) = (&json, &csv)
-        && json == csv
-    {
-        reader.fault(*line, "json and csv are the same file", "name two files");
-    }
+    accounting.csv_line = csv.as_ref().map(|(line, _)| *line);
     accounting.json = json.map(|(_, path)| path);
     accounting.csv = csv.map(|(_, path)| path);
     t.done(reader);

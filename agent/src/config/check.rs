@@ -73,6 +73,7 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.routing = sections.routing;
     c.auth = sections.auth;
     c.dispatcher = sections.dispatcher;
+    c.failover = sections.failover;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
     c.nat = sections.nat;
@@ -86,10 +87,14 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
         hep
     });
     c.accounting = sections.accounting.below(&c.data);
+    if let Some(line) = c.accounting.same_file() {
+        f.add(line, "json and csv are the same file", "name two files");
+    }
     c.dialog = sections.dialog;
     c.registrar = sections.registrar;
     c.presence = sections.presence;
     c.message_store = sections.message_store;
+    c.media = sections.media;
     if let Some(line) = c.sip.listen_line.filter(|_| c.vip.is_some()) {
         let cure = "remove listen: SIP is answered on the floating IP";
         f.add(line, "listen and [vip] exclude each other", cure);

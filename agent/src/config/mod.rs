@@ -11,6 +11,7 @@ mod check;
 mod dialog;
 mod dispatcher;
 mod dns;
+mod failover;
 mod fault;
 mod hep;
 mod message_store;
@@ -20,6 +21,7 @@ mod read;
 mod registrar;
 mod route;
 mod routing;
+mod rtpengine;
 mod sip;
 mod table;
 mod trunk;
@@ -143,6 +145,8 @@ pub struct Config {
     pub auth: Auth,
     /// How backends are chosen and probed.
     pub dispatcher: DispatchConfig,
+    /// How long silence is borne.
+    pub failover: proxy_core::failover::FailoverConfig,
     /// What holds for all trunks.
     pub trunk: TrunkConfig,
     /// Resolution of names.
@@ -161,6 +165,8 @@ pub struct Config {
     pub presence: proxy_core::blf::PresenceConfig,
     /// Messages for users without a phone.
     pub message_store: proxy_core::offline::MessageStoreConfig,
+    /// Media proxies.
+    pub media: proxy_core::media::MediaConfig,
 }
 
 impl Config {
@@ -186,6 +192,7 @@ impl Config {
             routing: Routing::default(),
             auth: Auth::default(),
             dispatcher: DispatchConfig::default(),
+            failover: proxy_core::failover::FailoverConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
             nat: NatConfig::default(),
@@ -195,6 +202,7 @@ impl Config {
             registrar: proxy_core::registrar::RegistrarConfig::default(),
             presence: proxy_core::blf::PresenceConfig::default(),
             message_store: proxy_core::offline::MessageStoreConfig::default(),
+            media: proxy_core::media::MediaConfig::default(),
         }
     }
 

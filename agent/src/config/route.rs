@@ -51,6 +51,7 @@ fn rule(
     let prefix = prefix(t, reader);
     let require_auth = t.boolean(reader, "require_auth").is_some_and(|at| at.value);
     let ring = t.integer(reader, "ring_s").and_then(|at| ring_time(reader, "ring_s", &at));
+    let media = super::rtpengine::of_route(t, reader);
     let own_voicemail = own_voicemail(t, reader, voicemail);
     let action = action(t, reader, &matching, require_auth, voicemail.is_some() || own_voicemail.is_some());
     Some(Rule {
@@ -62,6 +63,7 @@ fn rule(
         action: action?,
         voicemail: own_voicemail,
         ring,
+        media,
     })
 }
 

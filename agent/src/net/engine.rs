@@ -10,6 +10,7 @@ use std::time::Duration;
 use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
+use proxy_core::media::Health;
 use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
@@ -18,6 +19,7 @@ use crate::capture::{Direction, Tap};
 
 use super::dns::Dns;
 use super::mailbox::{Arrival, Mailbox, Order, Turn};
+use super::media::Media;
 use super::stream::Streams;
 use super::{NetError, batch};
 
@@ -34,6 +36,7 @@ pub struct Shared {
     /// Number of the last order to activate or deactivate that has been carried out.
     pub obeyed: AtomicU64,
     counters: Mutex<Counters>,
+    media: Mutex<Vec<(SocketAddr, Health)>>,
     /// Datagrams the kernel would not take.
     pub send_failed: AtomicU64,
 }
@@ -43,6 +46,12 @@ impl Shared {
     #[must_use]
     pub fn counters(&self) -> Counters {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the media proxies fare, as the engine sees it.
+    #[must_use]
+    pub fn media(&self) -> Vec<(SocketAddr, Health)> {
+        self.media.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -63,6 +72,8 @@ pub struct Parts<S> {
     pub sockets: Sockets,
     /// For what it sends by TCP, if there is TCP.
     pub streams: Option<Streams>,
+    /// For what it says to media proxies, if there are any.
+    pub media: Option<Media>,
     /// For what it has to ask.
     pub dns: Arc<Dns>,
     /// Both clocks.
@@ -120,6 +131,10 @@ impl<S: Store> Runner<S> {
             self.carry_out();
             *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.engine.counters();
+            if self.parts.media.is_some() {
+                *self.parts.shared.media.lock().unwrap_or_else(PoisonError::into_inner) =
+                    self.engine.media_health();
+            }
             if before != self.obeyed {
                 self.parts.shared.active.store(self.active, Ordering::Release);
                 self.parts.shared.obeyed.store(self.obeyed, Ordering::Release);
@@ -159,6 +174,7 @@ impl<S: Store> Runner<S> {
                     }
                     self.engine.handle_datagram(now, flow, &bytes, state);
                 }
+                Arrival::Media(from, bytes) => self.engine.handle_media(now, from, &bytes, state),
                 Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
             }
         }
@@ -183,6 +199,11 @@ impl<S: Store> Runner<S> {
                 }
                 Output::Transmit { flow, bytes } => {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
+                }
+                Output::Media { to, bytes } => {
+                    if !self.parts.media.as_ref().is_some_and(|media| media.send(to, &bytes)) {
+                        self.parts.shared.send_failed.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 Output::Resolve { question } => {
                     let mailbox = Arc::clone(&self.parts.mailbox);

@@ -3,6 +3,7 @@
 //! verdicts are bounded by the engine's own limit of open proposals, orders by the number of activations.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,12 +57,14 @@ pub enum Arrival {
     Message(Flow, Vec<u8>),
     /// Nothing can be sent by this flow (any more).
     Failed(Flow),
+    /// What a media proxy says.
+    Media(SocketAddr, Vec<u8>),
 }
 
 impl Arrival {
     fn bytes(&self) -> usize {
         match self {
-            Self::Message(_, bytes) => bytes.len(),
+            Self::Message(_, bytes) | Self::Media(_, bytes) => bytes.len(),
             Self::Failed(_) => 0,
         }
     }

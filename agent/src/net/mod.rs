@@ -13,6 +13,7 @@ pub mod dns;
 pub mod engine;
 pub mod icmp;
 pub mod mailbox;
+pub mod media;
 pub mod receive;
 pub mod sip;
 pub mod socket;
@@ -79,6 +80,11 @@ pub enum NetError {
         "connections cannot be served: {0}; raise the limits of processes and open files (ulimit -u, -n)"
     )]
     Streams(std::io::Error),
+    /// No socket for rtpengines.
+    #[error(
+        "rtpengines cannot be spoken to: {0}; raise the limit of open files (ulimit -n), or remove [rtpengine]"
+    )]
+    Media(std::io::Error),
     /// This machine has no address to answer on.
     #[error("this machine has no usable IP address; configure one, or set sip.listen")]
     NoAddress,

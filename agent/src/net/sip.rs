@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
+use proxy_core::media::Health;
 use proxy_core::time::Now;
 use tokio::runtime::Runtime;
 
@@ -17,6 +18,7 @@ use crate::capture::{Capture, HepConfig};
 use super::dns::Dns;
 use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
 use super::mailbox::{Mailbox, Order};
+use super::media::Media;
 use super::receive::{self, Received};
 use super::stream::{self, Streams};
 use super::{NetError, socket};
@@ -165,6 +167,10 @@ impl Sip {
                 Some(started.map_err(NetError::Streams)?)
             }
         };
+        let media = match config.media.nodes.is_empty() {
+            true => None,
+            false => Some(Media::start(&mailboxes, runtime.handle()).map_err(NetError::Media)?),
+        };
         let dns = Arc::new(Dns::new(runtime.handle().clone(), listening.dns, config.dns.patience));
         let transport = TransportConfig { tcp: streams.is_some(), ..config.transport };
         let mut sip = Self {
@@ -195,6 +201,7 @@ impl Sip {
                 store: store.clone(),
                 sockets: Arc::clone(&listening.sockets),
                 streams: streams.clone(),
+                media: media.clone(),
                 dns: Arc::clone(&dns),
                 clock,
                 changed: Arc::clone(changed),
@@ -259,6 +266,12 @@ impl Sip {
         self.shared.iter().filter(|s| s.active.load(Ordering::Acquire) != INACTIVE).count()
     }
 
+    /// How the media proxies fare, as each engine sees it.
+    #[must_use]
+    pub fn media_health(&self) -> Vec<Vec<(SocketAddr, Health)>> {
+        self.shared.iter().map(|s| s.media()).collect()
+    }
+
     /// Figures for the status.
     #[must_use]
     pub fn figures(&self) -> Figures {
@@ -282,6 +295,13 @@ impl Sip {
             sum.dns_failed += c.dns_failed;
             sum.nat_pings += c.nat_pings;
             sum.moved += c.moved;
+            sum.late_answers += c.late_answers;
+            sum.media_offers += c.media_offers;
+            sum.media_answers += c.media_answers;
+            sum.media_deletes += c.media_deletes;
+            sum.media_timeouts += c.media_timeouts;
+            sum.media_failed += c.media_failed;
+            sum.media_moved += c.media_moved;
             sum.transport_failures += c.transport_failures;
         }
         let of = |a: &AtomicU64| a.load(Ordering::Relaxed);

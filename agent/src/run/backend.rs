@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use proxy_core::io::EngineConfig;
+use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::Now;
@@ -73,27 +73,45 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Trunk { ask } => self.trunk(ask),
             Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
+            Request::Rtpengine { ask } => self.rtpengine(&ask),
         }
     }
 }
 
+/// What media proxies were asked.
+fn media_figures(e: &Counters) -> Value {
+    json!({
+        "offers": e.media_offers,
+        "answers": e.media_answers,
+        "deletes": e.media_deletes,
+        "timeouts": e.media_timeouts,
+        "failed": e.media_failed,
+        "moved": e.media_moved,
+    })
+}
+
+/// The registrar's key of what an operator typed. `sip:` may be left out, also before a host with colons in it.
+fn canonical(engine: &EngineConfig, aor: &str) -> Result<String, Reply> {
+    let text = if has_scheme(aor) { aor.to_owned() } else { format!("sip:{aor}") };
+    Uri::parse(&text).ok().and_then(|uri| engine.aor(&uri, None)).ok_or_else(|| no_aor(aor))
+}
+
+fn has_scheme(aor: &str) -> bool {
+    aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'))
+}
+
+fn no_aor(aor: &str) -> Reply {
+    Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
+}
+
 impl<C: Cluster> Desk<C> {
-    /// The canonical address of record of what an operator has written: `sip:user@domain`, `user@domain`, or `user` where
-    /// only one domain can be meant, as the commands for subscribers take it.
+    /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
     fn canonical(&self, aor: &str) -> Result<String, Reply> {
-        let no_aor =
-            || Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain");
-        let has_scheme = aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'));
-        let text = match (has_scheme, aor.contains('@')) {
-            (true, _) => aor.to_owned(),
-            (false, true) => format!("sip:{aor}"),
-            (false, false) => {
-                let user = format!("sip:{aor}@");
-                Uri::parse(&format!("{user}localhost")).map_err(|_| no_aor())?;
-                user + &self.own_domain(aor)?
-            }
-        };
-        Uri::parse(&text).ok().and_then(|uri| self.engine.aor(&uri, None)).ok_or_else(no_aor)
+        if has_scheme(aor) || aor.contains('@') {
+            return canonical(&self.engine, aor);
+        }
+        Uri::parse(&format!("sip:{aor}@localhost")).map_err(|_| no_aor(aor))?;
+        canonical(&self.engine, &format!("{aor}@{}", self.own_domain(aor)?))
     }
 }
 
@@ -144,6 +162,8 @@ impl<C: Cluster> Desk<C> {
                 "domains": counts.domains,
                 "aliases": counts.aliases,
                 "acl": counts.acl,
+                "subscriptions": counts.subscriptions,
+                "messages": counts.messages,
                 "cdr_waiting": records.waiting,
                 "cdr_lost": records.lost,
             },
@@ -187,7 +207,9 @@ impl<C: Cluster> Desk<C> {
             "originated_timeouts": e.originated_timeouts,
             "abandoned": e.abandoned,
             "moved": e.moved,
+            "late_answers": e.late_answers,
             "transport_failures": e.transport_failures,
+            "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
             "nat_pings": e.nat_pings,
             "tcp": {

@@ -12,6 +12,7 @@
 //! | `proc` | how processes are told apart, awaited, killed |
 //! | `ns`, `rootless` | how namespaces are made and entered |
 //! | `net` | wires and cuts |
+//! | `nat` | networks behind a NAT |
 //! | `disk` | the node's small disk |
 //! | `config` | texts: a node's configuration, the JSON of `up` |
 //! | `state` | what is remembered about a lab, and where |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod disk;
 pub mod fault;
 pub mod interrupt;
+pub mod nat;
 pub mod net;
 pub mod ns;
 pub mod proc;

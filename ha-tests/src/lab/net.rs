@@ -180,13 +180,13 @@ pub fn heal(switch: Proc, port: &str) -> io::Result<()> {
     nft(switch, &rules)
 }
 
-fn ip(holder: Proc, batch: &str) -> io::Result<()> {
+pub(super) fn ip(holder: Proc, batch: &str) -> io::Result<()> {
     let mut command = ns::command_in(holder, "ip", false)?;
     command.args(["-batch", "-"]);
     run_ok(command, batch).map(drop)
 }
 
-fn nft(holder: Proc, rules: &str) -> io::Result<()> {
+pub(super) fn nft(holder: Proc, rules: &str) -> io::Result<()> {
     let mut command = ns::command_in(holder, "nft", false)?;
     command.args(["-f", "-"]);
     run_ok(command, rules).map(drop)

@@ -14,6 +14,8 @@ use crate::lab::proc::{self, POLL};
 use crate::lab::state::LabState;
 use crate::lab::{cluster, interrupt, net, ns};
 
+use super::Place;
+
 /// Largest netstring taken from the control socket, bytes.
 const NETSTRING_MAX: usize = 1 << 20;
 /// Where Debian puts the modules.
@@ -41,6 +43,15 @@ impl Baresip {
     /// # Errors
     /// It is not installed, or its control socket does not open within ten seconds.
     pub fn start(lab: &LabState, logs: &Path, user: &str, port: u16) -> io::Result<Baresip> {
+        let ip = net::CLIENT4.parse().map_err(io::Error::other)?;
+        Self::start_at(lab, logs, user, port, Place { holder: lab.client, ip })
+    }
+
+    /// The same elsewhere.
+    ///
+    /// # Errors
+    /// As [`Baresip::start`].
+    pub fn start_at(lab: &LabState, logs: &Path, user: &str, port: u16, place: Place) -> io::Result<Baresip> {
         let program = cluster::in_path("baresip")
             .ok_or_else(|| io::Error::other("baresip is not installed; apt-get install baresip-core"))?;
         let home = logs.join(format!("baresip-{user}"));
@@ -66,14 +77,14 @@ impl Baresip {
                  module ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
                  audio_source aufile,{tone}\naudio_player aubridge,{user}\naudio_alert aubridge,{user}-alert\n\
                  rtp_ports {rtp}-{rtp_end}\nrtp_timeout 60\nnet_interface eth0\n",
-                own = net::CLIENT4,
+                own = place.ip,
                 tone = tone.display(),
                 rtp_end = rtp + 8,
             ),
         )?;
         let log = home.join("log");
         let output = fs::File::create(&log)?;
-        let mut command = ns::command_in(lab.client, program, true)?;
+        let mut command = ns::command_in(place.holder, program, true)?;
         // -s: SIP trace, for the reader of a failed story.
         command
             .arg("-s")
@@ -84,7 +95,7 @@ impl Baresip {
             .stderr(output)
             .env("HOME", &home);
         let mut child = proc::spawn(command)?;
-        match connect(lab, control_port, &mut child) {
+        match connect(place, control_port, &mut child) {
             Ok(control) => {
                 control.set_nonblocking(true)?;
                 let user = user.to_owned();
@@ -201,13 +212,13 @@ impl Drop for Baresip {
     }
 }
 
-fn connect(lab: &LabState, port: u16, child: &mut Child) -> io::Result<TcpStream> {
+fn connect(place: Place, port: u16, child: &mut Child) -> io::Result<TcpStream> {
     let end = Instant::now() + Duration::from_secs(10);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     loop {
         interrupt::check()?;
         if let Ok(stream) =
-            ns::inside(lab.client, || TcpStream::connect_timeout(&address, Duration::from_secs(1)))?
+            ns::inside(place.holder, || TcpStream::connect_timeout(&address, Duration::from_secs(1)))?
         {
             return Ok(stream);
         }

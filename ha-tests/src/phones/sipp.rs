@@ -11,6 +11,8 @@ use crate::lab::proc::{self, POLL, wait_until};
 use crate::lab::state::LabState;
 use crate::lab::{cluster, interrupt, net};
 
+use super::Place;
+
 macro_rules! scenarios {
     ($($variant:ident $file:literal $doc:literal;)*) => {
         /// What a SIPp does; each is a file in `ha-tests/scenarios`.
@@ -32,6 +34,7 @@ scenarios! {
     CalleeListens "callee_listens" "Answers; waits for re-INVITE and BYE.";
     CalleeSpeaks "callee_speaks" "Answers; after `hold` re-INVITE and BYE.";
     CalleeRings "callee_rings" "Rings; answers after `answer` unless cancelled.";
+    CalleeSlow "callee_slow" "Rings, answers, takes re-INVITE and BYE, each `answer` after it was asked.";
     CallerWaits "caller_waits" "Calls; waits for the answer; BYE.";
     CallerHangsUp "caller_hangs_up" "Calls; CANCEL after `hold`.";
     CallerNoAnswer "caller_gives_up_never" "Calls; waits for 408.";
@@ -54,7 +57,7 @@ pub struct Plan<'a> {
     pub user: &'a str,
     /// How long a `…Speaks` or `CallerHangsUp` waits before it acts.
     pub hold: Duration,
-    /// After how long a `CalleeRings` answers.
+    /// After how long a `CalleeRings` answers; the pause before each answer of a `CalleeSlow`.
     pub answer: Duration,
     /// Calls, and calls per second.
     pub calls: u32,
@@ -64,6 +67,8 @@ pub struct Plan<'a> {
     pub limit: Duration,
     /// Over IPv6.
     pub v6: bool,
+    /// Elsewhere than in the client namespace.
+    pub place: Option<Place>,
     /// By TCP.
     pub tcp: Option<Connections>,
 }
@@ -92,6 +97,7 @@ impl<'a> Plan<'a> {
             rate: 1,
             limit: Duration::from_secs(60),
             v6: false,
+            place: None,
             tcp: None,
         }
     }
@@ -163,8 +169,9 @@ impl Sipp {
         } else {
             (net::CLIENT4.to_owned(), format!("{}:{}", net::VIP4, lab.sip_port))
         };
+        let own = plan.place.map_or(own, |place| place.ip.to_string());
         let output = fs::File::create(file("out"))?;
-        let mut command = ns::command_in(lab.client, program, true)?;
+        let mut command = ns::command_in(plan.place.map_or(lab.client, |place| place.holder), program, true)?;
         command
             .arg(vip)
             .args(["-nostdin", "-rtcheck", "loose", "-timeout_error", "-trace_err", "-trace_shortmsg"])

@@ -190,7 +190,7 @@ impl Service {
             match output {
                 Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
                 // Its phones have addresses.
-                Output::Resolve { .. } => {}
+                Output::Resolve { .. } | Output::Media { .. } => {}
                 Output::Propose { ticket, command } => {
                     let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
                     let verdict = Box::new(move |outcome| {

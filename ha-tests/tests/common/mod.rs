@@ -60,7 +60,33 @@ pub fn until(text: &str, mut what: impl FnMut() -> bool) {
 }
 
 pub fn lose_the_active_node(lab: &mut LabState) {
+    lose(lab);
+}
+
+/// Power off for the active node. Says which it was.
+fn lose(lab: &mut LabState) -> usize {
     let node = active(lab);
     let index = lab.nodes.iter().position(|n| n.id == node.id).expect("it is of this lab");
     inflict(lab, index, Fault::KillNode).expect("power off");
+    index
+}
+
+/// Power off for the active node, another one takes over, and then it comes back as a standby.
+pub fn lose_and_restart(lab: &mut LabState) {
+    let index = lose(lab);
+    active(lab);
+    cluster::power_on(lab, index).expect("power on");
+}
+
+/// Whether every node runs and has applied what the others have.
+pub fn all_agree(lab: &LabState) -> bool {
+    let said: Vec<_> = lab.nodes.iter().filter_map(|n| status::ask(lab, n).ok()).collect();
+    said.len() == lab.nodes.len()
+        && said.iter().filter(|s| s.active).count() == 1
+        && said.iter().all(|s| s.applied + 5 >= said[0].applied && said[0].applied + 5 >= s.applied)
+}
+
+/// What a command says that is refused: by the node, or by the command line.
+pub fn refused(lab: &LabState, args: &[&str]) -> String {
+    status::admin(lab, &active(lab), args, PATIENCE).expect_err("it is refused").to_string()
 }

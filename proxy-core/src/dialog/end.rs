@@ -81,6 +81,7 @@ impl Engine {
             *side = self.originate(cx, Originated { flow, request, purpose, patience: None });
         }
         if open != [false; 2] {
+            self.end_media(cx, dialog);
             self.ends.0.insert(dialog.id.clone(), UnderWay { at: cx.now.wall, by, open });
         }
     }
@@ -133,6 +134,14 @@ fn reason_of(dialog: &DialogRecord, now: WallTime) -> EndedBy {
         }
         _ => EndedBy::Timeout,
     }
+}
+
+/// The BYE to the callee's side of a dialog that the caller knows nothing of, and the ACK of its 2xx.
+pub(crate) fn bye_and_ack(dialog: &DialogRecord) -> (OwnRequest, OwnRequest) {
+    let bye = bye(dialog, false);
+    let cseq = shifted(dialog.caller_cseq, dialog.backing.towards_callee.cseq_shift);
+    let ack = OwnRequest { method: "ACK", cseq, ..bye.clone() };
+    (bye, ack)
 }
 
 /// The BYE to one side.

@@ -60,6 +60,7 @@ pub(crate) fn made(
         facts: None,
         session: session::timer_of(response, now),
         ending: None,
+        media: None,
     })
 }
 

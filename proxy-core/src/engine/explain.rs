@@ -38,6 +38,7 @@ impl Engine {
                 }
                 Some(Output::Transmit { flow, bytes }) => engine.explain_transmit(flow, &bytes),
                 Some(Output::Resolve { question }) => engine.explain_question(&question),
+                Some(Output::Media { .. }) => {}
                 None => break,
             }
         }
@@ -51,6 +52,11 @@ impl Engine {
     /// Who is taken to have authenticated without proof; nobody but in an explanation.
     pub(crate) fn presumed_user(&self) -> Option<String> {
         self.explain.as_ref()?.user().map(str::to_owned)
+    }
+
+    /// Whether this is an explanation: nothing of it leaves.
+    pub(crate) fn is_explaining(&self) -> bool {
+        self.explain.is_some()
     }
 
     /// What is said from now on is said by this stage.

@@ -64,6 +64,8 @@ enum Timer {
     Expire,
     /// Questions to the DNS.
     Names,
+    /// A question to a media proxy.
+    Media(u64),
 }
 
 /// Whom a response with a branch of ours belongs to.
@@ -102,6 +104,7 @@ pub struct Engine {
     pub(crate) ends: crate::dialog::end::Ends,
     pub(crate) blf: crate::blf::Memory,
     pub(crate) offline: crate::offline::Memory,
+    pub(crate) media: crate::media::Memory,
     timers: TimerQueue<Timer>,
     /// An `Expire` is under way.
     expiring: bool,
@@ -146,6 +149,7 @@ impl Engine {
             ends: crate::dialog::end::Ends::default(),
             blf: crate::blf::Memory::default(),
             offline: crate::offline::Memory::default(),
+            media: crate::media::Memory::default(),
             timers: TimerQueue::new(),
             expiring: false,
             pings: crate::nat::ping::Lap::default(),
@@ -180,6 +184,7 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        self.delete_media_again(cx);
         // Nobody can be challenged without it.
         self.auth_tick(cx);
         self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
@@ -287,6 +292,7 @@ impl Engine {
                 Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
                 Timer::Names => self.on_names_timeout(cx),
                 Timer::Errand(id) => self.on_errand_timeout(cx, id),
+                Timer::Media(id) => self.on_media_timeout(cx, id),
                 Timer::Chores => self.on_chores(cx),
                 Timer::Expire => {
                     if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
@@ -301,7 +307,8 @@ impl Engine {
     }
 
     /// What others have changed, for those who wait for it. Costs a comparison or two if there is nothing.
-    fn read_news(&mut self, cx: Cx<'_>) {
+    pub(crate) fn read_news(&mut self, cx: Cx<'_>) {
+        self.watch_destinations(cx);
         self.presence_look(cx);
         self.messages_look(cx);
     }
@@ -339,6 +346,30 @@ impl Engine {
         self.held_bytes
     }
 
+    /// Sends a question to a media proxy. `false` when the queue is full.
+    pub(crate) fn send_to_media(&mut self, to: std::net::SocketAddr, bytes: &[u8]) -> bool {
+        let fits = self.outputs.len() < MAX_OUTPUTS;
+        if fits {
+            self.outputs.push_back(Output::Media { to, bytes: bytes.to_vec() });
+        }
+        fits
+    }
+
+    /// When the question to a media proxy is looked at again; never if `None`.
+    pub(crate) fn set_media_timer(&mut self, id: u64, at: Option<MonoTime>) {
+        self.timers.set(Timer::Media(id), at);
+    }
+
+    /// Adds to, or takes from, what is held.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+    }
+
+    /// The opposite.
+    pub(crate) fn let_go(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
     fn forget(&mut self) {
         self.outputs.clear();
         self.tickets.clear();
@@ -355,6 +386,7 @@ impl Engine {
         self.ends = crate::dialog::end::Ends::default();
         self.blf = crate::blf::Memory::default();
         self.offline = crate::offline::Memory::default();
+        self.media = crate::media::Memory::default();
         self.timers.clear();
         self.flood.clear();
         self.names.forget();

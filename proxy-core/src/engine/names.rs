@@ -219,11 +219,18 @@ impl Engine {
 
     /// Whether this request waits already.
     pub(crate) fn is_parked(&self, key: &ServerKey, method: Method<'_>) -> bool {
-        self.names.parked_id(key, method.as_str()).is_some()
+        self.names.parked_id(key, method.as_str()).is_some() || self.media.has_request(key, method.as_str())
     }
 
     /// The INVITE that a CANCEL is for waits for the DNS: nobody will be called. `false` if it does not.
-    pub(crate) fn cancel_parked(&mut self, passage: &Passage<'_, '_>) -> bool {
+    pub(crate) fn cancel_parked(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        if let Some((flow, bytes)) = self.cancel_media_request(cx, &passage.key) {
+            self.reject_with(passage.flow, passage.message, 200, "", &[]);
+            if let Ok(invite) = Message::parse(&bytes) {
+                self.reject_with(flow, &invite, 487, "", &[]);
+            }
+            return true;
+        }
         let Some(parked) = self.names.parked_id(&passage.key, "INVITE").and_then(|id| self.unpark(id)) else {
             return false;
         };

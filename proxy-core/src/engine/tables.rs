@@ -20,6 +20,24 @@ impl Engine {
         self.call_by_key.get(key).copied()
     }
 
+    /// A call in memory.
+    pub(crate) fn call(&self, id: u64) -> Option<&Call> {
+        self.calls.get(&id).map(Box::as_ref)
+    }
+
+    /// All calls in memory with this Call-ID.
+    pub(crate) fn calls_of(&self, call_id: &str) -> impl Iterator<Item = (u64, &Call)> {
+        let call_id = call_id.to_owned();
+        let from = (call_id.clone(), 0);
+        let of_call = self.call_by_cseq.range(from..).take_while(move |((id, _), _)| *id == call_id);
+        of_call.filter_map(|(_, id)| Some((*id, self.calls.get(id)?.as_ref())))
+    }
+
+    /// An exchange in memory.
+    pub(crate) fn exchange(&self, id: u64) -> Option<&Exchange> {
+        self.exchanges.get(&id).map(Box::as_ref)
+    }
+
     pub(crate) fn call_of_cseq(&self, call_id: &str, cseq: u32) -> Option<u64> {
         self.call_by_cseq.get(&(call_id.to_owned(), cseq)).copied()
     }
@@ -44,6 +62,9 @@ impl Engine {
         self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
         for (index, branch) in call.branches.iter().enumerate() {
             self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
+            for retired in &branch.retired {
+                self.clients.insert(retired.via_branch.clone(), Client::Call(id, index));
+            }
             self.watch(&branch.record, call.has_more_to_try(), Client::Call(id, index));
         }
         self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));

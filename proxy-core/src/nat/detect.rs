@@ -44,6 +44,12 @@ pub(crate) fn is_natted_answer(contact: &Uri<'_>, target: &str, source: SocketAd
     elsewhere || is_unreachable(contact, source)
 }
 
+/// Whether a request to the URI `target` that is sent to `remote` goes elsewhere than its address says: to where a client
+/// behind a NAT has registered from.
+pub(crate) fn is_sent_elsewhere(target: &str, remote: SocketAddr) -> bool {
+    Uri::parse(target).is_ok_and(|uri| uri.is_sip() && uri.host.ip().is_some() && !is_at(&uri, remote))
+}
+
 fn is_at(uri: &Uri<'_>, source: SocketAddr) -> bool {
     uri.host.ip().is_some_and(|ip| ip.to_canonical() == source.ip().to_canonical())
         && uri.port_or_default() == source.port()
@@ -67,7 +73,7 @@ fn is_invalid_name(name: &str) -> bool {
 }
 
 /// Addresses of private networks (RFC 1918, RFC 4193), of carriers' NATs (RFC 6598), and link-local ones.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::msg::Message;
-use crate::state::{Backend, Branch, Flow, NextStep, ServerKey};
+use crate::state::{Backend, Branch, Flow, MediaSession, NextStep, ServerKey};
 use crate::time::MonoTime;
 use crate::transaction::{Nict, Nist, SharedBytes};
 
@@ -64,6 +64,8 @@ pub(crate) struct Exchange {
     pub(crate) held: Option<(u16, SharedBytes)>,
     /// A verdict decides what is answered.
     pub(crate) waits: bool,
+    /// The media proxy; its SDP is in `request` already.
+    pub(crate) media: Option<Box<MediaSession>>,
     /// When it is forgotten, whatever it waits for.
     pub(crate) hard_end: MonoTime,
     /// Bytes it holds, as counted at admission.

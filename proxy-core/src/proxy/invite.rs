@@ -37,6 +37,7 @@ impl Engine {
             }
             SipResponse::LimitReached(key) => {
                 self.with_call(cx, id, |engine, call| {
+                    engine.release_media(cx, call);
                     engine.refuse_for_limit(call.flow, &call.request, key);
                 });
                 self.remove_call(id);
@@ -86,6 +87,7 @@ impl Engine {
     /// The INVITE cannot be taken: 503, and forgotten.
     fn refuse_call(&mut self, cx: Cx<'_>, id: u64) {
         self.with_call(cx, id, |engine, call| {
+            engine.release_media(cx, call);
             engine.reject_overload(call.flow, &call.request);
         });
         self.remove_call(id);
@@ -126,6 +128,7 @@ impl Engine {
                 return;
             };
             let was_calling = ict.state() == IctState::Calling;
+            let abandoned = branch.abandoned;
             match ict.on_response(cx.now.mono, status) {
                 IctAction::Transmit(ack) => {
                     engine.counters.retransmissions_in += 1;
@@ -138,7 +141,12 @@ impl Engine {
                 },
                 _ => {
                     engine.counters.retransmissions_in += 1;
+                    if status >= 300 && abandoned && call.is_end_known(index) {
+                        engine.end_abandoned(call, index, response.raw());
+                        return;
+                    }
                     // The verdict on this failure was a refusal: now it is tried again.
+                    let Some(branch) = call.branches.get_mut(index) else { return };
                     if status >= 300 && branch.outcome.is_some() && !branch.acked && !branch.final_waits {
                         engine.weigh(cx, id, call, Some(index));
                     }
@@ -159,11 +167,21 @@ impl Engine {
         was_calling: bool,
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.abandoned {
+            branch.has_spoken = true;
+            self.cancel_abandoned(cx, call, index);
+            return;
+        }
         if branch.cancel_wanted {
             self.cancel_branch(cx, call, index, false);
             return;
         }
-        if status == 100 || !call.is_undecided() {
+        branch.doubt_at = None;
+        if status == 100 {
+            self.begin_to_doubt(cx, branch);
+            return;
+        }
+        if !call.is_undecided() {
             return;
         }
         if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
@@ -237,8 +255,12 @@ impl Engine {
             }
             return;
         }
-        if call.phase == Phase::Failed || branch.answers.len() >= MAX_ANSWERS_PER_BRANCH {
-            // The caller was told that the call failed; RFC 6026 §7.1 has no way back.
+        if call.phase == Phase::Failed {
+            let flow = branch.flow();
+            self.hang_up_late(cx, call, index, flow, response);
+            return;
+        }
+        if branch.answers.len() >= MAX_ANSWERS_PER_BRANCH {
             self.counters.dropped_stray += 1;
             return;
         }
@@ -266,6 +288,7 @@ impl Engine {
                 )
             })
             .flatten();
+        let dialog = dialog.map(|dialog| crate::state::DialogRecord { media: call.media.clone(), ..dialog });
         if call.in_dialog {
             // Proposed when it was challenged, too; if that was refused, the ACK must not be the first to miss it.
             self.shift_leg(cx, &invite, branch.record.backing.cseq_shift);
@@ -284,6 +307,7 @@ impl Engine {
         }
         branch.answers.push(Answer { id: answer, to_tag: to_tag.to_owned(), response: bytes, safe: false });
         if call.in_dialog {
+            self.move_media(cx, &invite, call.media.as_deref());
             self.refresh_dialog(cx, &invite, response);
         }
     }
@@ -394,6 +418,8 @@ impl Engine {
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
         self.check_patience(cx, id, call, index);
+        self.check_doubt(cx, call, index);
+        self.on_retired_timeout(cx, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.flow();

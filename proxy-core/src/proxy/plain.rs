@@ -62,6 +62,7 @@ impl Engine {
             round_from: 0,
             held: None,
             waits,
+            media: None,
             // Every machine in it ends within 64*T1; the rest is for the verdict.
             hard_end: cx.now.mono + timers.t1_64() * 3,
             cost: super::call::cost(request.raw().len(), count + planned),
@@ -185,6 +186,7 @@ impl Engine {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes);
                 self.send_to_client(exchange, action);
                 if let Some(response) = response.filter(|_| method == "UPDATE" && status < 300) {
+                    self.move_media(cx, &request, exchange.media.as_deref());
                     self.refresh_dialog(cx, &request, response);
                 }
             }
@@ -215,6 +217,7 @@ impl Engine {
             self.send_to_client(exchange, action);
             return;
         };
+        self.end_media(cx, dialog);
         let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
         if self.propose(command, Awaiting::Bye { exchange: id }) {
             exchange.held = Some((status, bytes));
@@ -232,6 +235,7 @@ impl Engine {
         if request.method() == Some(crate::msg::Method::Bye)
             && let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request)
         {
+            self.end_media(cx, dialog);
             let command = crate::dialog::ended_by_bye(dialog, from_caller, 408, cx.now.wall);
             self.propose(command, Awaiting::Nothing);
         }

@@ -46,6 +46,9 @@ impl Engine {
             self.explain("drops it", || String::from("its destination cannot be reached"));
             return Step::Answered;
         };
+        if self.answer_of_ack(cx, passage) {
+            return Step::Answered;
+        }
         self.fit_to_leg(cx, message, &mut targets);
         if let Some(target) = targets.first() {
             let bytes = build::copy(&self.settings, message, passage.flow, target);

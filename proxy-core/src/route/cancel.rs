@@ -23,7 +23,7 @@ impl Engine {
                 // §16.11: it goes the way of its INVITE.
                 return Step::Next;
             }
-            if self.cancel_parked(passage) {
+            if self.cancel_parked(cx, passage) {
                 return Step::Answered;
             }
             return Step::Reject(481, "");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::media::RouteMedia;
 use crate::msg::{HeaderName, Message, Method};
-use crate::state::{Branch, Flow, NextStep, ServerKey};
+use crate::state::{Branch, Flow, MediaSession, NextStep, ServerKey};
 
 /// A request on its way. Stages read the message and leave what they find for those that follow.
 pub(crate) struct Passage<'m, 'a> {
@@ -50,6 +51,30 @@ pub(crate) struct Found {
     pub(crate) targets: Option<Targets>,
     /// What is answered if no later stage knows a target.
     pub(crate) failing: Option<(u16, &'static str)>,
+    /// What a rule says of media proxies.
+    pub(crate) media_rule: Option<RouteMedia>,
+    /// Its SDP has been through a media proxy, or need not.
+    pub(crate) media: MediaStep,
+}
+
+/// How far a request is with media proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum MediaStep {
+    /// Nobody has looked.
+    #[default]
+    Open,
+    /// The one that the call uses from now on, if there is one.
+    Settled(Option<Box<MediaSession>>),
+}
+
+impl MediaStep {
+    /// What is kept with the call.
+    pub(crate) fn session(&self) -> Option<Box<MediaSession>> {
+        match self {
+            Self::Open => None,
+            Self::Settled(session) => session.clone(),
+        }
+    }
 }
 
 /// Credentials that were accepted.

@@ -38,6 +38,9 @@ impl Engine {
         if !self.rewrite(passage, rule) {
             return Obeyed::Step(Step::Reject(484, ""));
         }
+        if rule.media.is_some() {
+            passage.found.media_rule.clone_from(&rule.media);
+        }
         if rule.ring.is_some() {
             passage.found.ring = rule.ring;
         }

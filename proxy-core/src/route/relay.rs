@@ -13,6 +13,9 @@ use crate::transaction::Ist;
 impl Engine {
     /// Sends a request to its targets, or proposes to.
     pub(super) fn stage_relay(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        if let Some(step) = self.offer_of_request(cx, passage) {
+            return step;
+        }
         let Some(mut targets) = passage.found.targets.take() else { return Step::Next };
         if passage.found.ring.is_some() {
             targets.after = passage.found.ring;
@@ -35,8 +38,12 @@ impl Engine {
         let message = passage.message;
         let opened =
             self.open_planned_exchange(cx, passage.key.clone(), passage.flow, message, targets, false);
-        if opened.is_none() {
-            self.reject_overload(passage.flow, message.raw());
+        match (opened, passage.found.media.session()) {
+            (Some(id), Some(session)) => {
+                self.with_exchange(cx, id, |_, exchange| exchange.media = Some(session));
+            }
+            (Some(_), None) => {}
+            (None, _) => self.reject_overload(passage.flow, message.raw()),
         }
         Step::Answered
     }
@@ -61,6 +68,7 @@ impl Engine {
             request: message.raw().into(),
             local_tag: self.settings.keys.local_tag(message),
             facts,
+            media: passage.found.media.session(),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

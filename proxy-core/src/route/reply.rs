@@ -7,6 +7,11 @@ use crate::state::Flow;
 impl Engine {
     /// A response came.
     pub(crate) fn on_response(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>) {
+        self.take_response(cx, flow, response, false);
+    }
+
+    /// The same; `treated` if its SDP has been through a media proxy, or cannot go through one.
+    pub(crate) fn take_response(&mut self, cx: Cx<'_>, flow: Flow, response: &Message<'_>, treated: bool) {
         let Some(status) = response.status().filter(|_| response.check_response().is_ok()) else {
             self.counters.dropped_malformed += 1;
             return;
@@ -20,12 +25,15 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         };
+        if !treated && self.answer_of_response(cx, self.client_of(branch), flow, response, status) {
+            return;
+        }
         match (self.client_of(branch), response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
                 self.on_invite_response(cx, id, index, flow, response, status);
             }
             (Some(Client::Call(id, index)), Some(Method::Cancel)) => {
-                self.on_cancel_response(cx, id, index, status);
+                self.on_cancel_response(cx, id, index, response, status);
             }
             (Some(Client::Exchange(id, index)), Some(method))
                 if !matches!(method, Method::Invite | Method::Cancel) =>

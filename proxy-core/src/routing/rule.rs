@@ -106,4 +106,6 @@ pub struct Rule {
     pub voicemail: Option<Voicemail>,
     /// How long the targets may ring.
     pub ring: Option<Duration>,
+    /// What is special about the media of its calls.
+    pub media: Option<crate::media::RouteMedia>,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounting::AccountingCommand;
 use super::dispatcher::DispatcherCommand;
+use super::media::MediaCommand;
 use super::message_store::MessageCommand;
 use super::parties::{CountKey, EndedBy, Ending, SessionTimer};
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
@@ -163,6 +164,8 @@ pub enum SipCommand {
     Subscription(SubscriptionCommand),
     /// Messages for users who have no phone at the moment.
     Message(MessageCommand),
+    /// Media proxies.
+    Media(MediaCommand),
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

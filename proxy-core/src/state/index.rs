@@ -4,11 +4,13 @@
 //! nothing due costs three look-ups, however many records there are; one that does costs by what it removes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::accounting::record_bytes;
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
+use super::media::{media_bytes, media_of_pending};
 use super::message_store::{MessageIndex, StoredMessage, messages_bytes};
 use super::news::{News, NewsItem};
 use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
@@ -56,6 +58,8 @@ pub(super) struct Index {
     pub(super) messages: MessageIndex,
     /// Calls of each user of ours who makes or gets some.
     pub(super) calls: BTreeMap<String, UserCalls>,
+    /// Calls at each media proxy: those under way and those that are answered.
+    pub(super) media: BTreeMap<SocketAddr, u32>,
     /// What engines may want to know.
     pub(super) news: News,
 }
@@ -166,6 +170,7 @@ impl Index {
         for (set, uri) in serving(record) {
             *self.loads.entry(set).or_default().entry(uri.to_owned()).or_default() += 1;
         }
+        self.load_media(media_of_pending(record));
     }
 
     pub(super) fn remove_pending(&mut self, record: &PendingInvite) {
@@ -178,6 +183,7 @@ impl Index {
         self.bytes = self.bytes.saturating_sub(pending_bytes(record) as u64);
         self.uncount(counted(record));
         serving(record).for_each(|(set, uri)| self.unload(set, uri));
+        self.unload_media(media_of_pending(record));
     }
 
     pub(super) fn add_dialog(&mut self, record: &DialogRecord) {
@@ -195,6 +201,7 @@ impl Index {
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             *self.loads.entry(*set).or_default().entry(uri.clone()).or_default() += 1;
         }
+        self.load_media(record.media.as_ref().map(|m| m.node));
     }
 
     pub(super) fn remove_dialog(&mut self, record: &DialogRecord) {
@@ -209,6 +216,23 @@ impl Index {
         self.bytes = self.bytes.saturating_sub(dialog_bytes(record) as u64);
         if let Some(Backend::Destination { set, uri }) = &record.backing.backend {
             self.unload(*set, uri);
+        }
+        self.unload_media(record.media.as_ref().map(|m| m.node));
+    }
+
+    fn load_media(&mut self, node: Option<SocketAddr>) {
+        if let Some(node) = node {
+            *self.media.entry(node).or_default() += 1;
+        }
+    }
+
+    fn unload_media(&mut self, node: Option<SocketAddr>) {
+        let Some(node) = node else { return };
+        if let Some(count) = self.media.get_mut(&node) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.media.remove(&node);
+            }
         }
     }
 
@@ -378,6 +402,7 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
     let planned = p.plan.iter().flat_map(|step| &step.branches);
     let branches: usize = p.branches.iter().chain(planned).map(branch_bytes).sum();
     facts_bytes(p.facts.as_deref())
+        + media_bytes(p.media.as_deref())
         + key_bytes(&p.key)
         + p.call_id.len()
         + p.request.len()
@@ -391,7 +416,8 @@ fn branch_bytes(b: &Branch) -> usize {
     let backing =
         backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
     let called = b.backing.called.as_ref().map_or(0, String::len);
-    let flows = b.next.len() * FLOW_BYTES;
+    let left: usize = b.left.iter().map(|(via_branch, _)| via_branch.len() + FLOW_BYTES).sum();
+    let flows = b.next.len() * FLOW_BYTES + left;
     let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
     texts + flows + called + branch_state_bytes(&b.state)
 }
@@ -409,6 +435,7 @@ pub(super) fn branch_state_bytes(state: &BranchState) -> usize {
 pub(super) fn dialog_bytes(d: &DialogRecord) -> usize {
     backend_bytes(d.backing.backend.as_ref())
         + facts_bytes(d.facts.as_deref())
+        + media_bytes(d.media.as_deref())
         + d.backing.called.as_ref().map_or(0, String::len)
         + d.backing.towards_caller.trunk.as_ref().map_or(0, String::len)
         + d.backing.towards_callee.trunk.as_ref().map_or(0, String::len)

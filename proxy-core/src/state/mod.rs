@@ -8,6 +8,7 @@ mod command;
 pub mod dispatcher;
 mod index;
 pub mod limits;
+pub mod media;
 pub mod message_store;
 mod news;
 mod parties;
@@ -25,6 +26,7 @@ pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
 };
+pub use media::{MediaCommand, MediaNodes, MediaSession};
 pub use news::NewsItem;
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
@@ -63,6 +65,7 @@ struct Records {
     outbox: Outbox,
     subscriptions: subscriptions::Subscriptions,
     messages: message_store::MessageStore,
+    media: media::MediaNodes,
 }
 
 impl PartialEq for SipState {
@@ -130,7 +133,7 @@ impl SipState {
     }
 
     /// The AORs after `aor` in their order, to go on where a walk was left.
-    pub fn aors_after(&self, aor: &str) -> impl Iterator<Item = (&str, &[Binding])> {
+    pub fn aors_after<'a>(&'a self, aor: &str) -> impl Iterator<Item = (&'a str, &'a [Binding])> + use<'a> {
         use std::ops::Bound::{Excluded, Unbounded};
         let rest = self.records.bindings.range::<str, _>((Excluded(aor), Unbounded));
         rest.map(|(a, b)| (a.as_str(), b.as_slice()))
@@ -234,6 +237,18 @@ impl SipState {
     #[must_use]
     pub fn load_of(&self, set: u32, uri: &str) -> u32 {
         self.index.loads.get(&set).and_then(|list| list.get(uri)).copied().unwrap_or(0)
+    }
+
+    /// What the operator says of media proxies.
+    #[must_use]
+    pub fn media_nodes(&self) -> &MediaNodes {
+        &self.records.media
+    }
+
+    /// Calls at a media proxy, under way or answered. Costs a look-up.
+    #[must_use]
+    pub fn media_load(&self, node: std::net::SocketAddr) -> u32 {
+        self.index.media.get(&node).copied().unwrap_or(0)
     }
 
     /// A trunk by its name.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backing::{Backing, DialogBacking};
+use super::media::MediaSession;
 use super::parties::{CallFacts, EndedBy, SessionTimer};
 use crate::time::WallTime;
 
@@ -152,6 +153,8 @@ pub struct PendingInvite {
     pub no_answer_at: Option<WallTime>,
     /// Who calls whom; `None` within a dialog.
     pub facts: Option<Box<CallFacts>>,
+    /// The media proxy; its SDP is in `request` already.
+    pub media: Option<Box<MediaSession>>,
 }
 
 /// What is tried next in a call (serial forking): failover to another backend or address, voicemail.
@@ -262,6 +265,8 @@ pub struct Branch {
     pub round: u16,
     /// Other flows to the same target, tried in order when this one leads nowhere (RFC 3263 §4.3, RFC 3261 §18.1.1).
     pub next: Vec<Flow>,
+    /// The copies at flows that it has left, by the branch parameter of our Via: somebody may answer there after all.
+    pub left: Vec<(String, Flow)>,
 }
 
 /// What is known of a branch. States only move downwards in this list.
@@ -338,4 +343,6 @@ pub struct DialogRecord {
     pub session: Option<SessionTimer>,
     /// Somebody wants the proxy to end it.
     pub ending: Option<EndedBy>,
+    /// The media proxy.
+    pub media: Option<Box<MediaSession>>,
 }

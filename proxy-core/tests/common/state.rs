@@ -71,6 +71,7 @@ pub fn branch(target: &str) -> Branch {
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
         next: Vec::new(),
+        left: Vec::new(),
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: Vec::new(),
@@ -95,6 +96,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         round: 0,
         no_answer_at: None,
         facts: None,
+        media: None,
     }
 }
 
@@ -159,6 +161,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         facts: None,
         session: None,
         ending: None,
+        media: None,
     }
 }
 

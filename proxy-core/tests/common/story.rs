@@ -46,6 +46,8 @@ pub struct World {
     pub flows: Vec<Flow>,
     /// Where keepalives went.
     pub keepalives: Vec<SocketAddr>,
+    /// What went to media proxies and nobody has looked at.
+    pub media: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Questions to the DNS that nobody has answered.
     pub asked: Vec<Question>,
     /// What the DNS knows.
@@ -92,6 +94,7 @@ impl World {
             sent: Vec::new(),
             flows: Vec::new(),
             keepalives: Vec::new(),
+            media: VecDeque::new(),
             asked: Vec::new(),
             zone: BTreeMap::new(),
         }
@@ -123,6 +126,10 @@ impl World {
                 self.sent.push((flow.remote, text.clone()));
                 self.flows.push(flow);
                 self.inbox.entry(flow.remote).or_default().push_back(text);
+                true
+            }
+            Some(Output::Media { to, bytes }) => {
+                self.media.push_back((to, bytes));
                 true
             }
             Some(Output::Resolve { question }) => {
@@ -210,6 +217,7 @@ impl World {
     /// The node is lost: what it had not committed is gone, and another one takes over `after` that.
     pub fn fail_over(&mut self, after: Duration) {
         self.waiting.clear();
+        self.media.clear();
         self.tick(after);
         self.engine = Engine::new(self.config.clone());
         self.engine.activate(self.now, &self.state);

@@ -5,6 +5,7 @@ mod dispatcher;
 mod dlg;
 mod provision;
 mod route;
+mod rtpengine;
 mod trace;
 mod trunk;
 

@@ -22,6 +22,7 @@
 //! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
 //! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
+//! | Media | `SetDisabled`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -31,6 +32,7 @@ mod dialog;
 mod dispatcher;
 mod expire;
 mod invite;
+mod media;
 mod message_store;
 mod moved;
 mod provision;
@@ -83,6 +85,7 @@ impl SipState {
             SipCommand::DialogEnding { id, by } => self.dialog_ending(id, *by),
             SipCommand::Subscription(command) => self.subscription_changed(command),
             SipCommand::Message(command) => self.message_changed(command),
+            SipCommand::Media(command) => self.media_changed(command),
         }
     }
 }

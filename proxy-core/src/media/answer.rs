@@ -1,0 +1,162 @@
+//! SDP in responses to INVITE and UPDATE, before they reach their branch: so that what is replicated and passed on has
+//! the SDP of the rtpengine, also where the node that asked for it is gone.
+
+use super::ng::Verb;
+use super::park::{Ask, ReplyKey, Treated, Who};
+use super::sdp;
+use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
+use crate::engine::{Client, Cx, Engine};
+use crate::msg::{Message, Method};
+use crate::proxy::call::Phase;
+use crate::state::{Flow, MediaSession};
+
+/// What is known of the transaction that a response belongs to.
+struct Context {
+    session: MediaSession,
+    /// Tag of who sent the request.
+    from_tag: String,
+    /// The request had SDP, so that this is the answer.
+    offered: bool,
+    /// Nobody is between the sender and the proxy.
+    direct: bool,
+}
+
+impl Engine {
+    /// A response came. `true` if it is dealt with: it waits, or has gone on.
+    pub(crate) fn answer_of_response(
+        &mut self,
+        cx: Cx<'_>,
+        client: Option<Client>,
+        flow: Flow,
+        response: &Message<'_>,
+        status: u16,
+    ) -> bool {
+        if self.settings.config.media.nodes.is_empty() || !(101..300).contains(&status) {
+            return false;
+        }
+        let Some(sdp) = sdp::of(response) else { return false };
+        let to_tag = response.to_tag().unwrap_or_default();
+        let context = match (client, response.method()) {
+            (Some(Client::Call(id, index)), Some(Method::Invite)) => {
+                if let Some(given) = self.treated(id, index, to_tag, sdp) {
+                    if let Ok(response) = Message::parse(&sdp::replaced(response, &given)) {
+                        self.take_response(cx, flow, &response, true);
+                    }
+                    return true;
+                }
+                self.context_of_call(id, index, to_tag, status)
+            }
+            (Some(Client::Exchange(id, index)), Some(Method::Update)) => self.context_of_exchange(id, index),
+            (None, Some(Method::Invite)) if status >= 200 => context_of_stray(cx, response),
+            _ => None,
+        };
+        let Some(context) = context else { return false };
+        let key = ReplyKey {
+            client,
+            status,
+            call_id: response.call_id().unwrap_or_default().to_owned(),
+            to_tag: to_tag.to_owned(),
+        };
+        if self.media.has_reply(&key) {
+            self.counters.retransmissions_in += 1;
+            return true;
+        }
+        let (verb, offerer, answerer) = if context.offered {
+            (Verb::Answer, context.from_tag.as_str(), to_tag)
+        } else {
+            (Verb::Offer, to_tag, context.from_tag.as_str())
+        };
+        let private = context.direct && sdp::is_private_sdp(sdp);
+        let ask = Ask {
+            verb,
+            call_id: key.call_id.clone(),
+            offerer: offerer.to_owned(),
+            answerer: Some(answerer.to_owned()),
+            flags: context.session.to_caller.clone(),
+            source: private.then(|| flow.remote.ip()),
+        };
+        if self.wait_for_media(cx, Who::Reply(key), flow, response, (ask, context.session)) {
+            return true;
+        }
+        self.counters.media_failed += 1;
+        false
+    }
+
+    /// What an rtpengine has made of this SDP of a branch before.
+    fn treated(&self, id: u64, index: usize, to_tag: &str, sdp: &[u8]) -> Option<Vec<u8>> {
+        let branch = self.call(id)?.branches.get(index)?;
+        branch.treated.iter().find(|t| t.to_tag == to_tag && t.asked == sdp).map(|t| t.given.clone())
+    }
+
+    /// `None` for a response that is not going anywhere, or repeats an answer that is known.
+    fn context_of_call(&self, id: u64, index: usize, to_tag: &str, status: u16) -> Option<Context> {
+        let call = self.call(id)?;
+        let branch = call.branches.get(index)?;
+        let session = call.media.as_deref()?.clone();
+        let known = branch.answers.iter().any(|a| a.to_tag == to_tag);
+        let useless = match call.phase {
+            Phase::Admitting | Phase::Failed => true,
+            Phase::Answered => status < 200,
+            Phase::Open | Phase::Cancelled => status < 200 && branch.cancel_wanted,
+        };
+        if known || useless {
+            return None;
+        }
+        let invite = Message::parse(&call.request).ok()?;
+        Some(Context {
+            session,
+            from_tag: invite.from_tag().unwrap_or_default().to_owned(),
+            offered: sdp::of(&invite).is_some(),
+            direct: branch.record.route.is_empty(),
+        })
+    }
+
+    fn context_of_exchange(&self, id: u64, index: usize) -> Option<Context> {
+        let exchange = self.exchange(id)?;
+        let branch = exchange.branches.get(index)?;
+        let session = exchange.media.as_deref()?.clone();
+        let bytes = exchange.request.clone()?;
+        let request = Message::parse(&bytes).ok()?;
+        Some(Context {
+            session,
+            from_tag: request.from_tag().unwrap_or_default().to_owned(),
+            offered: sdp::of(&request).is_some(),
+            direct: branch.record.route.is_empty(),
+        })
+    }
+
+    /// Keeps what came of the SDP of a branch, and where the offer in a response has found its rtpengine.
+    pub(super) fn note_treated(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        index: usize,
+        session: MediaSession,
+        response: &Message<'_>,
+        given: Option<Vec<u8>>,
+    ) {
+        let Some(given) = given else { return };
+        let Some(asked) = sdp::of(response).map(<[u8]>::to_vec) else { return };
+        let to_tag = response.to_tag().unwrap_or_default().to_owned();
+        self.with_call(cx, id, |_, call| {
+            if let Some(known) = call.media.as_deref_mut() {
+                known.node = session.node;
+            }
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            if branch.treated.len() >= MAX_ANSWERS_PER_BRANCH {
+                branch.treated.remove(0);
+            }
+            branch.treated.push(Treated { to_tag, asked, given });
+        });
+    }
+}
+
+/// A 2xx that is passed on as its dialog is known ([`Engine::on_response`]): the ACK was lost with the last owner. Nobody
+/// remembers what the INVITE was like; most have SDP.
+fn context_of_stray(cx: Cx<'_>, response: &Message<'_>) -> Option<Context> {
+    let (dialog, from_caller) = crate::dialog::of(cx.state, response)?;
+    let session = dialog.media.as_deref()?;
+    let session = if from_caller { session.clone() } else { session.turned() };
+    let from_tag = response.from_tag().unwrap_or_default().to_owned();
+    Some(Context { session, from_tag, offered: true, direct: true })
+}

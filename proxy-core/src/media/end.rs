@@ -1,0 +1,57 @@
+//! Calls that are over: their rtpengine is told.
+//!
+//! | end | told when |
+//! |---|---|
+//! | failure, CANCEL | the failure is safe; and once more by a node that takes over before it is acknowledged |
+//! | BYE | it was answered, before its end is proposed: if this node is lost then, the BYE comes again |
+//! | longest duration, session timer, operator | the BYEs leave |
+//! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it |
+
+use crate::engine::{Cx, Engine};
+use crate::msg::Message;
+use crate::proxy::call::{Call, Phase};
+use crate::state::DialogRecord;
+
+impl Engine {
+    /// A dialog is over.
+    pub(crate) fn end_media(&mut self, cx: Cx<'_>, dialog: &DialogRecord) {
+        let Some(session) = &dialog.media else { return };
+        let id = &dialog.id;
+        let others = cx.state.dialogs_of_call(&id.call_id).any(|d| d.id != *id && d.media.is_some());
+        if !others && !self.has_open_media(&id.call_id) {
+            self.ask_delete(cx, session.node, &id.call_id, &id.from_tag);
+        }
+    }
+
+    /// An INVITE has failed. One within a dialog leaves the media as they are, unless it was to bring them elsewhere.
+    pub(crate) fn release_media(&mut self, cx: Cx<'_>, call: &Call) {
+        let Some(session) = &call.media else { return };
+        let Ok(invite) = Message::parse(&call.request) else { return };
+        let stays = if call.in_dialog {
+            crate::dialog::of(cx.state, &invite)
+                .is_none_or(|(d, _)| d.media.as_ref().is_none_or(|m| m.node == session.node))
+        } else {
+            cx.state.dialogs_of_call(&call.call_id).any(|d| d.media.is_some())
+                || self.has_open_media(&call.call_id)
+        };
+        if !stays {
+            self.ask_delete(cx, session.node, &call.call_id, invite.from_tag().unwrap_or_default());
+        }
+    }
+
+    /// Whether an INVITE that begins a call, and has media here, is under way.
+    fn has_open_media(&self, call_id: &str) -> bool {
+        self.calls_of(call_id).any(|(_, c)| c.media.is_some() && c.is_undecided() && !c.in_dialog)
+    }
+
+    /// This node has taken over: the last one may not have come to it.
+    pub(crate) fn delete_media_again(&mut self, cx: Cx<'_>) {
+        for id in self.call_ids() {
+            let failed =
+                self.call(id).is_some_and(|c| c.phase == Phase::Failed && c.media.is_some() && !c.in_dialog);
+            if failed {
+                self.with_call(cx, id, |engine, call| engine.release_media(cx, call));
+            }
+        }
+    }
+}

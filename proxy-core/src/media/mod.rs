@@ -1,0 +1,71 @@
+//! Media proxies: rtpengine, spoken to in its `ng` protocol.
+//!
+//! SDP is taken out of a message before the message goes on, and put back as the rtpengine made it. So all that comes
+//! after it (branches, replicated records, retransmissions, what a node sends that takes over) has the SDP that counts.
+//!
+//! | message | asked | by |
+//! |---|---|---|
+//! | INVITE, re-INVITE, UPDATE with SDP | offer | RELAY, before anything is proposed or sent |
+//! | 18x, 2xx to one of these | answer | the response, before it reaches its branch |
+//! | 18x, 2xx to an INVITE without SDP | offer | the same |
+//! | ACK with SDP | answer | WITHINDLG |
+//! | BYE, CANCEL, failure, longest duration, session timer | delete | the end of the call, as it is replicated |
+//!
+//! What waits for an rtpengine is put aside; when it comes again meanwhile it is absorbed. SDP in PRACK, and SDP as one
+//! part of several, goes on as it is.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bencode` | how the protocol writes things down |
+//! | `ng` | its questions and answers |
+//! | `flags` | what an rtpengine is told about a side |
+//! | `config` | which there are, and for which calls |
+//! | `sdp` | the SDP of a message |
+//! | `choice` | which one gets a call |
+//! | `ask` | questions under way: retransmission, who does not answer, pings |
+//! | `park` | messages that wait |
+//! | `offer` | requests |
+//! | `answer` | responses |
+//! | `end` | calls that are over |
+
+mod answer;
+mod ask;
+pub mod bencode;
+mod choice;
+mod config;
+mod end;
+pub mod flags;
+pub mod ng;
+mod offer;
+mod park;
+mod sdp;
+
+pub use ask::{DEAD_PING, MAX_QUESTIONS};
+pub use choice::Health;
+pub use config::{DEFAULT_FLAGS, MAX_NODES, MediaConfig, Node, OnFailure, RouteMedia, Usage};
+pub use park::MAX_WAITING;
+
+pub(crate) use park::Treated;
+
+use std::net::SocketAddr;
+
+use crate::engine::Engine;
+use ask::Questions;
+use choice::Fares;
+use park::Waiting;
+
+/// What an engine remembers of media proxies while it is active.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    fares: Fares,
+    questions: Questions,
+    waiting: Waiting,
+}
+
+impl Engine {
+    /// How each media proxy fares, as far as this engine has noticed.
+    #[must_use]
+    pub fn media_health(&self) -> Vec<(SocketAddr, Health)> {
+        self.media.fares.iter().map(|(node, health)| (*node, *health)).collect()
+    }
+}

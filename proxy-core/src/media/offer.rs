@@ -1,0 +1,208 @@
+//! SDP in requests: what RELAY asks before an INVITE or UPDATE goes on, and WITHINDLG before an ACK does.
+//!
+//! | request | rtpengine |
+//! |---|---|
+//! | INVITE that begins a call, by `usage` of its route | the best of the set; also without SDP, for what comes in the 2xx |
+//! | INVITE, UPDATE within a call that has one | the same one; the best of the set if that one is dead |
+//! | ACK with SDP of such a call | the same one |
+
+use super::config::{OnFailure, RouteMedia, Usage};
+use super::ng::Verb;
+use super::park::{Ask, Who, Why};
+use super::{choice, sdp};
+use crate::engine::{Cx, Engine};
+use crate::msg::{Message, Method};
+use crate::nat::detect;
+use crate::route::passage::{MediaStep, Passage, Step};
+use crate::routing::{Mode, Stage};
+use crate::state::{DialogId, MediaCommand, MediaSession, SipCommand};
+
+impl Engine {
+    /// A request with targets. `None`: RELAY goes on with it.
+    pub(crate) fn offer_of_request(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Option<Step> {
+        let config = &self.settings.config;
+        let concerned = !config.media.nodes.is_empty()
+            && config.routing.mode == Mode::Proxy
+            && passage.found.targets.is_some()
+            && passage.found.media == MediaStep::Open
+            && matches!(passage.method, Method::Invite | Method::Update);
+        if !concerned {
+            return None;
+        }
+        let mut session = self.session_for(cx, passage)?;
+        let sdp = sdp::of(passage.message);
+        if sdp.is_none() && passage.method != Method::Invite {
+            return None;
+        }
+        let Some(node) = self.node_for(cx, passage, &session) else {
+            self.explain("media", || String::from("no rtpengine of its set can be used"));
+            self.counters.media_failed += 1;
+            passage.found.media = MediaStep::Settled(None);
+            if self.settings.config.media.on_failure == OnFailure::Reject {
+                self.refuse_without_media(passage, Why::Nobody);
+                return Some(Step::Answered);
+            }
+            return None;
+        };
+        session.node = node;
+        let session = *session;
+        self.explain("media", || {
+            format!(
+                "by rtpengine {node}, {:?} to the callee, {:?} back",
+                session.to_callee, session.to_caller
+            )
+        });
+        let Some(sdp) = sdp.filter(|_| !self.is_explaining()) else {
+            // The offer comes with the response.
+            passage.found.media = MediaStep::Settled(Some(Box::new(session)));
+            return None;
+        };
+        let message = passage.message;
+        let ask = Ask {
+            verb: Verb::Offer,
+            call_id: message.call_id().unwrap_or_default().to_owned(),
+            offerer: message.from_tag().unwrap_or_default().to_owned(),
+            answerer: message.to_tag().map(str::to_owned),
+            flags: session.to_callee.clone(),
+            source: source_of(passage, sdp),
+        };
+        let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Relay).unwrap_or_default();
+        if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
+            return Some(Step::Answered);
+        }
+        self.counters.media_failed += 1;
+        passage.found.media = MediaStep::Settled(None);
+        None
+    }
+
+    /// The media of the call that a request begins or belongs to, as the sender sees it. Of a new one the rtpengine is
+    /// not chosen yet.
+    fn session_for(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Option<Box<MediaSession>> {
+        if passage.found.in_dialog {
+            if let Some((dialog, from_caller)) = crate::dialog::of(cx.state, passage.message) {
+                let session = dialog.media.clone()?;
+                return Some(if from_caller { session } else { Box::new(session.turned()) });
+            }
+            return self.early_session(passage.message);
+        }
+        if passage.method != Method::Invite {
+            return None;
+        }
+        let rule = passage.found.media_rule.clone().unwrap_or_default();
+        let RouteMedia { usage, set, caller, callee } = rule;
+        let config = &self.settings.config.media;
+        let used = match usage.unwrap_or(config.usage) {
+            Usage::Off => false,
+            Usage::Always => true,
+            Usage::Natted => is_natted(passage),
+        };
+        let session = used.then(|| {
+            Box::new(MediaSession {
+                node: ([0, 0, 0, 0], 0).into(),
+                set: set.unwrap_or(config.set),
+                to_caller: caller.unwrap_or_else(|| config.caller.clone()),
+                to_callee: callee.unwrap_or_else(|| config.callee.clone()),
+            })
+        });
+        if session.is_none() {
+            self.explain("media", || String::from("goes its own way: no rtpengine for this call"));
+        }
+        session
+    }
+
+    /// Of a call that nobody has answered.
+    fn early_session(&self, message: &Message<'_>) -> Option<Box<MediaSession>> {
+        let call_id = message.call_id()?;
+        let (_, call) = self.calls_of(call_id).find(|(_, call)| call.is_undecided() && !call.in_dialog)?;
+        let session = call.media.clone()?;
+        let from_caller =
+            Message::parse(&call.request).is_ok_and(|invite| invite.from_tag() == message.from_tag());
+        Some(if from_caller { session } else { Box::new(session.turned()) })
+    }
+
+    fn node_for(
+        &self,
+        cx: Cx<'_>,
+        passage: &Passage<'_, '_>,
+        session: &MediaSession,
+    ) -> Option<std::net::SocketAddr> {
+        let nodes = &self.settings.config.media.nodes;
+        let fares = &self.media.fares;
+        let dead = fares.get(&session.node).is_some_and(|h| h.dead);
+        if !dead && nodes.iter().any(|n| n.address == session.node) {
+            // Also one that the operator has put aside: it gets no new calls, but has this one.
+            return Some(session.node);
+        }
+        let call_id = passage.message.call_id().unwrap_or_default();
+        let seed = self.settings.keys.own_number("media", &[call_id.as_bytes()]);
+        choice::choose(nodes, session.set, seed, &[], fares, cx.state)
+    }
+
+    /// An ACK within a dialog. `true` if it waits: its SDP answers what the 2xx has offered.
+    pub(crate) fn answer_of_ack(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        if self.settings.config.media.nodes.is_empty() || passage.found.media != MediaStep::Open {
+            return false;
+        }
+        let message = passage.message;
+        let Some(sdp) = sdp::of(message).filter(|_| !self.is_explaining()) else { return false };
+        let Some((dialog, from_caller)) = crate::dialog::of(cx.state, message) else { return false };
+        let Some(session) = dialog.media.as_deref() else { return false };
+        let session = if from_caller { session.clone() } else { session.turned() };
+        let ask = Ask {
+            verb: Verb::Answer,
+            call_id: dialog.id.call_id.clone(),
+            offerer: message.to_tag().unwrap_or_default().to_owned(),
+            answerer: message.from_tag().map(str::to_owned),
+            flags: session.to_callee.clone(),
+            source: source_of(passage, sdp),
+        };
+        let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Withindlg).unwrap_or_default();
+        self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session))
+    }
+
+    /// A request within a dialog was answered: if it has brought the media to another rtpengine, that is remembered.
+    pub(crate) fn move_media(&mut self, cx: Cx<'_>, request: &Message<'_>, session: Option<&MediaSession>) {
+        let Some(session) = session else { return };
+        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else { return };
+        let Some(known) = dialog.media.as_ref().filter(|known| known.node != session.node) else { return };
+        self.counters.media_moved += 1;
+        let id: DialogId = dialog.id.clone();
+        self.ask_delete(cx, known.node, &id.call_id, &id.from_tag);
+        let command = MediaCommand::Moved { id, node: session.node };
+        self.propose(SipCommand::Media(command), crate::engine::ticket::Awaiting::Nothing);
+    }
+}
+
+fn who(passage: &Passage<'_, '_>, stage: usize) -> Who {
+    Who::Request {
+        key: passage.key.clone(),
+        method: passage.method.as_str().to_owned(),
+        found: Box::new(passage.found.clone()),
+        stage,
+    }
+}
+
+/// Where media come from whose SDP names an address that nobody can reach. With a proxy between, that one knows.
+fn source_of(passage: &Passage<'_, '_>, sdp: &[u8]) -> Option<std::net::IpAddr> {
+    let first_hop = passage.message.vias().nth(1).is_none();
+    (first_hop && sdp::is_private_sdp(sdp)).then(|| passage.flow.remote.ip())
+}
+
+/// Whether a side is behind a NAT: the caller by its Contact, the callee as it has registered from elsewhere.
+fn is_natted(passage: &Passage<'_, '_>) -> bool {
+    let message = passage.message;
+    let caller = message.vias().nth(1).is_none()
+        && message.top_via().is_ok_and(|via| {
+            let contact = message.contacts().next().and_then(Result::ok);
+            let uri = contact.as_ref().and_then(|c| c.parse_uri().ok());
+            uri.is_some_and(|uri| detect::is_natted(&uri, &via, passage.flow.remote))
+        });
+    let targets = passage.found.targets.iter();
+    let callee =
+        targets.flat_map(|t| t.branches.iter().chain(t.plan.iter().flat_map(|s| &s.branches))).any(|b| {
+            b.route.is_empty()
+                && b.backing.backend.is_none()
+                && detect::is_sent_elsewhere(&b.target, b.flow.remote)
+        });
+    caller || callee
+}

@@ -1,0 +1,42 @@
+//! Changes that concern media proxies.
+
+use std::net::SocketAddr;
+
+use crate::state::limits::MAX_MEDIA_NODES;
+use crate::state::media::MediaCommand;
+use crate::state::{DialogId, SipResponse, SipState};
+use crate::time::WallTime;
+
+impl SipState {
+    pub(super) fn media_changed(&mut self, command: &MediaCommand) -> SipResponse {
+        match command {
+            MediaCommand::SetDisabled { node, disabled, at } => self.set_media(*node, *disabled, *at),
+            MediaCommand::Moved { id, node } => self.move_media(id, *node),
+        }
+    }
+
+    fn set_media(&mut self, node: SocketAddr, disabled: bool, at: WallTime) -> SipResponse {
+        let list = &mut self.records.media.disabled;
+        if !disabled {
+            list.remove(&node);
+            return SipResponse::Done;
+        }
+        if list.contains_key(&node) {
+            return SipResponse::Done;
+        }
+        if list.len() >= MAX_MEDIA_NODES {
+            return SipResponse::Full;
+        }
+        list.insert(node, at);
+        SipResponse::Done
+    }
+
+    fn move_media(&mut self, id: &DialogId, node: SocketAddr) -> SipResponse {
+        let Some(old) = self.records.dialogs.get(id) else { return SipResponse::NotFound };
+        let mut new = old.clone();
+        let Some(session) = new.media.as_deref_mut() else { return SipResponse::NotFound };
+        session.node = node;
+        self.put_dialog(new);
+        SipResponse::Done
+    }
+}
