@@ -89,6 +89,7 @@ impl Fake {
                 headers: Vec::new(),
                 round: 0,
                 next: Vec::new(),
+                left: Vec::new(),
             }],
             state: InviteState::Proceeding,
             plan: Vec::new(),

@@ -113,6 +113,8 @@ pub struct EngineConfig {
     pub dialog: crate::dialog::config::DialogConfig,
     /// Value of the Server header in responses made here.
     pub server: String,
+    /// How long silence is borne.
+    pub failover: crate::failover::FailoverConfig,
     /// Trunks.
     pub trunk: crate::trunk::TrunkConfig,
     /// The dispatcher.
@@ -157,6 +159,7 @@ impl Default for EngineConfig {
             dialog_lifetime: Duration::from_secs(12 * 3600),
             dialog: crate::dialog::config::DialogConfig::default(),
             server: String::from("Relevo"),
+            failover: crate::failover::FailoverConfig::default(),
             trunk: crate::trunk::TrunkConfig::default(),
             dispatch: crate::dispatch::DispatchConfig::default(),
             transport: TransportConfig::default(),
@@ -215,6 +218,8 @@ pub struct Counters {
     pub dns_failed: u64,
     /// Pings sent to keep the entries of NATs alive.
     pub nat_pings: u64,
+    /// Branches answered when nobody waited for them any more: they were told BYE.
+    pub late_answers: u64,
     /// Branches that went on at another address of their target.
     pub moved: u64,
     /// Flows reported as failed.

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod dispatch;
 pub mod dns;
 pub mod engine;
+pub mod failover;
 pub mod io;
 pub mod location;
 pub mod media;

@@ -66,6 +66,7 @@ fn branch(n: u8) -> Branch {
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
         next: vec![Flow { transport: Transport::Tcp, ..flow() }],
+        left: vec![(String::from("z9hG4bKleft"), flow())],
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],

@@ -73,6 +73,7 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.routing = sections.routing;
     c.auth = sections.auth;
     c.dispatcher = sections.dispatcher;
+    c.failover = sections.failover;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
     c.nat = sections.nat;

@@ -11,6 +11,7 @@ mod check;
 mod dialog;
 mod dispatcher;
 mod dns;
+mod failover;
 mod fault;
 mod hep;
 mod message_store;
@@ -144,6 +145,8 @@ pub struct Config {
     pub auth: Auth,
     /// How backends are chosen and probed.
     pub dispatcher: DispatchConfig,
+    /// How long silence is borne.
+    pub failover: proxy_core::failover::FailoverConfig,
     /// What holds for all trunks.
     pub trunk: TrunkConfig,
     /// Resolution of names.
@@ -189,6 +192,7 @@ impl Config {
             routing: Routing::default(),
             auth: Auth::default(),
             dispatcher: DispatchConfig::default(),
+            failover: proxy_core::failover::FailoverConfig::default(),
             trunk: TrunkConfig::default(),
             dns: Dns::default(),
             nat: NatConfig::default(),

@@ -6,8 +6,8 @@ use toml::de::DeTable;
 use super::fault::Fault;
 use super::table::{At, Reader, Table};
 use super::{
-    accounting, auth, dialog, dispatcher, dns, hep, message_store, nat, presence, registrar, routing,
-    rtpengine, sip, trunk,
+    accounting, auth, dialog, dispatcher, dns, failover, hep, message_store, nat, presence, registrar,
+    routing, rtpengine, sip, trunk,
 };
 
 /// One `[[cluster.node]]`.
@@ -54,6 +54,7 @@ pub(super) struct Sections {
     pub dialog: dialog::Dialog,
     pub registrar: proxy_core::registrar::RegistrarConfig,
     pub presence: proxy_core::blf::PresenceConfig,
+    pub failover: proxy_core::failover::FailoverConfig,
     pub message_store: proxy_core::offline::MessageStoreConfig,
     pub media: proxy_core::media::MediaConfig,
 }
@@ -116,6 +117,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         dialog: dialog::read(&mut root, &mut reader),
         registrar: registrar::read(&mut root, &mut reader),
         presence: presence::read(&mut root, &mut reader),
+        failover: failover::read(&mut root, &mut reader),
         message_store: message_store::read(&mut root, &mut reader),
         media: rtpengine::read(&mut root, &mut reader),
     };

@@ -26,6 +26,8 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> TrunkCo
     }
     c.retry = Duration::from_secs(retry.unsigned_abs());
     c.retry_max = Duration::from_secs(most.unsigned_abs());
+    let patience = t.number(reader, "patience_ms", (0, 32_000), 4000);
+    c.patience = Duration::from_millis(patience.unsigned_abs());
     t.done(reader);
     c
 }

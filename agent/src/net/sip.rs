@@ -303,6 +303,7 @@ impl Sip {
             sum.dns_failed += c.dns_failed;
             sum.nat_pings += c.nat_pings;
             sum.moved += c.moved;
+            sum.late_answers += c.late_answers;
             sum.media_offers += c.media_offers;
             sum.media_answers += c.media_answers;
             sum.media_deletes += c.media_deletes;

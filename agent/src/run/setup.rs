@@ -91,6 +91,7 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         routing: config.routing.engine.clone(),
         auth: config.auth.for_engines(),
         dispatch: config.dispatcher.clone(),
+        failover: config.failover,
         trunk: config.trunk.clone(),
         transport: TransportConfig { tcp: config.sip.tcp, udp_max_bytes: config.sip.udp_max_bytes },
         dns: config.dns.config.clone(),

@@ -136,6 +136,14 @@ fn reason_of(dialog: &DialogRecord, now: WallTime) -> EndedBy {
     }
 }
 
+/// The BYE to the callee's side of a dialog that the caller knows nothing of, and the ACK of its 2xx.
+pub(crate) fn bye_and_ack(dialog: &DialogRecord) -> (OwnRequest, OwnRequest) {
+    let bye = bye(dialog, false);
+    let cseq = shifted(dialog.caller_cseq, dialog.backing.towards_callee.cseq_shift);
+    let ack = OwnRequest { method: "ACK", cseq, ..bye.clone() };
+    (bye, ack)
+}
+
 /// The BYE to one side.
 fn bye(dialog: &DialogRecord, to_caller: bool) -> OwnRequest {
     let id = &dialog.id;

@@ -19,7 +19,7 @@ use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 const NAME_PAUSE: Duration = Duration::from_millis(500);
 
 /// Names a destination.
-type Key = (u32, String);
+pub(super) type Key = (u32, String);
 
 /// What an engine knows of the dispatcher besides what is replicated.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     planned: Option<u64>,
     /// Revision of the sets that the calls have been looked through for.
     pub(super) watched: u64,
+    /// Until when each destination is not asked again on account of a call.
+    doubted: BTreeMap<Key, MonoTime>,
     /// Turns of each set so far.
     turns: BTreeMap<u32, u64>,
 }
@@ -43,6 +45,17 @@ impl Memory {
         let now = *turn;
         *turn = turn.wrapping_add(1);
         now
+    }
+
+    /// Whether a destination may be asked now on account of a call; if so, not again for a while.
+    pub(super) fn may_doubt(&mut self, key: &Key, now: MonoTime, pause: Duration) -> bool {
+        // Bounded by the destinations that calls have been sent to lately.
+        self.doubted.retain(|_, until| *until > now);
+        if self.doubted.contains_key(key) {
+            return false;
+        }
+        self.doubted.insert(key.clone(), now + pause);
+        true
     }
 
     /// Takes up destinations that are new, probed at once, and drops those that are not probed any more.
@@ -81,7 +94,7 @@ impl Engine {
         }
     }
 
-    fn probe(&mut self, cx: Cx<'_>, (set, uri): Key) {
+    pub(super) fn probe(&mut self, cx: Cx<'_>, (set, uri): Key) {
         let flow = match self.flow_to(cx, &uri) {
             Some(Some(flow)) => flow,
             Some(None) => {

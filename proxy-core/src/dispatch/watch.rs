@@ -6,11 +6,11 @@
 use super::probe::destination;
 use crate::engine::{Cx, Engine};
 use crate::state::dispatcher::flag;
-use crate::state::{Backend, Branch};
+use crate::state::{Backend, Branch, BranchState};
 
 impl Engine {
     /// Looks for calls in the air at destinations that are not alive any more. Costs nothing unless a state has changed.
-    pub(super) fn watch_destinations(&mut self, cx: Cx<'_>) {
+    pub(crate) fn watch_destinations(&mut self, cx: Cx<'_>) {
         let revision = cx.state.dispatcher().revision;
         if std::mem::replace(&mut self.dispatch.watched, revision) == revision {
             return;
@@ -25,10 +25,26 @@ impl Engine {
             .map(|(set, d)| (set, d.uri.clone()))
             .collect();
         if !dead.is_empty() {
+            let too_late = !self.settings.config.failover.ringing;
             self.abandon_branches(cx, |branch| match &branch.backing.backend {
+                Some(_) if too_late && matches!(branch.state, BranchState::Proceeding { .. }) => false,
                 Some(Backend::Destination { set, uri }) => dead.iter().any(|(s, u)| s == set && u == uri),
                 _ => false,
             });
+        }
+    }
+
+    /// A call waits for this branch, and there is reason to ask whether its backend is alive: now, not at the next turn
+    /// of the probes. Each engine asks a destination at most once in the time that a probe has.
+    pub(crate) fn doubt(&mut self, cx: Cx<'_>, branch: &Branch) {
+        let Some(Backend::Destination { set, uri }) = &branch.backing.backend else { return };
+        let config = &self.settings.config.dispatch;
+        let is_probed = !config.probe_interval.is_zero()
+            && destination(cx.state, *set, uri)
+                .is_some_and(|d| d.is_eligible() && d.flags & flag::NO_PING == 0);
+        let key = (*set, uri.clone());
+        if is_probed && self.dispatch.may_doubt(&key, cx.now.mono, config.probe_timeout) {
+            self.probe(cx, key);
         }
     }
 

@@ -308,6 +308,7 @@ impl Engine {
 
     /// What others have changed, for those who wait for it. Costs a comparison or two if there is nothing.
     pub(crate) fn read_news(&mut self, cx: Cx<'_>) {
+        self.watch_destinations(cx);
         self.presence_look(cx);
         self.messages_look(cx);
     }

@@ -62,6 +62,9 @@ impl Engine {
         self.call_by_cseq.insert((call.call_id.clone(), call.cseq), id);
         for (index, branch) in call.branches.iter().enumerate() {
             self.clients.insert(branch.record.via_branch.clone(), Client::Call(id, index));
+            for retired in &branch.retired {
+                self.clients.insert(retired.via_branch.clone(), Client::Call(id, index));
+            }
             self.watch(&branch.record, call.has_more_to_try(), Client::Call(id, index));
         }
         self.timers.set(Timer::Call(id), Some(call.next_timeout().max(cx.now.mono)));

@@ -3,54 +3,24 @@
 //!
 //! | event | then |
 //! |---|---|
-//! | no reply at all within `patience_ms`, and the plan has somebody else | as if unreachable: the next step |
 //! | the destination becomes inactive before it has answered | the same, also with nobody else: then it has failed |
 //! | a late reply of such a branch | a failure is acknowledged, a provisional cancelled, a 2xx taken if the call is open |
 //! | 401 or 407 of a trunk | a further round: the same copy with the next CSeq and credentials |
 
 use super::build;
-use super::call::{Call, CallBranch, Final};
+use super::call::{Call, Final};
 use super::exchange::Exchange;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, build_ack_for_failure};
 use crate::state::{Backend, Branch, BranchState, SipCommand};
-use crate::transaction::{IctAction, IctState, Nict, SharedBytes};
+use crate::transaction::{IctAction, Nict, SharedBytes};
 use crate::trunk::{Challenged, answer};
 
 /// Challenges of one trunk that are answered in one call: the second one can be a stale nonce.
 const MAX_CHALLENGES: u32 = 2;
 
-impl CallBranch {
-    /// When it is given up, unless it has said something by then.
-    pub(super) fn patience_ends(&self) -> Option<crate::time::MonoTime> {
-        let silent = self.ict.as_ref().is_some_and(|ict| ict.state() == IctState::Calling);
-        self.silent_at.filter(|_| silent && self.outcome.is_none())
-    }
-}
-
 impl Engine {
-    /// Starts the patience with a branch whose INVITE leaves now.
-    pub(super) fn start_patience(&self, cx: Cx<'_>, branch: &mut CallBranch) {
-        let patience = branch.record.backing.patience_ms;
-        branch.silent_at = patience.map(|ms| cx.now.mono + std::time::Duration::from_millis(u64::from(ms)));
-    }
-
-    /// Gives a branch up that has said nothing for too long.
-    pub(super) fn check_patience(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
-        let Some(branch) = call.branches.get_mut(index) else { return };
-        if branch.patience_ends().is_none_or(|at| at > cx.now.mono) {
-            return;
-        }
-        branch.silent_at = None;
-        let record = branch.record.clone();
-        self.on_backend_failure(cx, &record, 408, true);
-        // Who has nobody else to go to may as well wait.
-        if call.has_step_for_unreachable() {
-            self.abandon(cx, id, call, index);
-        }
-    }
-
     /// Ends branches that wait for an answer of somebody who will not give one.
     pub(crate) fn abandon_branches(&mut self, cx: Cx<'_>, is_lost: impl Fn(&Branch) -> bool) {
         for id in self.call_ids() {
@@ -69,25 +39,33 @@ impl Engine {
     }
 
     /// The branch counts as unreachable from now on. Its INVITE is not sent again; should anybody be there after all,
-    /// he gets a CANCEL: at once if he has said something, else when he does (§9.1).
-    fn abandon(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
-        self.cancel_branch(cx, call, index, false);
+    /// he gets a CANCEL once that is safe: at once if he has said something, else when he does (§9.1).
+    pub(super) fn abandon(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        if let Some(ict) = branch.ict.as_mut().filter(|ict| ict.state() == IctState::Calling) {
-            ict.on_response(cx.now.mono, 100);
-            ict.on_cancel_sent(cx.now.mono);
-        }
-        branch.abandoned = true;
+        branch.give_up(cx.now.mono);
         branch.outcome = Some(Final { status: 408, response: Vec::new() });
         self.counters.abandoned += 1;
         self.weigh(cx, id, call, Some(index));
     }
 
-    /// A failure of a branch that has been given up: nobody waits for it but its sender.
+    /// Tells a branch that was given up to stop, if it has said anything, once its end is safe.
+    pub(super) fn cancel_abandoned(&mut self, cx: Cx<'_>, call: &mut Call, index: usize) {
+        let wanted = call.branches.get(index).is_some_and(|b| b.abandoned && b.has_spoken && b.cancel_wanted);
+        if wanted && call.is_end_known(index) {
+            self.cancel_branch(cx, call, index, false);
+        }
+    }
+
+    /// A failure of a branch that has been given up: nobody waits for it but its sender. Until it is safe that the branch
+    /// has ended, he repeats himself.
     pub(super) fn end_abandoned(&mut self, call: &mut Call, index: usize, response: &[u8]) {
+        let known = call.is_end_known(index);
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.flow();
         branch.cancel_wanted = false;
+        if !known {
+            return;
+        }
         let Some(ict) = branch.ict.as_mut() else { return };
         let mut ack = Vec::new();
         if build_ack_for_failure(ict.request(), response, &mut ack).is_ok()
@@ -153,6 +131,7 @@ impl Engine {
         let credentials = answer(&self.settings.keys, &trunk.account, response, challenged)?;
         let mut next = branch.clone();
         next.state = BranchState::Trying;
+        next.left.clear();
         next.via_branch = self.settings.keys.moved_branch(&branch.via_branch, before, cseq);
         next.backing.cseq_shift = cseq_shift;
         next.headers.retain(|(name, _)| !credentials.iter().any(|(n, _)| n == name));

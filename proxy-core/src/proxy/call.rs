@@ -15,7 +15,7 @@ use crate::state::{
     Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, ServerKey,
 };
 use crate::time::{MonoTime, WallTime};
-use crate::transaction::{Ict, Ist, Nict, SharedBytes};
+use crate::transaction::{Ict, IctState, Ist, Nict, SharedBytes};
 
 /// Where a call stands; see the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub(crate) struct CallBranch {
     /// The final response waits for its verdict before it is acknowledged.
     pub(crate) final_waits: bool,
     pub(crate) acked: bool,
+    /// A majority knows that it has ended.
+    pub(crate) end_is_safe: bool,
     pub(crate) answers: Vec<Answer>,
     /// Proposals about provisional responses so far.
     pub(crate) progress_told: u8,
@@ -74,8 +76,14 @@ pub(crate) struct CallBranch {
     pub(crate) passed_over: bool,
     /// When it is given up, unless it has said something by then.
     pub(crate) silent_at: Option<MonoTime>,
+    /// When it is asked whether it is alive: it has said 100 and nothing more.
+    pub(crate) doubt_at: Option<MonoTime>,
+    /// When its INVITE left.
+    pub(crate) silent_since: MonoTime,
     /// Given up because its backend is not there: if it speaks after all, it is told to stop.
     pub(crate) abandoned: bool,
+    /// Given up, and it has said something, before or since.
+    pub(crate) has_spoken: bool,
     /// Rebuilt at takeover: its peer may never have seen the INVITE.
     pub(crate) rebuilt: bool,
     /// It goes on at another address as soon as that is safe.
@@ -84,18 +92,22 @@ pub(crate) struct CallBranch {
     pub(crate) refused: Option<Vec<u8>>,
     /// Copies at addresses it has left, at most one per entry of `Branch::next`.
     pub(crate) retired: Vec<Retired>,
+    /// 2xx that nobody waits for.
+    pub(super) late: Vec<super::late::Late>,
     /// The connection by which its peer has spoken last, if that is another than the INVITE left by.
     pub(crate) heard_by: Option<Flow>,
     /// SDP that a media proxy has taken, and what came of it.
     pub(crate) treated: Vec<Treated>,
 }
 
-/// A copy that was refused at an address that its branch has left.
+/// A copy at an address that its branch has left: it was refused there, or nobody said a word.
 #[derive(Debug)]
 pub(crate) struct Retired {
     pub(crate) via_branch: String,
     pub(crate) flow: Flow,
     pub(crate) ict: Ict,
+    /// The CANCEL, should anybody have been there after all.
+    pub(crate) cancel: Option<Nict>,
 }
 
 impl CallBranch {
@@ -108,15 +120,20 @@ impl CallBranch {
             outcome: None,
             final_waits: false,
             acked: false,
+            end_is_safe: false,
             answers: Vec::new(),
             progress_told: 0,
             passed_over: false,
             silent_at: None,
+            doubt_at: None,
+            silent_since: MonoTime::default(),
             abandoned: false,
+            has_spoken: false,
             rebuilt: false,
             moving: false,
             refused: None,
             retired: Vec::new(),
+            late: Vec::new(),
             heard_by: None,
             treated: Vec::new(),
         }
@@ -139,6 +156,11 @@ impl CallBranch {
     fn is_over(&self) -> bool {
         self.ict.as_ref().is_none_or(Ict::is_terminated)
             && self.cancel.as_ref().is_none_or(Nict::is_terminated)
+            && !self.has_late_answer()
+            && self
+                .retired
+                .iter()
+                .all(|r| r.ict.is_terminated() && r.cancel.as_ref().is_none_or(Nict::is_terminated))
     }
 
     /// Whether it failed because a trunk asked for credentials: ours, so that it is not the caller's business.
@@ -147,16 +169,27 @@ impl CallBranch {
             && self.outcome.as_ref().is_some_and(|f| matches!(f.status, 401 | 407))
     }
 
+    /// Whether it waits for a final response, or for a 2xx that could not be made safe.
+    fn may_still_be_heard(&self) -> bool {
+        let answered = !self.answers.is_empty() && self.answers.iter().all(|a| a.safe);
+        self.ict.as_ref().is_some_and(|ict| ict.is_open() || (ict.state() == IctState::Accepted && !answered))
+    }
+
     /// Whether every peer behind it knows how the call ended.
     fn is_settled(&self) -> bool {
         let finished = match &self.outcome {
             Some(f) if f.status < 300 => self.answers.iter().all(|a| a.safe),
             // Given up here, but its phone may still answer, or fail and wait for an ACK.
-            Some(_) if self.passed_over && self.ict.as_ref().is_some_and(Ict::is_open) => false,
+            Some(_) if (self.passed_over || self.abandoned) && self.may_still_be_heard() => false,
             Some(f) => self.acked || f.response.is_empty(),
             None => false,
         };
-        finished && !self.final_waits && self.cancel.as_ref().is_none_or(|c| !c.is_open())
+        let retired = self.retired.iter().any(|r| r.ict.is_open());
+        finished
+            && !retired
+            && !self.has_late_answer()
+            && !self.final_waits
+            && self.cancel.as_ref().is_none_or(|c| !c.is_open())
     }
 }
 
@@ -174,6 +207,8 @@ pub(crate) struct Call {
     pub(crate) facts: Option<Box<CallFacts>>,
     /// The media proxy; its SDP is in `request` already.
     pub(crate) media: Option<Box<MediaSession>>,
+    /// The branch and tag whose SDP an rtpengine has taken last.
+    pub(crate) spoke_last: Option<(usize, String)>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -218,6 +253,12 @@ impl Call {
     /// Whether the final response is not yet safe.
     pub(crate) fn is_undecided(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Cancelled)
+    }
+
+    /// Whether a majority knows that a branch has ended, or that it does not matter any more how it ends.
+    pub(crate) fn is_end_known(&self, index: usize) -> bool {
+        let known = |b: &CallBranch| b.end_is_safe || b.record.round < self.round;
+        !self.is_undecided() || self.branches.get(index).is_some_and(known)
     }
 
     /// Whether its plan holds something that has not been tried.
@@ -279,6 +320,11 @@ impl Call {
             take(branch.ict.as_ref().and_then(Ict::next_timeout));
             take(branch.cancel.as_ref().and_then(Nict::next_timeout));
             take(branch.patience_ends());
+            take(branch.doubt_at);
+            for retired in &branch.retired {
+                take(retired.ict.next_timeout());
+                take(retired.cancel.as_ref().and_then(Nict::next_timeout));
+            }
         }
         if self.is_undecided() && self.deciding.is_none() && !self.stepping {
             take(Some(self.retry_at.unwrap_or(self.given_up_at())));

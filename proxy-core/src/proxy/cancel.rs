@@ -3,7 +3,7 @@
 use super::call::{Call, Phase};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
-use crate::msg::build_cancel;
+use crate::msg::{Message, build_cancel};
 use crate::state::{ServerKey, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctState, Nict, NictAction};
 
@@ -93,8 +93,18 @@ impl Engine {
     }
 
     /// A response to the CANCEL of a branch.
-    pub(crate) fn on_cancel_response(&mut self, cx: Cx<'_>, id: u64, index: usize, status: u16) {
+    pub(crate) fn on_cancel_response(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        index: usize,
+        response: &Message<'_>,
+        status: u16,
+    ) {
         self.with_call(cx, id, |engine, call| {
+            if engine.is_of_retired(cx, call, index, response, status) {
+                return;
+            }
             let Some(branch) = call.branches.get_mut(index) else { return };
             let Some(cancel) = &mut branch.cancel else {
                 engine.counters.dropped_stray += 1;

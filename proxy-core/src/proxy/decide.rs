@@ -137,9 +137,12 @@ impl Engine {
         }
         let action = call.ist.send_response(cx.now.mono, status, bytes.into());
         self.send_to_caller(call, action);
-        self.stop_moves(call);
+        self.stop_moves(cx, call);
         self.acknowledge_failures(call);
         self.cancel_open_branches(cx, call, false);
+        for index in 0..call.branches.len() {
+            self.cancel_abandoned(cx, call, index);
+        }
     }
 
     /// The cluster knows an outcome that this engine does not: of its commit nobody had heard. That one counts.
@@ -200,8 +203,10 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.final_waits = false;
+            branch.end_is_safe = true;
             let declined = !branch.passed_over && branch.outcome.as_ref().is_some_and(|f| f.status >= 600);
             engine.acknowledge(call, index);
+            engine.cancel_abandoned(cx, call, index);
             if declined && call.phase == Phase::Open {
                 // §16.7 step 5: nobody else is to answer.
                 engine.cancel_open_branches(cx, call, false);
@@ -214,7 +219,7 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.final_waits = false;
-            if branch.record.flow.transport.is_reliable() {
+            if branch.record.flow.transport.is_reliable() || branch.abandoned {
                 call.retry_at = Some(cx.now.mono + engine.settings.timers.t1());
             }
         });
@@ -227,7 +232,8 @@ impl Engine {
         }
         for index in 0..call.branches.len() {
             let waits = call.branches.get(index).is_some_and(|b| {
-                b.record.flow.transport.is_reliable() && b.outcome.is_some() && !b.acked && !b.final_waits
+                let unheard = b.record.flow.transport.is_reliable() || (b.abandoned && !b.end_is_safe);
+                unheard && b.outcome.is_some() && !b.acked && !b.final_waits
             });
             if waits {
                 self.weigh(cx, id, call, Some(index));
@@ -257,10 +263,19 @@ impl Engine {
                 engine.counters.dropped_stray += 1;
                 return;
             }
+            let bytes = entry.response.clone();
+            if *response == SipResponse::NotFound && call.phase == Phase::Answered {
+                // A further one, when nobody remembers the call any more: it would be a call without a record.
+                let flow = branch.flow();
+                branch.answers.retain(|a| a.id != answer);
+                if let Ok(message) = Message::parse(&bytes) {
+                    engine.hang_up_late(cx, call, index, flow, &message);
+                }
+                return;
+            }
             if std::mem::replace(&mut entry.safe, true) {
                 return;
             }
-            let bytes = entry.response.clone();
             branch.outcome = Some(super::call::Final { status: 200, response: Vec::new() });
             let status = super::takeover::status_in(&bytes).unwrap_or(200);
             engine.close(cx, call, Phase::Answered, status, bytes);

@@ -3,7 +3,7 @@
 //!
 //! | the branch | then |
 //! |---|---|
-//! | heard nothing until timer B, or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next) |
+//! | heard nothing for too long (`patience`, timer B), or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next) |
 //! | was told 503 | the same; the 503 is acknowledged once that is safe |
 //! | has no flow left, was cancelled, its round is over, or another has declined with 6xx | fails as it did |
 //! | waits for the verdict on its move when the call is decided | goes nowhere; its 503 is acknowledged |
@@ -29,6 +29,13 @@ impl Engine {
             if let Some(cancel) = branch.cancel.as_mut() {
                 cancel.on_transport_error();
             }
+            let rings = branch.ict.as_ref().is_some_and(|ict| ict.state() == IctState::Proceeding);
+            if rings && branch.outcome.is_none() {
+                // The answer may come by another connection, if there is anybody left to give one.
+                let record = branch.record.clone();
+                engine.doubt(cx, &record);
+            }
+            let Some(branch) = call.branches.get_mut(index) else { return };
             let Some(ict) = branch.ict.as_mut() else { return };
             // After a takeover the phone's connection is gone, but what it says next comes by a new one.
             let rings = branch.rebuilt && matches!(branch.record.state, BranchState::Proceeding { .. });
@@ -101,6 +108,12 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             let key = call.key.clone();
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { return };
+            if branch.refused.is_none() && (!branch.answers.is_empty() || branch.outcome.is_some()) {
+                // It has come to its end meanwhile: that counts, and nobody is called elsewhere.
+                branch.moving = false;
+                engine.weigh(cx, id, call, Some(index));
+                return;
+            }
             let moved = cx.state.pending(&key).and_then(|r| r.branches.get(index));
             let moved = moved.filter(|_| *response == SipResponse::Done).cloned();
             let Some(record) = moved else {
@@ -111,6 +124,7 @@ impl Engine {
             };
             branch.moving = false;
             engine.retire(call, index);
+            engine.set_aside(cx, call, index);
             engine.counters.moved += 1;
             let open = call.phase == Phase::Open && !call.is_declined();
             let elsewhere = call.has_more_to_try();
@@ -119,7 +133,7 @@ impl Engine {
             engine.unwatch(&branch.record.flow, client);
             let old = std::mem::replace(&mut branch.record, record).via_branch;
             if !branch.retired.iter().any(|r| r.via_branch == old) {
-                // Nobody answers there any more: a 2xx after timer B is nobody's (RFC 6026 §8.9).
+                // Nothing is heard from there any more: a 2xx after timer B is nobody's (RFC 6026 §8.9).
                 engine.remove_client(&old, client);
             }
             branch.ict = None;
@@ -147,12 +161,15 @@ impl Engine {
     }
 
     /// The call is decided: branches on their way to another address stay where they are.
-    pub(super) fn stop_moves(&mut self, call: &mut Call) {
+    pub(super) fn stop_moves(&mut self, cx: Cx<'_>, call: &mut Call) {
         for index in 0..call.branches.len() {
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.moving) else { continue };
             branch.moving = false;
             branch.outcome.get_or_insert(Final { status: 503, response: Vec::new() });
             branch.acked = true;
+            if branch.answers.is_empty() {
+                branch.give_up(cx.now.mono);
+            }
             self.retire(call, index);
         }
     }
@@ -163,6 +180,7 @@ impl Engine {
         let Some(branch) = call.branches.get_mut(index) else { return };
         branch.moving = false;
         let Some(response) = branch.refused.take() else {
+            branch.give_up(cx.now.mono);
             self.fails_here(cx, id, call, index, 503);
             return;
         };
@@ -181,7 +199,8 @@ impl Engine {
     /// What the branch was before goes aside; a 503 is acknowledged, also when it comes again.
     fn retire(&mut self, call: &mut Call, index: usize) {
         let Some(branch) = call.branches.get_mut(index) else { return };
-        let (Some(mut ict), Some(refused)) = (branch.ict.take(), branch.refused.take()) else { return };
+        let Some(refused) = branch.refused.take() else { return };
+        let Some(mut ict) = branch.ict.take() else { return };
         let mut ack = Vec::new();
         if build_ack_for_failure(ict.request(), &refused, &mut ack).is_err() {
             return;
@@ -189,36 +208,9 @@ impl Engine {
         let flow = branch.record.flow;
         let via_branch = branch.record.via_branch.clone();
         if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {
-            branch.retired.push(Retired { via_branch, flow, ict });
+            branch.retired.push(Retired { via_branch, flow, ict, cancel: None });
             self.transmit(flow, &ack);
         }
-    }
-
-    /// A response to a copy at an address that its branch has left. `true` if it is one.
-    pub(super) fn is_of_retired(
-        &mut self,
-        cx: Cx<'_>,
-        call: &mut Call,
-        index: usize,
-        response: &Message<'_>,
-        status: u16,
-    ) -> bool {
-        let Some(branch) = call.branches.get_mut(index).filter(|b| !b.retired.is_empty()) else {
-            return false;
-        };
-        let via_branch = response.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
-        if branch.record.via_branch == via_branch {
-            return false;
-        }
-        let known = branch.retired.iter_mut().find(|r| r.via_branch == via_branch);
-        match known.map(|r| (r.flow, r.ict.on_response(cx.now.mono, status))) {
-            Some((flow, IctAction::Transmit(ack))) => {
-                self.counters.retransmissions_in += 1;
-                self.transmit(flow, &ack);
-            }
-            _ => self.counters.dropped_stray += 1,
-        }
-        true
     }
 
     /// The flow of a copy of another request has failed.

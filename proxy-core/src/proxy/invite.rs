@@ -128,6 +128,7 @@ impl Engine {
                 return;
             };
             let was_calling = ict.state() == IctState::Calling;
+            let abandoned = branch.abandoned;
             match ict.on_response(cx.now.mono, status) {
                 IctAction::Transmit(ack) => {
                     engine.counters.retransmissions_in += 1;
@@ -140,7 +141,12 @@ impl Engine {
                 },
                 _ => {
                     engine.counters.retransmissions_in += 1;
+                    if status >= 300 && abandoned && call.is_end_known(index) {
+                        engine.end_abandoned(call, index, response.raw());
+                        return;
+                    }
                     // The verdict on this failure was a refusal: now it is tried again.
+                    let Some(branch) = call.branches.get_mut(index) else { return };
                     if status >= 300 && branch.outcome.is_some() && !branch.acked && !branch.final_waits {
                         engine.weigh(cx, id, call, Some(index));
                     }
@@ -161,11 +167,21 @@ impl Engine {
         was_calling: bool,
     ) {
         let Some(branch) = call.branches.get_mut(index) else { return };
+        if branch.abandoned {
+            branch.has_spoken = true;
+            self.cancel_abandoned(cx, call, index);
+            return;
+        }
         if branch.cancel_wanted {
             self.cancel_branch(cx, call, index, false);
             return;
         }
-        if status == 100 || !call.is_undecided() {
+        branch.doubt_at = None;
+        if status == 100 {
+            self.begin_to_doubt(cx, branch);
+            return;
+        }
+        if !call.is_undecided() {
             return;
         }
         if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
@@ -239,8 +255,12 @@ impl Engine {
             }
             return;
         }
-        if call.phase == Phase::Failed || branch.answers.len() >= MAX_ANSWERS_PER_BRANCH {
-            // The caller was told that the call failed; RFC 6026 §7.1 has no way back.
+        if call.phase == Phase::Failed {
+            let flow = branch.flow();
+            self.hang_up_late(cx, call, index, flow, response);
+            return;
+        }
+        if branch.answers.len() >= MAX_ANSWERS_PER_BRANCH {
             self.counters.dropped_stray += 1;
             return;
         }
@@ -398,6 +418,8 @@ impl Engine {
 
     fn on_branch_timeout(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
         self.check_patience(cx, id, call, index);
+        self.check_doubt(cx, call, index);
+        self.on_retired_timeout(cx, call, index);
         let now = cx.now.mono;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let flow = branch.flow();

@@ -181,6 +181,7 @@ impl Engine {
             call.branches.push(CallBranch::new(branch.clone()));
         }
         for index in 0..first {
+            self.cancel_abandoned(cx, call, index);
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.outcome.is_none()) else { continue };
             pass_over(branch);
             self.cancel_branch(cx, call, index, false);

@@ -9,11 +9,13 @@
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
 //! | `elsewhere` | a branch that goes on at another address of its target |
+//! | `late` | what comes of copies that nobody waits for any more |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
 //! | `manage_branch` | each copy of an INVITE before it leaves |
 //! | `manage_reply` | each response before it is passed on |
 //! | `manage_failure` | what is tried when a round of branches has failed |
+//! | `patience` | targets that say nothing |
 //! | `plain` | what happens to an exchange |
 //! | `takeover` | a call out of its replicated record |
 
@@ -26,8 +28,10 @@ mod decide;
 mod elsewhere;
 pub(crate) mod exchange;
 mod invite;
+mod late;
 mod manage_branch;
 pub(crate) mod manage_failure;
 mod manage_reply;
+mod patience;
 mod plain;
 mod takeover;

@@ -5,6 +5,7 @@
 //! | Proceeding | nothing; a repeated INVITE gets a 100 | INVITE again: the phone repeats its last answer | ACK |
 //! | Proceeding, past timer C | the 408 when that is safe | CANCEL then | ACK |
 //! | Proceeding, a branch of an earlier round | nothing | CANCEL | ACK |
+//! | any, an address that a branch has left | nothing | CANCEL | ACK |
 //! | Proceeding, past the no-answer timer | what the next step of the plan brings | CANCEL when that is safe | ACK |
 //! | Proceeding, a branch that was given up | nothing | nothing; CANCEL when it speaks after all | ACK |
 //! | Proceeding, one branch with 6xx | nothing | CANCEL | ACK |
@@ -44,6 +45,7 @@ impl Engine {
             local_tag: record.local_tag.clone(),
             facts: None,
             media: record.media.clone(),
+            spoke_last: None,
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {
@@ -120,6 +122,7 @@ impl Engine {
         // Nobody is called any more: the record may be that of a call that its caller has given up.
         let expired =
             record.timer_c_at <= cx.now.wall || record.no_answer_at.is_some_and(|at| at <= cx.now.wall);
+        self.resume_retired(cx, call, request, index);
         let Some(branch) = call.branches.get_mut(index) else { return };
         // Its round is over: another has begun since.
         let passed_over = undecided && !is_last(&branch.record);
@@ -145,6 +148,7 @@ impl Engine {
                 let known = !response.is_empty() && build_ack_for_failure(&bytes, response, &mut ack).is_ok();
                 branch.outcome = Some(Final { status: *status, response: response.clone() });
                 branch.acked = true;
+                branch.end_is_safe = true;
                 if known {
                     let ack: SharedBytes = ack.into();
                     self.transmit(flow, &ack);

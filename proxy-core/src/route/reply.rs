@@ -33,7 +33,7 @@ impl Engine {
                 self.on_invite_response(cx, id, index, flow, response, status);
             }
             (Some(Client::Call(id, index)), Some(Method::Cancel)) => {
-                self.on_cancel_response(cx, id, index, status);
+                self.on_cancel_response(cx, id, index, response, status);
             }
             (Some(Client::Exchange(id, index)), Some(method))
                 if !matches!(method, Method::Invite | Method::Cancel) =>

@@ -294,6 +294,7 @@ impl Engine {
             headers,
             round: 0,
             next: Vec::new(),
+            left: Vec::new(),
             backing: Backing { from_trunk: passage.found.from_trunk.clone(), ..Backing::default() },
         }
     }

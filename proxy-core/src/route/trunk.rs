@@ -88,6 +88,8 @@ impl Engine {
         let mut branch = self.branch_to_uri(passage, &account.next_hop(), 0).ok()?;
         branch.target = target;
         branch.backing.backend = Some(Backend::Trunk { uuid: account.uuid.clone() });
+        let patience = self.settings.config.trunk.patience.as_millis();
+        branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
         Some(branch)
     }
 

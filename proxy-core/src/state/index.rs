@@ -416,7 +416,8 @@ fn branch_bytes(b: &Branch) -> usize {
     let backing =
         backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
     let called = b.backing.called.as_ref().map_or(0, String::len);
-    let flows = b.next.len() * FLOW_BYTES;
+    let left: usize = b.left.iter().map(|(via_branch, _)| via_branch.len() + FLOW_BYTES).sum();
+    let flows = b.next.len() * FLOW_BYTES + left;
     let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
     texts + flows + called + branch_state_bytes(&b.state)
 }

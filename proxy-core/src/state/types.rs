@@ -265,6 +265,8 @@ pub struct Branch {
     pub round: u16,
     /// Other flows to the same target, tried in order when this one leads nowhere (RFC 3263 §4.3, RFC 3261 §18.1.1).
     pub next: Vec<Flow>,
+    /// The copies at flows that it has left, by the branch parameter of our Via: somebody may answer there after all.
+    pub left: Vec<(String, Flow)>,
 }
 
 /// What is known of a branch. States only move downwards in this list.

@@ -11,11 +11,20 @@ pub struct TrunkConfig {
     pub retry: Duration,
     /// Longest such pause.
     pub retry_max: Duration,
+    /// A trunk that has not answered a call with anything by then is followed by the next one of the route; zero: only
+    /// after timer B. One second more than a backend next door has: by then four copies of the INVITE have left (at 0, 0.5,
+    /// 1.5 and 3.5 s), so that a lossy line to the provider does not look like a dead one.
+    pub patience: Duration,
 }
 
 impl Default for TrunkConfig {
     fn default() -> Self {
-        Self { pstn: None, retry: Duration::from_secs(10), retry_max: Duration::from_secs(600) }
+        Self {
+            pstn: None,
+            retry: Duration::from_secs(10),
+            retry_max: Duration::from_secs(600),
+            patience: Duration::from_secs(4),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ impl Engine {
             Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),
             Purpose::NatPing { .. } => {}
             Purpose::Notify { attempt } => self.on_notified(cx, attempt, &outcome),
+            Purpose::LateBye { key, branch, to_tag } => self.on_late_bye_over(cx, &key, branch, &to_tag),
             Purpose::StoredMessage { attempt } => self.on_message_ended(cx, attempt, &outcome),
         }
     }

@@ -1,6 +1,6 @@
 //! What a request of our own is for.
 
-use crate::state::DialogId;
+use crate::state::{DialogId, ServerKey};
 
 /// One variant per feature, with what the feature needs to know again when the outcome comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,15 @@ pub(crate) enum Purpose {
         /// Its number; none for the last one of a subscription, of which nothing follows.
         attempt: Option<u64>,
     },
+    /// BYE to a callee whose 2xx nobody waits for any more.
+    LateBye {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Index of the branch.
+        branch: usize,
+        /// Tag of the 2xx.
+        to_tag: String,
+    },
     /// A MESSAGE that was kept for its receiver.
     StoredMessage {
         /// Number of the try.
@@ -53,6 +62,7 @@ impl Purpose {
             Self::DialogBye { to_caller: true, .. } => "bye-caller",
             Self::DialogBye { to_caller: false, .. } => "bye-callee",
             Self::Notify { .. } => "notify",
+            Self::LateBye { .. } => "late-bye",
             Self::StoredMessage { .. } => "message",
         }
     }

@@ -264,6 +264,11 @@ pub enum Manner {
     Answers(u64),
     /// Refuses after so long, with this status.
     Refuses(u64, u16),
+    /// Says nothing at all.
+    Silent,
+    /// Is stopped when it is called and wakes up after so long: then it reads all that has come, rings, and answers after
+    /// the second time.
+    Wakes(u64, u64),
     /// There is nobody: an ICMP error comes back.
     Absent,
 }
@@ -306,6 +311,9 @@ pub struct Callee {
     /// Nobody acknowledged what it said last.
     pub unacknowledged: bool,
     pub cancelled: bool,
+    /// What has come while it was stopped, and when it goes on.
+    unread: Option<(u64, Vec<String>)>,
+    awake: bool,
 }
 
 impl Callee {
@@ -325,6 +333,8 @@ impl Callee {
             rang: 0,
             unacknowledged: false,
             cancelled: false,
+            unread: None,
+            awake: false,
         }
     }
 
@@ -359,6 +369,14 @@ impl Callee {
     }
 
     pub fn on(&mut self, now: u64, text: &str, out: &mut Vec<String>) {
+        match self.manner {
+            Manner::Silent => return,
+            Manner::Wakes(asleep, _) if !self.awake => {
+                self.unread.get_or_insert((now + asleep, Vec::new())).1.push(text.to_owned());
+                return;
+            }
+            _ => {}
+        }
         match text.split(' ').next().unwrap_or_default() {
             "INVITE" if header(text, "To").is_some_and(|to| to.contains(";tag=")) => {
                 let branch = Self::branch_of(text);
@@ -394,8 +412,8 @@ impl Callee {
                 self.last = respond(text, 180, &self.tag, "");
                 out.push(self.last.clone());
                 self.act_at = match self.manner {
-                    Manner::Rings | Manner::Absent => None,
-                    Manner::Answers(ms) | Manner::Refuses(ms, _) => Some(now + ms),
+                    Manner::Rings | Manner::Silent | Manner::Absent => None,
+                    Manner::Wakes(_, ms) | Manner::Answers(ms) | Manner::Refuses(ms, _) => Some(now + ms),
                 };
             }
             "CANCEL" => {
@@ -431,11 +449,17 @@ impl Callee {
     }
 
     pub fn tick(&mut self, now: u64, out: &mut Vec<String>) {
+        if let Some((_, unread)) = self.unread.take_if(|(at, _)| now >= *at) {
+            self.awake = true;
+            for text in unread {
+                self.on(now, &text, out);
+            }
+        }
         if self.act_at.is_some_and(|at| now >= at) && self.state == CalleeState::Ringing {
             match self.manner {
-                Manner::Answers(_) => self.finish(now, 200, out),
+                Manner::Answers(_) | Manner::Wakes(..) => self.finish(now, 200, out),
                 Manner::Refuses(_, status) => self.finish(now, status, out),
-                Manner::Rings | Manner::Absent => {}
+                Manner::Rings | Manner::Silent | Manner::Absent => {}
             }
         }
         if let Some((_, repeated)) = &mut self.changed
@@ -456,6 +480,7 @@ impl Callee {
 
     pub fn next(&self) -> Option<u64> {
         let changed = self.changed.as_ref().map(|(_, r)| r.next()).filter(|at| *at < u64::MAX);
-        [self.act_at, self.repeated.as_ref().map(Repeated::next), changed].into_iter().flatten().min()
+        let wakes = self.unread.as_ref().map(|(at, _)| *at);
+        [wakes, self.act_at, self.repeated.as_ref().map(Repeated::next), changed].into_iter().flatten().min()
     }
 }

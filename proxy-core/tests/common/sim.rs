@@ -106,6 +106,10 @@ struct Safe {
     branches: Vec<String>,
     /// To tags of branches whose failure is known.
     failed_tags: Vec<String>,
+    /// Branch parameters of copies whose branch has ended, or gone on elsewhere, without a word.
+    given_up: Vec<String>,
+    /// To tags of callees that have answered a BYE of the proxy's own.
+    hung_up: Vec<String>,
     decided: bool,
     ended: bool,
 }
@@ -125,22 +129,33 @@ impl Safe {
                 self.rounds = true;
                 self.branches.extend(branches.iter().map(|b| b.via_branch.clone()));
             }
-            SipCommand::BranchMoved { via_branch, .. } if *response == SipResponse::Done => {
+            SipCommand::BranchMoved { branch, via_branch, .. } if *response == SipResponse::Done => {
+                // A copy of its own, and the one before is nobody's.
                 self.moved = true;
-                self.branches.push(via_branch.clone());
+                if let Some(known) = self.branches.get_mut(usize::from(*branch)) {
+                    self.given_up.push(std::mem::replace(known, via_branch.clone()));
+                }
             }
             SipCommand::InviteCancelled { .. } => self.cancelled = true,
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
                 self.decided = true;
                 self.finals.push(text(response));
             }
-            SipCommand::BranchProgress { state: BranchState::Final { response, .. }, .. } => {
+            SipCommand::BranchProgress { branch, state: BranchState::Final { response, .. }, .. } => {
                 let known = text(response);
+                if known.is_empty() {
+                    self.given_up.extend(self.branches.get(usize::from(*branch)).cloned());
+                }
                 self.failed_tags.push(to_tag(&known));
             }
             SipCommand::DialogEnded { .. } => self.ended = true,
             _ => {}
         }
+    }
+
+    fn is_given_up(&self, text: &str) -> bool {
+        let via = header(text, "Via").unwrap_or_default();
+        self.given_up.iter().any(|b| via.contains(b.as_str()))
     }
 
     /// Whether this message of the proxy promises nothing that is not safe.
@@ -152,13 +167,19 @@ impl Safe {
         match (status, cseq.split(' ').nth(1).unwrap_or_default()) {
             (None, "INVITE") if to_tag(text).is_empty() => {
                 let via = header(text, "Via").unwrap_or_default();
-                self.branches.iter().any(|b| via.contains(b.as_str()))
+                // A copy that its branch has left may come again, as long as its sender has not heard of it.
+                self.branches.iter().chain(&self.given_up).any(|b| via.contains(b.as_str()))
             }
             (None, "INVITE") | (Some(100..=199), "INVITE") => self.admitted,
+            (None, "CANCEL") if self.is_given_up(text) => true,
             (None, "CANCEL") => self.cancelled || self.decided || self.rounds || !self.failed_tags.is_empty(),
             (None, "ACK") if header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1 => {
                 // A 503 that has moved a branch is not kept.
-                self.decided || self.moved || self.failed_tags.contains(&to_tag(text))
+                self.decided
+                    || self.moved
+                    || self.failed_tags.contains(&to_tag(text))
+                    || self.is_given_up(text)
+                    || self.hung_up.contains(&to_tag(text))
             }
             (Some(200..=699), "INVITE") => self.finals.iter().any(|f| f == text),
             (Some(200), "CANCEL") => self.cancelled || self.decided,
@@ -182,10 +203,10 @@ impl Sim {
         callees: Vec<Callee>,
         kills: Vec<Kill>,
         faults: Faults,
-        (seed, zone): (u64, Vec<(Question, Vec<Record>)>),
+        (seed, state, zone): (u64, SipState, Vec<(Question, Vec<Record>)>),
     ) -> Self {
         let mut sim = Self {
-            state: SipState::default(),
+            state,
             engine: None,
             config,
             generation: 0,
@@ -395,6 +416,9 @@ impl Sim {
                 Event::ToProxy(from, text) => {
                     if let Some(engine) = &mut self.engine {
                         self.heard.insert((self.generation, from));
+                        if text.starts_with("SIP/2.0") && text.contains("CSeq: 65537 BYE\r\n") {
+                            self.safe.hung_up.push(to_tag(&text));
+                        }
                         engine.handle_datagram(now, flow_of(from), text.as_bytes(), &self.state);
                         self.drain();
                     }

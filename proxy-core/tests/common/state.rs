@@ -71,6 +71,7 @@ pub fn branch(target: &str) -> Branch {
         flow: flow(2),
         via_branch: format!("z9hG4bK-{target}"),
         next: Vec::new(),
+        left: Vec::new(),
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: Vec::new(),

@@ -26,8 +26,9 @@ impl SipState {
         }
         self.change_pending(key, |record| {
             if let Some(branch) = record.branches.get_mut(usize::from(index)) {
+                let before = std::mem::replace(&mut branch.via_branch, via_branch.to_owned());
+                branch.left.push((before, branch.flow));
                 branch.flow = branch.next.remove(0);
-                branch.via_branch = via_branch.to_owned();
                 branch.state = BranchState::Trying;
             }
         });

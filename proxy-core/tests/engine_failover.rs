@@ -1,0 +1,377 @@
+//! No call is left in the air: servers that say nothing, that say 100 and die, or that answer when nobody waits for them
+//! any more.
+
+#[path = "common/story.rs"]
+mod story;
+
+use std::time::Duration;
+
+use proxy_core::dispatch::{Algorithm, DispatchConfig};
+use proxy_core::dns::{Kind, Question, Record, Srv};
+use proxy_core::failover::FailoverConfig;
+use proxy_core::io::EngineConfig;
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
+use proxy_core::state::{Flow, SipCommand, Transport};
+use proxy_core::time::WallTime;
+use story::*;
+
+const ALICE: &str = "10.77.0.201:5061";
+const BOB: &str = "10.77.0.202:5062";
+const FIRST: &str = "10.77.0.211:5081";
+const SECOND: &str = "10.77.0.212:5082";
+const NUMBER: &str = "sip:100@lab.test";
+const BOB_URI: &str = "sip:bob@lab.test";
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Two backends, the first one first, which are probed.
+fn backends(change: impl FnOnce(&mut EngineConfig)) -> World {
+    let dispatch = DispatchConfig {
+        default_set: Some(1),
+        algorithm: Algorithm::Priority,
+        probe_interval: seconds(600),
+        probe_timeout: seconds(2),
+        ..DispatchConfig::default()
+    };
+    let mut config = EngineConfig { dispatch, ..config() };
+    change(&mut config);
+    let mut w = World::with(config);
+    for (at, priority) in [(FIRST, 9), (SECOND, 1)] {
+        let destination = Box::new(Destination {
+            uri: format!("sip:{at}"),
+            flags: 0,
+            priority,
+            attrs: Attributes::parse(""),
+            description: String::new(),
+            count: 0,
+            changed_at: WallTime(0),
+            seen_at: WallTime(0),
+        });
+        w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+    }
+    // The first probes find both alive.
+    w.pass(Duration::from_millis(600));
+    for at in [FIRST, SECOND] {
+        for probe in w.take(at) {
+            w.send(at, &respond(&probe, 200, "o", ""));
+        }
+    }
+    w
+}
+
+/// `bob` has registered at a name with two servers.
+fn servers(change: impl FnOnce(&mut EngineConfig)) -> World {
+    let mut config = config();
+    change(&mut config);
+    let mut w = World::with(config);
+    let srv =
+        |priority, port, target: &str| Record::Srv(Srv { priority, weight: 1, port, target: target.into() });
+    let question = |kind, name: &str| Question { kind, name: name.into() };
+    let services = vec![srv(20, 5082, "second.test"), srv(10, 5081, "first.test")];
+    w.zone.insert(question(Kind::Srv, "_sip._udp.phone.test"), services);
+    for (name, at) in [("first.test", FIRST), ("second.test", SECOND)] {
+        w.zone.insert(question(Kind::A, name), vec![Record::Address(addr(at).ip())]);
+    }
+    w.send(BOB, &register("bob", BOB, 1, "<sip:bob@phone.test>"));
+    w.take(BOB);
+    w
+}
+
+fn call(w: &mut World, uri: &str, id: &str) {
+    w.send(ALICE, &invite(uri, ALICE, id));
+    w.resolve();
+    w.expect(ALICE, "SIP/2.0 100 ");
+}
+
+fn contact(at: &str) -> String {
+    format!("Contact: <sip:pbx@{at}>\r\n")
+}
+
+/// How many of each request an address has got.
+fn count(messages: &[String], method: &str) -> usize {
+    messages.iter().filter(|m| m.starts_with(&format!("{method} "))).count()
+}
+
+#[test]
+fn a_silent_server_of_a_name_is_followed_by_the_next_one_after_next_address_and_cancelled_when_it_wakes() {
+    let mut w = servers(|_| {});
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.pass(Duration::from_millis(2900));
+    w.expect_nothing(SECOND);
+    w.pass(Duration::from_millis(200));
+    let second = w.expect(SECOND, "INVITE ");
+    w.take(FIRST);
+    w.send(FIRST, &respond(&first, 180, "late", ""));
+    let cancel = w.expect(FIRST, "CANCEL ");
+    assert_eq!(
+        header(&cancel, "Via"),
+        header(&first, "Via").map(|v| v.split(", ").next().unwrap().to_owned())
+    );
+    w.expect_nothing(ALICE);
+    w.send(FIRST, &respond(&cancel, 200, "late", ""));
+    w.send(FIRST, &respond(&first, 487, "late", ""));
+    w.expect(FIRST, "ACK ");
+    w.send(FIRST, &respond(&first, 487, "late", ""));
+    w.expect(FIRST, "ACK ");
+    w.send(SECOND, &respond(&second, 180, "b", ""));
+    w.expect(ALICE, "SIP/2.0 180 ");
+    w.send(SECOND, &respond(&second, 200, "b", &contact(SECOND)));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.pass(seconds(70));
+    assert_eq!((w.engine.load(), w.engine.held_bytes()), ((0, 0, 0), 0));
+    assert_eq!(w.state.counts().pending_invites, 0);
+}
+
+#[test]
+fn a_late_2xx_of_a_server_that_was_left_gets_bye_and_then_ack_and_the_call_goes_on_elsewhere() {
+    let mut w = servers(|_| {});
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    let second = w.expect(SECOND, "INVITE ");
+    w.take(FIRST);
+    let answer = respond(&first, 200, "late", &contact(FIRST));
+    w.send(FIRST, &answer);
+    let bye = w.expect(FIRST, "BYE sip:pbx@10.77.0.211:5081 ");
+    assert_eq!(header(&bye, "To").as_deref(), Some("<sip:bob@lab.test>;tag=late"));
+    assert_eq!(header(&bye, "From").as_deref(), Some("<sip:alice@lab.test>;tag=ac1"));
+    // Its repetitions are not acknowledged before the BYE is over.
+    w.send(FIRST, &answer);
+    w.expect_nothing(FIRST);
+    w.send(FIRST, &respond(&bye, 200, "late", ""));
+    let ack = w.expect(FIRST, "ACK sip:pbx@10.77.0.211:5081 ");
+    assert_eq!(header(&ack, "CSeq").as_deref(), Some("1 ACK"));
+    w.send(FIRST, &answer);
+    w.expect(FIRST, "ACK ");
+    w.expect_nothing(ALICE);
+    assert_eq!(w.engine.counters().late_answers, 1);
+    w.send(SECOND, &respond(&second, 200, "b", &contact(SECOND)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert_eq!(w.state.counts().dialogs, 1);
+}
+
+#[test]
+fn a_takeover_listens_for_the_server_that_was_left_and_hangs_up_on_it_too() {
+    let mut w = servers(|_| {});
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    let second = w.expect(SECOND, "INVITE ");
+    w.take(FIRST);
+    w.fail_over(Duration::from_millis(300));
+    w.expect(FIRST, "CANCEL ");
+    assert_eq!(w.expect(SECOND, "INVITE "), second);
+    w.send(FIRST, &respond(&first, 200, "late", &contact(FIRST)));
+    let bye = w.expect(FIRST, "BYE ");
+    w.fail_over(Duration::from_millis(300));
+    w.expect(FIRST, "CANCEL ");
+    w.take(SECOND);
+    w.send(FIRST, &respond(&first, 200, "late", &contact(FIRST)));
+    assert_eq!(header(&w.expect(FIRST, "BYE "), "CSeq"), header(&bye, "CSeq"));
+    w.send(SECOND, &respond(&second, 200, "b", &contact(SECOND)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn an_answer_that_comes_while_the_move_is_under_way_is_taken_and_nobody_else_is_called() {
+    let mut w = servers(|_| {});
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.cluster = Cluster::Waits;
+    w.pass(Duration::from_millis(3100));
+    w.send(FIRST, &respond(&first, 200, "b", &contact(FIRST)));
+    while w.verdict() {
+        w.settle();
+    }
+    w.expect_nothing(SECOND);
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(ok.contains("tag=b"));
+}
+
+#[test]
+fn an_answer_after_the_caller_was_told_408_is_hung_up_rfc3261_15() {
+    let mut w = World::with(EngineConfig { timer_c: seconds(20), ..config() });
+    w.register("bob", BOB);
+    call(&mut w, BOB_URI, "c1");
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 180, "b", ""));
+    w.take(ALICE);
+    w.pass(seconds(21));
+    assert!(w.take(ALICE)[0].starts_with("SIP/2.0 408 "));
+    assert_eq!(count(&w.take(BOB), "CANCEL"), 2);
+    w.send(BOB, &respond(&at_bob, 200, "b", &contact(BOB)));
+    let bye = w.expect(BOB, "BYE ");
+    w.send(BOB, &respond(&bye, 200, "b", ""));
+    w.expect(BOB, "ACK ");
+    assert_eq!(w.state.counts().dialogs, 0);
+}
+
+#[test]
+fn fr_timer_ends_a_branch_that_says_nothing_sooner_than_timer_b_as_kamailios_does() {
+    let fr_timer = Some(seconds(5));
+    let mut w = World::with(EngineConfig {
+        failover: FailoverConfig { fr_timer, ..FailoverConfig::default() },
+        ..config()
+    });
+    w.register("bob", BOB);
+    call(&mut w, BOB_URI, "c1");
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.pass(Duration::from_millis(4900));
+    w.expect_nothing(ALICE);
+    w.pass(Duration::from_millis(200));
+    w.expect(ALICE, "SIP/2.0 408 ");
+    w.take(BOB);
+    // The phone was asleep.
+    w.send(BOB, &respond(&at_bob, 180, "b", ""));
+    w.expect(BOB, "CANCEL ");
+}
+
+#[test]
+fn a_backend_that_says_100_and_dies_is_asked_and_the_call_moves_on_within_seconds() {
+    let mut w = backends(|_| {});
+    call(&mut w, NUMBER, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 100, "", ""));
+    w.pass(Duration::from_millis(1900));
+    w.expect_nothing(FIRST);
+    w.pass(Duration::from_millis(200));
+    w.expect(FIRST, "OPTIONS ");
+    w.pass(Duration::from_millis(2100));
+    let second = w.expect(SECOND, "INVITE ");
+    assert_eq!(count(&w.take(FIRST), "CANCEL"), 1);
+    w.send(SECOND, &respond(&second, 200, "p2", &contact(SECOND)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_backend_that_is_asked_and_lives_keeps_the_call_and_one_that_rings_is_not_asked() {
+    let mut w = backends(|_| {});
+    call(&mut w, NUMBER, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 100, "", ""));
+    w.pass(Duration::from_millis(2100));
+    let probe = w.expect(FIRST, "OPTIONS ");
+    w.send(FIRST, &respond(&probe, 200, "o", ""));
+    // As long as it says no more it is asked again; two calls are one reason.
+    call(&mut w, NUMBER, "c2");
+    let other = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&other, 100, "", ""));
+    w.pass(Duration::from_millis(2500));
+    let mut probes = w.take(FIRST);
+    probes.dedup();
+    assert_eq!(count(&probes, "OPTIONS"), 1, "{probes:#?}");
+    w.send(FIRST, &respond(&probes[0], 200, "o", ""));
+    for invite in [&first, &other] {
+        w.send(FIRST, &respond(invite, 180, "p1", ""));
+    }
+    w.take(ALICE);
+    w.pass(seconds(30));
+    w.expect_nothing(FIRST);
+    w.expect_nothing(SECOND);
+}
+
+#[test]
+fn a_takeover_doubts_a_backend_anew() {
+    let mut w = backends(|_| {});
+    call(&mut w, NUMBER, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 100, "", ""));
+    w.fail_over(Duration::from_millis(300));
+    w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 100, "", ""));
+    w.pass(Duration::from_millis(2500));
+    assert!(count(&w.take(FIRST), "OPTIONS") >= 1);
+    w.pass(Duration::from_millis(2000));
+    let moved = w.take(SECOND);
+    assert!(count(&moved, "INVITE") > 0, "{moved:#?}");
+}
+
+#[test]
+fn with_ringing_off_a_call_that_rings_at_a_dead_backend_stays_and_one_that_does_not_moves_on() {
+    let mut w = backends(|c| c.failover.ringing = false);
+    call(&mut w, NUMBER, "c1");
+    let rings = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&rings, 180, "p1", ""));
+    w.take(ALICE);
+    call(&mut w, NUMBER, "c2");
+    let waits = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&waits, 100, "", ""));
+    w.pass(Duration::from_millis(4300));
+    let moved = w.expect(SECOND, "INVITE ");
+    assert_eq!(header(&moved, "Call-ID").as_deref(), Some("c2"));
+}
+
+#[test]
+fn calls_in_the_air_move_on_the_moment_another_call_finds_their_backend_dead() {
+    let mut w = backends(|_| {});
+    call(&mut w, NUMBER, "c1");
+    let rings = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&rings, 180, "p1", ""));
+    w.take(ALICE);
+    call(&mut w, NUMBER, "c2");
+    w.expect(FIRST, "INVITE ");
+    // An ICMP error on the second INVITE.
+    w.pass(Duration::from_millis(10));
+    w.engine.handle_transport_failure(w.now, flow_of(addr(FIRST)), &w.state);
+    w.settle();
+    let moved = w.take(SECOND);
+    let mut ids: Vec<String> = moved.iter().filter_map(|m| header(m, "Call-ID")).collect();
+    ids.sort();
+    assert_eq!(ids, ["c1", "c2"], "without a tick of the chores");
+    assert_eq!(count(&w.take(FIRST), "CANCEL"), 1, "who rang is told to stop");
+}
+
+#[test]
+fn a_connection_that_breaks_while_a_call_rings_has_its_backend_asked_at_once() {
+    let mut w = backends(|_| {});
+    let uri = format!("sip:{FIRST}");
+    let command = DispatcherCommand::Remove { set: 1, uri: Some(uri.clone()) };
+    w.state.apply(&SipCommand::Dispatcher(command));
+    let destination = Box::new(Destination {
+        uri: format!("{uri};transport=tcp"),
+        flags: 0,
+        priority: 9,
+        attrs: Attributes::parse(""),
+        description: String::new(),
+        count: 0,
+        changed_at: WallTime(0),
+        seen_at: WallTime(0),
+    });
+    w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+    let flow = Flow { transport: Transport::Tcp, ..flow_of(addr(FIRST)) };
+    w.pass(Duration::from_millis(600));
+    let say = |w: &mut World, text: &str| {
+        w.engine.handle_datagram(w.now, flow, text.as_bytes(), &w.state);
+        w.settle();
+    };
+    for probe in w.take(FIRST) {
+        say(&mut w, &respond(&probe, 200, "o", ""));
+    }
+    call(&mut w, NUMBER, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    say(&mut w, &respond(&first, 180, "p1", ""));
+    w.take(ALICE);
+    w.engine.handle_transport_failure(w.now, flow, &w.state);
+    w.settle();
+    w.expect(FIRST, "OPTIONS ");
+    w.expect_nothing(SECOND);
+    // Nobody takes the new connection either.
+    w.pass(Duration::from_millis(10));
+    w.engine.handle_transport_failure(w.now, flow, &w.state);
+    w.settle();
+    w.expect(SECOND, "INVITE ");
+}
+
+#[test]
+fn without_probes_nobody_is_asked() {
+    let mut w = backends(|c| c.dispatch.probe_interval = Duration::ZERO);
+    call(&mut w, NUMBER, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 100, "", ""));
+    w.pass(seconds(20));
+    w.expect_nothing(FIRST);
+}
