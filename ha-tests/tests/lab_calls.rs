@@ -1,4 +1,4 @@
-//! Calls between real phones of several makes, and over IPv6, each with the active node lost in the middle. Needs
+//! Calls between real phones of several makes, and over IPv6 and TCP, each with the active node lost in the middle. Needs
 //! root and the lab's packages; says so without.
 
 mod common;
@@ -11,9 +11,11 @@ use ha_tests::lab::config::DOMAIN;
 use ha_tests::lab::proc::{run_bounded, wait_until};
 use ha_tests::lab::state::LabState;
 use ha_tests::lab::{net, ns};
+use ha_tests::phones::Place;
 use ha_tests::phones::baresip::Baresip;
 use ha_tests::phones::linphone::Linphone;
 use ha_tests::phones::sipp::{Plan, Scenario, Sipp};
+use proxy_core::state::Transport;
 
 /// How long the phones are silent: the takeover comes in it.
 const HOLD: Duration = Duration::from_secs(4);
@@ -145,4 +147,49 @@ fn calls_over_ipv6_are_held_and_ended_by_either_side_after_the_active_node_is_lo
     for phone in calls.as_flattened_mut() {
         phone.finish().expect("re-INVITE and BYE pass");
     }
+}
+
+/// The ends of the phones' connections with the proxy, by their ports.
+fn connections(lab: &LabState) -> Vec<u16> {
+    let text = std::fs::read_to_string(format!("/proc/{}/net/tcp", lab.client.pid)).expect("a table");
+    let to_proxy = format!(":{:04X}", lab.sip_port);
+    let port = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (local, remote, state) = (words.get(1)?, words.get(2)?, words.get(3)?);
+        let established = remote.ends_with(&to_proxy) && *state == "01";
+        established.then(|| u16::from_str_radix(local.rsplit(':').next()?, 16).ok()).flatten()
+    };
+    text.lines().filter_map(port).collect()
+}
+
+#[test]
+fn phones_on_tcp_learn_at_the_takeover_that_their_connections_are_gone_and_go_on_by_new_ones() {
+    if !there("baresip") {
+        return;
+    }
+    let Some((mut guard, logs)) = lab("") else { return };
+    let lab = &mut guard.lab;
+    let logs = logs.path();
+    let place = Place { holder: lab.client, ip: net::CLIENT4.parse().expect("an address") };
+    let mut alice = Baresip::start_at(lab, logs, "alice", 5080, place, Transport::Tcp).expect("baresip");
+    let mut bob = Baresip::start(lab, logs, "bob", 5084).expect("baresip");
+    for phone in [&mut alice, &mut bob] {
+        phone.wait_registered(PATIENCE).expect("registered");
+    }
+    alice.command("dial", &format!("sip:bob@{DOMAIN}")).expect("told");
+    alice.wait_for("CALL_ESTABLISHED", 1, PATIENCE).expect("answered");
+    bob.wait_for("CALL_ESTABLISHED", 1, PATIENCE).expect("established");
+    let before = connections(lab);
+    assert_eq!(before.len(), 1, "the connection of alice");
+    lose_the_active_node(lab);
+    let gone = || connections(lab).iter().all(|port| !before.contains(port));
+    assert!(wait_until(PATIENCE, gone), "the old connection ends though alice has said nothing");
+    for command in ["hold", "resume"] {
+        let before = bob.traced("\nACK sip:");
+        alice.command(command, "").expect("told");
+        bob.wait_trace("\nACK sip:", before + 1, PATIENCE).expect("the re-INVITE and its ACK arrive");
+    }
+    let closed = bob.count("CALL_CLOSED");
+    alice.command("hangup", "").expect("told");
+    bob.wait_for("CALL_CLOSED", closed + 1, PATIENCE).expect("the BYE arrives");
 }

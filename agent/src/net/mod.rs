@@ -18,6 +18,7 @@ pub mod receive;
 pub mod sip;
 pub mod socket;
 pub mod stream;
+pub mod wake;
 
 use std::net::SocketAddr;
 

@@ -21,6 +21,7 @@ use super::mailbox::{Mailbox, Order};
 use super::media::Media;
 use super::receive::{self, Received};
 use super::stream::{self, Streams};
+use super::wake::{Wake, waker};
 use super::{NetError, socket};
 
 /// Threads for connections and names: they cut streams into messages and wait; the engines do the work.
@@ -127,9 +128,11 @@ pub struct Sip {
     received: Arc<Received>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    orders: AtomicU64,
+    orders: Arc<AtomicU64>,
     streams: Option<Streams>,
     capture: Arc<Capture>,
+    /// Lets the clients of the last owner's connections notice that these are gone.
+    wake: Option<Wake>,
     /// Of connections and names; ends with the rest.
     runtime: Option<Runtime>,
 }
@@ -173,15 +176,17 @@ impl Sip {
         };
         let dns = Arc::new(Dns::new(runtime.handle().clone(), listening.dns, config.dns.patience));
         let transport = TransportConfig { tcp: streams.is_some(), ..config.transport };
+        let orders: Arc<AtomicU64> = Arc::default();
         let mut sip = Self {
             mailboxes: Arc::clone(&mailboxes),
             shared: Vec::new(),
             received: Arc::default(),
             stop: Arc::default(),
             threads: Vec::new(),
-            orders: AtomicU64::new(0),
+            orders: Arc::clone(&orders),
             streams: streams.clone(),
             capture: Capture::new(config.shards, listening.hep),
+            wake: (streams.is_some() && listening.floating).then(|| waker(store, runtime.handle(), &orders)),
             runtime: Some(runtime),
         };
         let replay = Replay::default();
@@ -233,6 +238,9 @@ impl Sip {
         // After the order, which engines read before messages: nothing that comes in now meets an engine asleep.
         if let Some(streams) = &self.streams {
             streams.activate();
+        }
+        if let Some(wake) = &self.wake {
+            wake(number);
         }
         number
     }

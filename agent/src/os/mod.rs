@@ -6,6 +6,7 @@ pub mod announce;
 pub mod lease;
 pub mod netlink;
 pub mod rt;
+pub mod tickle;
 pub mod vip;
 
 use std::io;
