@@ -18,6 +18,7 @@ use ha_tests::lab::state::LabState;
 use ha_tests::phones::Place;
 use ha_tests::phones::baresip::Baresip;
 use ha_tests::phones::sipp::{Plan, Scenario, Sipp};
+use proxy_core::state::Transport;
 
 /// After this time without traffic the routers forget a way. Two pings fit into it.
 const FORGET: Duration = Duration::from_secs(12);
@@ -90,8 +91,10 @@ fn baresips_behind_two_nats_call_each_other_and_one_outside_and_are_called_after
     let lab = &mut guard.lab;
     let logs = logs.path();
     let [left, right] = nats(lab);
-    let mut alice = Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&left)).expect("alice");
-    let mut bob = Baresip::start_at(lab, logs, "bob", 5060, Place::behind(&right)).expect("bob");
+    let mut alice =
+        Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&left), Transport::Udp).expect("alice");
+    let mut bob =
+        Baresip::start_at(lab, logs, "bob", 5060, Place::behind(&right), Transport::Udp).expect("bob");
     let mut carol = Baresip::start(lab, logs, "carol", 5080).expect("carol");
     for phone in [&mut alice, &mut bob, &mut carol] {
         phone.wait_registered(PATIENCE).expect("registered");
@@ -175,7 +178,8 @@ fn without_pings_the_way_through_the_nat_closes_and_the_phone_cannot_be_called()
     };
     let (lab, logs) = (&guard.lab, logs.path());
     let nat = Nat::make(lab, ROUTERS[0], FORGET).expect("a NAT");
-    let mut alice = Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&nat)).expect("alice");
+    let mut alice =
+        Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&nat), Transport::Udp).expect("alice");
     alice.wait_registered(PATIENCE).expect("registered");
     outside(&nat, 5060);
     let end = Instant::now() + PATIENCE;
@@ -193,7 +197,8 @@ fn without_pings_the_way_through_the_nat_closes_and_the_phone_cannot_be_called()
     drop(nobody);
     // As soon as it says something itself, it can be called.
     drop(alice);
-    let mut alice = Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&nat)).expect("alice");
+    let mut alice =
+        Baresip::start_at(lab, logs, "alice", 5060, Place::behind(&nat), Transport::Udp).expect("alice");
     alice.wait_registered(PATIENCE).expect("registered again");
     let mut plan = Plan::new("again", Scenario::CallerWaits, 5083, "alice");
     plan.limit = PATIENCE;

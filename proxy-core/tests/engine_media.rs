@@ -60,7 +60,16 @@ impl Media {
     /// The rtpengines answer all that they are asked, but for pings, and all that follows. What was asked, in words.
     fn serve(&mut self) -> Vec<String> {
         let mut asked = Vec::new();
-        while let Some((to, bytes)) = self.w.media.pop_front() {
+        while !self.w.media.is_empty() {
+            asked.extend(self.serve_first());
+        }
+        asked
+    }
+
+    /// The same with the oldest question alone.
+    fn serve_first(&mut self) -> Vec<String> {
+        let mut asked = Vec::new();
+        if let Some((to, bytes)) = self.w.media.pop_front() {
             let (cookie, dict) = dict(&bytes);
             let verb = word(&dict, "command");
             let tags = format!("{}>{}", word(&dict, "from-tag"), word(&dict, "to-tag"));
@@ -68,7 +77,7 @@ impl Media {
                 asked.push(format!("{verb} {tags} at {to}"));
             }
             if self.dead.contains(&to) {
-                continue;
+                return asked;
             }
             let answer = match (verb.as_str(), self.refuses) {
                 ("ping", _) => String::from("d6:result4:ponge"),
@@ -367,6 +376,114 @@ fn forks_have_one_offer_and_an_answer_each() {
     m.w.send(BOB, &respond(&cancel, 200, "b1", ""));
     m.w.send(BOB, &respond(&one, 487, "b1", ""));
     assert_eq!(m.serve(), Vec::<String>::new());
+}
+
+#[test]
+fn the_fork_that_answers_is_named_last_also_when_its_sdp_is_known() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.w.send(BOB2, &register("bob", BOB2, 1, &format!("<sip:bob@{BOB2}>")));
+    m.w.take(BOB2);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    m.serve();
+    let (one, two) = (m.w.expect(BOB, "INVITE "), m.w.expect(BOB2, "INVITE "));
+    m.w.send(BOB, &with_sdp(&respond(&one, 183, "b1", &contact(BOB)), "one"));
+    m.w.send(BOB2, &with_sdp(&respond(&two, 183, "b2", &contact(BOB2)), "two"));
+    m.serve();
+    // The second one has spoken since: the rtpengine would send alice's voice there.
+    m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
+    assert_eq!(m.serve(), ["answer ac1>b1 at 10.77.0.41:2223"]);
+}
+
+#[test]
+fn an_explanation_names_the_rtpengine_and_asks_nobody() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    let text = with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice");
+    let lines = proxy_core::engine::Engine::explained(
+        m.w.config.clone(),
+        m.w.now,
+        flow_of(addr(ALICE)),
+        None,
+        text.as_bytes(),
+        &m.w.state,
+    );
+    let said: Vec<String> = lines.iter().map(|l| format!("{l:?}")).collect();
+    assert!(said.iter().any(|l| l.contains("by rtpengine 10.77.0.41:2223")), "{said:#?}");
+    assert!(said.iter().any(|l| l.contains("INVITE") && l.contains("sends")), "{said:#?}");
+}
+
+/// A node is lost after each step of a call; phones repeat what they have said last. Both get the SDP of the rtpengine
+/// and nothing else, and in the end it is told.
+#[test]
+fn wherever_the_active_node_is_lost_phones_get_the_sdp_of_the_rtpengine_and_it_is_told_the_end() {
+    // Steps: how many questions to rtpengines and verdicts go through before the node is lost.
+    for lost_at in 0..8 {
+        let mut m = world();
+        m.only(ONE);
+        m.w.register("bob", BOB);
+        m.w.cluster = Cluster::Waits;
+        let mut left = lost_at;
+        let mut asked = Vec::new();
+        // Says it, lets things happen one by one, and says it again until `heard` has got what it waits for.
+        let mut say = |m: &mut Media, from: &str, text: &str, heard: &str, start: &str| {
+            for _ in 0..4 {
+                m.w.send(from, text);
+                loop {
+                    if left == 0 {
+                        left = usize::MAX;
+                        m.w.fail_over(Duration::from_millis(300));
+                        break;
+                    }
+                    let is_question = !m.w.media.is_empty();
+                    if is_question {
+                        let rest = m.w.media.split_off(1);
+                        asked.extend(m.serve_first());
+                        m.w.media.extend(rest);
+                    } else if !m.w.verdict() {
+                        break;
+                    }
+                    m.w.settle();
+                    left -= 1;
+                }
+                let got = m.w.take(heard).into_iter().rfind(|t| t.starts_with(start));
+                if let Some(got) = got {
+                    return got;
+                }
+                m.w.tick(Duration::from_millis(500));
+            }
+            panic!("{heard} never gets {start} when the node is lost at {lost_at}");
+        };
+        let invite = with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice");
+        let got = say(&mut m, ALICE, &invite, BOB, "INVITE ");
+        assert!(sdp(&got).contains("s=offer"), "{lost_at}: {got}");
+        let early = with_sdp(&respond(&got, 183, "b", &contact(BOB)), "bob");
+        let ringing = say(&mut m, BOB, &early, ALICE, "SIP/2.0 183 ");
+        assert!(sdp(&ringing).contains("s=answer"), "{lost_at}: {ringing}");
+        let ok = with_sdp(&respond(&got, 200, "b", &contact(BOB)), "bob");
+        let ok = say(&mut m, BOB, &ok, ALICE, "SIP/2.0 200 ");
+        assert!(sdp(&ok).contains("s=answer"), "{lost_at}: {ok}");
+        say(&mut m, ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE), BOB, "ACK ");
+        let bye = in_dialog_of_caller("BYE", 2, &ok, ALICE);
+        let got = say(&mut m, ALICE, &bye, BOB, "BYE ");
+        m.w.send(BOB, &respond(&got, 200, "b", ""));
+        if lost_at % 2 == 1 {
+            // Lost before the end is safe: alice, who has no answer, asks again, and bob answers again.
+            m.serve();
+            m.w.fail_over(Duration::from_millis(300));
+            m.w.take(BOB);
+            m.w.send(ALICE, &bye);
+            let again = m.w.expect(BOB, "BYE ");
+            m.w.send(BOB, &respond(&again, 200, "b", ""));
+        }
+        m.w.cluster = Cluster::Commits;
+        m.w.settle();
+        asked.extend(m.serve());
+        assert!(asked.last().is_some_and(|q| q.starts_with("delete ac1>")), "{lost_at}: {asked:?}");
+        assert_eq!(m.w.state.media_load(addr(ONE)), 0, "{lost_at}");
+    }
 }
 
 #[test]

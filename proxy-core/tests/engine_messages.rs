@@ -109,6 +109,59 @@ fn a_takeover_in_the_middle_of_a_delivery_sends_the_very_same_request_again() {
 }
 
 #[test]
+fn a_message_that_crosses_the_registration_of_its_user_is_delivered_at_once() {
+    let mut w = world();
+    w.cluster = Cluster::Waits;
+    register_bob(&mut w, 1);
+    // His registration is not committed yet, so that nobody can find him.
+    w.send(ALICE, &message("m1", "one"));
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    w.expect(ALICE, "SIP/2.0 202 ");
+    w.pass(Duration::from_millis(600));
+    let got = at_bob(&mut w);
+    assert_eq!(got.first().map(|m| text_of(m)), Some("one"), "not at his next refresh: {got:#?}");
+}
+
+#[test]
+fn a_refusal_that_crosses_a_refresh_of_the_registration_does_not_stop_the_messages_of_the_user() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    keep(&mut w, "m2", "two");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let first = at_bob(&mut w).pop().expect("a message");
+    w.cluster = Cluster::Waits;
+    register_bob(&mut w, 2);
+    w.send(BOB, &respond(&first, 486, "b", ""));
+    // The refresh is committed while nobody knows yet what came of the message.
+    assert!(w.verdict());
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    w.pass(Duration::from_secs(16));
+    let again = at_bob(&mut w).pop().expect("tried again");
+    assert_eq!((text_of(&again), header(&again, "CSeq").as_deref()), ("one", Some("2 MESSAGE")));
+    w.send(BOB, &respond(&again, 200, "b", ""));
+    w.pass(Duration::from_millis(600));
+    assert_eq!(text_of(&at_bob(&mut w)[0]), "two");
+}
+
+#[test]
+fn a_refusal_that_could_not_be_remembered_is_remembered_later() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    register_bob(&mut w, 1);
+    w.pass(Duration::from_millis(600));
+    let first = at_bob(&mut w).pop().expect("a message");
+    w.cluster = Cluster::Refuses(Refusal::Unknown);
+    w.send(BOB, &respond(&first, 486, "b", ""));
+    w.cluster = Cluster::Commits;
+    w.pass(Duration::from_secs(17));
+    let again = at_bob(&mut w).pop().expect("tried again");
+    assert_eq!((text_of(&again), header(&again, "CSeq").as_deref()), ("one", Some("2 MESSAGE")));
+}
+
+#[test]
 fn a_message_kept_before_the_node_is_lost_is_delivered_after_it() {
     let mut w = world();
     keep(&mut w, "m1", "one");

@@ -6,6 +6,8 @@ mod common;
 #[path = "common/drawn.rs"]
 mod drawn;
 
+use std::net::SocketAddr;
+
 use bincode::serde::{decode_from_slice, encode_to_vec};
 use common::{at, contact, flow, invite, key, ok, refused, ringing};
 use proptest::collection::vec;
@@ -16,7 +18,8 @@ use proxy_core::state::limits::DIALOG_GRACE_MS;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
     AccountingCommand, Backend, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
-    ProvisionAnswer, RegisterChange, RegisterCommand, SipCommand, SipResponse, SipState,
+    MediaCommand, MediaSession, ProvisionAnswer, RegisterChange, RegisterCommand, SipCommand, SipResponse,
+    SipState,
 };
 use proxy_core::time::WallTime;
 
@@ -70,10 +73,27 @@ fn dialog_id() -> impl Strategy<Value = DialogId> {
     (0u32..3, 0u8..3).prop_map(|(n, tag)| common::dialog(n, &format!("t{tag}")).id)
 }
 
+fn media_node() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![Just(flow(41).remote), Just(flow(42).remote)]
+}
+
+fn session(node: SocketAddr) -> MediaSession {
+    MediaSession { node, set: 0, to_caller: String::from("RTP/AVP"), to_callee: String::from("RTP/SAVPF") }
+}
+
+fn media() -> impl Strategy<Value = MediaCommand> {
+    prop_oneof![
+        1 => (media_node(), any::<bool>(), moment())
+            .prop_map(|(node, disabled, at)| MediaCommand::SetDisabled { node, disabled, at }),
+        1 => (dialog_id(), media_node()).prop_map(|(id, node)| MediaCommand::Moved { id, node }),
+    ]
+}
+
 fn dialog() -> impl Strategy<Value = DialogRecord> {
-    (dialog_id(), moment()).prop_map(|(id, expires_at)| DialogRecord {
+    (dialog_id(), moment(), option::of(media_node())).prop_map(|(id, expires_at, node)| DialogRecord {
         id,
         expires_at,
+        media: node.map(|node| Box::new(session(node))),
         ..common::dialog(0, "t")
     })
 }
@@ -99,6 +119,7 @@ fn command() -> impl Strategy<Value = SipCommand> {
                 branch.backing.backend = Some(Backend::Destination { set: 1, uri });
                 branch.next = vec![flow(3), flow(1)];
             }
+            record.media = Some(Box::new(session(flow(41).remote)));
             record.facts = Some(Box::new(common::facts("sip:a@lab.test", Some(2))));
             SipCommand::InviteReceived(Box::new(record))
         }),
@@ -133,6 +154,7 @@ fn command() -> impl Strategy<Value = SipCommand> {
         }),
         1 => dialog_id().prop_map(|id| SipCommand::DialogEnding { id, by: EndedBy::Operator }),
         1 => accounting().prop_map(SipCommand::Accounting),
+        1 => media().prop_map(SipCommand::Media),
         1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),
     ]
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use proxy_core::state::Transport;
 use serde_json::{Value, json};
 
 use crate::lab::config::DOMAIN;
@@ -44,14 +45,21 @@ impl Baresip {
     /// It is not installed, or its control socket does not open within ten seconds.
     pub fn start(lab: &LabState, logs: &Path, user: &str, port: u16) -> io::Result<Baresip> {
         let ip = net::CLIENT4.parse().map_err(io::Error::other)?;
-        Self::start_at(lab, logs, user, port, Place { holder: lab.client, ip })
+        Self::start_at(lab, logs, user, port, Place { holder: lab.client, ip }, Transport::Udp)
     }
 
-    /// The same elsewhere.
+    /// The same elsewhere, or by another transport.
     ///
     /// # Errors
     /// As [`Baresip::start`].
-    pub fn start_at(lab: &LabState, logs: &Path, user: &str, port: u16, place: Place) -> io::Result<Baresip> {
+    pub fn start_at(
+        lab: &LabState,
+        logs: &Path,
+        user: &str,
+        port: u16,
+        place: Place,
+        transport: Transport,
+    ) -> io::Result<Baresip> {
         let program = cluster::in_path("baresip")
             .ok_or_else(|| io::Error::other("baresip is not installed; apt-get install baresip-core"))?;
         let home = logs.join(format!("baresip-{user}"));
@@ -60,10 +68,11 @@ impl Baresip {
         fs::write(
             home.join("accounts"),
             format!(
-                "<sip:{user}@{DOMAIN};transport=udp>;auth_pass=none;outbound=\"sip:{vip}:{sip};transport=udp\";\
+                "<sip:{user}@{DOMAIN};transport={by}>;auth_pass=none;outbound=\"sip:{vip}:{sip};transport={by}\";\
                  answermode=auto;regint=3600;audio_codecs=PCMU/8000/1,PCMA/8000/1;ptime=20\n",
                 vip = net::VIP4,
                 sip = lab.sip_port,
+                by = transport.uri_name(),
             ),
         )?;
         let tone = home.join("tone.wav");

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `sipp` | the real SIPp with the scenarios of `ha-tests/scenarios` |
 //! | `baresip` | the real baresip, driven over its control socket |
+//! | `linphone` | the real linphone, driven by its standard input |
 //! | `rtpengine` | the real rtpengine, between two phones |
 //! | `tiny` | a UDP socket that sends one request when told and never repeats it: for what must happen in the last millisecond |
 
 pub mod baresip;
+pub mod linphone;
 pub mod rtpengine;
 pub mod sipp;
 pub mod tiny;

@@ -38,7 +38,7 @@ impl Engine {
         let to_tag = response.to_tag().unwrap_or_default();
         let context = match (client, response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
-                if let Some(given) = self.treated(id, index, to_tag, sdp) {
+                if let Some(given) = self.treated(id, index, to_tag, sdp, status) {
                     if let Ok(response) = Message::parse(&sdp::replaced(response, &given)) {
                         self.take_response(cx, flow, &response, true);
                     }
@@ -82,9 +82,12 @@ impl Engine {
         false
     }
 
-    /// What an rtpengine has made of this SDP of a branch before.
-    fn treated(&self, id: u64, index: usize, to_tag: &str, sdp: &[u8]) -> Option<Vec<u8>> {
-        let branch = self.call(id)?.branches.get(index)?;
+    /// What an rtpengine has made of this SDP of a branch before. Media go to whoever has answered last: a 2xx has to say
+    /// again who that is, if another fork has spoken since.
+    fn treated(&self, id: u64, index: usize, to_tag: &str, sdp: &[u8], status: u16) -> Option<Vec<u8>> {
+        let call = self.call(id)?;
+        let is_last = call.spoke_last.as_ref().is_some_and(|(i, tag)| *i == index && tag == to_tag);
+        let branch = call.branches.get(index).filter(|_| is_last || status < 200)?;
         branch.treated.iter().find(|t| t.to_tag == to_tag && t.asked == sdp).map(|t| t.given.clone())
     }
 
@@ -142,7 +145,9 @@ impl Engine {
             if let Some(known) = call.media.as_deref_mut() {
                 known.node = session.node;
             }
+            call.spoke_last = Some((index, to_tag.clone()));
             let Some(branch) = call.branches.get_mut(index) else { return };
+            branch.treated.retain(|t| t.to_tag != to_tag || t.asked != asked);
             if branch.treated.len() >= MAX_ANSWERS_PER_BRANCH {
                 branch.treated.remove(0);
             }

@@ -53,15 +53,16 @@ struct Busy {
     phase: Phase,
 }
 
-/// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a delivery is. Until what came of it is remembered nothing else is sent to the user: it would be the same
+/// request again, of which nobody hears a second time.
+#[derive(Debug)]
 enum Phase {
     /// The phone has it, or not.
     Sent,
     /// What came of it is being remembered.
-    Telling,
-    /// The phone has it, but that could not be remembered: said again at the next tick.
-    ToRemove,
+    Telling(MessageCommand),
+    /// That could not be remembered: said again at the next tick.
+    ToTell(MessageCommand),
 }
 
 impl Engine {
@@ -101,15 +102,17 @@ impl Engine {
         if !self.settings.config.message_store.enabled {
             return;
         }
-        let forgotten: Vec<(String, u64)> = self
+        let untold: Vec<(String, u64, MessageCommand)> = self
             .offline
             .busy
             .iter()
-            .filter(|(_, busy)| busy.phase == Phase::ToRemove)
-            .map(|(aor, busy)| (aor.clone(), busy.number))
+            .filter_map(|(aor, busy)| match &busy.phase {
+                Phase::ToTell(command) => Some((aor.clone(), busy.number, command.clone())),
+                Phase::Sent | Phase::Telling(_) => None,
+            })
             .collect();
-        for (aor, number) in forgotten {
-            self.message_ends(aor, number);
+        for (aor, number, command) in untold {
+            self.tell_message(aor, number, command);
         }
         let (shard, shards) = (self.settings.config.shard, self.settings.config.shards);
         let due = cx.state.messages_due(cx.now.wall);
@@ -213,12 +216,17 @@ impl Engine {
 
     fn message_ends(&mut self, aor: String, number: u64) {
         let command = MessageCommand::Remove { aor: aor.clone(), number };
+        self.tell_message(aor, number, command);
+    }
+
+    /// Has it remembered what came of a delivery.
+    fn tell_message(&mut self, aor: String, number: u64, command: MessageCommand) {
         let attempt = self.new_id();
-        let phase = if self.propose(SipCommand::Message(command), Awaiting::Delivered { attempt }) {
+        let phase = if self.propose(SipCommand::Message(command.clone()), Awaiting::Delivered { attempt }) {
             self.offline.attempts.insert(attempt, aor.clone());
-            Phase::Telling
+            Phase::Telling(command)
         } else {
-            Phase::ToRemove
+            Phase::ToTell(command)
         };
         self.offline.busy.insert(aor, Busy { number, registration: String::new(), phase });
     }
@@ -237,19 +245,22 @@ impl Engine {
         // A phone keeps the Call-ID of its registration until it is started again, so that nothing may tell of its return.
         let next_at = Some(cx.now.wall + if failures < MAX_TRIES { pause } else { LATER });
         let tried = registration.to_owned();
-        let command = MessageCommand::Failed { aor, number, cseq, failures, next_at, tried };
-        self.propose(SipCommand::Message(command), Awaiting::Nothing);
+        let command = MessageCommand::Failed { aor: aor.clone(), number, cseq, failures, next_at, tried };
+        self.tell_message(aor, number, command);
     }
 
     /// Verdict on what came of a delivery: the next message.
     pub(crate) fn on_delivered(&mut self, cx: Cx<'_>, attempt: u64, committed: bool) {
         let Some(aor) = self.offline.attempts.remove(&attempt) else { return };
         let Some(busy) = self.offline.busy.remove(&aor) else { return };
-        if committed {
-            self.offline.marked.insert(aor);
-            self.deliver_marked(cx);
-        } else {
-            self.offline.busy.insert(aor, Busy { phase: Phase::ToRemove, ..busy });
+        match busy.phase {
+            Phase::Telling(command) if !committed => {
+                self.offline.busy.insert(aor, Busy { phase: Phase::ToTell(command), ..busy });
+            }
+            _ => {
+                self.offline.marked.insert(aor);
+                self.deliver_marked(cx);
+            }
         }
     }
 }

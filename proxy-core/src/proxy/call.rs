@@ -207,6 +207,8 @@ pub(crate) struct Call {
     pub(crate) facts: Option<Box<CallFacts>>,
     /// The media proxy; its SDP is in `request` already.
     pub(crate) media: Option<Box<MediaSession>>,
+    /// The branch and tag whose SDP an rtpengine has taken last.
+    pub(crate) spoke_last: Option<(usize, String)>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,

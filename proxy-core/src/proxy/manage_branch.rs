@@ -4,7 +4,8 @@ use super::call::Call;
 use crate::engine::{Cx, Engine};
 
 impl Engine {
-    /// The copy as it is to be sent. Media proxies are told here; without one it leaves as it is.
+    /// The copy as it is to be sent. Media proxies have been told by then (`media::offer`): their SDP is in the request
+    /// that is replicated, so that a node that takes over sends the same bytes without asking anybody.
     pub(super) fn manage_branch(
         &mut self,
         _cx: Cx<'_>,

@@ -7,7 +7,8 @@ use crate::nat::{alias, detect};
 use crate::state::{Branch, Flow};
 
 impl Engine {
-    /// The response (without our Via) as it goes to the caller: with the way back to a callee behind a NAT.
+    /// The response (without our Via) as it goes to the caller: with the way back to a callee behind a NAT. Its SDP is that
+    /// of the media proxy already (`media::answer`).
     pub(super) fn manage_reply(&mut self, _cx: Cx<'_>, call: &Call, index: usize, bytes: Vec<u8>) -> Vec<u8> {
         match call.branches.get(index) {
             Some(branch) => self.with_alias(bytes, &branch.record, branch.flow()),

@@ -45,6 +45,7 @@ impl Engine {
             local_tag: record.local_tag.clone(),
             facts: None,
             media: record.media.clone(),
+            spoke_last: None,
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {

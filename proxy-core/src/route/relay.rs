@@ -69,6 +69,7 @@ impl Engine {
             local_tag: self.settings.keys.local_tag(message),
             facts,
             media: passage.found.media.session(),
+            spoke_last: None,
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

@@ -53,6 +53,10 @@ impl SipState {
         self.records.messages.next += 1;
         list.insert(number, message.clone());
         self.put_messages(aor, list);
+        if self.records.bindings.contains_key(aor) {
+            // He has registered while it was on its way here: nothing else would tell that he can be reached.
+            self.index.tell_contacts(aor);
+        }
         SipResponse::Done
     }
 
