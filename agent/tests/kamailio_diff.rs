@@ -5,6 +5,8 @@
 //! `RELEVO_DIFFERENCES=all` adds the scenarios that wait for timers (`make kamailio-diff`), and
 //! `RELEVO_DIFFERENCES=print` prints the rows that are missing.
 
+#[path = "kamailio/asking.rs"]
+mod asking;
 mod common;
 #[path = "kamailio/facts.rs"]
 mod facts;
@@ -44,7 +46,7 @@ fn cannot() -> Option<&'static str> {
 
 /// Everything the phones hear from one proxy, scenario by scenario.
 fn play(server: Server, all: bool) -> Vec<(String, Transcript)> {
-    let mut stage = Stage::open(server);
+    let mut stage = Stage::open(server, false);
     let mut out = Vec::new();
     let long = if all { scenarios::LONG } else { &[] };
     for (name, scenario) in scenarios::SHORT.iter().chain(long) {
@@ -62,6 +64,19 @@ fn play(server: Server, all: bool) -> Vec<(String, Transcript)> {
     }
     out.extend(torture_answers(&mut stage));
     out.extend(sipp::play(&stage));
+    out
+}
+
+/// The same where both ask for passwords.
+fn play_asking(server: Server) -> Vec<(String, Transcript)> {
+    let mut stage = Stage::open(server, true);
+    let mut out = Vec::new();
+    for (name, scenario) in asking::SCENARIOS {
+        stage.begin(name);
+        let _ = scenario(&mut stage);
+        stage.hush();
+        out.push((String::from(*name), stage.heard.clone()));
+    }
     out
 }
 
@@ -124,9 +139,14 @@ fn every_difference_from_kamailio_is_listed_with_its_reason_and_every_listed_one
     let wish = std::env::var("RELEVO_DIFFERENCES").unwrap_or_default();
     let all = wish == "all";
     let (kamailio, relevo) = std::thread::scope(|scope| {
-        let kamailio = scope.spawn(move || play(Server::Kamailio, all));
-        let relevo = scope.spawn(move || play(Server::Relevo, all));
-        (kamailio.join().expect("Kamailio's side"), relevo.join().expect("Relevo's side"))
+        // Each thread moves into a network namespace of its own.
+        let [kamailio, relevo] = [Server::Kamailio, Server::Relevo]
+            .map(|server| (scope.spawn(move || play(server, all)), scope.spawn(move || play_asking(server))));
+        let mut both = [kamailio, relevo].map(|(plain, asking)| {
+            [plain.join().expect("it plays"), asking.join().expect("it plays")].concat()
+        });
+        let relevo = std::mem::take(&mut both[1]);
+        (std::mem::take(&mut both[0]), relevo)
     });
     let mut found: Vec<Difference> = Vec::new();
     let mut messages = 0;

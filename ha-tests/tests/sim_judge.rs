@@ -49,3 +49,43 @@ fn a_restarted_voter_that_votes_at_once_is_found() {
 fn an_engine_that_is_not_stopped_with_its_lease_is_found() {
     found(Mutation::NoStop, &["invariant 1", "invariant 2"]);
 }
+
+#[test]
+fn a_plan_that_is_not_replicated_is_found() {
+    found(Mutation::NoPlan, &["invariant 8"]);
+}
+
+#[test]
+fn backends_that_are_never_given_up_are_found() {
+    found(Mutation::NoFailover, &["invariant 4", "invariant 8"]);
+}
+
+#[test]
+fn a_phone_that_is_left_ringing_is_found() {
+    found(Mutation::NoCancel, &["invariant 8"]);
+}
+
+#[test]
+fn a_caller_who_is_told_two_things_is_found() {
+    found(Mutation::SecondFinal, &["invariant 8"]);
+}
+
+#[test]
+fn calls_that_nobody_accounts_for_are_found() {
+    found(Mutation::NoRecords, &["invariant 9"]);
+}
+
+#[test]
+fn calls_that_are_accounted_for_twice_are_found() {
+    found(Mutation::TwoRecords, &["invariant 9"]);
+}
+
+#[test]
+fn a_trunk_that_is_registered_before_that_is_due_is_found() {
+    found(Mutation::EagerTrunk, &["invariant 10"]);
+}
+
+#[test]
+fn two_nodes_that_register_a_trunk_under_one_number_are_found() {
+    found(Mutation::NoNumbers, &["invariant 10"]);
+}

@@ -279,6 +279,35 @@ fn a_refresh_moves_the_end_and_is_told_at_once_rfc6665_4_2_1() {
 }
 
 #[test]
+fn a_refresh_whose_answer_the_watcher_never_saw_is_answered_when_it_comes_again() {
+    for lost in [false, true] {
+        let mut w = world();
+        let tag = watch(&mut w, 600);
+        // It is committed, but the node does not live to say so, or does not hear of it.
+        w.cluster = Cluster::CommitsUnheard;
+        w.send(WATCHER, &subscribe(2, &tag, 900));
+        w.expect_nothing(WATCHER);
+        w.cluster = Cluster::Commits;
+        if lost {
+            w.fail_over(Duration::from_millis(300));
+            w.pass(Duration::from_millis(600));
+            next_notify(&mut w);
+        }
+        w.send(WATCHER, &subscribe(2, &tag, 900));
+        let all = w.take(WATCHER);
+        assert!(all[0].starts_with("SIP/2.0 200 "), "{all:#?}");
+        assert!(all[1].starts_with("NOTIFY "), "{all:#?}");
+        answer(&mut w, &all[1]);
+        // One that was overtaken is refused as ever (RFC 3261 §12.2.2).
+        w.send(WATCHER, &subscribe(3, &tag, 900));
+        let all = w.take(WATCHER);
+        answer(&mut w, &all[1]);
+        w.send(WATCHER, &subscribe(2, &tag, 100).replace("sub2", "sub2late"));
+        w.expect(WATCHER, "SIP/2.0 500 ");
+    }
+}
+
+#[test]
 fn an_end_with_expires_0_is_confirmed_by_a_last_notify_rfc6665_4_1_2_3() {
     let mut w = world();
     let tag = watch(&mut w, 600);

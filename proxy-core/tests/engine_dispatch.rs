@@ -123,6 +123,35 @@ fn a_backend_that_wakes_up_after_it_was_given_up_is_told_to_stop() {
 }
 
 #[test]
+fn a_backend_that_was_found_dead_gets_its_cancel_when_that_is_safe_and_its_487_is_not_the_callers() {
+    let mut w = world(|_| {});
+    call(&mut w, "c1");
+    let at_first = w.expect(PBX1, "INVITE ");
+    w.send(PBX1, &respond(&at_first, 180, "p1", ""));
+    w.take(ALICE);
+    let uri = Some(format!("sip:{PBX1}"));
+    let dead = DispatcherCommand::SetState { set: 1, uri, flags: flag::INACTIVE, at: w.now.wall };
+    w.state.apply(&SipCommand::Dispatcher(dead));
+    w.cluster = Cluster::Waits;
+    w.pass(Duration::from_millis(600));
+    assert!(!w.take(PBX1).iter().any(|m| m.starts_with("CANCEL ")), "nobody knows of it yet");
+    // All of that is lost with the node; the next one finds the same.
+    w.fail_over(Duration::from_millis(300));
+    w.cluster = Cluster::Commits;
+    assert_eq!(w.expect(PBX1, "INVITE "), at_first);
+    w.send(PBX1, &respond(&at_first, 180, "p1", ""));
+    w.pass(Duration::from_millis(600));
+    let cancel = w.take(PBX1).into_iter().find(|m| m.starts_with("CANCEL ")).expect("a CANCEL");
+    let at_second = w.take(PBX2).into_iter().find(|m| m.starts_with("INVITE ")).expect("the next one");
+    w.send(PBX1, &respond(&cancel, 200, "p1", ""));
+    w.send(PBX1, &respond(&at_first, 487, "p1", ""));
+    w.expect(PBX1, "ACK ");
+    w.take(ALICE);
+    w.send(PBX2, &respond(&at_second, 200, "p2", &contact(PBX2)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
 fn a_backend_that_wakes_up_after_a_takeover_is_told_to_stop_as_well() {
     let mut w = world(|_| {});
     call(&mut w, "c1");

@@ -438,6 +438,45 @@ fn contacts_are_called_by_descending_q_and_those_of_equal_q_at_once_rfc3261_16_6
 }
 
 #[test]
+fn the_lowest_q_rings_until_timer_c_as_there_is_nobody_after_it() {
+    let mut w = by_q();
+    w.register_with("bob", BOB, ";q=0.5");
+    w.register_with("bob", BOB2, ";q=1.0");
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    let first = w.expect(BOB2, "INVITE ");
+    w.send(BOB2, &respond(&first, 486, "b2", ""));
+    let second = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&second, 180, "b1", ""));
+    w.take(ALICE);
+    w.pass(Duration::from_secs(170));
+    w.expect_nothing(ALICE);
+    w.send(BOB, &respond(&second, 200, "b1", &contact(BOB)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn the_lowest_q_gives_way_to_voicemail_when_its_time_is_over() {
+    let mut w = with_routing(RoutingConfig {
+        fork: Fork::ByQ,
+        fork_after: Duration::from_secs(10),
+        voicemail: Some(Voicemail { after: Some(Duration::from_secs(25)), ..voicemail() }),
+        ..RoutingConfig::default()
+    });
+    w.register_with("bob", BOB, ";q=0.5");
+    w.register_with("bob", BOB2, ";q=1.0");
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    let first = w.expect(BOB2, "INVITE ");
+    w.send(BOB2, &respond(&first, 180, "b2", ""));
+    w.pass(Duration::from_secs(10));
+    let second = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&second, 180, "b1", ""));
+    w.pass(Duration::from_secs(24));
+    w.expect_nothing(MAILBOX);
+    w.pass(Duration::from_secs(1));
+    w.expect(MAILBOX, "INVITE ");
+}
+
+#[test]
 fn a_round_begins_when_the_one_before_has_failed_without_waiting_for_its_time() {
     let mut w = by_q();
     w.register_with("bob", BOB, ";q=0.5");

@@ -57,6 +57,13 @@ pub(super) enum Dispatcher {
 }
 
 pub(super) fn dispatcher(common: &Common, command: &Dispatcher) -> ExitCode {
+    if let Dispatcher::List { set: Some(set) } = command {
+        let request = Request::Dispatcher { ask: Ask::List { set: Some(*set) } };
+        return show(common, &request, |v| match list(&v["sets"]) {
+            [] => format!("No Destination Set {set}"),
+            _ => sets(v),
+        });
+    }
     let (ask, human): (Ask, fn(&Value) -> String) = match command {
         Dispatcher::List { set } => (Ask::List { set: *set }, sets),
         Dispatcher::Add { set, uri, priority, attrs, flags, description } => {

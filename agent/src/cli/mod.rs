@@ -29,7 +29,7 @@ pub const EXIT_FATAL: u8 = 3;
 
 /// A high-availability SIP proxy and registrar.
 #[derive(Debug, Parser)]
-#[command(name = "relevo", version, max_term_width = 100)]
+#[command(name = "relevo", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     common: Common,

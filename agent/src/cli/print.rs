@@ -79,6 +79,11 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// The same, or a word for nothing: a heading alone leaves open whether the question was understood.
+pub(super) fn table_or(nothing: &str, head: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() { nothing.to_owned() } else { table(head, rows) }
+}
+
 pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map_or(&[], Vec::as_slice)
 }
@@ -126,7 +131,10 @@ pub(super) fn bindings(v: &Value) -> String {
                 .collect()
         })
         .collect();
-    cut(table(&["AOR", "CONTACT", "Q", "EXPIRES S", "RECEIVED FROM", "USER AGENT"], &rows), v)
+    cut(
+        table_or("no contacts", &["AOR", "CONTACT", "Q", "EXPIRES S", "RECEIVED FROM", "USER AGENT"], &rows),
+        v,
+    )
 }
 
 pub(super) fn dialogs(v: &Value) -> String {
@@ -145,7 +153,7 @@ pub(super) fn dialogs(v: &Value) -> String {
             .collect();
         rows.push(vec![call_id, state, s, from, targets.join(", ")]);
     }
-    cut(table(&["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)
+    cut(table_or("no calls", &["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)
 }
 
 pub(super) fn cut(mut out: String, v: &Value) -> String {

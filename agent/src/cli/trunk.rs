@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Common;
 use super::ask::{ask, show, tell};
-use super::print::{cut, list, table, text};
-use super::provision::password::{PasswordFrom, secret_for};
+use super::print::{cut, list, table, table_or, text};
+use super::provision::password::{PasswordFrom, secret_for, usage};
 use crate::admin::Request;
 use crate::admin::trunk::{self, Ask};
 
@@ -105,6 +105,11 @@ pub(super) fn trunk(common: &Common, command: &Trunk) -> ExitCode {
 fn add(common: &Common, what: &Add) -> ExitCode {
     let bare = what.remote.strip_prefix("sip:").unwrap_or(&what.remote);
     let (user, domain) = bare.rsplit_once('@').unwrap_or((bare, ""));
+    if user.is_empty() || domain.is_empty() {
+        // Before anybody types a password for it.
+        let error = format!("{:?} is no account", what.remote);
+        return tell(common, Err(usage(&error, "write it as user@domain")), |_| String::new());
+    }
     let username = what.auth_user.as_deref().unwrap_or(user);
     let realm = what.realm.clone().unwrap_or_else(|| domain.to_owned());
     let secret = if what.no_password {
@@ -139,7 +144,7 @@ fn trunks(v: &Value) -> String {
             vec![name, remote, state, expires, next, last]
         })
         .collect();
-    cut(table(&["TRUNK", "ACCOUNT", "STATE", "EXPIRES S", "NEXT S", "LAST ANSWER"], &rows), v)
+    cut(table_or("no trunks", &["TRUNK", "ACCOUNT", "STATE", "EXPIRES S", "NEXT S", "LAST ANSWER"], &rows), v)
 }
 
 fn one(v: &Value) -> String {

@@ -131,7 +131,7 @@ mod tests {
     fn faults_name_line_and_cure() {
         let bad = [
             ("[rtpengine]\n", "[rtpengine] has no node"),
-            ("[rtpengine]\n[[rtpengine.node]]\naddr = \"rtp.example.org\"\n", "line 3"),
+            ("[rtpengine]\n[[rtpengine.node]]\naddr = \"rtp.example.org\"\n", "relevo.toml:3: addr"),
             ("[rtpengine]\n[[rtpengine.node]]\nweight = 1\n", "has no addr"),
             (
                 "[rtpengine]\ncaller = \"sdp=x\"\n[[rtpengine.node]]\naddr = \"192.0.2.9:2223\"\n",

@@ -54,7 +54,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
                 let now = (self.clock)().wall;
-                match aor.as_deref().map(|aor| canonical(&self.engine, aor)).transpose() {
+                match aor.as_deref().map(|aor| self.canonical(aor)).transpose() {
                     Ok(aor) => {
                         Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
                     }
@@ -92,11 +92,27 @@ fn media_figures(e: &Counters) -> Value {
 
 /// The registrar's key of what an operator typed. `sip:` may be left out, also before a host with colons in it.
 fn canonical(engine: &EngineConfig, aor: &str) -> Result<String, Reply> {
-    let has_scheme = aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'));
-    let text = if has_scheme { aor.to_owned() } else { format!("sip:{aor}") };
-    Uri::parse(&text).ok().and_then(|uri| engine.aor(&uri, None)).ok_or_else(|| {
-        Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
-    })
+    let text = if has_scheme(aor) { aor.to_owned() } else { format!("sip:{aor}") };
+    Uri::parse(&text).ok().and_then(|uri| engine.aor(&uri, None)).ok_or_else(|| no_aor(aor))
+}
+
+fn has_scheme(aor: &str) -> bool {
+    aor.split_once(':').is_some_and(|(scheme, _)| !scheme.contains('@'))
+}
+
+fn no_aor(aor: &str) -> Reply {
+    Reply::error(format!("{aor:?} is no address of record"), "write it as sip:user@domain")
+}
+
+impl<C: Cluster> Desk<C> {
+    /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
+    fn canonical(&self, aor: &str) -> Result<String, Reply> {
+        if has_scheme(aor) || aor.contains('@') {
+            return canonical(&self.engine, aor);
+        }
+        Uri::parse(&format!("sip:{aor}@localhost")).map_err(|_| no_aor(aor))?;
+        canonical(&self.engine, &format!("{aor}@{}", self.own_domain(aor)?))
+    }
 }
 
 impl<C: Cluster> Desk<C> {
@@ -212,17 +228,19 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn ul_rm(&self, aor: &str, contact: Option<String>) -> Reply {
-        let aor = match canonical(&self.engine, aor) {
+        let aor = match self.canonical(aor) {
             Ok(aor) => aor,
             Err(reply) => return reply,
         };
         let (tx, rx) = sync_channel(1);
+        let one = contact.is_some();
         let command = SipCommand::Unregister { aor: aor.clone(), contact };
         // The receiver may have given up waiting.
         self.cluster.operate(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
         match rx.recv_timeout(COMMIT_LIMIT) {
             Ok(Ok(SipResponse::NotFound)) => {
-                Reply::error(format!("{aor} has no such contact"), "see what there is: relevo ul show")
+                let which = if one { "has no such contact" } else { "has no contacts" };
+                Reply::error(format!("{aor} {which}"), "see what there is: relevo ul show")
             }
             Ok(Ok(_)) => Reply::Ok { ok: json!({ "removed": true, "aor": aor }) },
             Ok(Err(why)) => Reply::error(
@@ -324,10 +342,11 @@ fn refusal(why: &CannotSwitch) -> Reply {
         CannotSwitch::AlreadyThere => Reply::error("that node holds the service already", "name another one"),
         CannotSwitch::NoAppliance { appliances } => {
             let list: Vec<String> = appliances.iter().map(Place::to_string).collect();
-            Reply::error(
-                "only an appliance can hold the service",
-                format!("name one of: {}", list.join(", ")),
-            )
+            let cure = match list.len() {
+                ..2 => String::from("there is no other one; add one to [[cluster.node]]"),
+                _ => format!("name one of: {}", list.join(", ")),
+            };
+            Reply::error("that is no appliance of this cluster: only an appliance can hold the service", cure)
         }
         CannotSwitch::NotReady { why } if why.is_empty() => {
             Reply::error("there is no other appliance", "add one to [[cluster.node]]")

@@ -31,6 +31,9 @@ pub const SHORT: &[(&str, Play)] = &[
     ("invite-again", invite_again),
     ("cancel-stray", cancel_stray),
     ("cancel-again", cancel_again),
+    ("cancel-early", cancel_early),
+    ("cancel-late", cancel_late),
+    ("cancel-crossing", cancel_crossing),
     ("ack-stray", ack_stray),
     ("in-dialog-stray", in_dialog_stray),
     ("response-stray", response_stray),
@@ -41,6 +44,10 @@ pub const SHORT: &[(&str, Play)] = &[
     ("proxy-require", proxy_require),
     ("preloaded-route", preloaded_route),
     ("methods", methods),
+    ("method-filter", method_filter),
+    ("breadth", breadth),
+    ("options-require", options_require),
+    ("contact-headers", contact_headers),
     ("presence", presence),
     ("large", large),
     ("scanner", scanner),
@@ -333,6 +340,58 @@ fn cancel_again(s: &mut Stage) -> Result<(), Stopped> {
     Ok(())
 }
 
+/// Before the phone has said anything.
+fn cancel_early(s: &mut Stage) -> Result<(), Stopped> {
+    s.is_registered("bob", "bob")?;
+    let invite = s.request("alice", "INVITE", &uri("bob"), "");
+    s.send("alice", &invite);
+    let got = s.wait("bob", "INVITE")?;
+    s.send("alice", s.like("CANCEL", &invite, None));
+    s.hush();
+    s.answer_with_contact("bob", &got, "180 Ringing");
+    let cancel = s.wait("bob", "CANCEL")?;
+    s.answer("bob", &cancel, "200 OK", "");
+    s.answer("bob", &got, "487 Request Terminated", "");
+    let failed = s.wait("alice", "SIP/2.0 487")?;
+    s.send("alice", s.like("ACK", &invite, Some(&failed)));
+    Ok(())
+}
+
+/// After the answer.
+fn cancel_late(s: &mut Stage) -> Result<(), Stopped> {
+    let (_, ok) = answered(s)?;
+    s.heard.clear();
+    let invite = s.request("alice", "INVITE", &uri("bob"), "");
+    s.send("alice", s.like("CANCEL", &invite, None));
+    s.hush();
+    s.send("alice", s.in_dialog("alice", "BYE", 2, &ok));
+    let bye = s.wait("bob", "BYE")?;
+    s.answer("bob", &bye, "200 OK", "");
+    Ok(())
+}
+
+/// The phone answers while it is being cancelled.
+fn cancel_crossing(s: &mut Stage) -> Result<(), Stopped> {
+    s.is_registered("bob", "bob")?;
+    let invite = s.request("alice", "INVITE", &uri("bob"), "");
+    s.send("alice", &invite);
+    let got = s.wait("bob", "INVITE")?;
+    s.answer_with_contact("bob", &got, "180 Ringing");
+    s.wait("alice", "SIP/2.0 180")?;
+    s.send("alice", s.like("CANCEL", &invite, None));
+    let cancel = s.wait("bob", "CANCEL")?;
+    s.answer_with_contact("bob", &got, "200 OK");
+    s.answer("bob", &cancel, "481 Call/Transaction Does Not Exist", "");
+    s.hush();
+    // Not that of the CANCEL.
+    let mut heard = s.heard.get("alice").into_iter().flatten();
+    let ok =
+        heard.find(|m| m.status() == 200 && m.one("CSeq").ends_with("INVITE")).cloned().ok_or(Stopped)?;
+    s.send("alice", s.in_dialog("alice", "ACK", 1, &ok));
+    s.wait("bob", "ACK")?;
+    Ok(())
+}
+
 fn ack_stray(s: &mut Stage) -> Result<(), Stopped> {
     s.is_registered("bob", "bob")?;
     s.send("alice", s.request("alice", "ACK", &uri("bob"), ""));
@@ -436,6 +495,44 @@ fn methods(s: &mut Stage) -> Result<(), Stopped> {
         }
         s.hush();
     }
+    Ok(())
+}
+
+/// A phone that takes calls and nothing else.
+fn method_filter(s: &mut Stage) -> Result<(), Stopped> {
+    let contact = format!("Contact: <sip:bob@{}>;methods=\"INVITE,ACK,BYE,CANCEL\"\r\n", s.addr("bob"));
+    s.send("bob", s.register("bob", "picky", 1, &contact));
+    s.wait("bob", "SIP/2.0 200")?;
+    s.heard.clear();
+    s.send("alice", s.request("alice", "MESSAGE", &uri("picky"), ""));
+    Ok(())
+}
+
+/// Two phones, and a request that may be there once.
+fn breadth(s: &mut Stage) -> Result<(), Stopped> {
+    for phone in ["bob", "carol"] {
+        let contact = format!("Contact: <sip:{phone}@{}>\r\n", s.addr(phone));
+        s.send(phone, s.register(phone, "two", 1, &contact));
+        s.wait(phone, "SIP/2.0 200")?;
+    }
+    s.hush();
+    s.heard.clear();
+    s.send("alice", s.request("alice", "MESSAGE", &uri("two"), "Max-Breadth: 1\r\n"));
+    Ok(())
+}
+
+fn options_require(s: &mut Stage) -> Result<(), Stopped> {
+    s.send("alice", s.request("alice", "OPTIONS", &format!("sip:{PROXY}"), "Require: x-unheard-of\r\n"));
+    Ok(())
+}
+
+/// A Contact with what no Request-URI may have.
+fn contact_headers(s: &mut Stage) -> Result<(), Stopped> {
+    let contact = format!("Contact: <sip:bob@{};method=INVITE?Subject=x>\r\n", s.addr("bob"));
+    s.send("bob", s.register("bob", "odd", 1, &contact));
+    s.wait("bob", "SIP/2.0 200")?;
+    s.heard.clear();
+    s.send("alice", s.request("alice", "MESSAGE", &uri("odd"), ""));
     Ok(())
 }
 

@@ -2,10 +2,14 @@
 //! phones hear.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::asking;
 use crate::common::ua::Message;
 use crate::common::{PATIENCE, until};
 
@@ -61,10 +65,28 @@ fn run(args: &[&str]) {
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// The tables of the package with the users of `asking`, in the form of Kamailio's `db_text`.
+fn text_database(dir: &Path) -> PathBuf {
+    let tables = dir.join("tables");
+    let source = "/usr/share/kamailio/dbtext/kamailio";
+    run(&["cp", "-r", source, &tables.display().to_string()]);
+    let add = |table: &str, row: String| {
+        let mut file = OpenOptions::new().append(true).open(tables.join(table)).expect("a table");
+        writeln!(file, "{row}").expect("written");
+    };
+    for (n, (user, password)) in asking::USERS.into_iter().enumerate() {
+        add("subscriber", format!("{}:{user}:{PROXY}:{password}:-:-", n + 1));
+    }
+    let (alias, user) = asking::ALIAS;
+    add("dbaliases", format!("1:{alias}:{PROXY}:{user}:{PROXY}"));
+    tables
+}
+
 impl Stage {
     /// Must be called on a thread of its own: the thread moves into a new network namespace, which ends with it and
     /// the proxy.
-    pub fn open(server: Server) -> Self {
+    /// With `asks` both want passwords of the users in `asking`.
+    pub fn open(server: Server, asks: bool) -> Self {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
         run(&["ip", "link", "set", "lo", "up"]);
         for host in 1..=4 {
@@ -78,12 +100,22 @@ impl Stage {
                 command.args(["-f", "/etc/kamailio/kamailio.cfg", "-DD", "-E", "-l"]);
                 command.arg(format!("udp:{PROXY}:5060")).args(["-l", &format!("tcp:{PROXY}:5060"), "-Y"]);
                 command.arg(dir.path()).arg("-w").arg(dir.path()).arg("-P").arg(dir.path().join("pid"));
+                if asks {
+                    let tables = text_database(dir.path());
+                    command.args(["--loadmodule=db_text", "-A", "WITH_AUTH", "-A", "WITH_ALIASDB", "-A"]);
+                    command.arg(format!("DBURL=\"text://{}\"", tables.display()));
+                }
                 command
             }
             Server::Relevo => {
                 let file = dir.path().join("r.toml");
                 let data = dir.path().join("data");
-                let text = format!("[sip]\nlisten = [\"{PROXY}\"]\n[node]\ndata = \"{}\"\n", data.display());
+                // Where both ask, the address is the only domain of both.
+                let domains = if asks { format!("domains = [\"{PROXY}\"]\n") } else { String::new() };
+                let text = format!(
+                    "[sip]\n{domains}listen = [\"{PROXY}\"]\n[node]\ndata = \"{}\"\n[auth]\nenabled = {asks}\n",
+                    data.display()
+                );
                 std::fs::write(&file, text).expect("write");
                 let mut command = Command::new(env!("CARGO_BIN_EXE_relevo"));
                 command.args(["run", "--config"]).arg(file);
@@ -121,7 +153,31 @@ impl Stage {
             stage.heard.contains_key("alice").then_some(())
         });
         stage.hush();
+        if asks && server == Server::Relevo {
+            stage.add_users();
+        }
         stage
+    }
+
+    /// The users of `asking`, by command.
+    fn add_users(&self) {
+        let say = |args: &[&str], input: &str| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_relevo"))
+                .arg("--config")
+                .arg(self.dir.path().join("r.toml"))
+                .args(args)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("the command starts");
+            child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("written");
+            assert!(child.wait().expect("wait").success(), "{args:?}: {}", self.log());
+        };
+        for (user, password) in asking::USERS {
+            say(&["subscriber", "add", &format!("{user}@{PROXY}")], &format!("{password}\n"));
+        }
+        let (alias, user) = asking::ALIAS;
+        say(&["alias", "add", &format!("{alias}@{PROXY}"), &format!("{user}@{PROXY}")], "");
     }
 
     fn log(&self) -> String {

@@ -11,7 +11,9 @@ use proxy_core::state::{SipCommand, SipState};
 use raft_store::command::{Command, GrantReason};
 
 use super::kernel::clock;
+use super::machine::Mutation;
 use super::process::{Process, Running};
+use super::setup;
 
 /// One process's part of the cluster.
 #[derive(Clone)]
@@ -19,15 +21,15 @@ pub struct SimCluster {
     door: Arc<OnceLock<Running>>,
     runtime: tokio::runtime::Handle,
     empty: Arc<SipState>,
-    early: bool,
+    mutation: Mutation,
 }
 
 impl SimCluster {
-    /// The part that `process` has; `early` breaks it: verdicts come before the commit.
+    /// The part that `process` has, and what is broken in it on purpose.
     #[must_use]
-    pub fn new(process: &Process, early: bool) -> Self {
+    pub fn new(process: &Process, mutation: Mutation) -> Self {
         let (door, runtime) = process.parts();
-        Self { door, runtime, empty: Arc::default(), early }
+        Self { door, runtime, empty: Arc::default(), mutation }
     }
 }
 
@@ -41,13 +43,14 @@ impl Store for SimCluster {
 
     fn propose(&self, command: SipCommand, done: Verdict) {
         let Some(running) = self.door.get() else { return done(Err(Refusal::NotActive)) };
-        if self.early {
+        if self.mutation == Mutation::EarlyVerdict {
             let mut state = self.read(SipState::clone);
             done(Ok(state.apply(&command)));
             running.core.propose(vec![Command::Sip(command)], Box::new(|_| {}));
             return;
         }
-        running.core.propose(vec![Command::Sip(command)], answer(done));
+        let commands = self.read(|state| setup::spoilt(self.mutation, command, state));
+        running.core.propose(commands.into_iter().map(Command::Sip).collect(), answer(done));
     }
 }
 

@@ -9,6 +9,9 @@
 //! | 4 | when all faults have ended, somebody serves soon, all nodes catch up, and every call ends as it should |
 //! | 6 | a voter that was restarted neither votes nor campaigns for one lease |
 //! | 7 | a node votes once in a term, and in no earlier term later, whatever happens to its machine |
+//! | 8 | a promised call has one end, and the right one where somebody would answer; nobody is left ringing or talking |
+//! | 9 | accounting says everything once: one CDR for each answered leg that has ended, one for each failed call |
+//! | 10 | a trunk is registered under one number by one node, not before that is due, and is registered after healing |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -19,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
-use proxy_core::state::{BranchState, ServerKey, SipCommand, SipResponse};
+use proxy_core::state::trunk::{RegistrationState, TrunkCommand};
+use proxy_core::state::{BranchState, ServerKey, SipCommand, SipResponse, SipState};
 use raft_store::codec::{self, Kind};
 use raft_store::command::{Command, Response};
 use raft_store::node::inbound::{Rpc, RpcReply};
@@ -32,6 +36,11 @@ use super::machine::Agent;
 use super::net::Body;
 use super::sip;
 
+/// By how much the next time of a registration lies behind its beginning, ms: as the engine has it.
+const ATTEMPT_MS: u64 = 40_000;
+/// By how much wall clocks of two nodes may differ, ms, and a little more.
+const WALL_ERROR_MS: u64 = 2_500;
+
 /// What is known of a call by a majority.
 #[derive(Debug, Default)]
 struct Safe {
@@ -39,6 +48,12 @@ struct Safe {
     cancelled: bool,
     finals: BTreeSet<u64>,
     failed_tags: BTreeSet<String>,
+    /// Branch parameters of its copies.
+    branches: BTreeSet<String>,
+    /// A later round of them has begun.
+    rounds: bool,
+    /// One of them has moved to another address, so that a 503 is acknowledged.
+    moved: bool,
     decided: bool,
     ended: bool,
 }
@@ -52,12 +67,18 @@ pub struct Judge {
     calls: BTreeMap<String, Safe>,
     keys: BTreeMap<ServerKey, String>,
     registered: BTreeSet<(String, u32)>,
+    /// Numbers of the trunk's registrations that are committed, and who has sent them.
+    numbered: BTreeMap<u32, Option<Place>>,
     /// Term and candidate of the newest vote that a node has given.
     votes: BTreeMap<RaftId, (u64, RaftId)>,
     token: u64,
     acting: Option<Place>,
     /// Times that another node than before became active.
     pub moves: u64,
+    /// Later rounds of calls that were committed.
+    pub rounds: u64,
+    /// Moves of branches that were committed.
+    pub moved: u64,
     /// Promises judged.
     pub promises: u64,
     /// What was found wrong first.
@@ -146,6 +167,9 @@ impl Judge {
         match codec::decode::<Entry>(Kind::Entry, bytes).map(|entry| entry.payload) {
             Ok(EntryPayload::Normal(batch)) => {
                 for command in &batch.0 {
+                    if let Command::Sip(SipCommand::Trunk(trunk)) = command {
+                        self.registers(trunk);
+                    }
                     let response = self.state.apply(index, command);
                     if let (Command::Sip(command), Response::Sip(response)) = (command, response) {
                         self.learn(command, &response);
@@ -165,6 +189,8 @@ impl Judge {
                 invite.call_id.clone()
             }
             SipCommand::BranchProgress { key, .. }
+            | SipCommand::BranchesAdded { key, .. }
+            | SipCommand::BranchMoved { key, .. }
             | SipCommand::InviteCancelled { key }
             | SipCommand::InviteAnswered { key, .. }
             | SipCommand::InviteFailed { key, .. } => self.keys.get(key)?.clone(),
@@ -178,12 +204,32 @@ impl Judge {
         if let (SipCommand::Register(register), SipResponse::Registered(_)) = (command, response) {
             self.registered.insert((register.call_id.clone(), register.cseq));
         }
+        if let (SipCommand::Trunk(TrunkCommand::Registering { cseq, .. }), SipResponse::Done) =
+            (command, response)
+        {
+            self.numbered.entry(*cseq).or_default();
+        }
         if matches!(response, SipResponse::NotFound | SipResponse::Full) {
             return;
         }
+        if *response == SipResponse::Done {
+            self.rounds += u64::from(matches!(command, SipCommand::BranchesAdded { .. }));
+            self.moved += u64::from(matches!(command, SipCommand::BranchMoved { .. }));
+        }
         let Some(safe) = self.call_of(command) else { return };
         match command {
-            SipCommand::InviteReceived(_) => safe.admitted = true,
+            SipCommand::InviteReceived(invite) => {
+                safe.admitted = true;
+                safe.branches.extend(invite.branches.iter().map(|b| b.via_branch.clone()));
+            }
+            SipCommand::BranchesAdded { branches, .. } if *response == SipResponse::Done => {
+                safe.rounds = true;
+                safe.branches.extend(branches.iter().map(|b| b.via_branch.clone()));
+            }
+            SipCommand::BranchMoved { via_branch, .. } if *response == SipResponse::Done => {
+                safe.moved = true;
+                safe.branches.insert(via_branch.clone());
+            }
             SipCommand::InviteCancelled { .. } => safe.cancelled = true,
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
                 safe.decided = true;
@@ -213,6 +259,9 @@ impl Judge {
         let status = sip::status(text);
         if method == "REGISTER" {
             self.promises += 1;
+            if status.is_none() {
+                self.trunk_sent(place, number);
+            }
             if status == Some(200) && !self.registered.contains(&(call.clone(), number)) {
                 self.accuse(format!(
                     "invariant 2: node {place} confirms {call} {number}, which is not committed"
@@ -224,9 +273,14 @@ impl Judge {
         let safe = self.calls.get(&call).unwrap_or(&none);
         let ours_alone = || sip::header(text, "Via").unwrap_or_default().matches("SIP/2.0/UDP").count() == 1;
         let allowed = match (status, method.as_str()) {
-            (None, "INVITE") | (Some(100..=199), "INVITE") => safe.admitted,
-            (None, "CANCEL") => safe.cancelled || safe.decided || !safe.failed_tags.is_empty(),
-            (None, "ACK") if ours_alone() => safe.decided || safe.failed_tags.contains(&sip::to_tag(text)),
+            (None, "INVITE") => safe.branches.contains(&sip::branch(text)),
+            (Some(100..=199), "INVITE") => safe.admitted,
+            (None, "CANCEL") => {
+                safe.cancelled || safe.decided || safe.rounds || safe.moved || !safe.failed_tags.is_empty()
+            }
+            (None, "ACK") if ours_alone() => {
+                safe.decided || safe.moved || safe.failed_tags.contains(&sip::to_tag(text))
+            }
             (Some(200..=499 | 600..=699), "INVITE") => safe.finals.contains(&hash(text.as_bytes())),
             (Some(200), "CANCEL") => safe.cancelled || safe.decided,
             (Some(200), "BYE") => safe.ended,
@@ -238,6 +292,37 @@ impl Judge {
                 "invariant 2: node {place} promises what is not committed: {}",
                 sip::short(text)
             ));
+        }
+    }
+
+    /// What is committed, as far as it is SIP.
+    #[must_use]
+    pub fn sip(&self) -> &SipState {
+        self.state.sip()
+    }
+
+    /// Invariant 10: a registration at a trunk is about to begin.
+    fn registers(&mut self, command: &TrunkCommand) {
+        let TrunkCommand::Registering { uuid, next_at, .. } = command else { return };
+        let Some(trunk) = self.state.sip().trunk(uuid) else { return };
+        let known = &trunk.registration;
+        let proposed_at = next_at.0.saturating_sub(ATTEMPT_MS);
+        if known.state == RegistrationState::Registered && known.next_at.0 > proposed_at + WALL_ERROR_MS {
+            let early = known.next_at.0 - proposed_at;
+            self.accuse(format!("invariant 10: the trunk is registered again {early} ms before that is due"));
+        }
+    }
+
+    /// Invariants 2 and 10: a node sends a REGISTER of the trunk.
+    fn trunk_sent(&mut self, place: Place, number: u32) {
+        match self.numbered.get_mut(&number) {
+            None => self.accuse(format!(
+                "invariant 2: node {place} registers the trunk under {number}, which is not committed"
+            )),
+            Some(sender) if sender.is_some_and(|other| other != place) => self.accuse(format!(
+                "invariant 10: node {place} registers the trunk under {number}, as another node has"
+            )),
+            Some(sender) => *sender = Some(place),
         }
     }
 

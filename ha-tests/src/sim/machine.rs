@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use agent::control::{Goal, Place};
 use agent::run::driver::{Message, Outcome};
+use proxy_core::dns::Question;
+use proxy_core::state::SipCommand;
 use raft_store::log::Durability;
 use raft_store::node::{Peer, RaftId, Role};
 
@@ -36,6 +38,22 @@ pub enum Mutation {
     NoSilence,
     /// The engine is not told to stop when the lease has gone.
     NoStop,
+    /// What is to be tried after the first phones is not replicated.
+    NoPlan,
+    /// Backends are neither probed nor given up.
+    NoFailover,
+    /// CANCEL never leaves.
+    NoCancel,
+    /// Who was told how a call ended is told otherwise, too.
+    SecondFinal,
+    /// Nothing is accounted for.
+    NoRecords,
+    /// Failed calls are accounted for twice.
+    TwoRecords,
+    /// A registration at a trunk is followed by another one at once.
+    EagerTrunk,
+    /// All registrations at trunks have the same number.
+    NoNumbers,
 }
 
 /// One agent process.
@@ -53,6 +71,8 @@ pub struct Agent {
 pub struct Done {
     /// Datagrams that the engine sends.
     pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// What it asks the DNS.
+    pub questions: Vec<Question>,
     /// It became active under this token.
     pub activated: Option<u64>,
     /// It is active no more.
@@ -205,6 +225,29 @@ impl Machine {
     pub fn datagram(&mut self, from: SocketAddr, bytes: Vec<u8>) {
         if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {
             service.datagram(from, bytes);
+        }
+    }
+
+    /// Nothing listens at that address.
+    pub fn unreachable(&mut self, at: SocketAddr) {
+        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {
+            service.unreachable(at);
+        }
+    }
+
+    /// The DNS has answered.
+    pub fn resolved(&mut self, question: Question) {
+        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {
+            service.resolved(question);
+        }
+    }
+
+    /// An operator changes what is provisioned.
+    pub fn operate(&mut self, commands: Vec<SipCommand>) {
+        if let Some(agent) = &mut self.agent
+            && let Some(service) = &agent.service
+        {
+            agent.process.inside(|| commands.into_iter().for_each(|command| service.operate(command)));
         }
     }
 

@@ -15,23 +15,31 @@
 //! | `cluster` | the store as control thread and engine see it |
 //! | `machine` | a machine with agent, guard, kernel and disks |
 //! | `service` | the agent's control thread and SIP engine |
-//! | `sip`, `phones` | phones that register and call |
+//! | `setup` | the proxy's configuration, what an operator puts in, the zone of the DNS; and what is broken on purpose |
+//! | `sip` | messages that phones write and read |
+//! | `call` | kinds of calls: forks, one after the other, voicemail, PBXs, a trunk, names |
+//! | `phones`, `callee`, `peers` | callers and registrations; who is called; PBXs and the carrier of the trunk |
 //! | `plan` | which faults come, and when |
-//! | `judge` | the invariants |
+//! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
 //! | `world` | all of it together, millisecond by millisecond |
 //! | `world::faults`, `world::phases` | how faults come and go; phones, healing, the last comparison |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;
+mod call;
+mod callee;
 mod cluster;
 mod judge;
 mod kernel;
+mod ledger;
 mod machine;
 mod net;
+mod peers;
 mod phones;
 mod plan;
 mod process;
 mod service;
+mod setup;
 mod sip;
 pub mod sweep;
 mod world;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use proxy_core::dns::Question;
 use raft_store::node::client::Lane;
 use raft_store::node::inbound::{Rpc, RpcReply};
 use raft_store::node::{Place, RaftId};
@@ -116,6 +117,18 @@ pub enum Parcel {
         to: SocketAddr,
         /// The message.
         bytes: Vec<u8>,
+    },
+    /// An ICMP error for the floating IP: nothing listens at that address.
+    Unreachable {
+        /// Which.
+        at: SocketAddr,
+    },
+    /// The DNS has an answer for a node.
+    Resolved {
+        /// Which node.
+        place: Place,
+        /// What it had asked.
+        question: Question,
     },
 }
 
@@ -269,6 +282,12 @@ impl Net {
             self.put(now + delays[1] * MS, parcel.clone());
         }
         self.put(now + delays[0] * MS, parcel);
+    }
+
+    /// A node asks the DNS, which does answer.
+    pub fn ask(&mut self, now: u64, place: Place, question: Question) {
+        let delay = self.phones.between(1, 30);
+        self.put(now + delay * MS, Parcel::Resolved { place, question });
     }
 
     /// What arrives by now, in order.

@@ -1,18 +1,24 @@
-//! Simulated phones: they register, call, answer, refuse, hang up before and after the answer, and repeat what is not
-//! answered, as RFC 3261 has it for UDP.
+//! Simulated phones: they register, call, hang up before and after the answer, and repeat what is not answered, as
+//! RFC 3261 has it for UDP.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::base::{MS, Rng};
+use super::call::{Call, Kind};
+use super::callee::Manner;
+use super::peers::{Carrier, Pbxs};
+use super::setup::{CARRIER, PBXS};
 use super::sip;
 
 /// T1 and T2 of RFC 3261 table 4, ns.
 const T1: u64 = 500 * MS;
-const T2: u64 = 4000 * MS;
+/// See [`T1`].
+pub const T2: u64 = 4000 * MS;
 
 /// Something sent again until it is answered.
 #[derive(Debug, Clone)]
-struct Repeated {
+pub struct Repeated {
     text: String,
     at: u64,
     interval: u64,
@@ -21,12 +27,14 @@ struct Repeated {
 }
 
 impl Repeated {
-    fn new(now: u64, text: String, cap: u64) -> Self {
+    /// Sent now; the pause between two doubles up to `cap`, ns.
+    #[must_use]
+    pub fn new(now: u64, text: String, cap: u64) -> Self {
         Self { text, at: now + T1, interval: T1, cap, end: now + 64 * T1 }
     }
 
     /// Sends again where that is due; `false` when it is over.
-    fn tick(&mut self, now: u64, out: &mut Vec<String>) -> bool {
+    pub fn tick(&mut self, now: u64, out: &mut Vec<String>) -> bool {
         if now >= self.end {
             return false;
         }
@@ -44,6 +52,7 @@ impl Repeated {
 pub struct Registrar {
     at: SocketAddr,
     user: String,
+    contact: String,
     number: u32,
     next_at: u64,
     asked: Option<Repeated>,
@@ -54,10 +63,10 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Begins at `from`.
+    /// Begins at `from`; `contact` is the whole Contact value.
     #[must_use]
-    pub fn new(at: SocketAddr, user: String, from: u64, every: Option<(u64, u64)>) -> Self {
-        Self { at, user, number: 0, next_at: from, asked: None, confirmed: 0, every }
+    pub fn new(at: SocketAddr, user: String, contact: String, from: u64, every: Option<(u64, u64)>) -> Self {
+        Self { at, user, contact, number: 0, next_at: from, asked: None, confirmed: 0, every }
     }
 
     /// No new ones any more.
@@ -90,7 +99,7 @@ impl Registrar {
         }
         if self.asked.is_none() && now >= self.next_at {
             self.number += 1;
-            let text = sip::register(&self.user, self.at, self.number);
+            let text = sip::register(&self.user, self.at, self.number, &self.contact);
             out.push(text.clone());
             self.asked = Some(Repeated::new(now, text, T2));
         }
@@ -118,12 +127,18 @@ pub struct Caller {
     cancel: Option<Repeated>,
     cancelled: bool,
     ok: Option<String>,
+    /// Answers of other phones than the first: each gets its BYE.
+    others: BTreeMap<String, Option<Repeated>>,
     bye_at: u64,
     bye: Option<Repeated>,
     /// A provisional response came: the proxy has promised to see it through.
     pub promised: bool,
     /// First final response to the INVITE.
     pub outcome: Option<u16>,
+    /// All that it was ever told: statuses of final responses to the INVITE.
+    pub told: BTreeSet<u16>,
+    /// When that came, ns.
+    pub ended: Option<u64>,
     /// Answer to its BYE.
     pub bye_answer: Option<u16>,
     /// It heard nothing at all, or nobody answered its BYE.
@@ -131,7 +146,9 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn new(at: SocketAddr, user: &str, call: &str, plan: Plan) -> Self {
+    /// The caller of `user`, under this Call-ID.
+    #[must_use]
+    pub fn new(at: SocketAddr, user: &str, call: &str, plan: Plan) -> Self {
         Self {
             at,
             user: user.to_owned(),
@@ -142,13 +159,22 @@ impl Caller {
             cancel: None,
             cancelled: false,
             ok: None,
+            others: BTreeMap::new(),
+            told: BTreeSet::new(),
             bye_at: u64::MAX,
             bye: None,
             promised: false,
             outcome: None,
+            ended: None,
             bye_answer: None,
             gave_up: false,
         }
+    }
+
+    /// The To tag of the answer that it has taken.
+    #[must_use]
+    pub fn answered_by(&self) -> Option<String> {
+        self.ok.as_deref().map(sip::to_tag)
     }
 
     fn begin(&mut self, now: u64, out: &mut Vec<String>) {
@@ -163,6 +189,10 @@ impl Caller {
         match sip::cseq(text).map(|(_, method)| method).as_deref() {
             Some("CANCEL") if status >= 200 => self.cancel = None,
             Some("BYE") if status >= 200 => {
+                if let Some(other) = self.others.get_mut(&sip::to_tag(text)) {
+                    *other = None;
+                    return;
+                }
                 self.bye = None;
                 self.bye_answer.get_or_insert(status);
             }
@@ -173,8 +203,19 @@ impl Caller {
                     return;
                 }
                 self.outcome.get_or_insert(status);
+                self.ended.get_or_insert(now);
+                self.told.insert(status);
                 if status < 300 {
                     out.push(sip::in_dialog("ACK", 1, text, self.at));
+                    let tag = sip::to_tag(text);
+                    if self.ok.as_ref().is_some_and(|ok| sip::to_tag(ok) != tag)
+                        && !self.others.contains_key(&tag)
+                    {
+                        // RFC 3261 §13.2.2.4: who has one call ends the others.
+                        let bye = sip::in_dialog("BYE", 2, text, self.at);
+                        out.push(bye.clone());
+                        self.others.insert(tag, Some(Repeated::new(now, bye, T2)));
+                    }
                     if self.ok.is_none() {
                         self.ok = Some(text.to_owned());
                         self.bye_at = now
@@ -203,6 +244,12 @@ impl Caller {
             self.bye = None;
             self.gave_up = true;
         }
+        for other in self.others.values_mut() {
+            if other.as_mut().is_some_and(|r| !r.tick(now, out)) {
+                *other = None;
+                self.gave_up = true;
+            }
+        }
         if let Plan::CancelAfter(after) = self.plan
             && self.promised
             && !self.cancelled
@@ -228,207 +275,69 @@ impl Caller {
     #[must_use]
     pub fn over(&self) -> bool {
         match self.outcome {
-            Some(200) => self.bye_answer.is_some() || self.gave_up,
+            Some(200) => {
+                (self.bye_answer.is_some() || self.gave_up) && self.others.values().all(Option::is_none)
+            }
             Some(_) => true,
             None => self.gave_up && !self.promised,
         }
     }
 }
 
-/// What a callee does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Rings until it is told to stop.
-    Rings,
-    /// Answers after so long, ns.
-    Answers(u64),
-    /// Refuses after so long, ns.
-    Refuses(u64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Idle,
-    Ringing,
-    Answered,
-    Talking,
-    Failed,
-    Over,
-}
-
-/// The callee of one call.
-#[derive(Debug)]
-pub struct Callee {
-    at: SocketAddr,
-    manner: Manner,
-    state: At,
-    invite: String,
-    branch: String,
-    tag: String,
-    last: String,
-    act_at: u64,
-    repeated: Option<Repeated>,
-    /// How often it began to ring: more than once is a second fork.
-    pub rang: u32,
-}
-
-impl Callee {
-    fn new(at: SocketAddr, manner: Manner) -> Self {
-        Self {
-            at,
-            manner,
-            state: At::Idle,
-            invite: String::new(),
-            branch: String::new(),
-            tag: format!("t{}", at.port()),
-            last: String::new(),
-            act_at: u64::MAX,
-            repeated: None,
-            rang: 0,
-        }
-    }
-
-    fn finish(&mut self, now: u64, status: u16, out: &mut Vec<String>) {
-        self.last = sip::respond(&self.invite, status, &self.tag, (status < 300).then_some(self.at));
-        out.push(self.last.clone());
-        self.repeated = Some(Repeated::new(now, self.last.clone(), T2));
-        self.act_at = u64::MAX;
-        self.state = if status < 300 { At::Answered } else { At::Failed };
-    }
-
-    fn on(&mut self, text: &str, now: u64, out: &mut Vec<String>) {
-        let branch = sip::branch(text);
-        match text.split(' ').next().unwrap_or_default() {
-            "INVITE" if branch == self.branch => {
-                if matches!(self.state, At::Ringing | At::Failed | At::Answered) {
-                    out.push(self.last.clone());
-                }
-            }
-            "INVITE" => {
-                self.rang += 1;
-                self.branch = branch;
-                self.invite = text.to_owned();
-                self.state = At::Ringing;
-                self.last = sip::respond(text, 180, &self.tag, None);
-                out.push(self.last.clone());
-                self.act_at = match self.manner {
-                    Manner::Rings => u64::MAX,
-                    Manner::Answers(after) | Manner::Refuses(after) => now + after,
-                };
-            }
-            "CANCEL" => {
-                let known = branch == self.branch && self.state != At::Idle;
-                out.push(sip::respond(text, if known { 200 } else { 481 }, &self.tag, None));
-                if known && self.state == At::Ringing {
-                    self.finish(now, 487, out);
-                }
-            }
-            "ACK" => {
-                self.repeated = None;
-                self.state = match self.state {
-                    At::Answered => At::Talking,
-                    At::Failed => At::Over,
-                    other => other,
-                };
-            }
-            "BYE" => {
-                let known = matches!(self.state, At::Answered | At::Talking | At::Over);
-                out.push(sip::respond(text, if known { 200 } else { 481 }, &self.tag, None));
-                if known {
-                    self.repeated = None;
-                    self.state = At::Over;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn tick(&mut self, now: u64, out: &mut Vec<String>) {
-        if self.state == At::Ringing && now >= self.act_at {
-            match self.manner {
-                Manner::Answers(_) => self.finish(now, 200, out),
-                Manner::Refuses(_) => self.finish(now, 486, out),
-                Manner::Rings => {}
-            }
-        }
-        if self.repeated.as_mut().is_some_and(|r| !r.tick(now, out)) {
-            self.repeated = None;
-        }
-    }
-}
-
-/// One call: phones that register, are called together, and end it somehow.
-#[derive(Debug)]
-pub struct Call {
-    /// Its Call-ID.
-    pub id: String,
-    /// The caller.
-    pub caller: Caller,
-    /// Those called, each with its registration.
-    pub callees: Vec<(Registrar, Callee)>,
-    begun: bool,
-}
-
-impl Call {
-    /// Call number `n`; its phones register at `from`.
-    #[must_use]
-    pub fn new(n: u16, from: u64, rng: &mut Rng) -> Self {
-        let addr = |i: u16| SocketAddr::from(([10, 9, 1, 1], 10_000 + n * 8 + i));
-        let user = format!("u{n}");
-        let id = format!("call{n}");
-        let plan = if rng.chance(35) {
-            Plan::CancelAfter(rng.between(50, 2500) * MS)
-        } else {
-            Plan::HangUpAfter(rng.between(10, 4000) * MS)
-        };
-        let forks = u16::try_from(rng.between(1, 3)).unwrap_or(1);
-        let mut callees = Vec::new();
-        for i in 0..forks {
-            let after = rng.between(20, 2500) * MS;
-            let manner = match rng.between(0, 9) {
-                // A call that is not cancelled must end by itself: somebody has to do something.
-                0..=2 if matches!(plan, Plan::CancelAfter(_)) || i > 0 => Manner::Rings,
-                3 => Manner::Refuses(after),
-                _ => Manner::Answers(after),
-            };
-            let registrar = Registrar::new(addr(1 + i), user.clone(), from, None);
-            callees.push((registrar, Callee::new(addr(1 + i), manner)));
-        }
-        // One that refuses and one that rings on would wait for timer C.
-        let ends = callees.iter().any(|(_, c)| matches!(c.manner, Manner::Answers(_)))
-            || callees.iter().all(|(_, c)| matches!(c.manner, Manner::Refuses(_)));
-        if !ends
-            && matches!(plan, Plan::HangUpAfter(_))
-            && let Some((_, callee)) = callees.first_mut()
-        {
-            callee.manner = Manner::Answers(100 * MS);
-        }
-        Self { caller: Caller::new(addr(0), &user, &id, plan), id, callees, begun: false }
-    }
-
-    /// Whether it has come to an end.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.begun && self.caller.over()
-    }
-}
-
-/// All phones.
+/// All phones, and who else there is to be called.
 #[derive(Debug, Default)]
 pub struct Phones {
     /// Phones that only register.
     pub registrars: Vec<Registrar>,
     /// Calls.
     pub calls: Vec<Call>,
+    /// The carrier of the trunk.
+    pub carrier: Carrier,
+    /// The PBXs.
+    pub pbxs: Pbxs,
+    /// Backends and trunk are known to the cluster: they can be called.
+    pub provisioned: bool,
 }
 
 /// What a phone sends.
 pub type Sent = (SocketAddr, String);
 
 impl Phones {
+    /// Whether nothing listens at `to`, so that an ICMP error goes back.
+    #[must_use]
+    pub fn is_absent(&self, to: SocketAddr) -> bool {
+        let mut callees = self.calls.iter().flat_map(|c| &c.callees);
+        callees.any(|c| c.at == to && c.manner == Manner::Absent)
+    }
+
+    /// A PBX dies, if one can be spared. Says which.
+    pub fn pbx_dies(&mut self, detail: u64) -> Option<SocketAddr> {
+        let dead = self.pbxs.die(detail)?;
+        for callee in self.calls.iter_mut().flat_map(|c| &mut c.callees).filter(|c| c.at == dead) {
+            callee.die();
+        }
+        Some(dead)
+    }
+
+    /// What is no phone at `to` says to this; `None` if it is for a phone or a call.
+    fn peer_says(&mut self, to: SocketAddr, text: &str, now: u64) -> Option<Vec<String>> {
+        let method = text.split(' ').next().unwrap_or_default();
+        if to == CARRIER && method == "REGISTER" {
+            return Some(vec![self.carrier.on_register(text, now)]);
+        }
+        if PBXS.contains(&to) && method == "OPTIONS" {
+            let dead = self.pbxs.is_dead(to);
+            return Some(if dead { Vec::new() } else { vec![sip::respond(text, 200, "o", None)] });
+        }
+        None
+    }
+
     /// Something has come for the phone at `to`.
     pub fn on(&mut self, to: SocketAddr, text: &str, now: u64, rng: &mut Rng) -> Vec<Sent> {
         let mut out = Vec::new();
+        if let Some(said) = self.peer_says(to, text, now) {
+            return said.into_iter().map(|text| (to, text)).collect();
+        }
         let registering = sip::cseq(text).is_some_and(|(_, method)| method == "REGISTER");
         if let Some(registrar) = self.registrars.iter_mut().find(|r| r.at == to) {
             registrar.on(text, now, rng);
@@ -437,12 +346,12 @@ impl Phones {
             if call.caller.at == to {
                 call.caller.on(text, now, &mut out);
             }
-            for (registrar, callee) in call.callees.iter_mut().filter(|(_, c)| c.at == to) {
-                if registering {
+            if registering {
+                for registrar in call.registrars.iter_mut().filter(|r| r.at == to) {
                     registrar.on(text, now, rng);
-                } else {
-                    callee.on(text, now, &mut out);
                 }
+            } else if let Some(callee) = call.callees.iter_mut().find(|c| c.is_meant(to, text)) {
+                callee.on(text, now, &mut out);
             }
         }
         out.into_iter().map(|text| (to, text)).collect()
@@ -457,19 +366,24 @@ impl Phones {
             registrar.tick(now, &mut out);
             add(registrar.at, &mut out);
         }
-        for call in
-            self.calls.iter_mut().filter(|c| !c.over() || c.callees.iter().any(|(_, c)| c.repeated.is_some()))
-        {
-            for (registrar, callee) in &mut call.callees {
+        let provisioned = self.provisioned;
+        let is_live = |c: &Call| !c.over() || c.callees.iter().any(|c| c.is_busy() || c.is_ringing());
+        for call in self.calls.iter_mut().filter(|c| is_live(c)) {
+            for registrar in &mut call.registrars {
                 registrar.tick(now, &mut out);
+                add(registrar.at, &mut out);
+            }
+            for callee in &mut call.callees {
                 callee.tick(now, &mut out);
                 add(callee.at, &mut out);
             }
-            if !call.begun && call.callees.iter().all(|(r, _)| r.confirmed > 0) {
-                call.begun = true;
+            let ready = provisioned || !matches!(call.kind, Kind::Pool | Kind::Trunk);
+            let registered = call.registrars.iter().all(|r| r.confirmed > 0);
+            if call.begun.is_none() && ready && registered && now >= call.from {
+                call.begun = Some(now);
                 call.caller.begin(now, &mut out);
             }
-            if call.begun {
+            if call.begun.is_some() {
                 call.caller.tick(now, &mut out);
             }
             add(call.caller.at, &mut out);

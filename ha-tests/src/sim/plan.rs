@@ -58,10 +58,12 @@ pub enum Fault {
     Switchover,
     /// The machine is replaced by one with empty disks.
     Wipe,
+    /// One of the PBXs dies for good, with the calls that it has not answered.
+    PbxDies,
 }
 
 /// All kinds, with their usual weight.
-const KINDS: [(Fault, u64); 24] = [
+const KINDS: [(Fault, u64); 25] = [
     (Fault::PowerLoss, 4),
     (Fault::PowerLossAtSync, 4),
     (Fault::PowerLossAtVote, 3),
@@ -86,6 +88,7 @@ const KINDS: [(Fault, u64); 24] = [
     (Fault::Snapshot, 3),
     (Fault::Switchover, 5),
     (Fault::Wipe, 1),
+    (Fault::PbxDies, 2),
 ];
 
 /// One fault, drawn.

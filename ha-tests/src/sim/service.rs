@@ -12,9 +12,10 @@ use agent::control::{Control, Goal, Place, Resources, Settings};
 use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
 use agent::run::live::Picture;
 use agent::run::resources::Steps;
+use proxy_core::dns::Question;
 use proxy_core::engine::Engine;
-use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
-use proxy_core::state::{Flow, SipResponse, Transport};
+use proxy_core::io::{Output, Refusal, Ticket};
+use proxy_core::state::{Flow, SipCommand, SipResponse, Transport};
 use raft_store::node::Role;
 
 use super::base::MS;
@@ -22,6 +23,7 @@ use super::cluster::SimCluster;
 use super::kernel::clock;
 use super::machine::{Done, Machine, Mutation, Site};
 use super::process::{LEASE, Process};
+use super::setup;
 
 /// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
 const ROUND: u64 = 18 * MS;
@@ -41,6 +43,9 @@ pub struct Service {
     epoch: u64,
     verdicts: Verdicts,
     socket: VecDeque<(SocketAddr, Vec<u8>)>,
+    failed: VecDeque<SocketAddr>,
+    resolved: VecDeque<Question>,
+    mutation: Mutation,
     /// The token that the engine is active under.
     pub active: Option<u64>,
 }
@@ -64,15 +69,6 @@ pub fn vip() -> SocketAddr {
     SocketAddr::from(([10, 9, 0, 1], 5060))
 }
 
-fn engine_config() -> EngineConfig {
-    EngineConfig {
-        listen: vec![vip()],
-        domains: vec![String::from("sim.test")],
-        key: [7; 16],
-        ..EngineConfig::default()
-    }
-}
-
 impl Service {
     /// The threads of an agent that starts on `machine`; what its guard is told goes to `petted`.
     #[must_use]
@@ -83,7 +79,7 @@ impl Service {
         let address = (machine.role == Role::Appliance).then(|| Box::new(machine.kernel.clone()) as Box<_>);
         let driver = Driver {
             place: machine.place,
-            cluster: SimCluster::new(process, site.mutation == Mutation::EarlyVerdict),
+            cluster: SimCluster::new(process, site.mutation),
             control: Control::new(Settings { place: machine.place, appliances, lease }),
             steps: Steps::new(address, None),
             live: Arc::default(),
@@ -100,10 +96,13 @@ impl Service {
             driver,
             picture: Picture::default(),
             next_round: 0,
-            engine: Engine::new(engine_config()),
+            engine: Engine::new(setup::engine_config(site.mutation)),
             epoch: 0,
             verdicts: Arc::default(),
             socket: VecDeque::new(),
+            failed: VecDeque::new(),
+            resolved: VecDeque::new(),
+            mutation: site.mutation,
             active: None,
         }
     }
@@ -113,6 +112,23 @@ impl Service {
         if self.socket.len() < SOCKET_ROOM {
             self.socket.push_back((from, bytes));
         }
+    }
+
+    /// An ICMP error has come for the floating IP.
+    pub fn unreachable(&mut self, at: SocketAddr) {
+        if self.failed.len() < SOCKET_ROOM {
+            self.failed.push_back(at);
+        }
+    }
+
+    /// The DNS has answered.
+    pub fn resolved(&mut self, question: Question) {
+        self.resolved.push_back(question);
+    }
+
+    /// An operator changes what is provisioned; he looks later whether that was done.
+    pub fn operate(&self, command: SipCommand) {
+        self.driver.cluster.propose(command, Box::new(|_| {}));
     }
 
     /// The control thread's turn. `Some`: the engine began (under a token) or ended.
@@ -170,6 +186,7 @@ impl Service {
         let verdicts: Vec<_> =
             self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);
+        let (failed, resolved) = (&mut self.failed, &mut self.resolved);
         self.driver.cluster.read(|state| {
             for (of, ticket, outcome) in verdicts {
                 match outcome {
@@ -178,9 +195,16 @@ impl Service {
                     Err(why) => engine.handle_refused(now, ticket, why, state),
                 }
             }
+            let flow_of = |remote| Flow { transport: Transport::Udp, local: vip(), remote };
             for (remote, bytes) in socket.drain(..) {
-                let flow = Flow { transport: Transport::Udp, local: vip(), remote };
-                engine.handle_datagram(now, flow, &bytes, state);
+                engine.handle_datagram(now, flow_of(remote), &bytes, state);
+            }
+            for remote in failed.drain(..) {
+                engine.handle_transport_failure(now, flow_of(remote), state);
+            }
+            for question in resolved.drain(..) {
+                let answer = setup::zone(&question);
+                engine.handle_resolved(now, question, answer, state);
             }
             if engine.poll_timeout().is_some_and(|at| at <= now.mono) {
                 engine.handle_timeout(now, state);
@@ -188,9 +212,10 @@ impl Service {
         });
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Transmit { flow, bytes } => done.datagrams.push((flow.remote, bytes)),
-                // Its phones have addresses.
-                Output::Resolve { .. } | Output::Media { .. } => {}
+                Output::Transmit { flow, bytes } => setup::send(self.mutation, flow.remote, bytes, done),
+                Output::Resolve { question } => done.questions.push(question),
+                // There is no rtpengine here.
+                Output::Media { .. } => {}
                 Output::Propose { ticket, command } => {
                     let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
                     let verdict = Box::new(move |outcome| {

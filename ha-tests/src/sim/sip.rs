@@ -48,13 +48,13 @@ pub fn branch(message: &str) -> String {
     value.split([';', ',']).next().unwrap_or_default().to_owned()
 }
 
-/// A REGISTER of one contact.
+/// A REGISTER of one contact, a Contact value with its parameters.
 #[must_use]
-pub fn register(user: &str, at: SocketAddr, number: u32) -> String {
+pub fn register(user: &str, at: SocketAddr, number: u32, contact: &str) -> String {
     format!(
         "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKr{user}{}n{number};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:{user}@{DOMAIN}>;tag=r{user}\r\nTo: <sip:{user}@{DOMAIN}>\r\n\
-         Call-ID: reg-{user}-{}\r\nCSeq: {number} REGISTER\r\nContact: <sip:{user}@{at}>\r\nExpires: 3600\r\n\
+         Call-ID: reg-{user}-{}\r\nCSeq: {number} REGISTER\r\nContact: {contact}\r\nExpires: 3600\r\n\
          Content-Length: 0\r\n\r\n",
         at.port(),
         at.port()
@@ -98,6 +98,13 @@ pub fn in_dialog(method: &str, number: u32, response: &str, at: SocketAddr) -> S
 /// A response; `tag` goes to To if there is none, `contact` makes a Contact.
 #[must_use]
 pub fn respond(request: &str, status: u16, tag: &str, contact: Option<SocketAddr>) -> String {
+    let contact = contact.map(|at| format!("Contact: <sip:callee@{at}>\r\n")).unwrap_or_default();
+    respond_with(request, status, tag, &contact)
+}
+
+/// A response with further header lines.
+#[must_use]
+pub fn respond_with(request: &str, status: u16, tag: &str, extra: &str) -> String {
     let mut out = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
     let Ok(message) = Message::parse(request.as_bytes()) else { return String::new() };
     for line in message.header_lines() {
@@ -111,9 +118,7 @@ pub fn respond(request: &str, status: u16, tag: &str, contact: Option<SocketAddr
             _ => Ok(()),
         };
     }
-    if let Some(at) = contact {
-        let _ = write!(out, "Contact: <sip:callee@{at}>\r\n");
-    }
+    out.push_str(extra);
     out.push_str("Content-Length: 0\r\n\r\n");
     out
 }

@@ -67,6 +67,9 @@ fn add(summary: &mut Summary, outcome: Outcome) {
     total.letters += outcome.letters;
     total.calls += outcome.calls;
     total.calls_answered += outcome.calls_answered;
+    total.failovers += outcome.failovers;
+    total.moved += outcome.moved;
+    total.registered += outcome.registered;
     total.heal_ms = total.heal_ms.max(outcome.heal_ms);
     for (fault, count) in &outcome.faults {
         *total.faults.entry(*fault).or_default() += count;
@@ -89,7 +92,8 @@ impl Summary {
             "{} worlds in {seconds:.1} s ({:.1} per second), {} s simulated ({:.0} times real time)\n\
              {all} faults: {}\n\
              {} elections, {} moves of the service, {} entries committed, {} messages between nodes\n\
-             {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n",
+             {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n\
+             {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n",
             self.worlds,
             self.worlds as f64 / seconds,
             t.simulated_ms / 1000,
@@ -103,6 +107,9 @@ impl Summary {
             t.calls_answered,
             t.calls,
             t.heal_ms,
+            t.failovers,
+            t.moved,
+            t.registered,
         );
         for outcome in &self.failed {
             let why = outcome.failure.as_deref().unwrap_or_default();

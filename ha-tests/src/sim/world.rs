@@ -70,6 +70,12 @@ pub struct Outcome {
     pub calls_answered: u64,
     /// Calls in all.
     pub calls: u64,
+    /// Later rounds of calls: the next q, voicemail, the next backend, credentials for a trunk.
+    pub failovers: u64,
+    /// Branches that went on at another address.
+    pub moved: u64,
+    /// Registrations of the trunk that the carrier accepted.
+    pub registered: u64,
     /// Time from healing to service, ms.
     pub heal_ms: u64,
 }
@@ -89,6 +95,8 @@ pub struct World {
     due: Vec<(u64, Due)>,
     wiped: bool,
     chaos: bool,
+    /// When datagrams of phones were lost.
+    losses: Vec<(u64, u64)>,
     outcome: Outcome,
     leading: BTreeMap<Place, u64>,
     owners: Vec<Place>,
@@ -133,6 +141,7 @@ impl World {
             due: Vec::new(),
             wiped: false,
             chaos: false,
+            losses: Vec::new(),
             outcome: Outcome { seed, ..Outcome::default() },
             leading: BTreeMap::new(),
             owners: Vec::new(),
@@ -197,6 +206,9 @@ impl World {
             entries: self.judge.committed(),
             letters: self.net.counts.letters,
             calls: calls.len() as u64,
+            failovers: self.judge.rounds,
+            moved: self.judge.moved,
+            registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
             ..self.outcome
         }
@@ -208,6 +220,7 @@ impl World {
         self.settle_due();
         self.arrive();
         self.start_and_guard();
+        self.operate();
         for index in 0..self.machines.len() {
             self.machine_turn(index);
         }
@@ -226,6 +239,19 @@ impl World {
                     if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
                         machine.datagram(from, bytes);
                     }
+                }
+                Parcel::Unreachable { at } => {
+                    if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
+                        machine.unreachable(at);
+                    }
+                }
+                Parcel::Resolved { place, question } => {
+                    if let Some(machine) = self.machine(place) {
+                        machine.resolved(question);
+                    }
+                }
+                Parcel::ToPhone { to, .. } if self.phones.is_absent(to) => {
+                    self.net.datagram(now, Parcel::Unreachable { at: to });
                 }
                 Parcel::ToPhone { to, bytes } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -312,6 +338,9 @@ impl World {
         }
         if done.deactivated {
             self.trace.say(format!("node {place} is active no more"));
+        }
+        for question in done.questions {
+            self.net.ask(now, place, question);
         }
         for (to, bytes) in done.datagrams {
             let text = String::from_utf8_lossy(&bytes);

@@ -135,7 +135,8 @@ impl Engine {
             return Step::Reject(481, "");
         }
         let Ok(cseq) = message.cseq() else { return Step::Reject(400, "Bad CSeq") };
-        if cseq.number <= known.remote_cseq {
+        // The same one again: its 200 was lost with the node that had it committed.
+        if cseq.number < known.remote_cseq {
             return Step::Reject(500, "CSeq Out Of Order");
         }
         let expires = match self.granted_subscription(passage) {

@@ -89,10 +89,14 @@ impl Engine {
             (!branches.is_empty()).then_some(branches)
         });
         let first = steps.next().unwrap_or_default();
-        let plan: Vec<NextStep> = steps
+        let mut plan: Vec<NextStep> = steps
             .take(crate::state::limits::MAX_STEPS / 2)
             .map(|branches| NextStep { when: When::any(), branches, after: Some(routing.fork_after) })
             .collect();
+        if let Some(last) = plan.last_mut() {
+            // There is nobody after it but, perhaps, voicemail, which has a time of its own.
+            last.after = None;
+        }
         let after = (!plan.is_empty()).then_some(routing.fork_after);
         Targets { branches: first, after, plan }
     }

@@ -38,8 +38,10 @@ impl Engine {
                 if let Some(branch) = self.voicemail_branch(passage, &voicemail, "no-answer") {
                     let when = voicemail.when();
                     self.explain("adds voicemail", || format!("{} when {when}", branch.target));
+                    // The round before it rings so long, unless something else is said of that one.
+                    let before = targets.plan.last_mut().map_or(&mut targets.after, |step| &mut step.after);
+                    *before = before.or(voicemail.after);
                     targets.plan.push(NextStep { when, branches: vec![branch], after: None });
-                    targets.after = targets.after.or(voicemail.after);
                 }
                 passage.found.targets = Some(targets);
                 Step::Next

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use proxy_core::digest::{self, Algorithm, unhex};
 use serde_json::Value;
 
@@ -86,7 +86,7 @@ fn given(list: &[String], realm: String) -> Result<Secret, Problem> {
             _ => {
                 return Err(usage(
                     "an HA1 is not 32 or 64 hex digits",
-                    "make it with: relevo subscriber add",
+                    "take column ha1 of Kamailio's subscriber table, or leave --ha1 out and give the password",
                 ));
             }
         };
@@ -127,10 +127,17 @@ fn first_line(from: impl Read) -> io::Result<String> {
 fn prompted(user: &str) -> Result<String, Problem> {
     let failed = |e: io::Error| Problem {
         code: EXIT_FAILED,
-        error: format!("the terminal cannot be read: {e}"),
-        cure: String::from("give the password with --password-file FILE"),
+        error: match e.kind() {
+            io::ErrorKind::Interrupted => String::from("given up: nothing was changed"),
+            _ => format!("no password from the terminal: {e}"),
+        },
+        cure: String::from("give the password here, or with --password-file FILE"),
     };
     let first = unseen(&format!("password for {user}: ")).map_err(failed)?;
+    if first.is_empty() {
+        // Nobody has to say nothing twice.
+        return Ok(first);
+    }
     let second = unseen("once more: ").map_err(failed)?;
     if first != second {
         return Err(usage("the two passwords differ", "try again"));
@@ -146,13 +153,31 @@ fn unseen(question: &str) -> io::Result<String> {
     err.flush()?;
     let seen = tcgetattr(&stdin)?;
     let mut hidden = seen.clone();
-    hidden.local_flags.remove(LocalFlags::ECHO);
+    hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
     hidden.local_flags.insert(LocalFlags::ECHONL);
+    // Without signals, Ctrl-C ends the line: a process that it killed here would leave a terminal that shows nothing.
+    let interrupt = seen.control_chars[SpecialCharacterIndices::VINTR as usize];
+    hidden.control_chars[SpecialCharacterIndices::VEOL as usize] = interrupt;
     let restore = Restore(seen);
     tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden)?;
-    let line = first_line(stdin.lock());
+    let line = typed(stdin.lock());
     drop(restore);
-    line
+    let line = line?;
+    if interrupt != 0 && line.ends_with(char::from(interrupt)) {
+        writeln!(err)?;
+        return Err(io::Error::new(io::ErrorKind::Interrupted, "it was given up"));
+    }
+    if line.len() > MAX_PASSWORD_BYTES {
+        return Err(io::Error::other(format!("it is longer than {MAX_PASSWORD_BYTES} bytes")));
+    }
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// One line as the terminal hands it over, however it ended.
+fn typed(mut from: impl BufRead) -> io::Result<String> {
+    let bytes = from.fill_buf()?.to_vec();
+    from.consume(bytes.len());
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 /// Puts the terminal back as it was, whatever happens.
@@ -169,6 +194,6 @@ fn refused(error: String, cure: String) -> Problem {
     Problem { code: EXIT_FAILED, error, cure }
 }
 
-fn usage(error: &str, cure: &str) -> Problem {
+pub(crate) fn usage(error: &str, cure: &str) -> Problem {
     Problem { code: EXIT_USAGE, error: error.to_owned(), cure: cure.to_owned() }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::print::{cut, list, table, text};
+use crate::cli::print::{cut, list, table_or, text};
 
 /// In the quotes that `kamctl` has always put round names.
 pub(super) fn quoted(v: &Value) -> String {
@@ -16,14 +16,14 @@ pub(super) fn subscribers(v: &Value) -> String {
             ["username", "domain", "realm", "contacts"].map(|k| text(&s[k]));
         vec![user, domain, realm, algorithms.join(" "), contacts]
     });
-    cut(table(&["USERNAME", "DOMAIN", "REALM", "HA1", "CONTACTS"], &rows), v)
+    cut(table_or("no subscribers", &["USERNAME", "DOMAIN", "REALM", "HA1", "CONTACTS"], &rows), v)
 }
 
 pub(super) fn domains(v: &Value) -> String {
     let rows = rows(&v["domains"], |d| {
         ["domain", "realm", "subscribers", "source"].iter().map(|k| text(&d[*k])).collect()
     });
-    cut(table(&["DOMAIN", "REALM", "SUBSCRIBERS", "FROM"], &rows), v)
+    cut(table_or("no domains: every domain is ours", &["DOMAIN", "REALM", "SUBSCRIBERS", "FROM"], &rows), v)
 }
 
 pub(super) fn domain_removed(v: &Value) -> String {
@@ -38,7 +38,7 @@ pub(super) fn domain_removed(v: &Value) -> String {
 
 pub(super) fn aliases(v: &Value) -> String {
     let rows = rows(&v["aliases"], |a| vec![text(&a["alias"]), text(&a["target"])]);
-    cut(table(&["ALIAS", "STANDS FOR"], &rows), v)
+    cut(table_or("no aliases", &["ALIAS", "STANDS FOR"], &rows), v)
 }
 
 pub(super) fn acl(v: &Value) -> String {
@@ -46,7 +46,7 @@ pub(super) fn acl(v: &Value) -> String {
         let port = if a["port"] == 0 { String::from("any") } else { text(&a["port"]) };
         vec![text(&a["group"]), text(&a["net"]), port, text(&a["tag"])]
     });
-    cut(table(&["GROUP", "NETWORK", "PORT", "TAG"], &rows), v)
+    cut(table_or("no entries", &["GROUP", "NETWORK", "PORT", "TAG"], &rows), v)
 }
 
 /// `192.0.2.0/24 port 5060 (office)`.

@@ -31,6 +31,12 @@ impl<C: Cluster> Desk<C> {
                     let cure = "add up: 1 inactive, 2 trying, 4 disabled, 8 probing, 16 no DNS, 32 no ping";
                     return Reply::error("there are unknown bits in the flags", cure);
                 }
+                if let Some(wrong) = wrong_attribute(&attrs) {
+                    return Reply::error(
+                        format!("{wrong:?} is no attribute"),
+                        "write it as weight=50 or maxload=100: a number behind it; several are parted by semicolons",
+                    );
+                }
                 let old = self.cluster.read(|s| {
                     s.dispatcher().sets.get(&set).and_then(|l| l.iter().find(|d| d.uri == uri)).cloned()
                 });
@@ -69,16 +75,32 @@ impl<C: Cluster> Desk<C> {
         match self.commit(SipCommand::Dispatcher(command)) {
             Err(reply) => reply,
             Ok(SipResponse::Done) => Reply::Ok { ok },
-            Ok(SipResponse::NotFound) => Reply::error(
-                format!("there is no such destination in set {set}"),
-                "see what there is: relevo dispatcher list",
-            ),
+            Ok(SipResponse::NotFound) => {
+                let known = self.cluster.read(|s| s.dispatcher().sets.contains_key(&set));
+                let what = match known {
+                    true => format!("there is no such destination in set {set}"),
+                    false => format!("there is no set {set}"),
+                };
+                Reply::error(what, "see what there is: relevo dispatcher list")
+            }
             Ok(_) => Reply::error(
                 "there is no room for it in the replicated state, or it is too long",
                 "remove destinations that are not used any more: relevo dispatcher rm",
             ),
         }
     }
+}
+
+/// The first of the attributes that says a number and is none. Others than Relevo knows may stand there, as in
+/// Kamailio's table.
+fn wrong_attribute(attrs: &str) -> Option<&str> {
+    let parts = attrs.split(';').map(str::trim);
+    parts.filter(|part| !part.is_empty()).find(|part| match part.split_once('=') {
+        Some((name, value)) => {
+            matches!(name.trim(), "weight" | "maxload") && value.trim().parse::<u32>().is_err()
+        }
+        None => true,
+    })
 }
 
 /// A destination as the operator wrote it, with the scheme that he may have left out.

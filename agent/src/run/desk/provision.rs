@@ -289,7 +289,8 @@ impl<C: Cluster> Desk<C> {
         }
     }
 
-    fn own_domain(&self, user: &str) -> Result<String, Reply> {
+    /// The domain that is meant where none is named.
+    pub(in crate::run) fn own_domain(&self, user: &str) -> Result<String, Reply> {
         let provisioned =
             self.cluster.read(|s| s.provision().domains().take(2).map(|d| d.name.clone()).collect());
         let provisioned: Vec<String> = provisioned;

@@ -73,6 +73,13 @@ impl World {
         if fault == Fault::Wipe && (self.wiped || !self.whole()) {
             return;
         }
+        if fault == Fault::PbxDies {
+            if let Some(at) = self.phones.pbx_dies(detail) {
+                self.trace.say(format!("FAULT the PBX at {at} dies"));
+                *self.outcome.faults.entry(fault).or_default() += 1;
+            }
+            return;
+        }
         self.trace.say(format!("FAULT {fault:?} node {place}/{other} for {} ms", lasts / MS));
         *self.outcome.faults.entry(fault).or_default() += 1;
         let guard_acts = now + (1 + detail % 5) * MS;
@@ -118,6 +125,7 @@ impl World {
             }
             Fault::PhoneLoss => {
                 self.net.phone_loss = 5 + detail % 40;
+                self.losses.push((now, until));
                 self.due.push((until, Due::UnloseDatagrams));
                 return;
             }

@@ -1,0 +1,256 @@
+//! What the simulated proxies are set up with: their configuration, what an operator puts in, the zone of the DNS. And
+//! the parts that are broken on purpose, to see that the judge finds them.
+//!
+//! | users | go to |
+//! |---|---|
+//! | `u…` | their phones at once |
+//! | `q…` | their phones, one q after the other |
+//! | `v…` | their phones, then [`MAILBOX`] |
+//! | `d…` | dispatcher set 1: [`PBXS`] |
+//! | `t…` | the trunk: [`CARRIER`] |
+//! | `h…` | a phone whose Contact is a name with two servers |
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use proxy_core::digest::ha1;
+use proxy_core::dispatch::DispatchConfig;
+use proxy_core::dns::{Answer, Kind, Question, Record, Srv};
+use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Fork, Match, Pattern, PatternError, RoutingConfig, Rule, Voicemail};
+use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
+use proxy_core::state::trunk::{Account, TrunkCommand};
+use proxy_core::state::{ServerKey, SipCommand, SipState};
+
+use super::kernel::clock;
+use super::machine::{Done, Mutation};
+use super::service::vip;
+use super::sip;
+
+/// The PBXs of dispatcher set 1.
+pub const PBXS: [SocketAddr; 3] = [at(4, 5061), at(4, 5062), at(4, 5063)];
+/// Voicemail.
+pub const MAILBOX: SocketAddr = at(3, 5070);
+/// The carrier of the trunk.
+pub const CARRIER: SocketAddr = at(5, 5060);
+/// Where the phones of calls are; each call has eight ports from [`FIRST_PORT`] on.
+const PHONES: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 1, 1));
+/// See [`PHONES`].
+const FIRST_PORT: u16 = 10_000;
+/// The trunk's name.
+pub const TRUNK: &str = "carrier";
+/// Call-ID of the trunk's registration.
+pub const TRUNK_CALL: &str = "sim-trunk";
+/// Realm and domain of the carrier.
+pub const CARRIER_DOMAIN: &str = "carrier.test";
+
+const fn at(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 1, host)), port)
+}
+
+/// Address `i` of call `n`.
+#[must_use]
+pub fn phone(n: u16, i: u16) -> SocketAddr {
+    SocketAddr::new(PHONES, FIRST_PORT + n * 8 + i)
+}
+
+/// The name that the Contact of call `n` has.
+#[must_use]
+pub fn name_of(n: u16) -> String {
+    format!("n{n}.phones.test")
+}
+
+/// What the DNS says: `nN.phones.test` has two servers, the addresses 1 and 2 of call N.
+#[must_use]
+pub fn zone(question: &Question) -> Answer {
+    let ttl = Duration::from_secs(5);
+    let number = |label: &str| label.strip_prefix('n').and_then(|n| n.parse::<u16>().ok());
+    let labels: Vec<&str> =
+        question.name.strip_suffix(".phones.test").unwrap_or_default().split('.').collect();
+    let records = match (question.kind, &labels[..]) {
+        (Kind::Srv, ["_sip", "_udp", name]) => number(name).map(|n| {
+            let srv = |i: u16| {
+                let target = format!("s{i}.{}", name_of(n));
+                Record::Srv(Srv { priority: i, weight: 1, port: phone(n, i).port(), target })
+            };
+            vec![srv(1), srv(2)]
+        }),
+        (Kind::A, [_, name]) => number(name).map(|_| vec![Record::Address(PHONES)]),
+        _ => None,
+    };
+    records.map_or(Answer::Absent { ttl }, |records| Answer::Records { records, ttl })
+}
+
+fn rule(users: &str, action: Action) -> Result<Rule, PatternError> {
+    Ok(Rule {
+        name: users.to_owned(),
+        matching: Match { users: vec![Pattern::glob(users)?], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action,
+        voicemail: None,
+        ring: None,
+        media: None,
+    })
+}
+
+fn rules() -> Result<Vec<Rule>, PatternError> {
+    let mailbox = Voicemail {
+        server: format!("sip:{MAILBOX}"),
+        after: Some(Duration::from_millis(1_500)),
+        on: vec![486, 408],
+    };
+    Ok(vec![
+        Rule { voicemail: Some(mailbox), ..rule("v*", Action::Location)? },
+        rule("d*", Action::Dispatcher(1))?,
+        rule("t*", Action::Trunk(TRUNK.to_owned()))?,
+    ])
+}
+
+/// The configuration of all engines.
+#[must_use]
+pub fn engine_config(mutation: Mutation) -> EngineConfig {
+    let mut dispatch = DispatchConfig {
+        probe_interval: Duration::from_secs(2),
+        probe_timeout: Duration::from_secs(1),
+        failures: 2,
+        patience: Duration::from_secs(1),
+        ..DispatchConfig::default()
+    };
+    if mutation == Mutation::NoFailover {
+        (dispatch.probe_interval, dispatch.patience) = (Duration::ZERO, Duration::ZERO);
+    }
+    EngineConfig {
+        listen: vec![vip()],
+        domains: vec![String::from(sip::DOMAIN)],
+        key: [7; 16],
+        routing: RoutingConfig {
+            // Constant patterns: a test reads them.
+            rules: rules().unwrap_or_default(),
+            fork: Fork::ByQ,
+            fork_after: Duration::from_millis(1_500),
+            ..RoutingConfig::default()
+        },
+        dispatch,
+        ..EngineConfig::default()
+    }
+}
+
+/// What an operator puts in.
+#[must_use]
+pub fn provisioning() -> Vec<SipCommand> {
+    let destination = |uri: String| {
+        let destination = Box::new(Destination {
+            uri,
+            flags: 0,
+            priority: 0,
+            attrs: Attributes::parse(""),
+            description: String::new(),
+            count: 0,
+            changed_at: clock().wall,
+            seen_at: clock().wall,
+        });
+        SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination })
+    };
+    let account = Account {
+        uuid: TRUNK.to_owned(),
+        remote_user: String::from("100"),
+        remote_domain: CARRIER_DOMAIN.to_owned(),
+        realm: CARRIER_DOMAIN.to_owned(),
+        auth_user: String::from("100"),
+        ha1: ha1("100", CARRIER_DOMAIN, "secret"),
+        proxy: format!("sip:{CARRIER}"),
+        expires_s: 600,
+        contact_user: TRUNK.to_owned(),
+        ..Account::default()
+    };
+    let call_id = TRUNK_CALL.to_owned();
+    let trunk = TrunkCommand::Put { account: Box::new(account), call_id, at: clock().wall };
+    let pbxs = PBXS.iter().map(|at| destination(format!("sip:{at}")));
+    pbxs.chain(std::iter::once(SipCommand::Trunk(trunk))).collect()
+}
+
+/// Whether all of it is there.
+#[must_use]
+pub fn is_provisioned(state: &SipState) -> bool {
+    state.trunk(TRUNK).is_some() && state.dispatcher().sets.get(&1).is_some_and(|set| set.len() == PBXS.len())
+}
+
+/// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.
+#[must_use]
+pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<SipCommand> {
+    match (mutation, command) {
+        (Mutation::NoPlan, SipCommand::InviteReceived(mut record)) => {
+            record.plan.clear();
+            record.no_answer_at = None;
+            vec![SipCommand::InviteReceived(record)]
+        }
+        (Mutation::NoRecords, SipCommand::InviteReceived(mut record)) => {
+            record.facts = None;
+            vec![SipCommand::InviteReceived(record)]
+        }
+        (Mutation::TwoRecords, SipCommand::InviteFailed { key, response, at, forget_at, .. }) => {
+            let other = ServerKey { branch: format!("{}-x", key.branch), sent_by: key.sent_by.clone() };
+            let twin = state.pending(&key).cloned().map(|mut twin| {
+                twin.key = other.clone();
+                SipCommand::InviteReceived(Box::new(twin))
+            });
+            let failed = |key, to_tag: &str| SipCommand::InviteFailed {
+                key,
+                response: response.clone(),
+                to_tag: to_tag.to_owned(),
+                at,
+                forget_at,
+            };
+            twin.into_iter().chain([failed(other, "x"), failed(key, "")]).collect()
+        }
+        (Mutation::EagerTrunk, SipCommand::Trunk(outcome @ TrunkCommand::Outcome { .. })) => {
+            let TrunkCommand::Outcome { uuid, cseq, .. } = &outcome else { return Vec::new() };
+            let next_at = clock().wall + Duration::from_secs(40);
+            let again = TrunkCommand::Registering { uuid: uuid.clone(), cseq: cseq + 1, next_at };
+            [outcome.clone(), again, outcome].map(SipCommand::Trunk).to_vec()
+        }
+        (_, command) => vec![command],
+    }
+}
+
+/// Sends a datagram of the engine, as a socket does that may be broken on purpose.
+pub fn send(mutation: Mutation, to: SocketAddr, bytes: Vec<u8>, done: &mut Done) {
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match mutation {
+        Mutation::NoCancel if text.starts_with("CANCEL ") => return,
+        Mutation::SecondFinal if sip::status(&text).is_some_and(|s| (200..500).contains(&s)) => {
+            if sip::cseq(&text).is_some_and(|(_, method)| method == "INVITE")
+                && let Some((_, rest)) = text.split_once("\r\n")
+            {
+                let other = format!("SIP/2.0 503 Service Unavailable\r\n{rest}");
+                done.datagrams.push((to, other.into_bytes()));
+            }
+        }
+        Mutation::NoNumbers if text.starts_with("REGISTER ") => {
+            if let Some((number, _)) = sip::cseq(&text) {
+                let same = text.replace(&format!("CSeq: {number} "), "CSeq: 1 ");
+                done.datagrams.push((to, same.into_bytes()));
+                return;
+            }
+        }
+        _ => {}
+    }
+    done.datagrams.push((to, bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_and_the_zone_can_be_read() {
+        assert_eq!(rules().map(|r| r.len()).unwrap_or_default(), 3);
+        let ask = |kind, name: &str| zone(&Question { kind, name: name.to_owned() });
+        let srv = ask(Kind::Srv, "_sip._udp.n3.phones.test");
+        assert!(matches!(srv, Answer::Records { records, .. } if records.len() == 2));
+        assert!(matches!(ask(Kind::A, "s2.n3.phones.test"), Answer::Records { .. }));
+        assert!(matches!(ask(Kind::Srv, "_sip._tcp.n3.phones.test"), Answer::Absent { .. }));
+    }
+}
