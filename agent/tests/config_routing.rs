@@ -113,7 +113,9 @@ prefix = "9"
     let [out, user, set, moved, no, relay, more] = c.rules.as_slice() else { panic!("{:#?}", c.rules) };
     assert_eq!((out.name.as_str(), out.strip, out.prefix.as_str()), ("outside line", 1, "+49"));
     assert!(out.require_auth && out.ring == Some(Duration::from_secs(45)));
-    assert_eq!(out.action, Action::Trunk("carrier".into()));
+    let list = parse("[[route]]\naction = \"trunk\"\ntrunk = [\"a\", \"b\"]\n").expect("right");
+    assert_eq!(list.rules[0].action, Action::Trunk(vec!["a".into(), "b".into()]));
+    assert_eq!(out.action, Action::Trunk(vec!["carrier".into()]));
     assert_eq!((out.matching.methods.len(), out.matching.domains.len(), out.matching.users.len()), (1, 2, 2));
     assert_eq!((out.matching.sources.len(), out.matching.headers.len()), (1, 2));
     assert_eq!((user.name.as_str(), &user.action), ("2", &Action::Location));

@@ -6,11 +6,15 @@ mod story;
 
 use std::time::Duration;
 
+use proxy_core::dialog::config::DialogConfig;
+use proxy_core::digest::ha1;
 use proxy_core::dispatch::{Algorithm, DispatchConfig};
 use proxy_core::dns::{Kind, Question, Record, Srv};
 use proxy_core::failover::FailoverConfig;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Match, Pattern, RoutingConfig, Rule};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
+use proxy_core::state::trunk::{Account, TrunkCommand};
 use proxy_core::state::{Flow, SipCommand, Transport};
 use proxy_core::time::WallTime;
 use story::*;
@@ -374,4 +378,154 @@ fn without_probes_nobody_is_asked() {
     w.send(FIRST, &respond(&first, 100, "", ""));
     w.pass(seconds(20));
     w.expect_nothing(FIRST);
+}
+
+/// Calls to numbers go out by the first of two trunks, which need no registration.
+fn trunks(change: impl FnOnce(&mut EngineConfig)) -> World {
+    let rule = Rule {
+        name: String::from("out"),
+        matching: Match { users: vec![Pattern::glob("0*").expect("a pattern")], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Trunk(vec![String::from("one"), String::from("two")]),
+        voicemail: None,
+        ring: None,
+        media: None,
+    };
+    let mut config =
+        EngineConfig { routing: RoutingConfig { rules: vec![rule], ..RoutingConfig::default() }, ..config() };
+    change(&mut config);
+    let mut w = World::with(config);
+    for (uuid, at) in [("one", FIRST), ("two", SECOND)] {
+        put_trunk(&mut w, uuid, at, 0);
+    }
+    w
+}
+
+fn put_trunk(w: &mut World, uuid: &str, at: &str, expires_s: u32) {
+    let account = Box::new(Account {
+        uuid: uuid.into(),
+        remote_user: "acc".into(),
+        remote_domain: format!("{uuid}.test"),
+        realm: format!("{uuid}.test"),
+        auth_user: "acc".into(),
+        ha1: ha1("acc", &format!("{uuid}.test"), "secret"),
+        proxy: format!("sip:{at}"),
+        expires_s,
+        contact_user: uuid.into(),
+        ..Account::default()
+    });
+    let at = w.now.wall;
+    let put = TrunkCommand::Put { account, call_id: format!("reg-{uuid}"), at };
+    w.state.apply(&SipCommand::Trunk(put));
+}
+
+const OUT: &str = "sip:0301234@lab.test";
+
+#[test]
+fn a_silent_trunk_is_followed_by_the_next_one_after_its_patience_also_across_a_takeover() {
+    let mut w = trunks(|_| {});
+    call(&mut w, OUT, "c1");
+    let first = w.expect(FIRST, "INVITE sip:0301234@one.test ");
+    w.pass(seconds(2));
+    w.take(FIRST);
+    w.fail_over(Duration::from_millis(300));
+    assert_eq!(w.expect(FIRST, "INVITE "), first);
+    w.pass(Duration::from_millis(4100));
+    let second = w.expect(SECOND, "INVITE sip:0301234@two.test ");
+    w.send(SECOND, &respond(&second, 200, "t", &contact(SECOND)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    // The first wakes up.
+    w.take(FIRST);
+    w.send(FIRST, &respond(&first, 180, "l", ""));
+    w.expect(FIRST, "CANCEL ");
+}
+
+#[test]
+fn failures_of_a_trunk_are_followed_by_the_next_one_and_those_of_the_number_are_not() {
+    for (status, moves) in [(503, true), (500, true), (408, true), (486, false), (404, false), (603, false)] {
+        let mut w = trunks(|_| {});
+        call(&mut w, OUT, "c1");
+        let first = w.expect(FIRST, "INVITE ");
+        w.send(FIRST, &respond(&first, status, "t", ""));
+        w.expect(FIRST, "ACK ");
+        assert_eq!(count(&w.take(SECOND), "INVITE") == 1, moves, "{status}");
+        assert_eq!(w.take(ALICE).is_empty(), moves, "{status}");
+    }
+}
+
+#[test]
+fn a_trunk_that_takes_no_credentials_is_followed_by_the_next_one() {
+    let mut w = trunks(|_| {});
+    call(&mut w, OUT, "c1");
+    let mut at_first = w.expect(FIRST, "INVITE ");
+    let challenge =
+        "Proxy-Authenticate: Digest realm=\"one.test\", nonce=\"n\", algorithm=MD5, qop=\"auth\"\r\n";
+    for _ in 0..8 {
+        w.send(FIRST, &respond(&at_first, 407, "t", challenge));
+        let next = w.take(FIRST).into_iter().find(|m| m.starts_with("INVITE "));
+        let Some(next) = next else { break };
+        at_first = next;
+    }
+    let second = w.expect(SECOND, "INVITE ");
+    assert_eq!(header(&second, "CSeq").as_deref(), Some("1 INVITE"));
+    assert_eq!(header(&second, "Proxy-Authorization"), None);
+    w.expect_nothing(ALICE);
+}
+
+#[test]
+fn a_full_trunk_is_left_out_an_unregistered_one_comes_last_and_one_that_is_off_not_at_all() {
+    let limits = |c: &mut EngineConfig| {
+        let mut dialog = DialogConfig::default();
+        dialog.limits.trunks.insert(String::from("one"), 1);
+        c.dialog = dialog;
+    };
+    let mut w = trunks(limits);
+    call(&mut w, OUT, "c1");
+    w.expect(FIRST, "INVITE ");
+    call(&mut w, OUT, "c2");
+    w.expect(SECOND, "INVITE ");
+    // Its registrar has us not.
+    let mut w = trunks(|_| {});
+    put_trunk(&mut w, "one", FIRST, 600);
+    call(&mut w, OUT, "c1");
+    let second = w.expect(SECOND, "INVITE ");
+    w.send(SECOND, &respond(&second, 503, "t", ""));
+    assert_eq!(count(&w.take(FIRST), "INVITE"), 1);
+    let mut w = trunks(|_| {});
+    let off = TrunkCommand::Enable { uuid: "one".into(), enabled: false, at: w.now.wall };
+    w.state.apply(&SipCommand::Trunk(off));
+    call(&mut w, OUT, "c1");
+    w.expect(SECOND, "INVITE ");
+    w.expect_nothing(FIRST);
+}
+
+#[test]
+fn a_message_reaches_the_second_server_of_a_name_when_the_first_is_silent() {
+    let mut w = servers(|_| {});
+    w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, "m1", ""));
+    w.resolve();
+    w.expect(FIRST, "MESSAGE ");
+    w.pass(Duration::from_millis(3100));
+    let second = w.take(SECOND);
+    assert_eq!(count(&second, "MESSAGE"), 1);
+    w.send(SECOND, &respond(&second[0], 200, "b", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.take(FIRST);
+    w.pass(seconds(40));
+    w.expect_nothing(FIRST);
+    assert_eq!(w.engine.load(), (0, 0, 0));
+}
+
+#[test]
+fn a_request_reaches_the_second_backend_when_the_first_is_silent_and_no_408_is_made_rfc4320() {
+    let mut w = backends(|_| {});
+    w.send(ALICE, &request("OPTIONS", NUMBER, ALICE, "o1", ""));
+    w.expect(FIRST, "OPTIONS ");
+    w.pass(Duration::from_millis(3100));
+    assert_eq!(count(&w.take(SECOND), "OPTIONS"), 1);
+    w.pass(seconds(60));
+    w.expect_nothing(ALICE);
+    assert_eq!(w.engine.load(), (0, 0, 0));
 }

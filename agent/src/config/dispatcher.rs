@@ -83,7 +83,11 @@ fn algorithm(reader: &mut Reader<'_>, at: &At<String>) -> Option<Algorithm> {
 }
 
 /// Status codes, and classes of them: `[200, "4xx"]` is written `["200", "4xx"]`.
-fn codes(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<(u16, u16)>> {
+pub(super) fn codes(
+    t: &mut Table<'_, '_>,
+    reader: &mut Reader<'_>,
+    key: &'static str,
+) -> Option<Vec<(u16, u16)>> {
     let list = t.strings(reader, key)?;
     let mut ranges = Vec::new();
     for at in &list.value {

@@ -185,7 +185,7 @@ fn action(
 ) -> Option<Action> {
     let action = t.string(reader, "action");
     let set = t.integer(reader, "set");
-    let trunk = t.string(reader, "trunk");
+    let trunk = t.one_or_more(reader, "trunk");
     let contacts = t.one_or_more(reader, "contact");
     let permanent = t.boolean(reader, "permanent").is_some_and(|at| at.value);
     let status = t.integer(reader, "status");
@@ -231,12 +231,14 @@ fn action(
             }
         },
         "trunk" => match trunk {
-            Some(at) if !at.value.is_empty() => Some(Action::Trunk(at.value)),
+            Some(at) if !at.value.is_empty() && at.value.iter().all(|name| !name.value.is_empty()) => {
+                Some(Action::Trunk(at.value.into_iter().map(|name| name.value).collect()))
+            }
             _ => {
                 reader.fault(
                     line,
                     "action trunk needs a trunk",
-                    "add trunk = \"NAME\" (see: relevo trunk list)",
+                    "add trunk = \"NAME\", or [\"FIRST\", \"NEXT\"] (see: relevo trunk list)",
                 );
                 None
             }

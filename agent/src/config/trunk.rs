@@ -28,6 +28,9 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> TrunkCo
     c.retry_max = Duration::from_secs(most.unsigned_abs());
     let patience = t.number(reader, "patience_ms", (0, 32_000), 4000);
     c.patience = Duration::from_millis(patience.unsigned_abs());
+    if let Some(list) = super::dispatcher::codes(&mut t, reader, "failover_codes") {
+        c.failover = list;
+    }
     t.done(reader);
     c
 }

@@ -104,7 +104,7 @@ fn rules() -> Result<Vec<Rule>, PatternError> {
     Ok(vec![
         Rule { voicemail: Some(mailbox), ..rule("v*", Action::Location)? },
         rule("d*", Action::Dispatcher(1))?,
-        rule("t*", Action::Trunk(TRUNK.to_owned()))?,
+        rule("t*", Action::Trunk(vec![TRUNK.to_owned()]))?,
     ])
 }
 

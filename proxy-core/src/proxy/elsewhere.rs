@@ -258,6 +258,7 @@ impl Engine {
         self.counters.moved += 1;
         self.transmit(to, &bytes);
         branch.nict = Nict::new(cx.now.mono, &self.settings.timers, to.transport.is_reliable(), bytes.into());
+        branch.silent_at = self.patience_of_copy(cx, &branch.record, !exchange.plan.is_empty());
         self.put_client(&branch.record.via_branch, client);
         let elsewhere = !exchange.plan.is_empty();
         self.watch(&branch.record, elsewhere, client);

@@ -34,6 +34,8 @@ pub(crate) struct PlainBranch {
     pub(crate) next: Option<Box<Branch>>,
     /// Challenges answered so far.
     pub(crate) challenges: u32,
+    /// When its server is given up, if it has said nothing by then.
+    pub(crate) silent_at: Option<MonoTime>,
 }
 
 impl PlainBranch {
@@ -95,7 +97,7 @@ impl Exchange {
     pub(crate) fn next_timeout(&self) -> MonoTime {
         let mut at = self.nist.next_timeout().unwrap_or(self.hard_end).min(self.hard_end);
         for branch in &self.branches {
-            if let Some(t) = branch.nict.next_timeout() {
+            for t in [branch.nict.next_timeout(), branch.patience_ends()].into_iter().flatten() {
                 at = at.min(t);
             }
         }

@@ -240,7 +240,15 @@ impl Engine {
             self.watch(&record, !exchange.plan.is_empty(), client);
             let reliable = record.flow.transport.is_reliable();
             let nict = Nict::new(now, &self.settings.timers, reliable, bytes.into());
-            exchange.branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0 });
+            let silent_at = self.patience_of_copy(cx, &record, !exchange.plan.is_empty());
+            exchange.branches.push(PlainBranch {
+                record,
+                nict,
+                outcome: None,
+                next: None,
+                challenges: 0,
+                silent_at,
+            });
         }
         true
     }

@@ -8,16 +8,20 @@
 //! | `failover.fr_timer` | – | 408 of the branch, as timer B makes it later |
 //! | `failover.doubt`, after a 100 | it is a destination that may be probed | it is asked whether it is alive |
 //!
+//! Requests other than INVITE have the first two limits, too, so that they reach the second server before timer F; without
+//! anybody else they have timer F. Such a request may so reach two servers, as any that is sent again by its client.
+//!
 //! Who is given up may be there all the same: his copy is listened for until 64*T1 have passed (`late`).
 
 use std::time::Duration;
 
-use super::call::{Call, CallBranch, Phase};
+use super::call::{Call, CallBranch, Final, Phase};
+use super::exchange::{Exchange, PlainBranch};
 use crate::engine::{Cx, Engine};
 use crate::failover::FailoverConfig;
 use crate::state::{Backend, Branch};
 use crate::time::MonoTime;
-use crate::transaction::IctState;
+use crate::transaction::{IctState, NictState};
 
 /// What comes of the silence of a branch, and after how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +77,48 @@ impl CallBranch {
     }
 }
 
+impl PlainBranch {
+    /// When its server is given up, unless it has said something by then.
+    pub(super) fn patience_ends(&self) -> Option<MonoTime> {
+        self.silent_at.filter(|_| self.outcome.is_none() && self.nict.state() == NictState::Trying)
+    }
+}
+
 impl Engine {
     /// Starts the patience with a branch whose INVITE leaves now.
     pub(super) fn start_patience(&self, cx: Cx<'_>, branch: &mut CallBranch) {
         let limit = next_limit(&branch.record, &self.settings.config.failover, None);
         branch.silent_since = cx.now.mono;
         branch.silent_at = limit.map(|(after, _)| cx.now.mono + after);
+    }
+
+    /// When the copy of a request that is no INVITE and leaves now is given up, if there is somebody else to ask.
+    pub(super) fn patience_of_copy(&self, cx: Cx<'_>, record: &Branch, has_more: bool) -> Option<MonoTime> {
+        let config = FailoverConfig { fr_timer: None, ..self.settings.config.failover };
+        let limit = next_limit(record, &config, None);
+        limit.filter(|(_, kind)| *kind == Limit::Address || has_more).map(|(after, _)| cx.now.mono + after)
+    }
+
+    /// Sends on what has been silent for too long. `true` if a copy has come to its end by that.
+    pub(super) fn check_patience_of_copies(&mut self, cx: Cx<'_>, id: u64, exchange: &mut Exchange) -> bool {
+        let mut ended = false;
+        for index in 0..exchange.branches.len() {
+            let Some(branch) = exchange.branches.get_mut(index) else { continue };
+            if branch.patience_ends().is_none_or(|at| at > cx.now.mono) {
+                continue;
+            }
+            branch.silent_at = None;
+            let record = branch.record.clone();
+            if self.copy_goes_elsewhere(cx, id, exchange, index) {
+                continue;
+            }
+            self.on_backend_failure(cx, &record, 408, true);
+            let Some(branch) = exchange.branches.get_mut(index) else { continue };
+            branch.nict.on_transport_error();
+            branch.outcome = Some(Final { status: 408, response: Vec::new() });
+            ended = true;
+        }
+        ended
     }
 
     /// Gives a branch up that has said nothing for too long.

@@ -48,7 +48,8 @@ impl Engine {
             copies.push((record.flow, bytes.clone()));
             let reliable = record.flow.transport.is_reliable();
             let nict = Nict::new(cx.now.mono, &timers, reliable, bytes);
-            branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0 });
+            let silent_at = self.patience_of_copy(cx, &record, planned > 0);
+            branches.push(PlainBranch { record, nict, outcome: None, next: None, challenges: 0, silent_at });
         }
         let id = self.insert_exchange(Exchange {
             key: ExchangeKey::new(key, request),
@@ -165,7 +166,8 @@ impl Engine {
                     return;
                 }
                 let finals = exchange.finals();
-                if finals.is_empty() {
+                // What was given up in favour of others has not answered either.
+                if finals.iter().all(|f| f.status == 408 && f.response.is_empty()) {
                     // RFC 4320 §4.2: a 408 would come when nobody waits for it any more.
                     self.on_silence(cx, &request);
                     return;
@@ -331,7 +333,7 @@ impl Engine {
         let now = cx.now.mono;
         self.with_exchange(cx, id, |engine, exchange| {
             exchange.nist.on_timeout(now);
-            let mut timed_out = false;
+            let mut timed_out = engine.check_patience_of_copies(cx, id, exchange);
             for branch in &mut exchange.branches {
                 if branch.nict.next_timeout().is_none_or(|at| at > now) {
                     continue;

@@ -93,8 +93,8 @@ pub(crate) enum Way {
     Location,
     /// To a backend of this dispatcher set.
     Dispatcher(u32),
-    /// Out by this trunk.
-    Trunk(String),
+    /// Out by the first of these trunks, by the next one when it fails.
+    Trunk(Vec<String>),
     /// To the domain of the Request-URI, whosever it is.
     Relay,
     /// To voicemail.

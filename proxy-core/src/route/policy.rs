@@ -49,7 +49,7 @@ impl Engine {
             Action::Continue => return Obeyed::Continue,
             Action::Location => Way::Location,
             Action::Dispatcher(set) => Way::Dispatcher(*set),
-            Action::Trunk(name) => Way::Trunk(name.clone()),
+            Action::Trunk(names) => Way::Trunk(names.clone()),
             Action::Relay => Way::Relay,
             Action::Voicemail => Way::Voicemail,
             Action::Redirect { contacts, permanent } => {
@@ -117,7 +117,7 @@ impl std::fmt::Display for Shown<'_> {
             Action::Continue => f.write_str("go on with the next route"),
             Action::Location => f.write_str("to the user's phones"),
             Action::Dispatcher(set) => write!(f, "to dispatcher set {set}"),
-            Action::Trunk(name) => write!(f, "out by trunk {name:?}"),
+            Action::Trunk(names) => write!(f, "out by trunk {}", names.join(", then ")),
             Action::Redirect { .. } => f.write_str("redirect"),
             Action::Reject { status, .. } => write!(f, "reject with {status}"),
             Action::Relay => f.write_str("relay to its domain"),

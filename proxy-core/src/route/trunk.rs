@@ -2,7 +2,7 @@
 //!
 //! | request | then |
 //! |---|---|
-//! | a rule names a trunk | to its proxy, with the account's domain in the Request-URI |
+//! | a rule names trunks | to the proxy of the first, with the account's domain in the Request-URI; the others are the plan |
 //! | an INVITE to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
 //! | from a source of a trunk, or to the Contact user of its registration | a call in: trusted, to its local user |
 //! | in a dialog with a trunk | CSeq as the trunk knows it, credentials if it asks for them |
@@ -11,14 +11,18 @@ use std::net::SocketAddr;
 
 use super::passage::{Passage, Step, Targets, Way};
 use super::target::with_user;
+use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, Uri};
 use crate::proxy::build;
 use crate::state::trunk::{Account, Trunk};
-use crate::state::{Backend, Branch, Leg};
+use crate::state::{Backend, Branch, CountKey, Leg, NextStep, When};
 
 /// Most digits of a number of the public network (Kamailio's default: 1-9, then 3 to 20 more).
 const DIGITS: std::ops::RangeInclusive<usize> = 4..=21;
+
+/// Drawback of a trunk that has as many calls as it may.
+const FULL: u8 = 2;
 
 impl Engine {
     /// The trunk that a request without a dialog has come from, if any.
@@ -44,8 +48,8 @@ impl Engine {
 
     /// Out, where a rule or the number says so; in, where it came from a trunk.
     pub(super) fn stage_trunk(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
-        let uuid = match &passage.found.way {
-            Some(Way::Trunk(uuid)) => uuid.clone(),
+        let uuids = match &passage.found.way {
+            Some(Way::Trunk(uuids)) => uuids.clone(),
             None => match self.pstn_number(passage) {
                 Some((uuid, number)) => {
                     let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
@@ -55,8 +59,8 @@ impl Engine {
                     self.explain("is a number", || format!("of the public network: {number}"));
                     passage.found.uri = number;
                     // Nobody else is asked for it.
-                    passage.found.way = Some(Way::Trunk(uuid.clone()));
-                    uuid
+                    passage.found.way = Some(Way::Trunk(vec![uuid.clone()]));
+                    vec![uuid]
                 }
                 None => {
                     self.arrive(cx, passage);
@@ -65,27 +69,77 @@ impl Engine {
             },
             Some(_) => return Step::Next,
         };
-        let Some(trunk) = cx.state.trunk(&uuid).filter(|t| !t.account.disabled) else {
-            self.explain("no target", || format!("there is no trunk {uuid:?} that is switched on"));
+        let targets = self.targets_by_trunks(cx, passage, &uuids);
+        if targets.branches.is_empty() {
             passage.found.failing = Some((503, "Trunk Unavailable"));
             return Step::Next;
-        };
-        match self.branch_to_trunk(passage, trunk) {
-            Some(branch) => Step::Targets(Targets::now(vec![branch])),
-            None => {
-                self.explain("no target", || format!("{} cannot be reached", trunk.account.next_hop()));
-                passage.found.failing = Some((503, "Trunk Unavailable"));
-                Step::Next
-            }
         }
+        Step::Targets(targets)
     }
 
-    fn branch_to_trunk(&self, passage: &Passage<'_, '_>, trunk: &Trunk) -> Option<Branch> {
+    /// The trunks of a list that can be tried, in order: one that is switched off is left out, one whose registrar has us
+    /// not, or that has as many calls as it may, comes after those that look better. Should all be full, the limit says so
+    /// at admission.
+    fn targets_by_trunks(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, uuids: &[String]) -> Targets {
+        let mut list: Vec<(u8, &Trunk)> = Vec::new();
+        for uuid in uuids {
+            match cx.state.trunk(uuid).filter(|t| !t.account.disabled) {
+                Some(trunk) => list.push((self.drawback_of(cx, trunk), trunk)),
+                None => {
+                    self.explain("no target", || format!("there is no trunk {uuid:?} that is switched on"))
+                }
+            }
+        }
+        // Stable: equals stay in the order of the rule.
+        list.sort_by_key(|(drawback, _)| *drawback);
+        if list.first().is_some_and(|(drawback, _)| *drawback < FULL) {
+            list.retain(|(drawback, _)| *drawback < FULL);
+        }
+        let names: Vec<&str> = list.iter().map(|(_, t)| t.account.uuid.as_str()).collect();
+        self.explain("chooses", || format!("trunk {}", names.join(", then ")));
+        let mut branches = Vec::new();
+        for (number, (_, trunk)) in (0..).zip(list.into_iter().take(MAX_FAILOVERS)) {
+            match self.branch_to_trunk(passage, trunk, number) {
+                Some(branch) => branches.push(branch),
+                None => {
+                    self.explain("no target", || format!("{} cannot be reached", trunk.account.next_hop()));
+                }
+            }
+        }
+        let mut branches = branches.into_iter();
+        let Some(first) = branches.next() else { return Targets::default() };
+        let when = When {
+            // A challenge that comes this far is one that we cannot answer.
+            statuses: [(401, 401), (407, 407)]
+                .into_iter()
+                .chain(self.settings.config.trunk.failover.iter().copied())
+                .collect(),
+            timeout: false,
+            unreachable: true,
+        };
+        let after = passage.found.ring;
+        let plan =
+            branches.map(|branch| NextStep { when: when.clone(), branches: vec![branch], after }).collect();
+        Targets { branches: vec![first], after, plan }
+    }
+
+    /// What speaks against a trunk: 0 nothing, 1 its registrar has us not, [`FULL`] that it has as many calls as it may.
+    fn drawback_of(&self, cx: Cx<'_>, trunk: &Trunk) -> u8 {
+        let uuid = &trunk.account.uuid;
+        let limits = &self.settings.config.dialog.limits;
+        let most = limits.trunks.get(uuid).copied().or(limits.trunk);
+        if most.is_some_and(|most| cx.state.calls_of(&CountKey::Trunk(uuid.clone())) >= most) {
+            return FULL;
+        }
+        u8::from(trunk.account.registers() && trunk.registration.expires_at <= cx.now.wall)
+    }
+
+    fn branch_to_trunk(&self, passage: &Passage<'_, '_>, trunk: &Trunk, round: u16) -> Option<Branch> {
         let account = &trunk.account;
         let dialled = Uri::parse(&passage.found.uri).ok()?;
         let target = format!("sip:{}@{}", dialled.user?, account.remote_domain);
         Uri::parse(&target).ok()?;
-        let mut branch = self.branch_to_uri(passage, &account.next_hop(), 0).ok()?;
+        let mut branch = self.branch_to_uri(passage, &account.next_hop(), round).ok()?;
         branch.target = target;
         branch.backing.backend = Some(Backend::Trunk { uuid: account.uuid.clone() });
         let patience = self.settings.config.trunk.patience.as_millis();

@@ -65,8 +65,8 @@ pub enum Action {
     Location,
     /// To a backend of this dispatcher set.
     Dispatcher(u32),
-    /// Out by the trunk of this name.
-    Trunk(String),
+    /// Out by the first of these trunks, by the next one when it fails.
+    Trunk(Vec<String>),
     /// 302 with these contacts (301 with `permanent`).
     Redirect {
         /// Contact URIs; `{user}` in them stands for the user of the Request-URI.

@@ -15,6 +15,8 @@ pub struct TrunkConfig {
     /// after timer B. One second more than a backend next door has: by then four copies of the INVITE have left (at 0, 0.5,
     /// 1.5 and 3.5 s), so that a lossy line to the provider does not look like a dead one.
     pub patience: Duration,
+    /// Failures of a trunk after which the next one is tried, as ranges of status codes; no answer and no way are always.
+    pub failover: Vec<(u16, u16)>,
 }
 
 impl Default for TrunkConfig {
@@ -24,6 +26,7 @@ impl Default for TrunkConfig {
             retry: Duration::from_secs(10),
             retry_max: Duration::from_secs(600),
             patience: Duration::from_secs(4),
+            failover: vec![(408, 408), (500, 599)],
         }
     }
 }
