@@ -29,11 +29,12 @@ endif
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 15
 
-test: ## Format, lints and every test (brings missing packages itself)
+test: ## Format, lints, documentation and every test (brings missing packages itself)
 	@scripts/need-packages test lab kamailio
 	cargo fmt --check
 	scripts/check-tree
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	$(AS_ROOT) cargo test --workspace -- --test-threads=$(TEST_THREADS)
 
 kamailio-diff: ## The same phones with Kamailio and with Relevo, message by message (docs/kamailio-differences.md)

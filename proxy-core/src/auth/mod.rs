@@ -1,12 +1,12 @@
-//! Who may ask: Kamailio's AUTH block without its answers, which are in [`crate::route`].
+//! Who may ask: Kamailio's AUTH block without its answers, which are in `crate::route`.
 //!
 //! | request | judged |
 //! |---|---|
-//! | not REGISTER, from a source in the trusted group | [`Judgement::Trusted`] |
-//! | REGISTER, or From of a domain of ours, with credentials that prove its user | [`Judgement::Proven`] |
-//! | the same, without | [`Judgement::Challenge`] |
-//! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | [`Judgement::OtherIdentity`] |
-//! | From of others | [`Judgement::Stranger`] |
+//! | not REGISTER, from a source in the trusted group | `Judgement::Trusted` |
+//! | REGISTER, or From of a domain of ours, with credentials that prove its user | `Judgement::Proven` |
+//! | the same, without | `Judgement::Challenge` |
+//! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | `Judgement::OtherIdentity` |
+//! | From of others | `Judgement::Stranger` |
 //!
 //! A user that is not there is judged like a wrong password, in the same time: nobody learns who has an account.
 

@@ -1,4 +1,4 @@
-//! How requests are routed: the configuration of the stages in [`crate::route`], and what a walk through them tells.
+//! How requests are routed: the configuration of the stages in `route`, and what a walk through them tells.
 //!
 //! | file | what |
 //! |---|---|
