@@ -1,5 +1,5 @@
 //! RFC 7616: digest authentication of requests. The arithmetic is in `digest_rfc.rs`, the ways of requests in
-//! `engine_auth.rs`; here are the rules that those do not prove.
+//! `engine_auth.rs` and `engine_nonces.rs`; here are the rules that those do not prove.
 
 #[path = "common/auth.rs"]
 mod auth;

@@ -11,7 +11,12 @@ use proxy_core::state::{
     AclKey, NonceSecret, ProvisionAnswer, ProvisionCommand, SipCommand, SipResponse, SipState, Subscriber,
 };
 
-use crate::story::{World, config};
+use crate::story::{World, config, header, register};
+
+pub const ALICE: &str = "10.77.0.201:5061";
+pub const BOB: &str = "10.77.0.202:5062";
+pub const OTHER: &str = "10.99.0.9:5060";
+pub const BOB_URI: &str = "sip:bob@lab.test";
 
 /// With authentication.
 pub fn asking() -> EngineConfig {
@@ -80,4 +85,35 @@ pub fn answered_with(request: &str, challenge: &str, username: &str, password: &
     request
         .replace(&format!("CSeq: {cseq} "), &format!("CSeq: {next} "))
         .replace(";rport\r\n", &format!("n{next};rport\r\n{lines}"))
+}
+
+/// Alice's REGISTER.
+pub fn reg() -> String {
+    register("alice", ALICE, 1, &format!("<sip:alice@{ALICE}>"))
+}
+
+/// The challenge that this request gets at `at`.
+pub fn challenge(w: &mut World, at: &str, text: &str) -> String {
+    w.send(at, text);
+    let answer = w.expect(at, "SIP/2.0 40");
+    assert!(answer.starts_with("SIP/2.0 401 ") || answer.starts_with("SIP/2.0 407 "), "{answer}");
+    answer
+}
+
+pub fn register_bob(w: &mut World) {
+    let text = register("bob", BOB, 1, &format!("<sip:bob@{BOB}>"));
+    let asked = challenge(w, BOB, &text);
+    w.send(BOB, &answered(&text, &asked, "bob", "secret-b"));
+    w.expect(BOB, "SIP/2.0 200 ");
+}
+
+pub fn stale(answer: &str) -> bool {
+    let header = header(answer, "WWW-Authenticate").or_else(|| header(answer, "Proxy-Authenticate"));
+    header.expect("a challenge").contains("stale=TRUE")
+}
+
+pub fn first_line(w: &mut World, at: &str) -> String {
+    let all = w.take(at);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all[0].lines().next().expect("a line").trim_start_matches("SIP/2.0 ").to_owned()
 }
