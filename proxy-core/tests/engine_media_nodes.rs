@@ -1,0 +1,192 @@
+//! Which rtpengine is asked: silent, full, dead, put aside, forged.
+
+#[path = "common/media.rs"]
+mod media;
+#[path = "common/story.rs"]
+mod story;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use media::*;
+use proxy_core::media::{DEAD_PING, MediaConfig, OnFailure, Usage};
+use story::*;
+
+#[test]
+fn a_question_is_repeated_with_its_cookie_and_then_another_rtpengine_is_asked() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.dead.insert(addr(ONE));
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    m.both();
+    let first = m.w.media.front().cloned().expect("a question");
+    m.w.pass(Duration::from_millis(950));
+    let offers: Vec<_> = m.w.media.iter().filter(|(to, _)| *to == addr(ONE)).cloned().collect();
+    let same = offers.iter().filter(|o| **o == first).count();
+    assert_eq!(same, 4, "at 0, 100, 300 and 700 ms: {offers:?}");
+    m.w.media.clear();
+    m.w.pass(Duration::from_millis(100));
+    assert_eq!(m.serve(), ["offer ac1> at 10.77.0.42:2223"]);
+    assert!(sdp(&m.w.expect(BOB, "INVITE ")).contains(TWO));
+    let pending = m.w.state.pending_invites().next().expect("pending");
+    assert_eq!(pending.media.as_ref().map(|s| s.node), Some(addr(TWO)));
+    assert_eq!(m.w.engine.counters().media_timeouts, 1);
+    // It is not asked again, until it answers a ping.
+    m.w.take(ALICE);
+    for n in 2..6 {
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, &format!("c{n}")), "alice"));
+        assert!(m.serve().iter().all(|q| q.contains(TWO)));
+    }
+    m.dead.clear();
+    m.pass(DEAD_PING * 2);
+    m.only(ONE);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c9"), "alice"));
+    assert_eq!(m.serve(), ["offer ac9> at 10.77.0.41:2223"]);
+}
+
+#[test]
+fn a_full_rtpengine_hands_the_call_to_the_next() {
+    let mut m = world();
+    m.refuses = Some("d6:result10:load limite");
+    m.w.register("bob", BOB);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    let asked = m.serve();
+    assert_eq!(asked.len(), 2, "each once: {asked:?}");
+    assert_ne!(asked.first(), asked.last());
+    // Kamailio's habit: better a call without media relay than none.
+    assert!(sdp(&m.w.expect(BOB, "INVITE ")).contains("o=alice"));
+    assert_eq!(m.w.state.pending_invites().next().expect("pending").media, None);
+}
+
+#[test]
+fn without_any_rtpengine_a_request_passes_or_is_refused_as_configured() {
+    let refused = "d12:error-reason3:bad6:result5:errore";
+    let cases = [(None, "SIP/2.0 503 No Media Proxy"), (Some(refused), "SIP/2.0 488 ")];
+    for (refuses, status) in cases {
+        for on_failure in [OnFailure::Pass, OnFailure::Reject] {
+            let mut m = with(MediaConfig { on_failure, ..media(Usage::Always) });
+            m.w.register("bob", BOB);
+            m.refuses = refuses;
+            if refuses.is_none() {
+                m.dead = [addr(ONE), addr(TWO)].into();
+            }
+            m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+            m.pass(Duration::from_millis(2500));
+            assert_eq!(m.w.engine.counters().media_failed, 1);
+            match on_failure {
+                OnFailure::Pass => {
+                    let all = m.w.take(BOB);
+                    assert!(all.iter().all(|i| sdp(i).contains("o=alice")) && !all.is_empty(), "{all:?}");
+                }
+                OnFailure::Reject => {
+                    m.w.expect(ALICE, status);
+                    m.w.expect_nothing(BOB);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dead_rtpengine_is_replaced_at_the_next_reinvite_of_either_side() {
+    for by_callee in [false, true] {
+        let mut m = world();
+        m.only(ONE);
+        let (got, ok) = m.answered("c1");
+        m.both();
+        m.dead.insert(addr(ONE));
+        // It is not known yet that it is dead: the offer finds out, and goes on at the other.
+        let (asker, answerer) = if by_callee { (BOB, ALICE) } else { (ALICE, BOB) };
+        let again = match by_callee {
+            true => in_dialog_of_callee("INVITE", 7, &got, "b", BOB),
+            false => in_dialog_of_caller("INVITE", 2, &ok, ALICE),
+        };
+        m.w.send(asker, &with_sdp(&again, "again"));
+        let asked = m.pass(Duration::from_millis(1100));
+        let offer =
+            if by_callee { "offer b>ac1 at 10.77.0.42:2223" } else { "offer ac1>b at 10.77.0.42:2223" };
+        assert_eq!(asked.last().map(String::as_str), Some(offer));
+        let again = m.w.take(answerer).into_iter().next().expect("the re-INVITE");
+        assert!(again.starts_with("INVITE ") && sdp(&again).contains(TWO), "{again}");
+        // SDP for the callee is as the callee wants it, whoever asks.
+        assert!(sdp(&again).contains(if by_callee { "RTP/AVP\r" } else { "RTP/SAVPF" }), "{again}");
+        m.w.take(asker);
+        let extra = if by_callee { format!("Contact: <sip:alice@{ALICE}>\r\n") } else { contact(BOB) };
+        m.w.send(answerer, &with_sdp(&respond(&again, 200, "x", &extra), "answer"));
+        let asked = m.serve();
+        let answer =
+            if by_callee { "answer b>ac1 at 10.77.0.42:2223" } else { "answer ac1>b at 10.77.0.42:2223" };
+        assert_eq!(asked.first().map(String::as_str), Some(answer));
+        assert!(asked.contains(&String::from("delete ac1> at 10.77.0.41:2223")), "{asked:?}");
+        assert!(sdp(&m.w.expect(asker, "SIP/2.0 200 ")).contains(TWO));
+        let dialog = m.w.state.dialogs().next().expect("a dialog");
+        let session = dialog.media.as_ref().expect("media");
+        assert_eq!((session.node, session.to_caller.as_str()), (addr(TWO), "RTP/AVP"));
+        assert_eq!((m.w.state.media_load(addr(ONE)), m.w.state.media_load(addr(TWO))), (0, 1));
+        assert_eq!(m.w.engine.counters().media_moved, 1);
+    }
+}
+
+#[test]
+fn an_rtpengine_that_is_put_aside_keeps_its_calls() {
+    let mut m = world();
+    m.only(ONE);
+    let (_, ok) = m.answered("c1");
+    m.only(TWO);
+    m.w.send(ALICE, &with_sdp(&in_dialog_of_caller("INVITE", 2, &ok, ALICE), "again"));
+    assert_eq!(m.serve(), ["offer ac1>b at 10.77.0.41:2223"]);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c2"), "alice"));
+    assert_eq!(m.serve(), ["offer ac2> at 10.77.0.42:2223"]);
+}
+
+#[test]
+fn strangers_and_garbage_answer_nothing() {
+    let mut m = world();
+    m.w.register("bob", BOB);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    let (to, bytes) = m.w.media.front().cloned().expect("a question");
+    let (cookie, _) = dict(&bytes);
+    let answer = format!("{cookie} d6:result2:ok3:sdp5:v=0\r\ne");
+    let forged: [(SocketAddr, Vec<u8>); 4] = [
+        (addr("10.77.0.66:2223"), answer.clone().into_bytes()),
+        (to, format!("0_1_0000000000000000 {}", &answer[cookie.len() + 1..]).into_bytes()),
+        (to, b"\xff\xfe".to_vec()),
+        (to, format!("{cookie} garbage").into_bytes()),
+    ];
+    for (from, bytes) in forged {
+        m.w.engine.handle_media(m.w.now, from, &bytes, &m.w.state);
+    }
+    m.w.settle();
+    m.w.expect_nothing(BOB);
+    assert_eq!(m.w.engine.counters().dropped_stray, 4);
+    m.w.engine.handle_media(m.w.now, to, answer.as_bytes(), &m.w.state);
+    m.w.settle();
+    assert_eq!(sdp(&m.w.expect(BOB, "INVITE ")), "v=0\r\n");
+}
+
+#[test]
+fn two_nodes_choose_the_same_and_calls_are_shared() {
+    let at = |id: &str| {
+        let mut m = world();
+        m.w.register("bob", BOB);
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, id), "alice"));
+        m.serve()
+    };
+    let mut seen = BTreeSet::new();
+    for n in 0..16 {
+        let id = format!("call{n}");
+        assert_eq!(at(&id), at(&id));
+        seen.extend(at(&id).into_iter().filter_map(|q| q.rsplit(' ').next().map(str::to_owned)));
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    // The one with fewer calls gets the next.
+    let mut m = world();
+    m.w.register("bob", BOB);
+    for n in 0..8 {
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, &format!("c{n}")), "alice"));
+        m.serve();
+    }
+    assert_eq!((m.w.state.media_load(addr(ONE)), m.w.state.media_load(addr(TWO))), (4, 4));
+}
