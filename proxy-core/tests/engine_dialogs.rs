@@ -321,3 +321,18 @@ fn a_source_has_its_limit_and_a_call_that_fails_gives_its_place_back() {
     w.send(ALICE, &invite(BOB_URI, ALICE, "c3"));
     w.expect(BOB, "INVITE ");
 }
+
+#[test]
+fn a_missed_call_is_recorded_with_what_the_phone_said() {
+    for status in [404, 480, 486, 500, 603] {
+        let mut w = plain();
+        w.register("bob", BOB);
+        w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+        let got = w.expect(BOB, "INVITE ");
+        w.send(BOB, &respond(&got, status, "b1", ""));
+        w.expect(BOB, "ACK ");
+        let missed: Vec<u16> =
+            w.state.outbox().after(0).filter(|r| r.kind == RecordKind::Missed).map(|r| r.code).collect();
+        assert_eq!(missed, [status]);
+    }
+}

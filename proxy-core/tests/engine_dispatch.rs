@@ -383,3 +383,22 @@ fn a_destination_that_refuses_probes_is_neither_probed_nor_marked_by_calls() {
     assert!(w.take(PBX1).iter().all(|m| !m.starts_with("OPTIONS ")));
     assert_eq!(letters(&w), ["AX", "AX"]);
 }
+
+#[test]
+fn the_default_set_gets_no_request_without_a_user() {
+    let mut w = world(|_| {});
+    w.send(ALICE, &invite("sip:lab.test", ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 484 ");
+    for at in [PBX1, PBX2] {
+        w.expect_nothing(at);
+    }
+}
+
+#[test]
+fn with_all_backends_dead_a_call_is_503_and_a_message_hears_that_nobody_is_there() {
+    let mut w = World::with(configured(|_| {}));
+    w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 503 ");
+    w.send(ALICE, &request("MESSAGE", NUMBER, ALICE, "m1", ""));
+    w.expect(ALICE, "SIP/2.0 404 ");
+}

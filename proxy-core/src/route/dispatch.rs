@@ -7,7 +7,7 @@ use super::passage::{Passage, Step, Targets, Way};
 use crate::dispatch::{Algorithm, Choice, order};
 use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, NameAddr};
+use crate::msg::{Message, Method, NameAddr};
 use crate::state::{Backend, Branch, NextStep, When};
 
 impl Engine {
@@ -15,13 +15,16 @@ impl Engine {
     pub(super) fn stage_dispatch(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         let set = match (&passage.found.way, self.settings.config.dispatch.default_set) {
             (Some(Way::Dispatcher(set)), _) => *set,
-            (None, Some(set)) if passage.found.targets.is_none() => set,
+            (None, Some(set)) if passage.found.targets.is_none() && is_nobody_here(passage) => set,
             _ => return Step::Next,
         };
         let targets = self.targets_of_set(cx, passage, set);
         if targets.branches.is_empty() {
             self.explain("no target", || format!("set {set} has no destination that is alive"));
-            passage.found.failing = Some((503, "No Destination Available"));
+            // A message to somebody who is out of reach can be kept, whatever has become of the backends.
+            if passage.found.way.is_some() || passage.method == Method::Invite {
+                passage.found.failing = Some((503, "No Destination Available"));
+            }
             return Step::Next;
         }
         Step::Targets(targets)
@@ -59,6 +62,12 @@ impl Engine {
         branch.backing.backend = Some(Backend::Destination { set, uri });
         Some(branch)
     }
+}
+
+/// Whether what LOCATION has found is that no user of ours can be reached: a URI without a user, and a method that no
+/// phone of his takes, are not for the default set either.
+fn is_nobody_here(passage: &Passage<'_, '_>) -> bool {
+    passage.found.failing.is_none_or(|(status, _)| matches!(status, 404 | 480))
 }
 
 /// What is hashed. A user that cannot be read is the same for all who write such things.

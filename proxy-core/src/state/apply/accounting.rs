@@ -90,6 +90,7 @@ impl SipState {
         answered: Option<&str>,
     ) {
         let mut missed: BTreeMap<&str, u16> = BTreeMap::new();
+        let last = record.branches.iter().map(|b| b.round).max();
         for branch in record.branches.iter().filter(|b| b.round < round) {
             let Some(called) = branch.backing.called.as_deref().filter(|c| Some(*c) != answered) else {
                 continue;
@@ -97,6 +98,8 @@ impl SipState {
             let code = match branch.state {
                 BranchState::Final { status, .. } => status,
                 _ if record.state == InviteState::Cancelled => 487,
+                // What ends the call is not replicated by itself: it is in what the caller has got.
+                _ if Some(branch.round) == last && base.code >= 300 => base.code,
                 _ => 408,
             };
             // Of several phones: the one that said the most, as in the choice of the response for the caller.
