@@ -617,3 +617,20 @@ fn a_late_2xx_to_a_reinvite_never_ends_the_dialog_that_it_belongs_to() {
     w.expect_nothing(FIRST);
     assert_eq!(w.state.counts().dialogs, 1);
 }
+
+#[test]
+fn a_trunk_that_asks_for_credentials_late_has_its_whole_patience_for_the_copy_with_them() {
+    let mut w = trunks(|_| {});
+    w.send(ALICE, &request("MESSAGE", OUT, ALICE, "m1", ""));
+    let first = w.expect(FIRST, "MESSAGE ");
+    w.pass(Duration::from_millis(3900));
+    w.take(FIRST);
+    let challenge =
+        "Proxy-Authenticate: Digest realm=\"one.test\", nonce=\"n\", algorithm=MD5, qop=\"auth\"\r\n";
+    w.send(FIRST, &respond(&first, 407, "t", challenge));
+    let again = w.expect(FIRST, "MESSAGE ");
+    w.pass(Duration::from_millis(400));
+    w.expect_nothing(SECOND);
+    w.send(FIRST, &respond(&again, 200, "t", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
