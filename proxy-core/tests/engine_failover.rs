@@ -529,3 +529,108 @@ fn a_request_reaches_the_second_backend_when_the_first_is_silent_and_no_408_is_m
     w.expect_nothing(ALICE);
     assert_eq!(w.engine.load(), (0, 0, 0));
 }
+
+#[test]
+fn limits_of_the_same_length_end_and_each_has_its_turn() {
+    let same = |c: &mut EngineConfig| {
+        c.failover.fr_timer = Some(seconds(3));
+        c.dispatch.patience = seconds(3);
+    };
+    // The next address, and with nobody left the 408.
+    let mut w = servers(same);
+    call(&mut w, BOB_URI, "c1");
+    w.pass(Duration::from_millis(3100));
+    w.expect(SECOND, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    w.expect(ALICE, "SIP/2.0 408 ");
+    // Hung up before anybody has said a word: nobody else is called.
+    let mut w = servers(same);
+    call(&mut w, BOB_URI, "c1");
+    w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    w.pass(Duration::from_millis(3100));
+    w.expect(ALICE, "SIP/2.0 487 ");
+    w.expect_nothing(SECOND);
+    // The next backend, and with nobody left the 408.
+    let mut w = backends(same);
+    call(&mut w, NUMBER, "c1");
+    w.pass(Duration::from_millis(3100));
+    w.expect(SECOND, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    w.expect(ALICE, "SIP/2.0 408 ");
+}
+
+#[test]
+fn a_takeover_passes_on_a_2xx_that_crossed_the_move_and_hangs_nobody_up() {
+    let mut w = servers(|_| {});
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.cluster = Cluster::Waits;
+    w.pass(Duration::from_millis(3100));
+    let answer = respond(&first, 200, "b", &contact(FIRST));
+    w.send(FIRST, &answer);
+    while w.verdict() {
+        w.settle();
+    }
+    w.cluster = Cluster::Commits;
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.take(FIRST);
+    // The caller's ACK was lost with the node: the callee says it again.
+    w.fail_over(Duration::from_millis(300));
+    w.take(ALICE);
+    w.take(FIRST);
+    w.send(FIRST, &answer);
+    assert_eq!(w.expect(ALICE, "SIP/2.0 200 "), ok);
+    w.expect_nothing(FIRST);
+    assert_eq!(w.engine.counters().late_answers, 0);
+    assert_eq!(w.state.counts().dialogs, 1);
+}
+
+#[test]
+fn a_late_2xx_to_a_reinvite_never_ends_the_dialog_that_it_belongs_to() {
+    let mut w = servers(|c| c.failover.fr_timer = Some(seconds(5)));
+    call(&mut w, BOB_URI, "c1");
+    let first = w.expect(FIRST, "INVITE ");
+    w.send(FIRST, &respond(&first, 200, "b", "Contact: <sip:pbx@phone.test>\r\n"));
+    let ok = w.expect(ALICE, "SIP/2.0 200 ");
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.expect(FIRST, "ACK ");
+    w.send(ALICE, &in_dialog_of_caller("INVITE", 2, &ok, ALICE));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let again = w.expect(FIRST, "INVITE ");
+    w.pass(Duration::from_millis(3100));
+    let elsewhere = w.expect(SECOND, "INVITE ");
+    w.take(FIRST);
+    // It is the answer that the caller waits for.
+    w.send(FIRST, &respond(&again, 200, "b", "Contact: <sip:pbx@phone.test>\r\n"));
+    w.expect_nothing(FIRST);
+    w.expect(ALICE, "SIP/2.0 200 ");
+    let _ = elsewhere;
+    // Another one fails before its answer comes: who is in the dialog knows what to do (RFC 3261 §14.1, §13.3.1.4).
+    w.send(ALICE, &in_dialog_of_caller("INVITE", 3, &ok, ALICE));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let again = w.expect(FIRST, "INVITE ");
+    w.pass(Duration::from_millis(8200));
+    w.expect(ALICE, "SIP/2.0 408 ");
+    w.take(FIRST);
+    w.send(FIRST, &respond(&again, 200, "b", "Contact: <sip:pbx@phone.test>\r\n"));
+    w.expect_nothing(FIRST);
+    assert_eq!(w.state.counts().dialogs, 1);
+}
+
+#[test]
+fn a_trunk_that_asks_for_credentials_late_has_its_whole_patience_for_the_copy_with_them() {
+    let mut w = trunks(|_| {});
+    w.send(ALICE, &request("MESSAGE", OUT, ALICE, "m1", ""));
+    let first = w.expect(FIRST, "MESSAGE ");
+    w.pass(Duration::from_millis(3900));
+    w.take(FIRST);
+    let challenge =
+        "Proxy-Authenticate: Digest realm=\"one.test\", nonce=\"n\", algorithm=MD5, qop=\"auth\"\r\n";
+    w.send(FIRST, &respond(&first, 407, "t", challenge));
+    let again = w.expect(FIRST, "MESSAGE ");
+    w.pass(Duration::from_millis(400));
+    w.expect_nothing(SECOND);
+    w.send(FIRST, &respond(&again, 200, "t", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}

@@ -209,6 +209,7 @@ impl Engine {
         branch.nict =
             Nict::new(cx.now.mono, &self.settings.timers, flow.transport.is_reliable(), bytes.clone());
         branch.record = *next;
+        branch.silent_at = self.patience_of_copy(cx, &branch.record, !exchange.plan.is_empty());
         self.put_client(&branch.record.via_branch, client);
         self.watch(&branch.record, false, client);
         self.transmit(flow, &bytes);

@@ -102,7 +102,7 @@ impl Engine {
         status: u16,
     ) {
         self.with_call(cx, id, |engine, call| {
-            if engine.is_of_retired(cx, call, index, response, status) {
+            if engine.is_of_retired(cx, id, call, index, response, status) {
                 return;
             }
             let Some(branch) = call.branches.get_mut(index) else { return };

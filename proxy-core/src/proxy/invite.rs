@@ -118,7 +118,7 @@ impl Engine {
         status: u16,
     ) {
         self.with_call(cx, id, |engine, call| {
-            if engine.is_of_retired(cx, call, index, response, status) {
+            if engine.is_of_retired(cx, id, call, index, response, status) {
                 return;
             }
             let Some(branch) = call.branches.get_mut(index) else { return };
@@ -242,7 +242,14 @@ impl Engine {
     }
 
     /// A 2xx of a branch, the first or not.
-    fn on_answer(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, response: &Message<'_>) {
+    pub(super) fn on_answer(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        index: usize,
+        response: &Message<'_>,
+    ) {
         let to_tag = response.to_tag().unwrap_or_default();
         let Some(branch) = call.branches.get_mut(index) else { return };
         if let Some(known) = branch.answers.iter().find(|a| a.to_tag == to_tag) {

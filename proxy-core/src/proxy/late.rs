@@ -7,6 +7,8 @@
 //! | a failure | ACK, and again for each repetition |
 //! | 2xx, while its branch may still be taken | it is taken (§16.7 step 5); the table of `backend` says when |
 //! | 2xx, after the caller was told that the call has failed, or after the branch has gone on at another address | BYE, then ACK |
+//! | the same, and it is the answer that the caller has got | passed on again |
+//! | the same, to a re-INVITE | taken if the call is open, else dropped: a BYE would end the dialog that it belongs to |
 //!
 //! The caller has no transaction any more that could take such a 2xx (RFC 6026 §7.1), so that nobody but the proxy can
 //! end what the callee takes for a call. The BYE goes first, and the ACK when it is over: should this node be lost in
@@ -90,6 +92,7 @@ impl Engine {
     pub(super) fn is_of_retired(
         &mut self,
         cx: Cx<'_>,
+        id: u64,
         call: &mut Call,
         index: usize,
         response: &Message<'_>,
@@ -112,7 +115,7 @@ impl Engine {
                 cancel.on_response(cx.now.mono, status);
             }
         } else {
-            self.on_retired_response(cx, call, index, &mut retired, response, status);
+            self.on_retired_response(cx, id, call, index, &mut retired, response, status);
         }
         if let Some(branch) = call.branches.get_mut(index) {
             branch.retired.push(retired);
@@ -120,9 +123,11 @@ impl Engine {
         true
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one event with all that is known of it")]
     fn on_retired_response(
         &mut self,
         cx: Cx<'_>,
+        id: u64,
         call: &mut Call,
         index: usize,
         retired: &mut Retired,
@@ -136,8 +141,14 @@ impl Engine {
             }
             (IctAction::Pass, ..200) => self.cancel_retired(cx, retired),
             (IctAction::Pass, ..300) => {
-                let flow = retired.flow;
-                self.hang_up_late(cx, call, index, flow, response);
+                if self.repeats_answer(cx, call, response) {
+                    return;
+                }
+                if call.in_dialog && call.is_undecided() {
+                    self.answer_elsewhere(cx, id, call, index, response);
+                    return;
+                }
+                self.hang_up_late(cx, call, index, retired.flow, response);
             }
             (IctAction::Pass, _) => {
                 let mut ack = Vec::new();
@@ -148,6 +159,36 @@ impl Engine {
                 }
             }
             _ => self.counters.dropped_stray += 1,
+        }
+    }
+
+    /// The answer of the call can have come from an address that its branch has left: it crossed the move, and it comes
+    /// again after a takeover, or by both addresses. `true` if this is it.
+    fn repeats_answer(&mut self, cx: Cx<'_>, call: &mut Call, response: &Message<'_>) -> bool {
+        let to_tag = response.to_tag().unwrap_or_default();
+        let mut answers = call.branches.iter().flat_map(|b| &b.answers);
+        let Some(known) = answers.find(|a| a.to_tag == to_tag) else { return false };
+        self.counters.retransmissions_in += 1;
+        if known.safe {
+            let bytes: SharedBytes = known.response.as_slice().into();
+            let action = call.ist.send_response(cx.now.mono, 200, bytes);
+            self.send_to_caller(call, action);
+        }
+        true
+    }
+
+    /// A re-INVITE is answered from an address that its branch has left: whichever way it took, it is the same callee.
+    fn answer_elsewhere(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        index: usize,
+        response: &Message<'_>,
+    ) {
+        self.on_answer(cx, id, call, index, response);
+        if let Some(branch) = call.branches.get_mut(index).filter(|b| !b.answers.is_empty()) {
+            branch.give_up(cx.now.mono);
         }
     }
 
@@ -182,6 +223,12 @@ impl Engine {
         flow: Flow,
         response: &Message<'_>,
     ) {
+        if call.in_dialog {
+            // A BYE would end the dialog of the two, not only what this INVITE has come to. Without an ACK the callee
+            // ends it (RFC 3261 §13.3.1.4), unless the caller has done so (§14.1).
+            self.counters.dropped_stray += 1;
+            return;
+        }
         let to_tag = response.to_tag().unwrap_or_default();
         let Some(branch) = call.branches.get_mut(index) else { return };
         if let Some(late) = branch.late.iter().find(|l| l.to_tag == to_tag) {

@@ -24,14 +24,16 @@ use crate::time::MonoTime;
 use crate::transaction::{IctState, NictState};
 
 /// What comes of the silence of a branch, and after how much of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// Of limits of the same length the first one named here comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Limit {
     Address,
     Backend,
     Silence,
 }
 
-/// The limits of a branch that are longer than `heard`, the earliest first.
+/// The first limit of a branch that comes after the one `beyond`; each of them comes once, also at the same time.
 fn next_limit(
     branch: &Branch,
     config: &FailoverConfig,
@@ -47,8 +49,8 @@ fn next_limit(
     ];
     all.into_iter()
         .filter_map(|(after, limit)| Some((after?, limit)))
-        .filter(|(after, limit)| beyond.is_none_or(|(b, l)| *limit != l && *after >= b))
-        .min_by_key(|(after, _)| *after)
+        .filter(|limit| beyond.is_none_or(|beyond| *limit > beyond))
+        .min()
 }
 
 /// Whether the next address is one of another host: a second copy for the same one would be a loop to it (§8.2.2.2).
@@ -132,17 +134,28 @@ impl Engine {
         while limit.is_some_and(|(after, _)| after < heard) {
             limit = next_limit(&branch.record, &config, limit);
         }
-        let Some((_, kind)) = limit else {
-            branch.silent_at = None;
-            return;
-        };
-        branch.silent_at = next_limit(&branch.record, &config, limit).map(|(after, _)| since + after);
+        branch.silent_at = None;
+        while let Some((after, kind)) = limit {
+            let Some(branch) = call.branches.get_mut(index) else { return };
+            if since + after > cx.now.mono {
+                branch.silent_at = Some(since + after);
+                return;
+            }
+            if branch.outcome.is_some() || branch.moving {
+                return;
+            }
+            limit = next_limit(&branch.record, &config, limit);
+            self.on_limit(cx, id, call, index, kind);
+        }
+    }
+
+    fn on_limit(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize, kind: Limit) {
+        let Some(record) = call.branches.get(index).map(|b| b.record.clone()) else { return };
         match kind {
             Limit::Address => {
                 self.goes_elsewhere(cx, id, call, index, None);
             }
             Limit::Backend => {
-                let record = branch.record.clone();
                 self.on_backend_failure(cx, &record, 408, true);
                 // Who has nobody else to go to may as well wait.
                 if call.has_step_for_unreachable() {
@@ -150,7 +163,6 @@ impl Engine {
                 }
             }
             Limit::Silence => {
-                let record = branch.record.clone();
                 self.on_backend_failure(cx, &record, 408, true);
                 if call.is_undecided() {
                     self.abandon(cx, id, call, index);
@@ -225,5 +237,8 @@ mod tests {
         assert_eq!(limits(&["10.0.0.2:5061"], None, FailoverConfig::default()), [], "the same host");
         let short = FailoverConfig { fr_timer: Some(Duration::from_secs(1)), ..FailoverConfig::default() };
         assert_eq!(limits(&elsewhere, None, short), [(1000, Limit::Silence), (3000, Limit::Address)]);
+        let same = FailoverConfig { fr_timer: Some(Duration::from_secs(3)), ..FailoverConfig::default() };
+        assert_eq!(limits(&[], Some(3000), same), [(3000, Limit::Backend), (3000, Limit::Silence)]);
+        assert_eq!(limits(&elsewhere, None, same), [(3000, Limit::Address), (3000, Limit::Silence)]);
     }
 }
