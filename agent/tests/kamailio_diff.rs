@@ -7,6 +7,8 @@
 
 #[path = "kamailio/asking.rs"]
 mod asking;
+#[path = "kamailio/calls.rs"]
+mod calls;
 mod common;
 #[path = "kamailio/facts.rs"]
 mod facts;
