@@ -36,13 +36,7 @@ impl Engine {
         }
         let Some(node) = self.node_for(cx, passage, &session) else {
             self.explain("media", || String::from("no rtpengine of its set can be used"));
-            self.counters.media_failed += 1;
-            passage.found.media = MediaStep::Settled(None);
-            if self.settings.config.media.on_failure == OnFailure::Reject {
-                self.refuse_without_media(passage, Why::Nobody);
-                return Some(Step::Answered);
-            }
-            return None;
+            return self.go_without_media(passage);
         };
         session.node = node;
         let session = *session;
@@ -70,9 +64,18 @@ impl Engine {
         if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
             return Some(Step::Answered);
         }
+        self.go_without_media(passage)
+    }
+
+    /// Nobody can be asked: the request goes on as it is, or is refused, as the configuration says.
+    fn go_without_media(&mut self, passage: &mut Passage<'_, '_>) -> Option<Step> {
         self.counters.media_failed += 1;
         passage.found.media = MediaStep::Settled(None);
-        None
+        if self.settings.config.media.on_failure == OnFailure::Pass {
+            return None;
+        }
+        self.refuse_without_media(passage, Why::Nobody);
+        Some(Step::Answered)
     }
 
     /// The media of the call that a request begins or belongs to, as the sender sees it. Of a new one the rtpengine is
