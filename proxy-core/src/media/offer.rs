@@ -6,6 +6,8 @@
 //! | INVITE, UPDATE within a call that has one | the same one; the best of the set if that one is dead |
 //! | ACK with SDP of such a call | the same one |
 
+use std::net::SocketAddr;
+
 use super::config::{OnFailure, RouteMedia, Usage};
 use super::ng::Verb;
 use super::park::{Ask, Who, Why};
@@ -13,6 +15,7 @@ use super::{choice, sdp};
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method};
 use crate::nat::detect;
+use crate::proxy::call::Call;
 use crate::route::passage::{MediaStep, Passage, Step};
 use crate::routing::{Mode, Stage};
 use crate::state::{DialogId, MediaCommand, MediaSession, SipCommand};
@@ -36,13 +39,7 @@ impl Engine {
         }
         let Some(node) = self.node_for(cx, passage, &session) else {
             self.explain("media", || String::from("no rtpengine of its set can be used"));
-            self.counters.media_failed += 1;
-            passage.found.media = MediaStep::Settled(None);
-            if self.settings.config.media.on_failure == OnFailure::Reject {
-                self.refuse_without_media(passage, Why::Nobody);
-                return Some(Step::Answered);
-            }
-            return None;
+            return self.go_without_media(passage);
         };
         session.node = node;
         let session = *session;
@@ -70,9 +67,18 @@ impl Engine {
         if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
             return Some(Step::Answered);
         }
+        self.go_without_media(passage)
+    }
+
+    /// Nobody can be asked: the request goes on as it is, or is refused, as the configuration says.
+    fn go_without_media(&mut self, passage: &mut Passage<'_, '_>) -> Option<Step> {
         self.counters.media_failed += 1;
         passage.found.media = MediaStep::Settled(None);
-        None
+        if self.settings.config.media.on_failure == OnFailure::Pass {
+            return None;
+        }
+        self.refuse_without_media(passage, Why::Nobody);
+        Some(Step::Answered)
     }
 
     /// The media of the call that a request begins or belongs to, as the sender sees it. Of a new one the rtpengine is
@@ -112,20 +118,19 @@ impl Engine {
 
     /// Of a call that nobody has answered.
     fn early_session(&self, message: &Message<'_>) -> Option<Box<MediaSession>> {
-        let call_id = message.call_id()?;
-        let (_, call) = self.calls_of(call_id).find(|(_, call)| call.is_undecided() && !call.in_dialog)?;
+        let (_, call) = self.early_call(message)?;
         let session = call.media.clone()?;
         let from_caller =
             Message::parse(&call.request).is_ok_and(|invite| invite.from_tag() == message.from_tag());
         Some(if from_caller { session } else { Box::new(session.turned()) })
     }
 
-    fn node_for(
-        &self,
-        cx: Cx<'_>,
-        passage: &Passage<'_, '_>,
-        session: &MediaSession,
-    ) -> Option<std::net::SocketAddr> {
+    /// The call that a request belongs to and that nobody has answered.
+    pub(super) fn early_call(&self, message: &Message<'_>) -> Option<(u64, &Call)> {
+        self.calls_of(message.call_id()?).find(|(_, call)| call.is_undecided() && !call.in_dialog)
+    }
+
+    fn node_for(&self, cx: Cx<'_>, passage: &Passage<'_, '_>, session: &MediaSession) -> Option<SocketAddr> {
         let nodes = &self.settings.config.media.nodes;
         let fares = &self.media.fares;
         let dead = fares.get(&session.node).is_some_and(|h| h.dead);
@@ -160,16 +165,33 @@ impl Engine {
         self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session))
     }
 
-    /// A request within a dialog was answered: if it has brought the media to another rtpengine, that is remembered.
+    /// A request within a call was answered: if it has brought the media to another rtpengine, that is remembered. Of a
+    /// call that nobody has answered only here: its 2xx brings it into the record.
     pub(crate) fn move_media(&mut self, cx: Cx<'_>, request: &Message<'_>, session: Option<&MediaSession>) {
         let Some(session) = session else { return };
-        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else { return };
+        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else {
+            self.move_early_media(cx, request, session.node);
+            return;
+        };
         let Some(known) = dialog.media.as_ref().filter(|known| known.node != session.node) else { return };
         self.counters.media_moved += 1;
         let id: DialogId = dialog.id.clone();
         self.ask_delete(cx, known.node, &id.call_id, &id.from_tag);
         let command = MediaCommand::Moved { id, node: session.node };
         self.propose(SipCommand::Media(command), crate::engine::ticket::Awaiting::Nothing);
+    }
+
+    fn move_early_media(&mut self, cx: Cx<'_>, request: &Message<'_>, node: SocketAddr) {
+        let Some((id, _)) = self.early_call(request) else { return };
+        let old = self.with_call(cx, id, |_, call| {
+            let from_tag = Message::parse(&call.request).ok()?.from_tag()?.to_owned();
+            let known = call.media.as_deref_mut().filter(|known| known.node != node)?;
+            Some((std::mem::replace(&mut known.node, node), from_tag))
+        });
+        if let Some((old, from_tag)) = old.flatten() {
+            self.counters.media_moved += 1;
+            self.ask_delete(cx, old, request.call_id().unwrap_or_default(), &from_tag);
+        }
     }
 }
 

@@ -98,6 +98,20 @@ impl super::Memory {
     pub(super) fn has_reply(&self, key: &ReplyKey) -> bool {
         self.waiting.replies.contains_key(key)
     }
+
+    /// Whether a 2xx to this call waits that is not of `to_tag`.
+    pub(super) fn has_other_answer(&self, call: u64, to_tag: &str) -> bool {
+        let first = ReplyKey {
+            client: Some(Client::Call(call, 0)),
+            status: 0,
+            call_id: String::new(),
+            to_tag: String::new(),
+        };
+        let of_call = self.waiting.replies.range(first..);
+        let mut of_call =
+            of_call.take_while(|(k, _)| matches!(k.client, Some(Client::Call(id, _)) if id == call));
+        of_call.any(|(k, _)| k.status >= 200 && k.to_tag != to_tag)
+    }
 }
 
 impl Engine {
