@@ -256,6 +256,7 @@ fn commands() -> Vec<Command> {
             next_at: WallTime(300_000),
             expires_at: Some(WallTime(600_000)),
             min_expires_s: None,
+            service_route: Some(vec!["<sip:edge.carrier.test;lr>".into()]),
             last: "200 OK".into(),
         }),
         accounting(AccountingCommand::Open { place: 1, itself: true }),
@@ -273,6 +274,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
     ]
 }
 
@@ -453,6 +455,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
                 TrunkCommand::Style { .. } => 39,
+                TrunkCommand::Probed { .. } => 40,
             },
             SipCommand::Accounting(a) => match a {
                 AccountingCommand::Open { .. } => 30,
@@ -471,5 +474,5 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
 }
