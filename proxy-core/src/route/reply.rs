@@ -43,7 +43,7 @@ impl Engine {
             (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(_)) if self.is_stateless() => {
                 let number = response.cseq().map_or(0, |c| c.number);
-                if !self.pass_response(flow, response, number) {
+                if !self.pass_response(cx, flow, response, number) {
                     self.counters.dropped_stray += 1;
                 }
             }
@@ -65,7 +65,7 @@ impl Engine {
         });
         let passed = known.is_some_and(|shift| {
             let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
-            self.pass_response(flow, response, number)
+            self.pass_response(cx, flow, response, number)
         });
         if !passed {
             self.counters.dropped_stray += 1;
