@@ -106,3 +106,19 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Auth {
     t.done(reader);
     a
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    #[test]
+    fn the_check_of_the_uri_and_authentication_info_are_switched_on_by_name() {
+        let read = |text: &str| Config::parse(Path::new("a.toml"), text).expect("right").auth;
+        let engines = read("[auth]\ncheck_uri = true\ninfo = true\n").for_engines();
+        assert!(engines.check_uri && engines.info);
+        let engines = read("[auth]\nenabled = true\n").for_engines();
+        assert!(!engines.check_uri && !engines.info, "as Kamailio's defaults");
+    }
+}

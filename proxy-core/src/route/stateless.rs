@@ -6,7 +6,7 @@ use crate::location::Hop;
 use crate::msg::Message;
 use crate::proxy::build;
 use crate::routing::Mode;
-use crate::state::{Flow, Transport};
+use crate::state::{Flow, Renamed, Transport};
 
 impl Engine {
     /// Whether requests are passed on without state.
@@ -22,15 +22,17 @@ impl Engine {
         self.transmit(branch.flow, &bytes);
     }
 
-    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number that its request came with. Where
-    /// that has no address, as somebody has taken away the `received` that we put there, its name is looked up (RFC 3263
-    /// §5): what is not known yet is asked, and the response goes on when it is repeated.
+    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number and the names that its
+    /// request came with. Where that Via has no address, as somebody has taken away the `received` that we put there,
+    /// its name is looked up (RFC 3263 §5): what is not known yet is asked, and the response goes on when it is
+    /// repeated.
     pub(super) fn pass_response(
         &mut self,
         cx: Cx<'_>,
         flow: Flow,
         response: &Message<'_>,
         cseq: u32,
+        renamed: Option<&Renamed>,
     ) -> bool {
         let Some(Ok(next)) = response.vias().nth(1) else { return false };
         let transport = match next.transport {
@@ -56,7 +58,7 @@ impl Engine {
                 }
             }
         };
-        let Some(bytes) = build::passed_back(response, to, cseq) else { return false };
+        let Some(bytes) = build::passed_back(response, to, cseq, renamed) else { return false };
         self.transmit(to, &bytes);
         true
     }

@@ -6,6 +6,7 @@ mod apply;
 mod backing;
 mod command;
 pub mod dispatcher;
+pub mod dress;
 mod index;
 pub mod limits;
 pub mod media;
@@ -16,6 +17,7 @@ mod provision;
 mod store;
 pub mod subscriptions;
 pub mod trunk;
+pub mod trunk_style;
 mod types;
 
 pub use accounting::{
@@ -26,6 +28,7 @@ pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
 };
+pub use dress::{Asserted, Dress, Renamed, Swap};
 pub use media::{MediaCommand, MediaNodes, MediaSession};
 pub use news::NewsItem;
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
@@ -329,6 +332,18 @@ impl SipState {
     /// The messages kept for a user, with their numbers, in order.
     pub fn messages_of(&self, aor: &str) -> impl Iterator<Item = (u64, &message_store::StoredMessage)> {
         self.records.messages.users.get(aor).into_iter().flatten().map(|(number, m)| (*number, m))
+    }
+
+    /// Whether a message with this receipt was taken a moment ago, or waits.
+    #[must_use]
+    pub fn has_taken_message(&self, receipt: u64) -> bool {
+        self.records.messages.receipts.contains_key(&receipt)
+    }
+
+    /// Receipts of messages that were taken.
+    #[must_use]
+    pub fn message_receipts(&self) -> u64 {
+        self.records.messages.receipts.len() as u64
     }
 
     /// All users for whom messages are kept.
