@@ -93,7 +93,7 @@ impl Engine {
                     .collect()
             } else if reach == Redirects::Own {
                 Vec::new()
-            } else if self.settings.is_local(&uri, call.flow.local) {
+            } else if self.settings.is_for_us(&uri, call.flow.local) {
                 let places =
                     self.places_of_user(cx, call.flow.local, &uri, Method::Invite).unwrap_or_default();
                 self.branches_to(&passage, places, round)
