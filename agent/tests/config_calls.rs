@@ -29,6 +29,7 @@ json = "cdr.jsonl"
 csv = "/var/log/relevo/cdr.csv"
 [dialog]
 max_duration_s = 7200
+no_ack_s = 90
 min_se_s = 120
 session_expires_s = 1800
 [limits]
@@ -54,6 +55,7 @@ calls = 1
     assert_eq!(c.dialog.max_duration, Duration::from_secs(7200));
     let dialog = &c.dialog.config;
     assert_eq!((dialog.min_se_s, dialog.session_expires_s), (120, 1800));
+    assert_eq!(dialog.no_ack, Some(Duration::from_secs(90)));
     let limits = &dialog.limits;
     let most = [limits.caller, limits.callee, limits.trunk, limits.source];
     assert_eq!(most, [Some(2), Some(3), Some(4), Some(5)]);
@@ -65,8 +67,10 @@ calls = 1
 
 #[test]
 fn nought_is_no_limit_and_no_session_timer() {
-    let c = parse("[dialog]\nsession_expires_s = 0\n[limits]\ncalls_per_caller = 0\n").expect("right");
+    let c = parse("[dialog]\nsession_expires_s = 0\nno_ack_s = 0\n[limits]\ncalls_per_caller = 0\n")
+        .expect("right");
     assert_eq!((c.dialog.config.session_expires_s, c.dialog.config.limits.caller), (0, None));
+    assert_eq!(c.dialog.config.no_ack, None);
 }
 
 #[test]
@@ -106,6 +110,8 @@ fn what_is_wrong_is_named_with_its_line_and_its_cure() {
             "c.toml:4: session_expires_s = 500 is below min_se_s = 600",
             "set session_expires_s to 0",
         ),
+        ("[dialog]\nno_ack_s = 32", "c.toml:2: no_ack_s = 32 would end calls", "at least 33"),
+        ("[dialog]\nno_ack_s = 86401", "c.toml:2:", "0 to 86400"),
         ("[dialog]\nmax_duration = 60", "c.toml:2:", "max_duration"),
         // Limits.
         ("[limits]\ncalls_per_caller = -1", "c.toml:2:", "0 to 1000000"),

@@ -133,6 +133,7 @@ fn dialog() -> DialogRecord {
         session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
         ending: None,
         media: Some(Box::new(media())),
+        ack_until: Some(WallTime(63_000)),
     }
 }
 
@@ -271,6 +272,7 @@ fn commands() -> Vec<Command> {
             at: WallTime(6_000),
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
     ]
 }
 

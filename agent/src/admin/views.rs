@@ -55,12 +55,21 @@ pub fn dialogs(state: &SipState, now: WallTime) -> Value {
     json!({ "dialogs": dialogs, "pending_invites": pending, "truncated": truncated })
 }
 
+/// Where a dialog stands: Kamailio's states 3 and 4, and what it has no word for.
+pub(super) fn state_of(d: &DialogRecord) -> &'static str {
+    match (d.ending, d.ack_until) {
+        (Some(_), _) => "ending",
+        (None, Some(_)) => "confirmed-no-ack",
+        (None, None) => "confirmed",
+    }
+}
+
 fn dialog(d: &DialogRecord, now: WallTime) -> Value {
     json!({
         "call_id": d.id.call_id,
         "from_tag": d.id.from_tag,
         "to_tag": d.id.to_tag,
-        "state": if d.ending.is_some() { "ending" } else { "confirmed" },
+        "state": state_of(d),
         "from": d.from_uri,
         "to": d.to_uri,
         "request_uri": d.request_uri,

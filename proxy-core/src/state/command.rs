@@ -166,6 +166,13 @@ pub enum SipCommand {
     Message(MessageCommand),
     /// Media proxies.
     Media(MediaCommand),
+    /// The caller has acknowledged the 2xx of a dialog: before the ACK goes on to the callee.
+    DialogAcked {
+        /// Which dialog.
+        id: DialogId,
+        /// When the ACK came. Too late, and the dialog is being ended already.
+        at: WallTime,
+    },
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

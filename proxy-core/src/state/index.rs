@@ -309,7 +309,8 @@ fn counted(record: &PendingInvite) -> Option<&CallFacts> {
 
 /// When the proxy has to end a dialog.
 fn dialog_end(record: &DialogRecord) -> WallTime {
-    record.session.map_or(record.expires_at, |s| s.expires_at.min(record.expires_at))
+    let session = record.session.map(|s| s.expires_at);
+    [session, record.ack_until].into_iter().flatten().fold(record.expires_at, WallTime::min)
 }
 
 /// When a dialog goes that should have been ended then.

@@ -345,4 +345,7 @@ pub struct DialogRecord {
     pub ending: Option<EndedBy>,
     /// The media proxy.
     pub media: Option<Box<MediaSession>>,
+    /// The caller has not acknowledged the 2xx: at that time the proxy ends it. `None` when it has, or if that is of no
+    /// interest.
+    pub ack_until: Option<WallTime>,
 }

@@ -162,6 +162,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         session: None,
         ending: None,
         media: None,
+        ack_until: None,
     }
 }
 
