@@ -153,6 +153,8 @@ fn command() -> impl Strategy<Value = SipCommand> {
             id, ending: Ending { at, by: EndedBy::Callee, bye: Some(200) },
         }),
         1 => dialog_id().prop_map(|id| SipCommand::DialogEnding { id, by: EndedBy::Operator }),
+        1 => (dialog_id(), moment()).prop_map(|(id, at)| SipCommand::DialogAcked { id, at }),
+        1 => (0u32..3).prop_map(|n| SipCommand::InviteEnding { key: key(n), by: EndedBy::Operator }),
         1 => accounting().prop_map(SipCommand::Accounting),
         1 => media().prop_map(SipCommand::Media),
         1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),

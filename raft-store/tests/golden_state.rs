@@ -95,6 +95,7 @@ fn invite() -> PendingInvite {
         no_answer_at: Some(WallTime(22_000)),
         facts: Some(Box::new(facts())),
         media: Some(Box::new(media())),
+        ending: None,
     }
 }
 
@@ -273,6 +274,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
+        sip(SipCommand::InviteEnding { key: key(), by: EndedBy::Operator }),
     ]
 }
 

@@ -19,7 +19,7 @@ pub enum Ask {
         /// Which.
         call_id: String,
     },
-    /// A call ends: BYE to both sides.
+    /// A call ends: BYE to both sides, or CANCEL if nobody has answered.
     End {
         /// Which.
         call_id: String,

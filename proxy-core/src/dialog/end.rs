@@ -42,6 +42,7 @@ struct UnderWay {
 impl Engine {
     /// Begins what is due and tells what is over.
     pub(crate) fn dialog_tick(&mut self, cx: Cx<'_>) {
+        self.end_marked_calls(cx);
         self.ends.0.retain(|id, _| cx.state.dialog(id).is_some());
         let over: Vec<SipCommand> = self
             .ends

@@ -173,6 +173,13 @@ pub enum SipCommand {
         /// When the ACK came. Too late, and the dialog is being ended already.
         at: WallTime,
     },
+    /// Somebody wants the proxy to end a call that is not answered: the active node fails it, with CANCEL to who rings.
+    InviteEnding {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Who wants it.
+        by: EndedBy,
+    },
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

@@ -197,6 +197,11 @@ impl SipState {
         self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
     }
 
+    /// Pending INVITEs that somebody has asked to be ended, and that are not decided.
+    pub fn invites_ending(&self) -> impl Iterator<Item = &PendingInvite> {
+        self.index.invites_ending.iter().filter_map(|key| self.records.pending.get(key))
+    }
+
     /// Calls under way and answered that are counted under a key.
     #[must_use]
     pub fn calls_of(&self, key: &CountKey) -> u32 {

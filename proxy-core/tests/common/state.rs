@@ -97,6 +97,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         no_answer_at: None,
         facts: None,
         media: None,
+        ending: None,
     }
 }
 

@@ -66,6 +66,7 @@ impl SipState {
         let by = match (&record.state, code) {
             _ if lost => EndedBy::Lost,
             (InviteState::Cancelled, _) => EndedBy::Caller,
+            (_, 480) => record.ending.unwrap_or(EndedBy::Callee),
             (_, 408) => EndedBy::Timeout,
             _ => EndedBy::Callee,
         };

@@ -24,6 +24,7 @@
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //! | Media | `SetDisabled`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
 //! | DialogAcked | `NotFound` | `Done` | its end is due: `Superseded` |
+//! | InviteEnding | `NotFound` | `Done` | answered, failed: `Superseded` |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -88,6 +89,7 @@ impl SipState {
             SipCommand::Message(command) => self.message_changed(command),
             SipCommand::Media(command) => self.media_changed(command),
             SipCommand::DialogAcked { id, at } => self.dialog_acked(id, *at),
+            SipCommand::InviteEnding { key, by } => self.invite_ending(key, *by),
         }
     }
 }
