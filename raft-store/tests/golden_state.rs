@@ -453,11 +453,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
+            SipCommand::DialogAcked { .. } => 39,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..39).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
 }
