@@ -14,6 +14,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn without_a_word_nothing_is_written_nothing_is_limited_and_calls_last_half_a_day() {
     let c = parse("").expect("right");
     assert_eq!((&c.accounting.json, &c.accounting.csv), (&None, &None));
+    assert_eq!(c.accounting.engine.refused_per_s, 5);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(43_200));
     assert_eq!(c.dialog.config, DialogConfig::default());
     assert_eq!(c.dialog.config.limits, CallLimits::default());
@@ -27,6 +28,7 @@ data = "/var/lib/relevo"
 [accounting]
 json = "cdr.jsonl"
 csv = "/var/log/relevo/cdr.csv"
+refused_per_s = 5
 [dialog]
 max_duration_s = 7200
 no_ack_s = 90
@@ -93,6 +95,7 @@ fn what_is_wrong_is_named_with_its_line_and_its_cure() {
             "two files",
         ),
         ("[accounting]\nxml = \"x\"", "c.toml:2:", "xml"),
+        ("[accounting]\nrefused_per_s = 1001", "c.toml:2:", "0 to 1000"),
         ("accounting = true", "c.toml:1:", "accounting"),
         // Dialogs.
         ("[dialog]\nmax_duration_s = 9", "c.toml:2:", "10 to 2592000"),

@@ -275,6 +275,14 @@ fn commands() -> Vec<Command> {
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
         sip(SipCommand::InviteEnding { key: key(), by: EndedBy::Operator }),
+        accounting(AccountingCommand::Refused(Box::new(RefusedCall {
+            call_id: "call-2".into(),
+            facts: facts(),
+            to_tag: "rl2".into(),
+            code: 404,
+            reason: "Not Found".into(),
+            at: WallTime(7_000),
+        }))),
     ]
 }
 
@@ -442,23 +450,23 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
             },
-            SipCommand::Accounting(a) => match a {
-                AccountingCommand::Open { .. } => 30,
-                AccountingCommand::Close { .. } => 31,
-                AccountingCommand::Forget { .. } => 32,
-                AccountingCommand::Written { .. } => 33,
-            },
+            SipCommand::Accounting(AccountingCommand::Open { .. }) => 30,
+            SipCommand::Accounting(AccountingCommand::Close { .. }) => 31,
+            SipCommand::Accounting(AccountingCommand::Forget { .. }) => 32,
+            SipCommand::Accounting(AccountingCommand::Written { .. }) => 33,
             SipCommand::DialogEnding { .. } => 34,
             SipCommand::Subscription(_) => 35,
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
             SipCommand::DialogAcked { .. } => 39,
+            SipCommand::InviteEnding { .. } => 40,
+            SipCommand::Accounting(AccountingCommand::Refused(_)) => 41,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..42).collect::<Vec<_>>());
 }

@@ -104,6 +104,7 @@ pub struct Engine {
     pub(crate) trunks: crate::trunk::Memory,
     pub(crate) ends: crate::dialog::end::Ends,
     pub(crate) confirming: crate::dialog::confirm::Acks,
+    pub(crate) refusals: crate::accounting::Refusals,
     pub(crate) blf: crate::blf::Memory,
     pub(crate) offline: crate::offline::Memory,
     pub(crate) media: crate::media::Memory,
@@ -150,6 +151,7 @@ impl Engine {
             trunks: crate::trunk::Memory::default(),
             ends: crate::dialog::end::Ends::default(),
             confirming: crate::dialog::confirm::Acks::default(),
+            refusals: crate::accounting::Refusals::default(),
             blf: crate::blf::Memory::default(),
             offline: crate::offline::Memory::default(),
             media: crate::media::Memory::default(),
@@ -252,6 +254,7 @@ impl Engine {
             Awaiting::Keep { exchange } => self.on_kept(cx, exchange, &response),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, true),
             Awaiting::Ack { ack } => self.on_ack_safe(cx, ack),
+            Awaiting::Refused => self.on_refused_recorded(Some(&response)),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -282,6 +285,7 @@ impl Engine {
             Awaiting::Notify { attempt } => self.on_notify_refused(attempt),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, false),
             Awaiting::Ack { ack } => self.on_ack_refused(ack),
+            Awaiting::Refused => self.on_refused_recorded(None),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }

@@ -19,7 +19,7 @@ pub mod trunk;
 mod types;
 
 pub use accounting::{
-    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind, RefusedCall,
 };
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{

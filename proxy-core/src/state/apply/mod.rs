@@ -19,7 +19,7 @@
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //! | Provision | see the `provision` module | | |
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
-//! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
+//! | Accounting | `NotFound`; `Open`, `Close`, `Refused`: `Done`, `Full` | `Done` | written already, recorded already: `Superseded` |
 //! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //! | Media | `SetDisabled`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
