@@ -11,10 +11,11 @@ use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, 
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
+use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
     DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
-    PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
+    PendingInvite, ProvisionCommand, RefusedCall, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
     SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
@@ -273,6 +274,8 @@ fn commands() -> Vec<Command> {
             at: WallTime(6_000),
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
         sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
         sip(SipCommand::InviteEnding { key: key(), by: EndedBy::Operator }),
         accounting(AccountingCommand::Refused(Box::new(RefusedCall {
@@ -308,6 +311,19 @@ fn destination() -> Destination {
         count: 0,
         changed_at: WallTime(5_000),
         seen_at: WallTime(5_000),
+    }
+}
+
+fn style() -> TrunkStyle {
+    TrunkStyle {
+        from: Identity::Account,
+        to_number: true,
+        asserted: Some(Identity::Uri("sip:+4930{user}@carrier.test".into())),
+        strip: 1,
+        plus: Plus::Plus,
+        prefix: "77".into(),
+        probe: true,
+        redirects: Redirects::Own,
     }
 }
 
@@ -449,6 +465,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Refresh { .. } => 27,
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
+                TrunkCommand::Style { .. } => 39,
             },
             SipCommand::Accounting(AccountingCommand::Open { .. }) => 30,
             SipCommand::Accounting(AccountingCommand::Close { .. }) => 31,
@@ -459,14 +476,15 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::DialogAcked { .. } => 39,
-            SipCommand::InviteEnding { .. } => 40,
-            SipCommand::Accounting(AccountingCommand::Refused(_)) => 41,
+            SipCommand::Media(MediaCommand::Health { .. }) => 40,
+            SipCommand::DialogAcked { .. } => 41,
+            SipCommand::InviteEnding { .. } => 42,
+            SipCommand::Accounting(AccountingCommand::Refused(_)) => 43,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..42).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..44).collect::<Vec<_>>());
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use proxy_core::digest::unhex;
 use proxy_core::msg::Uri;
 use proxy_core::state::trunk::{Account, TrunkCommand, source};
+use proxy_core::state::trunk_style::{Identity, TrunkStyle};
 use proxy_core::state::{Ha1, SipCommand, SipResponse};
 use serde_json::{Value, json};
 
@@ -35,6 +36,17 @@ impl<C: Cluster> Desk<C> {
                         let ok = json!({ "trunk": name, "changed": old.is_some() });
                         let command = TrunkCommand::Put { account: Box::new(account), call_id, at };
                         self.trunk_change(command, &name, ok)
+                    }
+                }
+            }
+            Ask::Set { name, style } => {
+                let old = self.cluster.read(|s| s.trunk(&name).map(|t| t.account.style.clone()));
+                let Some(old) = old else { return nobody(&name) };
+                match style.applied(old) {
+                    Err((what, cure)) => Reply::error(what, cure),
+                    Ok(style) => {
+                        let command = TrunkCommand::Style { uuid: name.clone(), style };
+                        self.trunk_change(command, &name, json!({ "trunk": name }))
                     }
                 }
             }
@@ -82,8 +94,14 @@ fn nobody(name: &str) -> Reply {
 
 /// Checks what the operator said, on top of what is known of the trunk.
 fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
-    let Add { name, remote, local, auth_user, secret, no_password, proxy, expires_s, contact_user, sources } =
+    let Add { name, remote, local, auth_user, secret, no_password, proxy, expires_s, contact_user, sources, style } =
         what;
+    let expires_s = expires_s.or(old.map(|old| old.expires_s)).unwrap_or(DEFAULT_EXPIRES_S);
+    // Who has to register is known by his account; who is known by his address may speak for others.
+    let from = if expires_s > 0 { Identity::Account } else { Identity::Caller };
+    let known = old.map(|old| old.style.clone());
+    let style = style.applied(known.unwrap_or(TrunkStyle { from, ..TrunkStyle::default() }));
+    let style = style.map_err(|(what, cure)| Reply::error(what, cure))?;
     let contact_user = match contact_user {
         Some(user) if user.is_empty() => name.clone(),
         Some(user) => user,
@@ -148,7 +166,6 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
         }
         _ => (String::new(), Ha1::default()),
     };
-    let expires_s = expires_s.or(old.map(|old| old.expires_s)).unwrap_or(DEFAULT_EXPIRES_S);
     if ha1 == Ha1::default() && expires_s > 0 {
         return Err(Reply::error(
             "a trunk that registers needs a password",
@@ -170,6 +187,7 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
         sources,
         // What the operator has switched off stays so when he changes something else.
         disabled: old.is_some_and(|old| old.disabled),
+        style,
     })
 }
 
