@@ -59,7 +59,8 @@ fn neither_other_requests_nor_those_within_dialogs_nor_challenges_leave_any() {
     let mut w = World::new();
     w.send(ALICE, &request("OPTIONS", "sip:nobody@lab.test", ALICE, "c1", ""));
     w.send(ALICE, &request("MESSAGE", "sip:nobody@lab.test", ALICE, "c2", ""));
-    let within = invite("sip:nobody@lab.test", ALICE, "c3").replace("<sip:nobody@lab.test>", "<sip:x@lab.test>;tag=x");
+    let within =
+        invite("sip:nobody@lab.test", ALICE, "c3").replace("<sip:nobody@lab.test>", "<sip:x@lab.test>;tag=x");
     w.send(ALICE, &within);
     assert!(!w.take(ALICE).is_empty());
     let auth = proxy_core::auth::AuthConfig { enabled: true, ..Default::default() };

@@ -15,8 +15,8 @@ use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
     DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
-    PendingInvite, ProvisionCommand, RefusedCall, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
-    SessionTimer, SipCommand, SipResponse, Transport, When,
+    PendingInvite, ProvisionCommand, RefusedCall, RegisterChange, RegisterCommand, RegisterRefusal,
+    ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};

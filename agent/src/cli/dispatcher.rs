@@ -96,10 +96,12 @@ pub(super) fn dispatcher(common: &Common, command: &Dispatcher) -> ExitCode {
                 format!("{} {verb} set {}{idle}", text(&v["uri"]), v["set"])
             })
         }
-        Dispatcher::Rm { set, uri } => (Ask::Rm { set: *set, uri: uri.as_deref().and_then(one) }, |v| match &v["uri"] {
-            Value::Null => format!("set {} removed", v["set"]),
-            uri => format!("{} removed from set {}", text(uri), v["set"]),
-        }),
+        Dispatcher::Rm { set, uri } => {
+            (Ask::Rm { set: *set, uri: uri.as_deref().and_then(one) }, |v| match &v["uri"] {
+                Value::Null => format!("set {} removed", v["set"]),
+                uri => format!("{} removed from set {}", text(uri), v["set"]),
+            })
+        }
         Dispatcher::SetState { state, set, uri } => {
             let ask = Ask::SetState { set: *set, uri: one(uri), state: state.clone() };
             (ask, |v| {

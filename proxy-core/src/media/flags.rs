@@ -101,7 +101,8 @@ const MORE_FLAGS: [&str; 10] = [
     "start-recording",
 ];
 /// How other words begin.
-const FLAG_STARTS: [&str; 7] = ["codec-", "transcode-", "endpoint-learning-", "extmap-", "sdp-attr-", "OSRTP-", "T.38-"];
+const FLAG_STARTS: [&str; 7] =
+    ["codec-", "transcode-", "endpoint-learning-", "extmap-", "sdp-attr-", "OSRTP-", "T.38-"];
 /// Names before a `=`.
 const NAMES: [&str; 33] = [
     "ICE",
@@ -244,7 +245,17 @@ mod tests {
 
     #[test]
     fn words_that_would_hide_what_the_proxy_says_are_faults() {
-        for bad in ["replace-orgin", "rtcp-mux-offr", "trust-adress", "ICE-force", "codec-", "replace-", "IEC=force", "+", "+sdp=x"] {
+        for bad in [
+            "replace-orgin",
+            "rtcp-mux-offr",
+            "trust-adress",
+            "ICE-force",
+            "codec-",
+            "replace-",
+            "IEC=force",
+            "+",
+            "+sdp=x",
+        ] {
             assert!(fault(bad).is_some(), "{bad}");
         }
         for bad in ["call-id=x", "sdp=x", "RTP/XYZ", "=x", "command", "ä", &"x".repeat(257)] {

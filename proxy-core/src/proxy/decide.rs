@@ -96,7 +96,14 @@ impl Engine {
         )
     }
 
-    pub(super) fn propose_failure(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, status: u16, bytes: Vec<u8>) {
+    pub(super) fn propose_failure(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        status: u16,
+        bytes: Vec<u8>,
+    ) {
         let command = SipCommand::InviteFailed {
             key: call.key.clone(),
             response: bytes.clone(),

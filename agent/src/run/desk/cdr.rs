@@ -92,8 +92,10 @@ impl<C: Cluster> Desk<C> {
     fn cdr_forget(&self, node: u16) -> Reply {
         if self.is_appliance(node) {
             return Reply::error(
-                format!("node {node} is an appliance in the configuration of this node: it may come back, and \
-                         would lack the records of the time between"),
+                format!(
+                    "node {node} is an appliance in the configuration of this node: it may come back, and \
+                         would lack the records of the time between"
+                ),
                 "take it out of [[cluster.node]] on every node, start them again one by one, and say this again",
             );
         }

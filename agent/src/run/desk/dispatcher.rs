@@ -109,7 +109,8 @@ fn attributes(attrs: &str) -> Result<Vec<String>, (String, &'static str)> {
     let mut seen: Vec<&str> = Vec::new();
     let mut idle = Vec::new();
     for part in attrs.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-        let Some((name, value)) = part.split_once('=').map(|(name, value)| (name.trim(), value.trim())) else {
+        let Some((name, value)) = part.split_once('=').map(|(name, value)| (name.trim(), value.trim()))
+        else {
             return Err((format!("{part:?} is no attribute"), "write it as weight=50;maxload=100;duid=a"));
         };
         match name {
@@ -188,7 +189,15 @@ mod tests {
             assert_eq!(attributes(good), Ok(Vec::new()), "{good:?}");
         }
         assert_eq!(attributes("socket=udp:192.0.2.1:5060;weight=1"), Ok(vec![String::from("socket")]));
-        let bad = ["wieght=50", "weight=500", "weight=-1", "weight=", "maxload=many", "weight", "weight=1;weight=2"];
+        let bad = [
+            "wieght=50",
+            "weight=500",
+            "weight=-1",
+            "weight=",
+            "maxload=many",
+            "weight",
+            "weight=1;weight=2",
+        ];
         for bad in bad {
             assert!(attributes(bad).is_err(), "{bad:?}");
         }

@@ -94,8 +94,19 @@ fn nobody(name: &str) -> Reply {
 
 /// Checks what the operator said, on top of what is known of the trunk.
 fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
-    let Add { name, remote, local, auth_user, secret, no_password, proxy, expires_s, contact_user, sources, style } =
-        what;
+    let Add {
+        name,
+        remote,
+        local,
+        auth_user,
+        secret,
+        no_password,
+        proxy,
+        expires_s,
+        contact_user,
+        sources,
+        style,
+    } = what;
     let expires_s = expires_s.or(old.map(|old| old.expires_s)).unwrap_or(DEFAULT_EXPIRES_S);
     // Who has to register is known by his account; who is known by his address may speak for others.
     let from = if expires_s > 0 { Identity::Account } else { Identity::Caller };

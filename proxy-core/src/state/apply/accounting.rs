@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 
 use crate::msg::reason_phrase;
 use crate::state::accounting::record_bytes;
-use crate::state::limits::{MAX_COUNT_KEYS, MAX_OUTBOX_BYTES, MAX_OUTBOX_PLACES, MAX_OUTBOX_RECORDS, MAX_OUTBOX_UNCLAIMED, MAX_REFUSED_KNOWN};
+use crate::state::limits::{
+    MAX_COUNT_KEYS, MAX_OUTBOX_BYTES, MAX_OUTBOX_PLACES, MAX_OUTBOX_RECORDS, MAX_OUTBOX_UNCLAIMED,
+    MAX_REFUSED_KNOWN,
+};
 use crate::state::parties::account_text;
 use crate::state::{
     AccountRecord, AccountingCommand, BranchState, CallFacts, CallTimes, DialogRecord, EndedBy, Ending,
@@ -62,7 +65,10 @@ impl SipState {
             return SipResponse::Superseded;
         }
         let half = outbox.records.len() >= MAX_OUTBOX_RECORDS / 2;
-        if half || self.index.outbox_bytes >= MAX_OUTBOX_BYTES / 2 || call.facts.counted.len() > MAX_COUNT_KEYS {
+        if half
+            || self.index.outbox_bytes >= MAX_OUTBOX_BYTES / 2
+            || call.facts.counted.len() > MAX_COUNT_KEYS
+        {
             return SipResponse::Full;
         }
         outbox.refused.push_back(name);

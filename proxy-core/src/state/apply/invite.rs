@@ -5,7 +5,8 @@ use crate::state::limits::{
     MAX_BRANCHES, MAX_COUNT_KEYS, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite,
 };
 use crate::state::{
-    Branch, BranchState, CountKey, DialogRecord, EndedBy, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
+    Branch, BranchState, CountKey, DialogRecord, EndedBy, InviteState, PendingInvite, ServerKey, SipResponse,
+    SipState,
 };
 use crate::time::WallTime;
 
