@@ -14,7 +14,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn without_a_word_nothing_is_written_nothing_is_limited_and_calls_last_half_a_day() {
     let c = parse("").expect("right");
     assert_eq!((&c.accounting.json, &c.accounting.csv), (&None, &None));
-    assert_eq!(c.accounting.engine.refused_per_s, 5);
+    assert_eq!(c.accounting.engine.refused_per_s, 20);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(43_200));
     assert_eq!(c.dialog.config, DialogConfig::default());
     assert_eq!(c.dialog.config.limits, CallLimits::default());
@@ -54,6 +54,7 @@ calls = 1
     .expect("right");
     assert_eq!(c.accounting.json, Some(PathBuf::from("/var/lib/relevo/cdr.jsonl")), "below node.data");
     assert_eq!(c.accounting.csv, Some(PathBuf::from("/var/log/relevo/cdr.csv")));
+    assert_eq!(c.accounting.engine.refused_per_s, 5);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(7200));
     let dialog = &c.dialog.config;
     assert_eq!((dialog.min_se_s, dialog.session_expires_s), (120, 1800));
