@@ -228,3 +228,53 @@ fn call_id() -> Result<String, Reply> {
     })?;
     Ok(format!("rlv-trunk-{:032x}", u128::from_be_bytes(bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(text: &str) -> Add {
+        serde_json::from_str(text).expect("an Add")
+    }
+
+    fn first() -> Account {
+        let text = r#"{"name":"carrier","remote":"user@carrier.test","proxy":"192.0.2.1","expires_s":600,
+            "contact_user":"in","local":"100@lab.test","sources":["192.0.2.0/24"],
+            "secret":{"realm":"carrier.test","md5":"00112233445566778899aabbccddeeff"}}"#;
+        let mut account = account(add(text), None).unwrap_or_else(|_| panic!("it is right"));
+        account.disabled = true;
+        account
+    }
+
+    fn changed(text: &str) -> Account {
+        account(add(text), Some(&first())).unwrap_or_else(|_| panic!("it is right: {text}"))
+    }
+
+    #[test]
+    fn what_is_not_named_of_a_known_trunk_stays() {
+        let old = first();
+        assert_eq!(changed(r#"{"name":"carrier","remote":"user@carrier.test"}"#), old);
+        let other = changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
+        assert_eq!(other, Account { expires_s: 60, proxy: "sip:192.0.2.9".into(), ..old });
+    }
+
+    #[test]
+    fn an_empty_text_takes_away_what_was_there() {
+        let text = r#"{"name":"carrier","remote":"user@carrier.test","proxy":"","local":"","contact_user":"","sources":[""]}"#;
+        let new = changed(text);
+        assert!(new.proxy.is_empty() && new.local_user.is_empty() && new.sources.is_empty());
+        assert_eq!(new.contact_user, "carrier");
+        let new = changed(r#"{"name":"carrier","remote":"user@carrier.test","no_password":true,"expires_s":0}"#);
+        assert_eq!(new.ha1, Ha1::default());
+    }
+
+    #[test]
+    fn a_password_does_not_follow_to_another_account() {
+        for remote in ["other@carrier.test", "user@elsewhere.test"] {
+            let add = add(&format!(r#"{{"name":"carrier","remote":"{remote}"}}"#));
+            assert!(account(add, Some(&first())).is_err(), "{remote}");
+        }
+        let none = account(add(r#"{"name":"new","remote":"user@carrier.test"}"#), None);
+        assert!(none.is_err(), "who registers needs a password");
+    }
+}
