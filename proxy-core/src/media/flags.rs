@@ -208,7 +208,7 @@ fn is_known(word: &str) -> bool {
     let is = |list: &[&str], name: &str| list.iter().any(|known| known.eq_ignore_ascii_case(name));
     let starts = |prefix: &&str| word.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix));
     if let Some((name, _)) = word.split_once('=') {
-        return is(&NAMES, name) || FLAG_STARTS.iter().any(|p| starts(&p));
+        return is(&NAMES, name) || FLAG_STARTS.iter().any(starts);
     }
     PROTOCOLS.contains(&word)
         || word.strip_prefix("replace-").is_some_and(|item| is(&REPLACED, item))
@@ -216,7 +216,7 @@ fn is_known(word: &str) -> bool {
         || word.strip_prefix("SDES-").is_some_and(|item| !item.is_empty())
         || is(&FLAGS, word)
         || is(&MORE_FLAGS, word)
-        || FLAG_STARTS.iter().any(|p| word.len() > p.len() && starts(&p))
+        || FLAG_STARTS.iter().any(|p| word.len() > p.len() && starts(p))
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
                     "give the password, too: at the prompt of relevo trunk add, or with --password-file",
                 ));
             }
-            (old.realm.clone(), old.ha1.clone())
+            (old.realm.clone(), old.ha1)
         }
         _ => (String::new(), Ha1::default()),
     };
@@ -254,7 +254,8 @@ mod tests {
     fn what_is_not_named_of_a_known_trunk_stays() {
         let old = first();
         assert_eq!(changed(r#"{"name":"carrier","remote":"user@carrier.test"}"#), old);
-        let other = changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
+        let other =
+            changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
         assert_eq!(other, Account { expires_s: 60, proxy: "sip:192.0.2.9".into(), ..old });
     }
 
@@ -264,7 +265,8 @@ mod tests {
         let new = changed(text);
         assert!(new.proxy.is_empty() && new.local_user.is_empty() && new.sources.is_empty());
         assert_eq!(new.contact_user, "carrier");
-        let new = changed(r#"{"name":"carrier","remote":"user@carrier.test","no_password":true,"expires_s":0}"#);
+        let new =
+            changed(r#"{"name":"carrier","remote":"user@carrier.test","no_password":true,"expires_s":0}"#);
         assert_eq!(new.ha1, Ha1::default());
     }
 
