@@ -1,10 +1,13 @@
 //! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
 
+#[path = "common/golden.rs"]
+mod common;
+
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::golden;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
@@ -19,13 +22,11 @@ use proxy_core::state::{
     ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
-use raft_store::codec::{self, Kind};
+use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::ClusterState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -366,20 +367,6 @@ fn state() -> ClusterState {
         state.apply(index, &command);
     }
     state
-}
-
-fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
-    let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
-        std::fs::write(&path, &bytes).expect("write");
-    }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
-    assert!(
-        bytes == golden,
-        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
-    );
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
 }
 
 #[test]
