@@ -257,6 +257,7 @@ fn commands() -> Vec<Command> {
             next_at: WallTime(300_000),
             expires_at: Some(WallTime(600_000)),
             min_expires_s: None,
+            service_route: Some(vec!["<sip:edge.carrier.test;lr>".into()]),
             last: "200 OK".into(),
         }),
         accounting(AccountingCommand::Open { place: 1, itself: true }),
@@ -274,6 +275,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
         sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
     ]
 }
@@ -441,6 +443,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
                 TrunkCommand::Style { .. } => 39,
+                TrunkCommand::Probed { .. } => 40,
             },
             SipCommand::Accounting(a) => match a {
                 AccountingCommand::Open { .. } => 30,
@@ -453,12 +456,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::Media(MediaCommand::Health { .. }) => 40,
+            SipCommand::Media(MediaCommand::Health { .. }) => 41,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..42).collect::<Vec<_>>());
 }
