@@ -59,6 +59,9 @@ impl Engine {
     /// A request came.
     pub(crate) fn on_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) {
         self.enter(Stage::Reqinit);
+        if !self.settings.config.routing.has(Stage::Reqinit) {
+            self.explain("off", || String::from("switched off but for what RFC 3261 §16.3 demands"));
+        }
         if !self.accept_request(cx, flow, request) {
             return;
         }
@@ -96,14 +99,17 @@ impl Engine {
                 continue;
             }
             self.enter(stage);
-            if !self.settings.config.routing.has(stage) {
+            let is_on = self.settings.config.routing.has(stage);
+            if !is_on {
                 self.explain("off", || String::from("switched off in the configuration"));
-                continue;
             }
             if stage == Stage::Sipout && self.settings.config.dns.enabled {
                 resume = Some((number, passage.found.clone()));
             }
-            let step = self.stage(cx, stage, &mut passage);
+            let step = match is_on {
+                true => self.stage(cx, stage, &mut passage),
+                false => self.what_is_left(cx, stage, &mut passage),
+            };
             if self.names.is_waiting() {
                 // What WITHINDLG leaves is the same the second time.
                 let (number, found) = resume.unwrap_or_else(|| (number, passage.found.clone()));
@@ -183,6 +189,17 @@ impl Engine {
             Stage::Voicemail => self.stage_voicemail(cx, passage),
             Stage::Relay => self.stage_relay(cx, passage),
             Stage::Reqinit | Stage::ManageBranch | Stage::ManageReply | Stage::ManageFailure => Step::Next,
+        }
+    }
+
+    /// A stage that is switched off: what has to be done all the same. The table is in [`Stage`]'s file.
+    fn what_is_left(&mut self, cx: Cx<'_>, stage: Stage, passage: &mut Passage<'_, '_>) -> Step {
+        match stage {
+            Stage::Cancel => self.cancel_what_is_known(cx, passage),
+            Stage::Retransmission => self.drop_retransmission(cx, passage),
+            Stage::Withindlg => self.keep_out_of_dialogs(cx, passage),
+            Stage::Relay => self.refuse_to_relay(passage),
+            _ => Step::Next,
         }
     }
 

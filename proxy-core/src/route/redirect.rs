@@ -9,6 +9,7 @@ use crate::location::Target;
 use crate::msg::{Message, Method, Uri};
 use crate::proxy::call::Call;
 use crate::proxy::manage_failure::winner_of_round;
+use crate::routing::Stage;
 use crate::state::Branch;
 
 impl Engine {
@@ -39,7 +40,9 @@ impl Engine {
     /// Branches for the contacts of a 3xx that is the best of the last round, where redirects are followed here: by
     /// descending q as they would be of a user, without what has been tried already, at most [`MAX_FORKS`].
     pub(crate) fn branches_of_redirect(&self, cx: Cx<'_>, call: &Call) -> Vec<Branch> {
-        if !self.settings.config.routing.follow_redirects || call.round >= MAX_REDIRECT_ROUNDS {
+        let routing = &self.settings.config.routing;
+        let follows = routing.follow_redirects && routing.has(Stage::ManageFailure);
+        if !follows || call.round >= MAX_REDIRECT_ROUNDS {
             return Vec::new();
         }
         let redirect = winner_of_round(call).filter(|f| (300..400).contains(&f.status));
