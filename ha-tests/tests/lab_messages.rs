@@ -28,7 +28,9 @@ fn messages_kept_by_a_node_that_is_lost_are_delivered_once_and_in_order_by_the_n
     let Some((mut guard, _logs)) = lab(STORE) else { return };
     let lab = &mut guard.lab;
     let (mut alice, mut bob) = (Phone::open(lab, "alice", 5071), Phone::open(lab, "bob", 5072));
-    for (call, text) in [("m1", "one"), ("m2", "two"), ("m3", "three")] {
+    let one = alice.first("MESSAGE", "sip:bob@lab.test", "m1", "Content-Type: text/plain\r\n", "one");
+    assert_eq!(status(&alice.ask(&one)), 202);
+    for (call, text) in [("m2", "two"), ("m3", "three")] {
         assert_eq!(say(&mut alice, "sip:bob@lab.test", call, text), 202);
     }
     assert_eq!(kept(lab), 3);
@@ -41,6 +43,8 @@ fn messages_kept_by_a_node_that_is_lost_are_delivered_once_and_in_order_by_the_n
     assert_eq!(body(&first), "one");
     until("all nodes are the same", || all_agree(lab));
     lose_and_restart(lab);
+    // Alice has not heard the 202 of the first one either: it is neither kept again nor passed to Bob.
+    assert_eq!(status(&alice.ask(&one)), 202);
     bob.answer(&first, 200, "");
     // The second: its answer is heard, and that node is lost at once.
     let second = bob.asked("MESSAGE");
@@ -52,6 +56,7 @@ fn messages_kept_by_a_node_that_is_lost_are_delivered_once_and_in_order_by_the_n
     assert_eq!(body(&third), "three");
     bob.answer(&third, 200, "");
     until("none is left", || kept(lab) == 0);
+    assert_eq!((status(&alice.ask(&one)), kept(lab)), (202, 0), "taken, and delivered long ago");
     let more = bob.within_time(Duration::from_secs(3), |m| m.starts_with("MESSAGE "));
     assert!(more.is_none(), "{more:#?}");
     for message in [&first, &second, &third] {

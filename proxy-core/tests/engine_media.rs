@@ -127,50 +127,6 @@ fn a_private_address_in_sdp_is_told_with_the_one_it_came_from() {
 }
 
 #[test]
-fn forks_have_one_offer_and_an_answer_each() {
-    let mut m = world();
-    m.only(ONE);
-    m.w.register("bob", BOB);
-    m.w.send(BOB2, &register("bob", BOB2, 1, &format!("<sip:bob@{BOB2}>")));
-    m.w.take(BOB2);
-    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
-    assert_eq!(m.serve(), ["offer ac1> at 10.77.0.41:2223"]);
-    let (one, two) = (m.w.expect(BOB, "INVITE "), m.w.expect(BOB2, "INVITE "));
-    assert_eq!(sdp(&one), sdp(&two));
-    m.w.send(BOB, &with_sdp(&respond(&one, 183, "b1", &contact(BOB)), "one"));
-    m.w.send(BOB2, &with_sdp(&respond(&two, 183, "b2", &contact(BOB2)), "two"));
-    assert_eq!(m.serve(), ["answer ac1>b1 at 10.77.0.41:2223", "answer ac1>b2 at 10.77.0.41:2223"]);
-    let early = m.w.take(ALICE);
-    assert_eq!(early.iter().filter(|r| r.starts_with("SIP/2.0 183 ")).count(), 2, "{early:?}");
-    m.w.send(BOB2, &with_sdp(&respond(&two, 200, "b2", &contact(BOB2)), "two"));
-    m.serve();
-    assert!(sdp(&m.w.expect(ALICE, "SIP/2.0 200 ")).contains("ac1>b2"));
-    // The loser ends; the call of the winner goes on, and its media.
-    let cancel = m.w.expect(BOB, "CANCEL ");
-    m.w.send(BOB, &respond(&cancel, 200, "b1", ""));
-    m.w.send(BOB, &respond(&one, 487, "b1", ""));
-    assert_eq!(m.serve(), Vec::<String>::new());
-}
-
-#[test]
-fn the_fork_that_answers_is_named_last_also_when_its_sdp_is_known() {
-    let mut m = world();
-    m.only(ONE);
-    m.w.register("bob", BOB);
-    m.w.send(BOB2, &register("bob", BOB2, 1, &format!("<sip:bob@{BOB2}>")));
-    m.w.take(BOB2);
-    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
-    m.serve();
-    let (one, two) = (m.w.expect(BOB, "INVITE "), m.w.expect(BOB2, "INVITE "));
-    m.w.send(BOB, &with_sdp(&respond(&one, 183, "b1", &contact(BOB)), "one"));
-    m.w.send(BOB2, &with_sdp(&respond(&two, 183, "b2", &contact(BOB2)), "two"));
-    m.serve();
-    // The second one has spoken since: the rtpengine would send alice's voice there.
-    m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
-    assert_eq!(m.serve(), ["answer ac1>b1 at 10.77.0.41:2223"]);
-}
-
-#[test]
 fn an_explanation_names_the_rtpengine_and_asks_nobody() {
     let mut m = world();
     m.only(ONE);
@@ -308,4 +264,20 @@ fn a_new_call_that_is_refused_for_a_limit_leaves_nothing_behind() {
     m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
     assert_eq!(m.serve(), ["offer ac1> at 10.77.0.41:2223", "delete ac1> at 10.77.0.41:2223"]);
     m.w.expect(ALICE, "SIP/2.0 503 ");
+}
+
+#[test]
+fn an_offer_of_a_request_that_is_refused_afterwards_leaves_nothing_behind_rfc5393() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.w.send(BOB2, &register("bob", BOB2, 1, &format!("<sip:bob@{BOB2}>")));
+    m.w.take(BOB2);
+    let narrow = invite(BOB_URI, ALICE, "c1").replace("Content-Length", "Max-Breadth: 1\r\nContent-Length");
+    m.w.send(ALICE, &with_sdp(&narrow, "alice"));
+    let asked = m.serve();
+    m.w.expect(ALICE, "SIP/2.0 440 ");
+    let offers = asked.iter().filter(|q| q.starts_with("offer")).count();
+    let deletions = asked.iter().filter(|q| q.starts_with("delete")).count();
+    assert_eq!(offers, deletions, "{asked:?}");
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use media::*;
-use proxy_core::media::{DEAD_PING, MediaConfig, OnFailure, Usage};
+use proxy_core::media::{DEAD_PING, MAX_WAITING, MediaConfig, OnFailure, Usage};
 use story::*;
 
 #[test]
@@ -126,6 +126,123 @@ fn a_dead_rtpengine_is_replaced_at_the_next_reinvite_of_either_side() {
         assert_eq!((session.node, session.to_caller.as_str()), (addr(TWO), "RTP/AVP"));
         assert_eq!((m.w.state.media_load(addr(ONE)), m.w.state.media_load(addr(TWO))), (0, 1));
         assert_eq!(m.w.engine.counters().media_moved, 1);
+    }
+}
+
+/// A call is moved off an rtpengine that is dead; it is still being told so when the call goes on.
+fn moved(m: &mut Media) -> String {
+    m.only(ONE);
+    let (_, ok) = m.answered("c1");
+    m.both();
+    m.dead.insert(addr(ONE));
+    m.w.send(ALICE, &with_sdp(&in_dialog_of_caller("INVITE", 2, &ok, ALICE), "again"));
+    m.pass(Duration::from_millis(1100));
+    let again = m.w.take(BOB).into_iter().find(|r| r.starts_with("INVITE ")).expect("the re-INVITE");
+    m.w.take(ALICE);
+    m.w.send(BOB, &with_sdp(&respond(&again, 200, "b", &contact(BOB)), "answer"));
+    let asked = m.serve();
+    assert!(asked.contains(&String::from("delete ac1> at 10.77.0.41:2223")), "{asked:?}");
+    let ok = m.w.expect(ALICE, "SIP/2.0 200 ");
+    m.w.send(ALICE, &in_dialog_of_caller("ACK", 2, &ok, ALICE));
+    m.w.expect(BOB, "ACK ");
+    ok
+}
+
+#[test]
+fn a_bye_is_told_to_the_new_rtpengine_while_the_old_one_has_not_said_that_it_forgets_the_call() {
+    let mut m = world();
+    let ok = moved(&mut m);
+    m.w.send(ALICE, &in_dialog_of_caller("BYE", 3, &ok, ALICE));
+    let bye = m.w.expect(BOB, "BYE ");
+    m.w.send(BOB, &respond(&bye, 200, "b", ""));
+    assert_eq!(m.serve(), ["delete ac1> at 10.77.0.42:2223"]);
+    // The old one is asked until it answers, or does not in time.
+    assert!(m.pass(Duration::from_millis(600)).contains(&String::from("delete ac1> at 10.77.0.41:2223")));
+}
+
+#[test]
+fn an_offer_to_the_new_rtpengine_leaves_the_deletion_at_the_old_one_alone() {
+    let mut m = world();
+    let ok = moved(&mut m);
+    m.w.send(ALICE, &with_sdp(&in_dialog_of_caller("UPDATE", 3, &ok, ALICE), "more"));
+    assert_eq!(m.serve(), ["offer ac1>b at 10.77.0.42:2223"]);
+    assert!(m.pass(Duration::from_millis(600)).contains(&String::from("delete ac1> at 10.77.0.41:2223")));
+}
+
+#[test]
+fn an_update_that_is_refused_leaves_nothing_at_the_rtpengine_that_it_was_to_move_the_call_to() {
+    for answer in [Some(488), None] {
+        let mut m = world();
+        m.only(ONE);
+        let (_, ok) = m.answered("c1");
+        m.both();
+        m.dead.insert(addr(ONE));
+        m.w.send(ALICE, &with_sdp(&in_dialog_of_caller("UPDATE", 2, &ok, ALICE), "again"));
+        let asked = m.pass(Duration::from_millis(1100));
+        assert_eq!(asked.last().map(String::as_str), Some("offer ac1>b at 10.77.0.42:2223"));
+        let update = m.w.expect(BOB, "UPDATE ");
+        let asked = match answer {
+            Some(status) => {
+                m.w.send(BOB, &respond(&update, status, "b", ""));
+                m.serve()
+            }
+            None => m.pass(Duration::from_secs(33)),
+        };
+        assert!(asked.contains(&String::from("delete ac1> at 10.77.0.42:2223")), "{asked:?}");
+        let dialog = m.w.state.dialogs().next().expect("a dialog");
+        assert_eq!(dialog.media.as_ref().map(|s| s.node), Some(addr(ONE)));
+    }
+}
+
+#[test]
+fn an_early_update_that_finds_its_rtpengine_dead_takes_the_call_to_another() {
+    let mut m = world();
+    m.only(ONE);
+    let got = m.call("c1");
+    m.w.send(BOB, &with_sdp(&respond(&got, 183, "b", &contact(BOB)), "bob"));
+    m.serve();
+    m.w.take(ALICE);
+    m.both();
+    m.dead.insert(addr(ONE));
+    m.w.send(BOB, &with_sdp(&in_dialog_of_callee("UPDATE", 7, &got, "b", BOB), "again"));
+    let asked = m.pass(Duration::from_millis(1100));
+    assert_eq!(asked.last().map(String::as_str), Some("offer b>ac1 at 10.77.0.42:2223"));
+    let update = m.w.take(ALICE).into_iter().find(|r| r.starts_with("UPDATE ")).expect("the UPDATE");
+    m.w.send(ALICE, &with_sdp(&respond(&update, 200, "ac1", ""), "answer"));
+    let asked = m.serve();
+    assert_eq!(asked.first().map(String::as_str), Some("answer b>ac1 at 10.77.0.42:2223"));
+    assert!(asked.contains(&String::from("delete ac1> at 10.77.0.41:2223")), "{asked:?}");
+    m.w.take(BOB);
+    m.w.send(BOB, &respond(&got, 200, "b", &contact(BOB)));
+    let ok = m.w.take(ALICE).into_iter().find(|r| r.starts_with("SIP/2.0 200 ")).expect("a 200");
+    let dialog = m.w.state.dialogs().next().expect("a dialog");
+    assert_eq!(dialog.media.as_ref().map(|s| s.node), Some(addr(TWO)));
+    m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    m.w.send(ALICE, &in_dialog_of_caller("BYE", 2, &ok, ALICE));
+    let bye = m.w.take(BOB).into_iter().find(|r| r.starts_with("BYE ")).expect("a BYE");
+    m.w.send(BOB, &respond(&bye, 200, "b", ""));
+    assert!(m.serve().contains(&String::from("delete ac1> at 10.77.0.42:2223")));
+}
+
+#[test]
+fn an_offer_for_which_there_is_no_room_passes_or_is_refused_as_if_no_rtpengine_had_answered() {
+    for on_failure in [OnFailure::Pass, OnFailure::Reject] {
+        let mut m = with(MediaConfig { on_failure, ..media(Usage::Always) });
+        m.w.register("bob", BOB);
+        for n in 0..MAX_WAITING {
+            m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, &format!("c{n}")), "alice"));
+        }
+        m.w.expect_nothing(ALICE);
+        m.w.expect_nothing(BOB);
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "one-more"), "alice"));
+        match on_failure {
+            OnFailure::Pass => assert!(sdp(&m.w.expect(BOB, "INVITE ")).contains("o=alice")),
+            OnFailure::Reject => {
+                m.w.expect(ALICE, "SIP/2.0 503 No Media Proxy");
+                m.w.expect_nothing(BOB);
+            }
+        }
+        assert_eq!(m.w.engine.counters().media_failed, 1);
     }
 }
 

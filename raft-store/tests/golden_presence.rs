@@ -43,8 +43,8 @@ fn subscription(call_id: &str) -> Subscription {
 
 fn message(cseq: u32) -> StoredMessage {
     StoredMessage {
-        origin: id("message"),
-        origin_cseq: cseq,
+        receipt: u64::from(cseq),
+        receipt_ends: WallTime(65_000),
         from: "\"A\" <sip:alice@lab.test>".into(),
         to: "sip:bob@lab.test".into(),
         headers: vec![("Subject".into(), "hello".into())],

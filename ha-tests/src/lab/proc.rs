@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// How often a condition is looked at while waiting for it.
 pub const POLL: Duration = Duration::from_millis(5);
 
+/// The unit of times in `/proc/PID/stat`: `USER_HZ`, which is 100 on every machine that Linux's C library knows.
+const TICK: Duration = Duration::from_millis(10);
+
 /// One process, told apart from a later one with the same pid by its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proc {
@@ -86,14 +89,17 @@ impl Proc {
 }
 
 /// The fields of `/proc/PID/stat` that the lab needs.
-struct Stat {
+pub(crate) struct Stat {
     state: char,
     ppid: i32,
     start: u64,
+    /// Processor time so far, in the process and in the kernel, all threads.
+    pub(crate) busy: Duration,
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Stat> {
+    /// That of a process; `None` if there is none.
+    pub(crate) fn read(pid: i32) -> Option<Stat> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The command name may hold spaces and brackets; the fields that count follow the last `)`.
         let rest = &text[text.rfind(')')? + 1..];
@@ -102,6 +108,7 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             ppid: fields.get(1)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
+            busy: TICK * fields[11..=12].iter().map(|ticks| ticks.parse().unwrap_or(0)).sum::<u32>(),
         })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::lab::config::DOMAIN;
 use crate::lab::ns;
 use crate::lab::proc::{self, POLL, wait_until};
 use crate::lab::state::LabState;
@@ -71,6 +73,17 @@ pub struct Plan<'a> {
     pub place: Option<Place>,
     /// By TCP.
     pub tcp: Option<Connections>,
+    /// Another server than the lab's.
+    pub server: Option<&'a Server>,
+}
+
+/// A SIP server, and the domain it answers for.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it listens.
+    pub at: SocketAddr,
+    /// Stands in the URIs in place of the lab's domain.
+    pub domain: String,
 }
 
 /// How a SIPp uses TCP.
@@ -99,6 +112,7 @@ impl<'a> Plan<'a> {
             v6: false,
             place: None,
             tcp: None,
+            server: None,
         }
     }
 }
@@ -163,6 +177,10 @@ impl Sipp {
             None => xml,
             Some(_) => xml.replace("[local_port]>", "[local_port];transport=tcp>"),
         };
+        let xml = match plan.server {
+            None => xml,
+            Some(server) => xml.replace(DOMAIN, &server.domain),
+        };
         fs::write(file("xml"), xml)?;
         let (own, vip) = if plan.v6 {
             (net::CLIENT6.to_owned(), format!("[{}]:{}", net::VIP6, lab.sip_port))
@@ -170,10 +188,11 @@ impl Sipp {
             (net::CLIENT4.to_owned(), format!("{}:{}", net::VIP4, lab.sip_port))
         };
         let own = plan.place.map_or(own, |place| place.ip.to_string());
+        let asked = plan.server.map_or(vip, |server| server.at.to_string());
         let output = fs::File::create(file("out"))?;
         let mut command = ns::command_in(plan.place.map_or(lab.client, |place| place.holder), program, true)?;
         command
-            .arg(vip)
+            .arg(asked)
             .args(["-nostdin", "-rtcheck", "loose", "-timeout_error", "-trace_err", "-trace_shortmsg"])
             .args(["-i", &own, "-p", &plan.port.to_string(), "-s", plan.user])
             .args(["-m", &plan.calls.to_string(), "-r", &plan.rate.to_string()])

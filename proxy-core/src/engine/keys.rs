@@ -97,6 +97,20 @@ impl Keys {
         self.hash("transaction", parts)
     }
 
+    /// What is the same in a MESSAGE, its retransmissions, and the copies that its sender makes with a new branch when
+    /// it tries another server (RFC 3263 §4.3); and in no other, not even in the copies that a proxy before us has made
+    /// for other users.
+    pub(crate) fn message_receipt(&self, request: &Message<'_>) -> u64 {
+        let cseq = request.cseq().map_or(0, |c| c.number).to_be_bytes();
+        let parts: [&[u8]; 4] = [
+            request.call_id().unwrap_or_default().as_bytes(),
+            request.from_tag().unwrap_or_default().as_bytes(),
+            request.request_uri_str().as_bytes(),
+            &cseq,
+        ];
+        self.hash("receipt", parts)
+    }
+
     /// The branch of the copy of a request that goes to `target`. `class` is the method, and that of the INVITE for
     /// its CANCEL and for the ACK of a failure; the ACK of a 2xx has its own.
     pub(crate) fn via_branch<'p>(

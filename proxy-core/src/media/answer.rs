@@ -1,4 +1,4 @@
-//! SDP in responses to INVITE and UPDATE, before they reach their branch: so that what is replicated and passed on has
+//! SDP in responses to INVITE, UPDATE and PRACK, before they reach their branch: so that what is replicated and passed on has
 //! the SDP of the rtpengine, also where the node that asked for it is gone.
 
 use super::ng::Verb;
@@ -21,6 +21,14 @@ struct Context {
     direct: bool,
 }
 
+/// Another 2xx of the same call.
+enum Rival {
+    /// It waits for the rtpengine.
+    Waits,
+    /// It has gone on.
+    Answered,
+}
+
 impl Engine {
     /// A response came. `true` if it is dealt with: it waits, or has gone on.
     pub(crate) fn answer_of_response(
@@ -38,6 +46,14 @@ impl Engine {
         let to_tag = response.to_tag().unwrap_or_default();
         let context = match (client, response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
+                match self.rival(id, to_tag) {
+                    // It comes again (RFC 3261 §13.3.1.4), when the other one has gone on.
+                    Some(Rival::Waits) => return true,
+                    Some(Rival::Answered) if status < 200 => return true,
+                    // The caller hangs up on it (§13.2.2.4), so that it must not get the media: it goes on as it is.
+                    Some(Rival::Answered) => return false,
+                    None => {}
+                }
                 if let Some(given) = self.treated(id, index, to_tag, sdp, status) {
                     if let Ok(response) = Message::parse(&sdp::replaced(response, &given)) {
                         self.take_response(cx, flow, &response, true);
@@ -46,7 +62,9 @@ impl Engine {
                 }
                 self.context_of_call(id, index, to_tag, status)
             }
-            (Some(Client::Exchange(id, index)), Some(Method::Update)) => self.context_of_exchange(id, index),
+            (Some(Client::Exchange(id, index)), Some(Method::Update | Method::Prack)) => {
+                self.context_of_exchange(id, index)
+            }
             (None, Some(Method::Invite)) if status >= 200 => context_of_stray(cx, response),
             _ => None,
         };
@@ -76,10 +94,23 @@ impl Engine {
             source: private.then(|| flow.remote.ip()),
         };
         if self.wait_for_media(cx, Who::Reply(key), flow, response, (ask, context.session)) {
+            if let Some(Client::Call(id, index)) = client {
+                let to_tag = to_tag.to_owned();
+                self.with_call(cx, id, |_, call| call.spoke_last = Some((index, to_tag)));
+            }
             return true;
         }
         self.counters.media_failed += 1;
         false
+    }
+
+    /// Media go to whoever has answered last: with one 2xx on its way that must stay the one who sent it.
+    fn rival(&self, id: u64, to_tag: &str) -> Option<Rival> {
+        if self.media.has_other_answer(id, to_tag) {
+            return Some(Rival::Waits);
+        }
+        let mut answers = self.call(id)?.branches.iter().flat_map(|b| &b.answers);
+        answers.any(|a| a.to_tag != to_tag).then_some(Rival::Answered)
     }
 
     /// What an rtpengine has made of this SDP of a branch before. Media go to whoever has answered last: a 2xx has to say
@@ -145,7 +176,6 @@ impl Engine {
             if let Some(known) = call.media.as_deref_mut() {
                 known.node = session.node;
             }
-            call.spoke_last = Some((index, to_tag.clone()));
             let Some(branch) = call.branches.get_mut(index) else { return };
             branch.treated.retain(|t| t.to_tag != to_tag || t.asked != asked);
             if branch.treated.len() >= MAX_ANSWERS_PER_BRANCH {

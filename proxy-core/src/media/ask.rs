@@ -27,8 +27,8 @@ const FIRST_REPEAT: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<u64, Question>,
-    /// Deletions, by Call-ID: a new offer makes them void.
-    deletions: BTreeMap<String, u64>,
+    /// Deletions, by Call-ID and rtpengine: a call that was moved has one at each. A new offer there makes them void.
+    deletions: BTreeMap<(String, SocketAddr), u64>,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Engine {
             Verb::Offer => self.counters.media_offers += 1,
             _ => self.counters.media_answers += 1,
         }
-        if let Some(id) = self.media.questions.deletions.remove(talk.call_id) {
+        if let Some(id) = self.media.questions.deletions.remove(&(talk.call_id.to_owned(), node)) {
             // Its retransmission would end what begins here.
             self.end_question(id);
         }
@@ -69,7 +69,7 @@ impl Engine {
 
     /// Has a call forgotten.
     pub(super) fn ask_delete(&mut self, cx: Cx<'_>, node: SocketAddr, call_id: &str, from_tag: &str) {
-        if self.media.questions.deletions.contains_key(call_id) {
+        if self.media.questions.deletions.contains_key(&(call_id.to_owned(), node)) {
             return;
         }
         self.counters.media_deletes += 1;
@@ -101,7 +101,7 @@ impl Engine {
         let ends = now + self.settings.config.media.timeout;
         let repeat_at = (now + FIRST_REPEAT).min(ends);
         if let Purpose::Delete(call_id) = &purpose {
-            self.media.questions.deletions.insert(call_id.clone(), id);
+            self.media.questions.deletions.insert((call_id.clone(), node), id);
         }
         self.set_media_timer(id, Some(repeat_at));
         let question = Question { node, cookie, bytes, repeat_at, interval: FIRST_REPEAT, ends, purpose };
@@ -113,7 +113,7 @@ impl Engine {
         let question = self.media.questions.open.remove(&id)?;
         self.set_media_timer(id, None);
         if let Purpose::Delete(call_id) = &question.purpose {
-            self.media.questions.deletions.remove(call_id);
+            self.media.questions.deletions.remove(&(call_id.clone(), question.node));
         }
         Some((question.node, question.purpose))
     }

@@ -6,11 +6,14 @@
 //! | BYE | it was answered, before its end is proposed: if this node is lost then, the BYE comes again |
 //! | longest duration, session timer, operator | the BYEs leave |
 //! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it |
+//! | an offer within a call comes to nothing | only the rtpengine that it was to bring the call to |
+
+use std::net::SocketAddr;
 
 use crate::engine::{Cx, Engine};
 use crate::msg::Message;
 use crate::proxy::call::{Call, Phase};
-use crate::state::DialogRecord;
+use crate::state::{DialogRecord, MediaSession};
 
 impl Engine {
     /// A dialog is over.
@@ -23,19 +26,38 @@ impl Engine {
         }
     }
 
-    /// An INVITE has failed. One within a dialog leaves the media as they are, unless it was to bring them elsewhere.
+    /// An INVITE has failed.
     pub(crate) fn release_media(&mut self, cx: Cx<'_>, call: &Call) {
         let Some(session) = &call.media else { return };
         let Ok(invite) = Message::parse(&call.request) else { return };
-        let stays = if call.in_dialog {
-            crate::dialog::of(cx.state, &invite)
-                .is_none_or(|(d, _)| d.media.as_ref().is_none_or(|m| m.node == session.node))
+        self.release_offer(cx, &invite, session, call.in_dialog);
+    }
+
+    /// A request has come to nothing whose offer an rtpengine has taken, or that was to bring its call to one. Within a
+    /// call the media stay as they are, unless it was to bring them elsewhere.
+    pub(crate) fn release_offer(
+        &mut self,
+        cx: Cx<'_>,
+        request: &Message<'_>,
+        session: &MediaSession,
+        within: bool,
+    ) {
+        let call_id = request.call_id().unwrap_or_default();
+        let stays = if within {
+            self.media_node_of(cx, request).is_none_or(|node| node == session.node)
         } else {
-            cx.state.dialogs_of_call(&call.call_id).any(|d| d.media.is_some())
-                || self.has_open_media(&call.call_id)
+            cx.state.dialogs_of_call(call_id).any(|d| d.media.is_some()) || self.has_open_media(call_id)
         };
         if !stays {
-            self.ask_delete(cx, session.node, &call.call_id, invite.from_tag().unwrap_or_default());
+            self.ask_delete(cx, session.node, call_id, request.from_tag().unwrap_or_default());
+        }
+    }
+
+    /// Where the media are of the call that a request belongs to, answered or not.
+    fn media_node_of(&self, cx: Cx<'_>, request: &Message<'_>) -> Option<SocketAddr> {
+        match crate::dialog::of(cx.state, request) {
+            Some((dialog, _)) => dialog.media.as_ref().map(|m| m.node),
+            None => self.early_call(request).and_then(|(_, call)| call.media.as_ref()).map(|m| m.node),
         }
     }
 

@@ -1,18 +1,23 @@
-//! SDP in requests: what RELAY asks before an INVITE or UPDATE goes on, and WITHINDLG before an ACK does.
+//! SDP in requests: what RELAY asks before an INVITE, UPDATE or PRACK goes on, and WITHINDLG before an ACK does.
 //!
 //! | request | rtpengine |
 //! |---|---|
 //! | INVITE that begins a call, by `usage` of its route | the best of the set; also without SDP, for what comes in the 2xx |
 //! | INVITE, UPDATE within a call that has one | the same one; the best of the set if that one is dead |
+//! | PRACK within such a call | the same: SDP of an INVITE that had some is a new offer, else it answers that of the response |
 //! | ACK with SDP of such a call | the same one |
+
+use std::net::SocketAddr;
 
 use super::config::{OnFailure, RouteMedia, Usage};
 use super::ng::Verb;
 use super::park::{Ask, Who, Why};
 use super::{choice, sdp};
+use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method};
+use crate::msg::{HeaderName, Message, Method};
 use crate::nat::detect;
+use crate::proxy::call::Call;
 use crate::route::passage::{MediaStep, Passage, Step};
 use crate::routing::{Mode, Stage};
 use crate::state::{DialogId, MediaCommand, MediaSession, SipCommand};
@@ -25,24 +30,23 @@ impl Engine {
             && config.routing.mode == Mode::Proxy
             && passage.found.targets.is_some()
             && passage.found.media == MediaStep::Open
-            && matches!(passage.method, Method::Invite | Method::Update);
+            && matches!(passage.method, Method::Invite | Method::Update | Method::Prack);
         if !concerned {
             return None;
         }
-        let mut session = self.session_for(cx, passage)?;
         let sdp = sdp::of(passage.message);
         if sdp.is_none() && passage.method != Method::Invite {
             return None;
         }
+        if passage.method == Method::Prack
+            && let Some((call, session)) = self.answered_by_prack(passage.message)
+        {
+            return self.answer_of_prack(cx, passage, call, session);
+        }
+        let mut session = self.session_for(cx, passage)?;
         let Some(node) = self.node_for(cx, passage, &session) else {
             self.explain("media", || String::from("no rtpengine of its set can be used"));
-            self.counters.media_failed += 1;
-            passage.found.media = MediaStep::Settled(None);
-            if self.settings.config.media.on_failure == OnFailure::Reject {
-                self.refuse_without_media(passage, Why::Nobody);
-                return Some(Step::Answered);
-            }
-            return None;
+            return self.go_without_media(passage);
         };
         session.node = node;
         let session = *session;
@@ -70,9 +74,18 @@ impl Engine {
         if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
             return Some(Step::Answered);
         }
+        self.go_without_media(passage)
+    }
+
+    /// Nobody can be asked: the request goes on as it is, or is refused, as the configuration says.
+    fn go_without_media(&mut self, passage: &mut Passage<'_, '_>) -> Option<Step> {
         self.counters.media_failed += 1;
         passage.found.media = MediaStep::Settled(None);
-        None
+        if self.settings.config.media.on_failure == OnFailure::Pass {
+            return None;
+        }
+        self.refuse_without_media(passage, Why::Nobody);
+        Some(Step::Answered)
     }
 
     /// The media of the call that a request begins or belongs to, as the sender sees it. Of a new one the rtpengine is
@@ -118,20 +131,19 @@ impl Engine {
 
     /// Of a call that nobody has answered.
     fn early_session(&self, message: &Message<'_>) -> Option<Box<MediaSession>> {
-        let call_id = message.call_id()?;
-        let (_, call) = self.calls_of(call_id).find(|(_, call)| call.is_undecided() && !call.in_dialog)?;
+        let (_, call) = self.early_call(message)?;
         let session = call.media.clone()?;
         let from_caller =
             Message::parse(&call.request).is_ok_and(|invite| invite.from_tag() == message.from_tag());
         Some(if from_caller { session } else { Box::new(session.turned()) })
     }
 
-    fn node_for(
-        &self,
-        cx: Cx<'_>,
-        passage: &Passage<'_, '_>,
-        session: &MediaSession,
-    ) -> Option<std::net::SocketAddr> {
+    /// The call that a request belongs to and that nobody has answered.
+    pub(super) fn early_call(&self, message: &Message<'_>) -> Option<(u64, &Call)> {
+        self.calls_of(message.call_id()?).find(|(_, call)| call.is_undecided() && !call.in_dialog)
+    }
+
+    fn node_for(&self, cx: Cx<'_>, passage: &Passage<'_, '_>, session: &MediaSession) -> Option<SocketAddr> {
         let nodes = &self.settings.config.media.nodes;
         let fares = &self.media.fares;
         let dead = fares.get(&session.node).is_some_and(|h| h.dead);
@@ -142,6 +154,52 @@ impl Engine {
         let call_id = passage.message.call_id().unwrap_or_default();
         let seed = self.settings.keys.own_number("media", &[call_id.as_bytes()]);
         choice::choose(nodes, session.set, seed, &[], fares, cx.state)
+    }
+
+    /// The call whose offer a PRACK with SDP answers, as its INVITE had none (RFC 3262 §5), and its media as the sender
+    /// sees them. `None` if the SDP is an offer.
+    fn answered_by_prack(&self, prack: &Message<'_>) -> Option<(u64, MediaSession)> {
+        let cseq = prack.header_str(HeaderName::RAck)?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let id = self.call_of_cseq(prack.call_id()?, cseq)?;
+        let call = self.call(id)?;
+        let invite = Message::parse(&call.request).ok()?;
+        let to_tag = prack.to_tag()?;
+        let offered_by_callee = sdp::of(&invite).is_none()
+            && invite.from_tag() == prack.from_tag()
+            && !call.settled_early.iter().any(|tag| tag == to_tag);
+        offered_by_callee.then(|| call.media.as_deref().cloned())?.map(|session| (id, session))
+    }
+
+    /// It goes on as it is if nobody can be asked, as an ACK does.
+    fn answer_of_prack(
+        &mut self,
+        cx: Cx<'_>,
+        passage: &Passage<'_, '_>,
+        call: u64,
+        session: MediaSession,
+    ) -> Option<Step> {
+        let message = passage.message;
+        let sdp = sdp::of(message).filter(|_| !self.is_explaining())?;
+        let ask = Ask {
+            verb: Verb::Answer,
+            call_id: message.call_id().unwrap_or_default().to_owned(),
+            offerer: message.to_tag().unwrap_or_default().to_owned(),
+            answerer: message.from_tag().map(str::to_owned),
+            flags: session.to_callee.clone(),
+            source: source_of(passage, sdp),
+        };
+        let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Relay).unwrap_or_default();
+        if !self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
+            self.counters.media_failed += 1;
+            return None;
+        }
+        let to_tag = message.to_tag().unwrap_or_default().to_owned();
+        self.with_call(cx, call, |_, call| {
+            if call.settled_early.len() < MAX_ANSWERS_PER_BRANCH {
+                call.settled_early.push(to_tag);
+            }
+        });
+        Some(Step::Answered)
     }
 
     /// An ACK within a dialog. `true` if it waits: its SDP answers what the 2xx has offered.
@@ -166,16 +224,33 @@ impl Engine {
         self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session))
     }
 
-    /// A request within a dialog was answered: if it has brought the media to another rtpengine, that is remembered.
+    /// A request within a call was answered: if it has brought the media to another rtpengine, that is remembered. Of a
+    /// call that nobody has answered only here: its 2xx brings it into the record.
     pub(crate) fn move_media(&mut self, cx: Cx<'_>, request: &Message<'_>, session: Option<&MediaSession>) {
         let Some(session) = session else { return };
-        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else { return };
+        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else {
+            self.move_early_media(cx, request, session.node);
+            return;
+        };
         let Some(known) = dialog.media.as_ref().filter(|known| known.node != session.node) else { return };
         self.counters.media_moved += 1;
         let id: DialogId = dialog.id.clone();
         self.ask_delete(cx, known.node, &id.call_id, &id.from_tag);
         let command = MediaCommand::Moved { id, node: session.node };
         self.propose(SipCommand::Media(command), crate::engine::ticket::Awaiting::Nothing);
+    }
+
+    fn move_early_media(&mut self, cx: Cx<'_>, request: &Message<'_>, node: SocketAddr) {
+        let Some((id, _)) = self.early_call(request) else { return };
+        let old = self.with_call(cx, id, |_, call| {
+            let from_tag = Message::parse(&call.request).ok()?.from_tag()?.to_owned();
+            let known = call.media.as_deref_mut().filter(|known| known.node != node)?;
+            Some((std::mem::replace(&mut known.node, node), from_tag))
+        });
+        if let Some((old, from_tag)) = old.flatten() {
+            self.counters.media_moved += 1;
+            self.ask_delete(cx, old, request.call_id().unwrap_or_default(), &from_tag);
+        }
     }
 }
 

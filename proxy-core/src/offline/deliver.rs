@@ -8,15 +8,16 @@
 //! | any other answer | again after a pause, with the next CSeq; after [`MAX_TRIES`] every hour, or when he registers anew |
 //! | no answer | the same, but with the same CSeq: the phone may have had it, and knows it then |
 //!
-//! All of it is done by the engine that the address of record belongs to. Call-ID, CSeq and branch are functions of what
-//! is replicated: a node that takes over in between sends the very same request again.
+//! All of it is done by the engine that the Call-ID of the user's first message belongs to, so that the engines of a user
+//! take turns. Call-ID, CSeq and branch are functions of what is replicated: a node that takes over in between, with
+//! however many engines, sends the very same request again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::limits::MAX_DELIVERIES_PER_TICK;
 use crate::engine::ticket::Awaiting;
-use crate::engine::{Cx, Engine, shard_of};
+use crate::engine::{Cx, Engine};
 use crate::location::reach;
 use crate::registrar::http_date;
 use crate::state::message_store::{MessageCommand, StoredMessage};
@@ -75,24 +76,24 @@ impl Engine {
         if self.offline.seen == Some(count) {
             return;
         }
-        let (shard, shards) = (self.settings.config.shard, self.settings.config.shards);
-        let is_own = |aor: &str| shard_of(aor.as_bytes(), shards) == shard;
-        let marked = &mut self.offline.marked;
+        let mut own: Vec<String> = Vec::new();
         match self.offline.seen.and_then(|seen| cx.state.news_since(seen)) {
             Some(news) => {
                 for item in news {
                     if let NewsItem::Contacts { aor } = item
-                        && is_own(aor)
+                        && self.is_first_message_here(cx, aor)
                     {
-                        marked.insert(aor.clone());
+                        own.push(aor.clone());
                     }
                 }
             }
             None => {
-                let with_phone = |aor: &&str| is_own(aor) && !cx.state.bindings(aor).is_empty();
-                marked.extend(cx.state.users_with_messages().filter(with_phone).map(str::to_owned));
+                let with_phone =
+                    |aor: &&str| !cx.state.bindings(aor).is_empty() && self.is_first_message_here(cx, aor);
+                own.extend(cx.state.users_with_messages().filter(with_phone).map(str::to_owned));
             }
         }
+        self.offline.marked.extend(own);
         self.offline.seen = Some(count);
         self.deliver_marked(cx);
     }
@@ -114,10 +115,9 @@ impl Engine {
         for (aor, number, command) in untold {
             self.tell_message(aor, number, command);
         }
-        let (shard, shards) = (self.settings.config.shard, self.settings.config.shards);
-        let due = cx.state.messages_due(cx.now.wall);
-        let own = due.filter(|aor| shard_of(aor.as_bytes(), shards) == shard);
-        self.offline.marked.extend(own.take(MAX_DELIVERIES_PER_TICK).map(str::to_owned));
+        let due = cx.state.messages_due(cx.now.wall).filter(|aor| self.is_first_message_here(cx, aor));
+        let own: Vec<String> = due.take(MAX_DELIVERIES_PER_TICK).map(str::to_owned).collect();
+        self.offline.marked.extend(own);
         self.messages_look(cx);
         self.deliver_marked(cx);
     }
@@ -134,6 +134,10 @@ impl Engine {
     /// Sends the first message of a user, if he can be reached.
     fn deliver_first(&mut self, cx: Cx<'_>, aor: String) {
         let Some((number, message)) = cx.state.messages_of(&aor).next() else { return };
+        let (call_id, _) = self.message_names(&aor, number, message);
+        if !self.is_own_shard(&call_id) {
+            return;
+        }
         let current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > cx.now.wall);
         // The one that has shown itself last is the one that is there.
         let is_due = message.next_at.is_some_and(|at| at <= cx.now.wall);
@@ -163,6 +167,21 @@ impl Engine {
         }
     }
 
+    /// Call-ID and From tag of a delivery: the same on every node, or a phone that has had it would take it for another.
+    fn message_names(&self, aor: &str, number: u64, message: &StoredMessage) -> (String, String) {
+        let parts: [&[u8]; 3] = [aor.as_bytes(), &number.to_be_bytes(), &message.received_at.0.to_be_bytes()];
+        let keys = &self.settings.keys;
+        (keys.own_call_id("message", &parts, 0), keys.own_tag("message", &parts))
+    }
+
+    /// Whether there is a message for this user and the first one is this engine's.
+    fn is_first_message_here(&self, cx: Cx<'_>, aor: &str) -> bool {
+        cx.state.messages_of(aor).next().is_some_and(|(number, message)| {
+            let (call_id, _) = self.message_names(aor, number, message);
+            self.is_own_shard(&call_id)
+        })
+    }
+
     fn message_request(
         &self,
         aor: &str,
@@ -172,9 +191,7 @@ impl Engine {
         attempt: u64,
     ) -> Option<Originated> {
         let flow = reach(binding, &self.settings.config.listen)?;
-        let parts: [&[u8]; 3] = [aor.as_bytes(), &number.to_be_bytes(), &message.received_at.0.to_be_bytes()];
-        let call_id = self.call_id_here("message", &parts);
-        let tag = self.settings.keys.own_tag("message", &parts);
+        let (call_id, tag) = self.message_names(aor, number, message);
         let mut request = OwnRequest::new("MESSAGE", &binding.contact, "", &tag, &message.to)
             .numbered(&call_id, message.cseq)
             // When it was sent, as far as is known (RFC 3428 §4, RFC 3261 §20.17).

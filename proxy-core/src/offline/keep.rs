@@ -5,6 +5,7 @@
 //! | for a user of ours without a contact that can be reached | kept; 202 when that is replicated (RFC 3428 §7) |
 //! | for a user whom nobody knows, where there are subscribers | the answer that there would be without the store |
 //! | too large, or no room | the same |
+//! | the same MESSAGE again, within twice the time of a transaction | 202 again, and nothing else, whichever node has taken it |
 //! | within a dialog, to domains of others, from a trunk to another | not looked at |
 
 use crate::engine::ticket::Awaiting;
@@ -13,7 +14,8 @@ use crate::msg::{Message, Method, Uri};
 use crate::proxy::build;
 use crate::route::passage::{Passage, Step, Way};
 use crate::state::message_store::{MessageCommand, StoredMessage};
-use crate::state::{DialogId, SipCommand, SipResponse};
+use crate::state::{SipCommand, SipResponse};
+use crate::time::WallTime;
 
 /// Headers that mean the same to the receiver later.
 const KEPT_HEADERS: [&str; 9] = [
@@ -54,7 +56,10 @@ impl Engine {
         if !is_known {
             return None;
         }
-        let message = stored(passage.message, passage.key.branch.clone(), cx, config.life)?;
+        let receipt = self.settings.keys.message_receipt(passage.message);
+        // A client gives up after 64*T1 and may try another server for as long (RFC 3261 §17.1.2.2, RFC 3263 §4.3).
+        let receipt_ends = cx.now.wall + self.settings.timers.t1_64() * 2;
+        let message = stored(passage.message, (receipt, receipt_ends), cx, config.life)?;
         let (max_per_user, max_total) = (config.max_per_user, config.max_total);
         let opened =
             self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true);
@@ -69,6 +74,23 @@ impl Engine {
             self.reject_overload(passage.flow, passage.message.raw());
         }
         Some(Step::Answered)
+    }
+
+    /// Answers a MESSAGE that was taken, by whichever node, as it was answered then. `false`: it was not.
+    pub(crate) fn is_message_taken(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        if passage.method != Method::Message || !self.settings.config.message_store.enabled {
+            return false;
+        }
+        let receipt = self.settings.keys.message_receipt(passage.message);
+        if !cx.state.has_taken_message(receipt) {
+            return false;
+        }
+        self.counters.retransmissions_in += 1;
+        self.explain("absorbs it", || String::from("it has been taken; 202 is said again"));
+        let tag = self.settings.keys.local_tag(passage.message);
+        let bytes = build::response(&self.settings, passage.message, 202, "", &tag, &[]);
+        self.transmit(passage.flow, &bytes);
+        true
     }
 
     /// Verdict on a MESSAGE that is to be kept.
@@ -89,7 +111,7 @@ pub(super) fn kept_name(name: &str) -> Option<&'static str> {
 /// What is kept of a message. `None` if it cannot be read.
 fn stored(
     message: &Message<'_>,
-    branch: String,
+    (receipt, receipt_ends): (u64, WallTime),
     cx: Cx<'_>,
     life: std::time::Duration,
 ) -> Option<StoredMessage> {
@@ -111,12 +133,8 @@ fn stored(
     }
     let content_type = message.header(crate::msg::HeaderName::ContentType);
     Some(StoredMessage {
-        origin: DialogId {
-            call_id: message.call_id()?.to_owned(),
-            from_tag: from.tag().unwrap_or_default().to_owned(),
-            to_tag: branch,
-        },
-        origin_cseq: message.cseq().ok()?.number,
+        receipt,
+        receipt_ends,
         from: match display {
             Some(name) => format!("{name} <{from_uri}>"),
             None => format!("<{from_uri}>"),

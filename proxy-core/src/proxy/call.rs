@@ -209,6 +209,8 @@ pub(crate) struct Call {
     pub(crate) media: Option<Box<MediaSession>>,
     /// The branch and tag whose SDP an rtpengine has taken last.
     pub(crate) spoke_last: Option<(usize, String)>,
+    /// Tags whose offer in a provisional response a PRACK has answered: SDP of the next PRACK is an offer.
+    pub(crate) settled_early: Vec<String>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,

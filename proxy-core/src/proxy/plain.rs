@@ -170,6 +170,9 @@ impl Engine {
                 if finals.iter().all(|f| f.status == 408 && f.response.is_empty()) {
                     // RFC 4320 §4.2: a 408 would come when nobody waits for it any more.
                     self.on_silence(cx, &request);
+                    if let Some(session) = &exchange.media {
+                        self.release_offer(cx, &request, session, true);
+                    }
                     return;
                 }
                 match best(finals.into_iter()) {
@@ -187,8 +190,11 @@ impl Engine {
             method => {
                 let action = exchange.nist.send_response(cx.now.mono, status, bytes);
                 self.send_to_client(exchange, action);
+                match exchange.media.as_deref() {
+                    Some(session) if status >= 300 => self.release_offer(cx, &request, session, true),
+                    session => self.move_media(cx, &request, session),
+                }
                 if let Some(response) = response.filter(|_| method == "UPDATE" && status < 300) {
-                    self.move_media(cx, &request, exchange.media.as_deref());
                     self.refresh_dialog(cx, &request, response);
                 }
             }

@@ -33,6 +33,7 @@ impl Engine {
             targets.after = passage.found.ring;
         }
         if !breadth::share(passage.message, &mut targets) {
+            self.give_offer_up(cx, passage);
             return Step::Reject(440, "");
         }
         if self.is_stateless() {
@@ -59,7 +60,10 @@ impl Engine {
                 self.with_exchange(cx, id, |_, exchange| exchange.media = Some(session));
             }
             (Some(_), None) => {}
-            (None, _) => self.reject_overload(passage.flow, message.raw()),
+            (None, _) => {
+                self.give_offer_up(cx, passage);
+                self.reject_overload(passage.flow, message.raw());
+            }
         }
         Step::Answered
     }
@@ -80,6 +84,7 @@ impl Engine {
         let planned: usize = targets.plan.iter().map(|step| step.branches.len()).sum();
         let cost = cost(message.raw().len(), targets.branches.len() + planned);
         if !self.has_room_for_call(cost) {
+            self.give_offer_up(cx, passage);
             self.reject_overload(passage.flow, message.raw());
             return;
         }
@@ -96,6 +101,7 @@ impl Engine {
             facts,
             media: passage.found.media.session(),
             spoke_last: None,
+            settled_early: Vec::new(),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,
@@ -121,7 +127,15 @@ impl Engine {
         let id = self.insert_call(cx, call);
         if !self.propose(SipCommand::InviteReceived(Box::new(record)), Awaiting::Invite { call: id }) {
             self.remove_call(id);
+            self.give_offer_up(cx, passage);
             self.reject_overload(passage.flow, message.raw());
+        }
+    }
+
+    /// A request goes nowhere after all: the rtpengine that has taken its offer is told.
+    fn give_offer_up(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) {
+        if let Some(session) = passage.found.media.session() {
+            self.release_offer(cx, passage.message, &session, passage.found.in_dialog);
         }
     }
 }

@@ -43,6 +43,7 @@ impl Engine {
                     self.on_request_again(cx, id);
                     Step::Answered
                 }
+                None if self.is_message_taken(cx, passage) => Step::Answered,
                 None => Step::Next,
             },
         }

@@ -11,7 +11,7 @@ use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
 use super::media::{media_bytes, media_of_pending};
-use super::message_store::{MessageIndex, StoredMessage, messages_bytes};
+use super::message_store::{MessageIndex, StoredMessage, messages_bytes, receipts_bytes};
 use super::news::{News, NewsItem};
 use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
 use super::provision::ProvisionIndex;
@@ -87,6 +87,7 @@ impl Index {
         this.bytes += bytes;
         records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
         records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
+        records.messages.receipts.iter().for_each(|(receipt, ends)| this.add_receipt(*receipt, *ends));
         this
     }
 
@@ -145,6 +146,17 @@ impl Index {
     pub(super) fn remove_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
         self.messages.remove(aor, list);
         self.bytes = self.bytes.saturating_sub(messages_bytes(aor, list) as u64);
+    }
+
+    pub(super) fn add_receipt(&mut self, receipt: u64, ends: WallTime) {
+        self.messages.receipts.insert((ends, receipt));
+        self.bytes += receipts_bytes(1);
+    }
+
+    pub(super) fn remove_first_receipt(&mut self) -> Option<(WallTime, u64)> {
+        let first = self.messages.receipts.pop_first()?;
+        self.bytes = self.bytes.saturating_sub(receipts_bytes(1));
+        Some(first)
     }
 
     pub(super) fn remove_bindings(&mut self, aor: &str, list: &[Binding]) {

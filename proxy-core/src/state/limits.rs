@@ -87,6 +87,10 @@ pub const MAX_MESSAGES: u64 = 1_000_000;
 pub const MAX_MESSAGES_PER_USER: usize = 1000;
 /// Bytes of text in one message that waits.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Receipts of messages that were taken: then the oldest go, whose senders are the least likely to repeat them.
+pub const MAX_RECEIPTS: usize = 200_000;
+/// Bytes counted for a receipt.
+pub const RECEIPT_BYTES: usize = 16;
 
 /// Whether one more INVITE is admitted beside so many.
 pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {

@@ -2,18 +2,21 @@
 //!
 //! | command | nothing there | there |
 //! |---|---|---|
-//! | Keep | `Done`, `Full` | the same message: `Done` |
+//! | Keep | `Done`, `Full` | the same message, or a receipt of it: `Done` |
 //! | Failed | `NotFound` | `Done` |
 //! | Remove | `NotFound` | `Done` |
 //!
 //! A message has a number in the order of arrival. All that a delivery is made of is replicated, so that another node
 //! sends the same request again, which the phone knows if it has had it.
+//!
+//! Of each message that was taken there is a receipt for a while, also when it has been delivered: a sender whose 202
+//! was lost sends it again, and gets 202 without a second copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::DialogId;
+use super::limits::RECEIPT_BYTES;
 use crate::time::WallTime;
 
 /// All messages that are kept.
@@ -23,15 +26,18 @@ pub struct MessageStore {
     pub(super) next: u64,
     /// By address of record and number.
     pub(super) users: BTreeMap<String, BTreeMap<u64, StoredMessage>>,
+    /// Receipts of messages that were taken, with the end of each.
+    pub(super) receipts: BTreeMap<u64, WallTime>,
 }
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
-    /// Call-ID and From tag of the MESSAGE as it came, its Request-URI's transaction in `to_tag`: tells repetitions.
-    pub origin: DialogId,
-    /// CSeq number of the MESSAGE as it came.
-    pub origin_cseq: u32,
+    /// Digest of what is the same in all repetitions of the MESSAGE as it came, and in no other: see
+    /// [`StoredMessage::receipt_ends`].
+    pub receipt: u64,
+    /// Until when it may be repeated by its sender: so long its receipt is kept, whether or not it was delivered.
+    pub receipt_ends: WallTime,
     /// From value without tag.
     pub from: String,
     /// URI in To.
@@ -103,6 +109,8 @@ pub(super) struct MessageIndex {
     pub(super) ends: BTreeSet<(WallTime, String, u64)>,
     /// Those that are tried again at some time.
     pub(super) due: BTreeSet<(WallTime, String)>,
+    /// End of each receipt.
+    pub(super) receipts: BTreeSet<(WallTime, u64)>,
 }
 
 impl MessageIndex {
@@ -127,8 +135,15 @@ impl MessageIndex {
     }
 
     pub(super) fn next_end(&self) -> Option<WallTime> {
-        self.ends.first().map(|(end, _, _)| *end)
+        let message = self.ends.first().map(|(end, _, _)| *end);
+        let receipt = self.receipts.first().map(|(end, _)| *end);
+        message.into_iter().chain(receipt).min()
     }
+}
+
+/// Bytes counted for receipts.
+pub(super) fn receipts_bytes(count: usize) -> u64 {
+    (count * RECEIPT_BYTES) as u64
 }
 
 /// They are delivered in order: the first one decides.
@@ -144,11 +159,7 @@ pub(super) fn messages_bytes(aor: &str, messages: &BTreeMap<u64, StoredMessage>)
 /// Bytes of text in a message.
 pub(super) fn message_bytes(m: &StoredMessage) -> usize {
     let headers: usize = m.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let origin = &m.origin;
-    origin.call_id.len()
-        + origin.from_tag.len()
-        + origin.to_tag.len()
-        + m.from.len()
+    m.from.len()
         + m.to.len()
         + headers
         + m.content_type.as_ref().map_or(0, String::len)

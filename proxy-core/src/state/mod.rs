@@ -331,6 +331,18 @@ impl SipState {
         self.records.messages.users.get(aor).into_iter().flatten().map(|(number, m)| (*number, m))
     }
 
+    /// Whether a message with this receipt was taken a moment ago, or waits.
+    #[must_use]
+    pub fn has_taken_message(&self, receipt: u64) -> bool {
+        self.records.messages.receipts.contains_key(&receipt)
+    }
+
+    /// Receipts of messages that were taken.
+    #[must_use]
+    pub fn message_receipts(&self) -> u64 {
+        self.records.messages.receipts.len() as u64
+    }
+
     /// All users for whom messages are kept.
     pub fn users_with_messages(&self) -> impl Iterator<Item = &str> {
         self.records.messages.users.keys().map(String::as_str)

@@ -7,6 +7,7 @@ use super::message_store::StoredMessage;
 use super::subscriptions::Subscription;
 use super::trunk::Trunk;
 use super::{Binding, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
+use crate::time::WallTime;
 
 impl SipState {
     /// Sets the contacts of an AOR; an empty list removes the AOR.
@@ -111,6 +112,19 @@ impl SipState {
         if !list.is_empty() {
             self.index.add_messages(aor, &list);
             self.records.messages.users.insert(aor.to_owned(), list);
+        }
+    }
+
+    /// Adds the receipt of a message that was taken. It must not be there.
+    pub(super) fn add_receipt(&mut self, receipt: u64, ends: WallTime) {
+        self.records.messages.receipts.insert(receipt, ends);
+        self.index.add_receipt(receipt, ends);
+    }
+
+    /// Removes the receipt that ends first, if there is any.
+    pub(super) fn remove_first_receipt(&mut self) {
+        if let Some((_, receipt)) = self.index.remove_first_receipt() {
+            self.records.messages.receipts.remove(&receipt);
         }
     }
 }

@@ -115,12 +115,8 @@ pub fn message(moment: impl Strategy<Value = WallTime> + Clone) -> impl Strategy
             |(aor, n, expires_at, max_per_user, max_total)| MessageCommand::Keep {
                 aor,
                 message: Box::new(StoredMessage {
-                    origin: DialogId {
-                        call_id: format!("m-{n}"),
-                        from_tag: String::from("f"),
-                        to_tag: String::from("v"),
-                    },
-                    origin_cseq: 1,
+                    receipt: u64::from(n),
+                    receipt_ends: expires_at,
                     from: String::from("<sip:w@lab.test>"),
                     to: String::from("sip:x@lab.test"),
                     headers: Vec::new(),

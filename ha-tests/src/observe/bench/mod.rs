@@ -1,11 +1,14 @@
-//! `relevo-lab bench`: how long the floating IP is silent, and how many registrations are committed per second.
+//! `relevo-lab bench`: how long the floating IP is silent, how many registrations are committed per second, and what
+//! a call costs.
 //!
-//! Figures are printed, never asserted: they belong to the machine. keepalived is measured on the same bridge in the
-//! same run, so that both saw the same machine.
+//! Figures are printed, never asserted: they belong to the machine. keepalived and Kamailio are measured on the same
+//! bridge in the same run, so that all saw the same machine.
 
+mod calls;
 mod gaps;
 mod keepalived;
 mod registrations;
+mod servers;
 
 use std::io;
 use std::path::PathBuf;
@@ -39,7 +42,8 @@ pub struct BenchOptions {
 }
 
 /// Everything that can be asked for with `--only`.
-const PARTS: [&str; 6] = ["kill-agent", "kill-node", "stop", "switchover", "keepalived", "registrations"];
+const PARTS: [&str; 7] =
+    ["kill-agent", "kill-node", "stop", "switchover", "keepalived", "registrations", "calls"];
 
 /// Silences of many runs, ms.
 #[derive(Debug, Clone, Default)]
@@ -108,13 +112,19 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
         status::wait_ready(&guard.lab, Duration::from_secs(30))?;
         report.insert("registrations".to_owned(), registrations::measure(&guard.lab)?);
     }
-    say!(
-        "\n{:<38}{:>6}{:>18}{:>18}",
-        "silent gap of the floating IP, ms",
-        "runs",
-        "ARP p50 / max",
-        "SIP p50 / max"
-    );
+    if wants("calls") {
+        status::wait_ready(&guard.lab, Duration::from_secs(30))?;
+        report.insert("calls".to_owned(), calls::measure(&guard.lab)?);
+    }
+    if wants("keepalived") || gaps::How::ALL.iter().any(|how| wants(how.word())) {
+        say!(
+            "\n{:<38}{:>6}{:>18}{:>18}",
+            "silent gap of the floating IP, ms",
+            "runs",
+            "ARP p50 / max",
+            "SIP p50 / max"
+        );
+    }
     let mut all = Vec::new();
     for how in gaps::How::ALL {
         if wants(how.word()) {

@@ -1,4 +1,4 @@
-//! Registrations per second that are committed through all nodes, and what one fsync costs on that disk.
+//! Registrations per second, through the cluster and through others, and what one fsync costs on a node's disk.
 
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeMap;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::percentile;
-use crate::lab::config::DOMAIN;
+use super::servers::{Kind, Server};
 use crate::lab::state::LabState;
 use crate::lab::{interrupt, net, ns, status};
+use crate::phones::sipp::Server as Asked;
 
 /// How long each load is offered.
 const LENGTH: Duration = Duration::from_secs(5);
@@ -27,33 +28,29 @@ const USERS: u64 = 2_000;
 /// Writes for the cost of an fsync.
 const SYNCS: u32 = 500;
 
-/// Measures and prints.
+/// Measures and prints: through each server, and what one fsync costs on the disk of a node.
 pub(super) fn measure(lab: &LabState) -> io::Result<Value> {
     let sync = fsync_cost(lab)?;
     say!("one 512-byte write and fdatasync on a node's disk: p50 {:.3} ms, p99 {:.3} ms", sync.0, sync.1);
-    say!(
-        "{:<38}{:>10}{:>10}{:>10}{:>8}",
-        "registrations through all nodes",
-        "per s",
-        "p50 ms",
-        "p99 ms",
-        "lost"
-    );
+    say!("{:<38}{:>10}{:>10}{:>10}{:>8}", "registrations under way", "per s", "p50 ms", "p99 ms", "lost");
     let mut rows = Vec::new();
-    for window in WINDOWS {
-        let load = offer(lab, window)?;
-        say!(
-            "{:<38}{:>10.0}{:>10.2}{:>10.2}{:>8}",
-            format!("  {window} under way"),
-            load.per_second,
-            percentile(&load.latencies, 0.5),
-            percentile(&load.latencies, 0.99),
-            load.lost
-        );
-        rows.push(json!({
-            "window": window, "per_second": load.per_second, "lost": load.lost,
-            "p50_ms": percentile(&load.latencies, 0.5), "p99_ms": percentile(&load.latencies, 0.99),
-        }));
+    for kind in Kind::ALL {
+        let server = Server::start(lab, kind)?;
+        for window in WINDOWS {
+            let load = offer(lab, &server.asked, window)?;
+            say!(
+                "  {:<32}{window:>4}{:>10.0}{:>10.2}{:>10.2}{:>8}",
+                kind.title(),
+                load.per_second,
+                percentile(&load.latencies, 0.5),
+                percentile(&load.latencies, 0.99),
+                load.lost
+            );
+            rows.push(json!({
+                "server": kind.title(), "window": window, "per_second": load.per_second, "lost": load.lost,
+                "p50_ms": percentile(&load.latencies, 0.5), "p99_ms": percentile(&load.latencies, 0.99),
+            }));
+        }
     }
     Ok(json!({"fdatasync_p50_ms": sync.0, "fdatasync_p99_ms": sync.1, "loads": rows}))
 }
@@ -64,12 +61,12 @@ struct Load {
     lost: u64,
 }
 
-fn offer(lab: &LabState, window: usize) -> io::Result<Load> {
+fn offer(lab: &LabState, server: &Asked, window: usize) -> io::Result<Load> {
     let socket = ns::inside(lab.client, || UdpSocket::bind((net::CLIENT4, 0)))??;
     // A whole batch of answers comes at once; what this end drops would count as the cluster's loss. Without the right
     // to force it, the kernel's limit stays.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &ANSWER_BUFFER_BYTES);
-    socket.connect((net::VIP4, lab.sip_port))?;
+    socket.connect(server.at)?;
     socket.set_nonblocking(true)?;
     let port = socket.local_addr()?.port();
     let run: u32 = rand::random();
@@ -88,7 +85,7 @@ fn offer(lab: &LabState, window: usize) -> io::Result<Load> {
         under_way.retain(|_, sent| now - *sent < LOST_AFTER);
         load.lost += (before - under_way.len()) as u64;
         while now - began < LENGTH && under_way.len() < window {
-            match socket.send(register(run, number, port).as_bytes()) {
+            match socket.send(register(&server.domain, run, number, port).as_bytes()) {
                 Ok(_) => {
                     under_way.insert(number, Instant::now());
                     number += 1;
@@ -112,16 +109,16 @@ fn offer(lab: &LabState, window: usize) -> io::Result<Load> {
     Ok(load)
 }
 
-fn register(run: u32, number: u64, port: u16) -> String {
+fn register(domain: &str, run: u32, number: u64, port: u16) -> String {
     let own = net::CLIENT4;
     let user = format!("bench{}", number % USERS);
     // The Call-ID is that of the user, so a later registration replaces the earlier one (RFC 3261 §10.2.4).
     format!(
-        "REGISTER sip:{DOMAIN} SIP/2.0\r\n\
+        "REGISTER sip:{domain} SIP/2.0\r\n\
          Via: SIP/2.0/UDP {own}:{port};branch=z9hG4bK-{run:08x}x{number}x;rport\r\n\
          Max-Forwards: 70\r\n\
-         From: <sip:{user}@{DOMAIN}>;tag={run:08x}\r\n\
-         To: <sip:{user}@{DOMAIN}>\r\n\
+         From: <sip:{user}@{domain}>;tag={run:08x}\r\n\
+         To: <sip:{user}@{domain}>\r\n\
          Call-ID: {run:08x}-{user}\r\n\
          CSeq: {cseq} REGISTER\r\n\
          Contact: <sip:{user}@{own}:{port}>\r\n\
@@ -160,7 +157,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_matched_to_its_registration_by_the_branch() {
-        let text = register(7, 4321, 5070).replace("REGISTER sip:lab.test SIP/2.0", "SIP/2.0 200 OK");
+        let text =
+            register("lab.test", 7, 4321, 5070).replace("REGISTER sip:lab.test SIP/2.0", "SIP/2.0 200 OK");
         assert_eq!(answered(text.as_bytes(), 7), Some(4321));
         assert_eq!(answered(text.as_bytes(), 8), None);
         assert_eq!(answered(b"SIP/2.0 503 x\r\n", 7), None);

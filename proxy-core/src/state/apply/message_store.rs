@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::state::limits::{MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, admits_bytes};
+use crate::state::limits::{
+    MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, MAX_RECEIPTS, RECEIPT_BYTES, admits_bytes,
+};
 use crate::state::message_store::{MessageCommand, StoredMessage, message_bytes};
 use crate::state::{SipResponse, SipState};
 use crate::time::WallTime;
@@ -33,9 +35,8 @@ impl SipState {
         max_total: u64,
     ) -> SipResponse {
         let of_user = self.records.messages.users.get(aor);
-        let is_same =
-            |m: &StoredMessage| (&m.origin, m.origin_cseq) == (&message.origin, message.origin_cseq);
-        if of_user.is_some_and(|list| list.values().any(is_same)) {
+        let is_here = of_user.is_some_and(|list| list.values().any(|m| m.receipt == message.receipt));
+        if is_here || self.records.messages.receipts.contains_key(&message.receipt) {
             return SipResponse::Done;
         }
         let count = of_user.map_or(0, BTreeMap::len);
@@ -44,7 +45,7 @@ impl SipState {
         if count >= per_user
             || self.index.messages.count >= max_total.min(MAX_MESSAGES)
             || bytes > MAX_MESSAGE_BYTES
-            || !admits_bytes(self.index.bytes, (bytes + aor.len()) as u64)
+            || !admits_bytes(self.index.bytes, (bytes + aor.len() + RECEIPT_BYTES) as u64)
         {
             return SipResponse::Full;
         }
@@ -53,6 +54,10 @@ impl SipState {
         self.records.messages.next += 1;
         list.insert(number, message.clone());
         self.put_messages(aor, list);
+        while self.records.messages.receipts.len() >= MAX_RECEIPTS {
+            self.remove_first_receipt();
+        }
+        self.add_receipt(message.receipt, message.receipt_ends);
         if self.records.bindings.contains_key(aor) {
             // He has registered while it was on its way here: nothing else would tell that he can be reached.
             self.index.tell_contacts(aor);
@@ -82,7 +87,12 @@ impl SipState {
         if list.remove(&number).is_none() {
             return SipResponse::NotFound;
         }
+        let more = !list.is_empty();
         self.put_messages(aor, list);
+        if more && self.records.bindings.contains_key(aor) {
+            // The next one may be another engine's, which has heard nothing of this one.
+            self.index.tell_contacts(aor);
+        }
         SipResponse::Done
     }
 
@@ -93,6 +103,9 @@ impl SipState {
         {
             let (aor, number) = (aor.clone(), *number);
             self.remove_message(&aor, number);
+        }
+        while self.index.messages.receipts.first().is_some_and(|(end, _)| *end <= up_to) {
+            self.remove_first_receipt();
         }
     }
 }
