@@ -11,6 +11,7 @@ use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, 
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
+use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
     DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
@@ -271,6 +272,7 @@ fn commands() -> Vec<Command> {
             at: WallTime(6_000),
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
     ]
 }
 
@@ -296,6 +298,19 @@ fn destination() -> Destination {
         count: 0,
         changed_at: WallTime(5_000),
         seen_at: WallTime(5_000),
+    }
+}
+
+fn style() -> TrunkStyle {
+    TrunkStyle {
+        from: Identity::Account,
+        to_number: true,
+        asserted: Some(Identity::Uri("sip:+4930{user}@carrier.test".into())),
+        strip: 1,
+        plus: Plus::Plus,
+        prefix: "77".into(),
+        probe: true,
+        redirects: Redirects::Own,
     }
 }
 
@@ -437,6 +452,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Refresh { .. } => 27,
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
+                TrunkCommand::Style { .. } => 39,
             },
             SipCommand::Accounting(a) => match a {
                 AccountingCommand::Open { .. } => 30,
@@ -455,5 +471,5 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..39).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
 }
