@@ -74,6 +74,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
             Request::Rtpengine { ask } => self.rtpengine(&ask),
+            Request::Ban { ask } => self.ban(&ask),
         }
     }
 }
@@ -106,7 +107,7 @@ fn no_aor(aor: &str) -> Reply {
 
 impl<C: Cluster> Desk<C> {
     /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
-    fn canonical(&self, aor: &str) -> Result<String, Reply> {
+    pub(in crate::run) fn canonical(&self, aor: &str) -> Result<String, Reply> {
         if has_scheme(aor) || aor.contains('@') {
             return canonical(&self.engine, aor);
         }
@@ -198,6 +199,9 @@ impl<C: Cluster> Desk<C> {
             "dropped_stray": e.dropped_stray,
             "dropped_inactive": e.dropped_inactive,
             "dropped_overload": e.dropped_overload,
+            "dropped_flood": e.dropped_flood,
+            "dropped_scanner": e.dropped_scanner,
+            "banned": e.banned,
             "rejected": e.rejected,
             "retransmissions_in": e.retransmissions_in,
             "retransmissions_out": e.retransmissions_out,

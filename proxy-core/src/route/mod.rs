@@ -88,8 +88,7 @@ impl Engine {
         let by_source = || cx.state.trunks_with_source(flow.remote.ip()).any(|t| !t.account.disabled);
         let trusted = from_trunk.is_some() && by_source();
         let uri = message.request_uri_str().to_owned();
-        let user = self.presumed_user();
-        let found = Found { uri, user, from_trunk, trusted, ..Found::default() };
+        let found = Found { uri, from_trunk, trusted, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }

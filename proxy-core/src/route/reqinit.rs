@@ -106,9 +106,20 @@ impl Engine {
     /// Whether the source sends too much. Nothing is said to it: its address may be forged.
     fn is_flood(&mut self, cx: Cx<'_>, flow: Flow) -> bool {
         let Some(limit) = &self.settings.config.routing.screen.flood else { return false };
-        let verdict = self.flood.count(limit, cx.now.mono, flow.remote.ip());
-        if verdict == Verdict::Pass {
-            return false;
+        let source = flow.remote.ip();
+        if self.is_explaining() {
+            // A question is no request: it counts for nothing, but a ban that is there holds.
+            let Some(ban) = self.bans.of(source, cx.now.mono) else { return false };
+            self.explain("drops it", || {
+                let left = ban.left.as_secs();
+                format!("{source} is banned for {left} s more: it has sent too much; relevo ban clear {source} lets it in")
+            });
+            return true;
+        }
+        match self.bans.count(limit, cx.now.mono, source) {
+            Verdict::Pass => return false,
+            Verdict::BannedNow => self.counters.banned += 1,
+            Verdict::Banned => {}
         }
         self.counters.dropped_flood += 1;
         true

@@ -17,6 +17,7 @@ mod screen;
 mod stage;
 mod voicemail;
 
+pub use crate::route::flood::{Ban, Bans, NewBans, counted_as};
 pub use cidr::Cidr;
 pub use explain::{Explain, Line};
 pub use pattern::{Pattern, PatternError};
