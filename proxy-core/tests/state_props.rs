@@ -85,6 +85,8 @@ fn media() -> impl Strategy<Value = MediaCommand> {
     prop_oneof![
         1 => (media_node(), any::<bool>(), moment())
             .prop_map(|(node, disabled, at)| MediaCommand::SetDisabled { node, disabled, at }),
+        1 => (media_node(), any::<bool>(), moment())
+            .prop_map(|(node, dead, at)| MediaCommand::Health { node, dead, at }),
         1 => (dialog_id(), media_node()).prop_map(|(id, node)| MediaCommand::Moved { id, node }),
     ]
 }

@@ -273,6 +273,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
     ]
 }
 
@@ -465,11 +466,12 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
+            SipCommand::Media(MediaCommand::Health { .. }) => 40,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
 }

@@ -45,7 +45,7 @@ impl Engine {
                 if self.is_stateless() || (method == Method::Cancel && self.passes_cancels()) =>
             {
                 let number = response.cseq().map_or(0, |c| c.number);
-                if !self.pass_response(flow, response, number, None) {
+                if !self.pass_response(cx, flow, response, number, None) {
                     self.counters.dropped_stray += 1;
                 }
             }
@@ -67,7 +67,7 @@ impl Engine {
         });
         let passed = known.is_some_and(|(shift, names)| {
             let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
-            self.pass_response(flow, response, number, names.as_deref())
+            self.pass_response(cx, flow, response, number, names.as_deref())
         });
         if !passed {
             self.counters.dropped_stray += 1;
