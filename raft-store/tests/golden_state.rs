@@ -1,10 +1,13 @@
 //! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
 
+#[path = "common/golden.rs"]
+mod common;
+
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::golden;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
@@ -15,17 +18,15 @@ use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
     DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
-    PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
-    SessionTimer, SipCommand, SipResponse, Transport, When,
+    PendingInvite, ProvisionCommand, RefusedCall, RegisterChange, RegisterCommand, RegisterRefusal,
+    ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
-use raft_store::codec::{self, Kind};
+use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::ClusterState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -96,6 +97,7 @@ fn invite() -> PendingInvite {
         no_answer_at: Some(WallTime(22_000)),
         facts: Some(Box::new(facts())),
         media: Some(Box::new(media())),
+        ending: None,
     }
 }
 
@@ -134,6 +136,7 @@ fn dialog() -> DialogRecord {
         session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
         ending: None,
         media: Some(Box::new(media())),
+        ack_until: Some(WallTime(63_000)),
     }
 }
 
@@ -256,6 +259,7 @@ fn commands() -> Vec<Command> {
             next_at: WallTime(300_000),
             expires_at: Some(WallTime(600_000)),
             min_expires_s: None,
+            service_route: Some(vec!["<sip:edge.carrier.test;lr>".into()]),
             last: "200 OK".into(),
         }),
         accounting(AccountingCommand::Open { place: 1, itself: true }),
@@ -273,7 +277,18 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
         sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
+        sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
+        sip(SipCommand::InviteEnding { key: key(), by: EndedBy::Operator }),
+        accounting(AccountingCommand::Refused(Box::new(RefusedCall {
+            call_id: "call-2".into(),
+            facts: facts(),
+            to_tag: "rl2".into(),
+            code: 404,
+            reason: "Not Found".into(),
+            at: WallTime(7_000),
+        }))),
     ]
 }
 
@@ -352,20 +367,6 @@ fn state() -> ClusterState {
         state.apply(index, &command);
     }
     state
-}
-
-fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
-    let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
-        std::fs::write(&path, &bytes).expect("write");
-    }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
-    assert!(
-        bytes == golden,
-        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
-    );
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
 }
 
 #[test]
@@ -454,24 +455,26 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
                 TrunkCommand::Style { .. } => 39,
+                TrunkCommand::Probed { .. } => 40,
             },
-            SipCommand::Accounting(a) => match a {
-                AccountingCommand::Open { .. } => 30,
-                AccountingCommand::Close { .. } => 31,
-                AccountingCommand::Forget { .. } => 32,
-                AccountingCommand::Written { .. } => 33,
-            },
+            SipCommand::Accounting(AccountingCommand::Open { .. }) => 30,
+            SipCommand::Accounting(AccountingCommand::Close { .. }) => 31,
+            SipCommand::Accounting(AccountingCommand::Forget { .. }) => 32,
+            SipCommand::Accounting(AccountingCommand::Written { .. }) => 33,
             SipCommand::DialogEnding { .. } => 34,
             SipCommand::Subscription(_) => 35,
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::Media(MediaCommand::Health { .. }) => 40,
+            SipCommand::Media(MediaCommand::Health { .. }) => 41,
+            SipCommand::DialogAcked { .. } => 42,
+            SipCommand::InviteEnding { .. } => 43,
+            SipCommand::Accounting(AccountingCommand::Refused(_)) => 44,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..45).collect::<Vec<_>>());
 }

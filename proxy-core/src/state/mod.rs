@@ -21,7 +21,7 @@ pub mod trunk_style;
 mod types;
 
 pub use accounting::{
-    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind, RefusedCall,
 };
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{
@@ -200,6 +200,11 @@ impl SipState {
         self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
     }
 
+    /// Pending INVITEs that somebody has asked to be ended, and that are not decided.
+    pub fn invites_ending(&self) -> impl Iterator<Item = &PendingInvite> {
+        self.index.invites_ending.iter().filter_map(|key| self.records.pending.get(key))
+    }
+
     /// Calls under way and answered that are counted under a key.
     #[must_use]
     pub fn calls_of(&self, key: &CountKey) -> u32 {
@@ -274,6 +279,12 @@ impl SipState {
     /// Trunks whose registrations have this user in their Contact.
     pub fn trunks_with_contact<'s>(&'s self, user: &'s str) -> impl Iterator<Item = &'s trunk::Trunk> {
         self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
+    }
+
+    /// Changes whenever a trunk is found dead.
+    #[must_use]
+    pub fn trunk_losses(&self) -> u64 {
+        self.index.trunks.losses
     }
 
     /// Trunks whose calls come from this address, the longest prefix first.
