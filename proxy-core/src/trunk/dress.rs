@@ -7,8 +7,8 @@
 //! | is anonymous, and the trunk is told who it is | stays anonymous, with `Privacy: id` | as chosen |
 //! | is anonymous, and the trunk is told nothing | as chosen, with `Privacy: id` | – |
 //!
-//! A trunk that is not told is not trusted either: what somebody else asserts passes unless `Privacy: id` keeps it
-//! (RFC 3325 §7).
+//! A trunk that is not told is not trusted either: what somebody else asserts passes unless `Privacy: id` keeps it,
+//! whether it came or is added here (RFC 3325 §7).
 
 use crate::msg::{Message, NameAddr, Uri};
 use crate::proxy::rename::name_of;
@@ -51,8 +51,9 @@ pub(crate) fn dressed(account: &Account, message: &Message<'_>, caller: Caller<'
     let from = from.and_then(|f| swap(&f, &format!("{}<{}>", display(&f), new_from?)));
     let to = message.to().ok().filter(|_| style.to_number);
     let to = to.and_then(|t| swap(&t, &format!("<{target}>")));
+    let private = anonymous && message.header_named(PRIVACY).is_none();
     let asserted = match told {
-        None if wants_id_kept(message) => Asserted::Removed,
+        None if private || wants_id_kept(message) => Asserted::Removed,
         None => Asserted::Kept,
         Some(Identity::Caller) => match known {
             // A name and a second number may stand beside it.
@@ -65,7 +66,6 @@ pub(crate) fn dressed(account: &Account, message: &Message<'_>, caller: Caller<'
             None => Asserted::Removed,
         },
     };
-    let private = anonymous && message.header_named(PRIVACY).is_none();
     Dress { renamed: Renamed { from, to }, asserted, private }
 }
 
