@@ -129,3 +129,17 @@ fn a_trunk_that_is_off_or_not_there_is_named() {
     assert!(says(&lines, Stage::Trunk, "trunk \"carrier\" is switched off"), "{lines:#?}");
     assert!(!says(&lines, Stage::Trunk, "chooses"), "{lines:#?}");
 }
+
+#[test]
+fn the_first_ack_of_a_call_waits_once_for_its_commit_and_then_goes_on() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    w.send(ALICE, &call());
+    let got = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&got, 200, "b1", &format!("Contact: <sip:bob@{BOB}>\r\n")));
+    let ok = w.take(ALICE).into_iter().find(|m| m.starts_with("SIP/2.0 200 ")).expect("200");
+    let lines = explain(&w, None, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    let waits = lines.iter().filter(|l| l.decision == "waits").count();
+    assert_eq!(waits, 1, "of {} lines", lines.len());
+    assert!(lines.iter().any(|l| format!("{} {}", l.decision, l.why).contains("ACK sip:bob@")), "{lines:#?}");
+}

@@ -83,6 +83,8 @@ fn without_any_rtpengine_a_request_passes_or_is_refused_as_configured() {
                 OnFailure::Reject => {
                     m.w.expect(ALICE, status);
                     m.w.expect_nothing(BOB);
+                    let codes: Vec<u16> = m.w.state.outbox().after(0).map(|r| r.code).collect();
+                    assert_eq!(codes, [status[8..11].parse::<u16>().expect("a status")]);
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proxy_core::accounting::AccountingConfig;
 use proxy_core::dialog::config::{CallLimits, DialogConfig};
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Match, RoutingConfig, Rule};
 use proxy_core::state::{AccountRecord, RecordKind};
 use story::*;
 
@@ -52,6 +53,28 @@ fn one_call_too_many_leaves_a_failed_record() {
     assert!(w.take(ALICE).iter().any(|m| m.starts_with("SIP/2.0 403 ")));
     assert_eq!(codes(&w), [403]);
     assert_eq!(records(&w)[0].call_id, "c2");
+}
+
+#[test]
+fn a_call_that_a_route_refuses_leaves_a_failed_record() {
+    let rule = Rule {
+        name: String::from("no"),
+        matching: Match::default(),
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Reject { status: 403, reason: String::from("Too far") },
+        voicemail: None,
+        ring: None,
+        media: None,
+    };
+    let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, "c2", ""));
+    assert!(w.take(ALICE).iter().all(|m| m.starts_with("SIP/2.0 403 Too far\r\n")));
+    let [record] = records(&w)[..] else { panic!("one record: {:#?}", records(&w)) };
+    assert_eq!((record.code, record.reason.as_str(), record.call_id.as_str()), (403, "Too far", "c1"));
 }
 
 #[test]

@@ -37,6 +37,9 @@ struct Waiting {
 impl Engine {
     /// The first ACK of a dialog is made safe before it goes on. `true`: it waits, or is dropped.
     pub(crate) fn confirm_first(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        if passage.found.confirmed {
+            return false;
+        }
         let Some((dialog, true)) = crate::dialog::of(cx.state, passage.message) else { return false };
         // When the end is due already, the ACK cannot change it.
         if dialog.ack_until.is_none_or(|until| until <= cx.now.wall) {
@@ -50,7 +53,8 @@ impl Engine {
         let command = SipCommand::DialogAcked { id: dialog.id.clone(), at: cx.now.wall };
         if self.propose(command, Awaiting::Ack { ack }) {
             let bytes = passage.message.raw().to_vec();
-            let (flow, key, found) = (passage.flow, passage.key.clone(), passage.found.clone());
+            let (flow, key) = (passage.flow, passage.key.clone());
+            let found = Found { confirmed: true, ..passage.found.clone() };
             self.confirming.0.insert(ack, Waiting { flow, key, bytes, found });
         }
         true

@@ -46,7 +46,7 @@ impl Engine {
         let mut session = self.session_for(cx, passage)?;
         let Some(node) = self.node_for(cx, passage, &session) else {
             self.explain("media", || String::from("no rtpengine of its set can be used"));
-            return self.go_without_media(passage);
+            return self.go_without_media(cx, passage);
         };
         session.node = node;
         let session = *session;
@@ -74,17 +74,17 @@ impl Engine {
         if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
             return Some(Step::Answered);
         }
-        self.go_without_media(passage)
+        self.go_without_media(cx, passage)
     }
 
     /// Nobody can be asked: the request goes on as it is, or is refused, as the configuration says.
-    fn go_without_media(&mut self, passage: &mut Passage<'_, '_>) -> Option<Step> {
+    fn go_without_media(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Option<Step> {
         self.counters.media_failed += 1;
         passage.found.media = MediaStep::Settled(None);
         if self.settings.config.media.on_failure == OnFailure::Pass {
             return None;
         }
-        self.refuse_without_media(passage, Why::Nobody);
+        self.refuse_without_media(cx, passage, Why::Nobody);
         Some(Step::Answered)
     }
 

@@ -249,7 +249,7 @@ impl Engine {
                 let passage = Passage { message: &next, method, flow: waiter.flow, key, found };
                 match outcome {
                     Err(why) if offers && self.refuses_without_media() => {
-                        self.refuse_without_media(&passage, why);
+                        self.refuse_without_media(cx, &passage, why);
                     }
                     _ => self.walk(cx, passage, stage),
                 }
@@ -268,11 +268,12 @@ impl Engine {
     }
 
     /// A request whose media nobody takes.
-    pub(super) fn refuse_without_media(&mut self, passage: &Passage<'_, '_>, why: Why) {
+    pub(super) fn refuse_without_media(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, why: Why) {
         let (status, reason) = match why {
             Why::Refused => (488, ""),
             Why::Nobody => (503, "No Media Proxy"),
         };
+        self.account_refused(cx, passage, status, reason);
         self.reject(passage, status, reason);
     }
 }

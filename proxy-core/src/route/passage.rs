@@ -55,6 +55,8 @@ pub(crate) struct Found {
     pub(crate) media_rule: Option<RouteMedia>,
     /// Its SDP has been through a media proxy, or need not.
     pub(crate) media: MediaStep,
+    /// An ACK that has had its verdict: it goes on, and waits for no other.
+    pub(crate) confirmed: bool,
 }
 
 /// How far a request is with media proxies.

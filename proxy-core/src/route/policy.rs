@@ -62,6 +62,7 @@ impl Engine {
                 return Obeyed::Step(self.redirect_to_contacts(passage, contacts, status));
             }
             Action::Reject { status, reason } => {
+                self.account_refused(cx, passage, *status, reason);
                 self.reject(passage, *status, reason);
                 return Obeyed::Step(Step::Answered);
             }
