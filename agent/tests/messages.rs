@@ -55,9 +55,10 @@ fn an_error_names_what_is_wrong_and_not_what_is_near_it() {
         (&["dispatcher", "set-state", "d", "9", "all"], &["there is no set 9"]),
         (
             &["dispatcher", "add", "1", "127.0.0.1:5090", "--attrs", "weight=x"],
-            &["\"weight=x\" is no attribute"],
+            &["weight=x is out of range", "a number from 0 to 100"],
         ),
         (&["dispatcher", "add", "1", "127.0.0.1:5090", "--attrs", "weight"], &["\"weight\" is no attribute"]),
+        (&["dispatcher", "add", "1", "127.0.0.1:5090", "--attrs", "wieght=5"], &["wieght"]),
         (&["trunk", "add", "carrier", "me"], &["\"me\" is no account", "user@domain"]),
         (&["subscriber", "add", "bob", "--ha1", "xyz"], &["32 or 64 hex digits", "column ha1"]),
     ] {
