@@ -268,6 +268,20 @@ fn an_anonymous_caller_stays_so_and_the_trunk_knows_whom_to_bill() {
 }
 
 #[test]
+fn of_an_anonymous_caller_a_trunk_that_is_not_told_reads_nothing_rfc3325_7() {
+    let claims = "P-Asserted-Identity: <sip:201@lab.test>\r\nP-Preferred-Identity: <sip:201@lab.test>\r\n";
+    for privacy in ["", "Privacy: id\r\n"] {
+        let mut w = asking(both());
+        let call = request("INVITE", OUT, auth::OTHER, "c1", &format!("{claims}{privacy}"))
+            .replace("From: <sip:alice@lab.test>", "From: <sip:anonymous@anonymous.invalid>");
+        w.send(auth::OTHER, &call);
+        let sent = w.expect(CARRIER, "INVITE ");
+        assert_eq!(header(&sent, "Privacy").as_deref(), Some("id"));
+        assert!(!sent.contains("201@lab.test"), "{sent}");
+    }
+}
+
+#[test]
 fn a_call_in_keeps_what_its_trunk_asserts_but_for_who_wants_to_be_private_rfc3325_7() {
     for (privacy, expected) in [("", Some("<sip:+4989@carrier.test>")), ("Privacy: user;id\r\n", None)] {
         let mut w = asking(TrunkStyle::default());
@@ -281,4 +295,26 @@ fn a_call_in_keeps_what_its_trunk_asserts_but_for_who_wants_to_be_private_rfc332
         let sent = w.expect(auth::BOB, "INVITE ");
         assert_eq!(asserted(&sent).as_deref(), expected, "{sent}");
     }
+}
+
+#[test]
+fn who_wants_to_be_private_is_so_within_the_call_too_rfc3325_7() {
+    let mut w = asking(TrunkStyle::default());
+    auth::subscribe(&mut w.state, "bob", "lab.test", "lab.test", "secret-b");
+    auth::register_bob(&mut w);
+    let call = request("INVITE", "sip:carrier@10.77.0.100:5060", CARRIER, "c1", "")
+        .replace("alice@lab.test", "anonymous@anonymous.invalid");
+    w.send(CARRIER, &call);
+    let sent = w.expect(auth::BOB, "INVITE ");
+    w.take(CARRIER);
+    w.send(auth::BOB, &respond(&sent, 200, "b", &format!("Contact: <sip:bob@{}>\r\n", auth::BOB)));
+    let ok = w.expect(CARRIER, "SIP/2.0 200 ");
+    w.send(CARRIER, &in_dialog_of_caller("ACK", 1, &ok, CARRIER));
+    w.expect(auth::BOB, "ACK ");
+    let claim = "P-Asserted-Identity: <sip:+4989@carrier.test>\r\nPrivacy: id\r\nContent-Length: ";
+    let info = in_dialog_of_caller("INFO", 2, &ok, CARRIER).replace("Content-Length: ", claim);
+    assert!(info.contains("+4989"), "{info}");
+    w.send(CARRIER, &info);
+    let sent = w.expect(auth::BOB, "INFO ");
+    assert_eq!(asserted(&sent), None, "{sent}");
 }

@@ -208,6 +208,42 @@ fn calls_out_take_the_service_route_of_the_registrar_also_after_a_takeover_rfc36
 }
 
 #[test]
+fn the_service_route_of_another_registrar_or_of_none_is_not_taken_rfc3608() {
+    let changes: [fn(Account) -> Account; 2] = [
+        |known| Account { remote_domain: String::from("other.test"), ..known },
+        |known| Account { expires_s: 0, ..known },
+    ];
+    for change in changes {
+        let mut w = trunks(|_| {});
+        put_trunk(&mut w, "one", FIRST, 600);
+        let asked = registering(&mut w);
+        let contact = header(&asked, "Contact").expect("Contact");
+        let route = format!("Service-Route: <sip:edge@{GATEWAY};lr>\r\n");
+        w.send(FIRST, &respond(&asked, 200, "r", &format!("Contact: {contact};expires=600\r\n{route}")));
+        call(&mut w, OUT, "c1");
+        assert!(header(&first(&mut w, FIRST, "INVITE"), "Route").is_some());
+        let account = Box::new(change(w.state.trunk("one").expect("it").account.clone()));
+        let at = w.now.wall;
+        w.state.apply(&SipCommand::Trunk(TrunkCommand::Put { account, call_id: "x".into(), at }));
+        call(&mut w, OUT, "c2");
+        assert_eq!(header(&first(&mut w, FIRST, "INVITE"), "Route"), None);
+    }
+}
+
+#[test]
+fn a_trunk_that_is_probed_no_longer_is_not_known_to_be_down() {
+    let mut w = trunks(|_| {});
+    probed(&mut w, "one");
+    pass_with(&mut w, 60, &[SECOND]);
+    let known = w.state.trunk("one").expect("it");
+    assert!(known.down);
+    let account = Box::new(Account { style: TrunkStyle::default(), ..known.account.clone() });
+    let at = w.now.wall;
+    w.state.apply(&SipCommand::Trunk(TrunkCommand::Put { account, call_id: "x".into(), at }));
+    assert!(!w.state.trunk("one").expect("it").down, "nobody would ever find it to be up");
+}
+
+#[test]
 fn an_account_that_is_refused_three_times_is_tried_after_the_longest_pause_and_an_outage_soon() {
     for (status, soon) in [(403, false), (404, false), (500, true), (503, true)] {
         let mut w = trunks(|_| {});

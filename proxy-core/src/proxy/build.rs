@@ -95,6 +95,7 @@ fn assert_identity<'e>(forward: &mut Forward<'_, '_, 'e>, dress: &'e Dress) {
     match &dress.asserted {
         Asserted::Kept => {}
         Asserted::Removed => {
+            forward.remove_header(PREFERRED);
             forward.remove_header(ASSERTED);
         }
         Asserted::Set(value) => {

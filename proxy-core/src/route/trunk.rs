@@ -232,10 +232,15 @@ impl Engine {
             }
             None => self.early_leg(message),
         };
-        let dress =
-            names.map(|names| Box::new(Dress { renamed: as_it_comes(*names, message), ..Dress::default() }));
+        let renamed = names.map(|names| as_it_comes(*names, message)).unwrap_or_default();
+        let trunk = leg.trunk.as_deref().and_then(|uuid| cx.state.trunk(uuid));
+        let told = trunk.is_some_and(|t| t.account.style.asserted.is_some());
         for branch in branches.iter_mut() {
-            branch.backing.dress.clone_from(&dress);
+            // What strangers must not read they must not read here either, unless this side is trusted with it.
+            let kept = branch.backing.dress.take().filter(|_| !told).map(|d| d.asserted);
+            let asserted = kept.unwrap_or_default();
+            let dress = Dress { renamed: renamed.clone(), asserted, ..Dress::default() };
+            branch.backing.dress = Some(Box::new(dress)).filter(|d| !d.is_plain());
         }
         if leg == Leg::default() {
             return;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::admin::Reply;
 use crate::admin::provision::Secret;
-use crate::admin::trunk::{Add, Ask, trunk, trunks};
+use crate::admin::trunk::{Add, Ask, Style, trunk, trunks};
 use crate::bridge::Cluster;
 use crate::run::backend::Desk;
 
@@ -38,6 +38,9 @@ impl<C: Cluster> Desk<C> {
                         self.trunk_change(command, &name, ok)
                     }
                 }
+            }
+            Ask::Set { style, .. } if style == Style::default() => {
+                Reply::error("nothing says what is to change", "see what there is: relevo trunk set --help")
             }
             Ask::Set { name, style } => {
                 let old = self.cluster.read(|s| s.trunk(&name).map(|t| t.account.style.clone()));
@@ -170,7 +173,7 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
             if known && of_other {
                 return Err(Reply::error(
                     "the password is for another user name or realm, and only what is made of the three is kept",
-                    "give the password, too: at the prompt of relevo trunk add, or with --password-file",
+                    "give the password, too: --password-file FILE has it in its first line (- is standard input)",
                 ));
             }
             (old.realm.clone(), old.ha1)
@@ -180,7 +183,8 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
     if ha1 == Ha1::default() && expires_s > 0 {
         return Err(Reply::error(
             "a trunk that registers needs a password",
-            "give one, or say that it shall not register: --expires 0",
+            "give one: --password-file FILE has it in its first line (- is standard input); or say that it shall not \
+             register: --expires 0",
         ));
     }
     Ok(Account {

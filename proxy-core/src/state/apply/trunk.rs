@@ -84,7 +84,14 @@ impl SipState {
         let old = trunks.get(&account.uuid);
         let registration = match old {
             Some(old) => {
-                Registration { next_at: at, failures: 0, min_expires_s: 0, ..old.registration.clone() }
+                let mut known =
+                    Registration { next_at: at, failures: 0, min_expires_s: 0, ..old.registration.clone() };
+                let of = |a: &Account| (a.remote_user.clone(), a.remote_domain.clone());
+                if of(&old.account) != of(account) || account.expires_s == 0 {
+                    // It was said for another registration (RFC 3608 §5).
+                    known.service_route.clear();
+                }
+                known
             }
             None => Registration {
                 call_id: call_id.to_owned(),
@@ -98,7 +105,8 @@ impl SipState {
                 service_route: Vec::new(),
             },
         };
-        let down = old.is_some_and(|t| t.down);
+        // Who is not probed is not known to be down.
+        let down = account.style.probe && old.is_some_and(|t| t.down);
         let new = Trunk { account: account.clone(), registration, down };
         let bytes = trunk_bytes(&new);
         let more = bytes.saturating_sub(old.map_or(0, trunk_bytes)) as u64;
