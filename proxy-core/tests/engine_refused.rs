@@ -9,6 +9,7 @@ use proxy_core::accounting::AccountingConfig;
 use proxy_core::dialog::config::{CallLimits, DialogConfig};
 use proxy_core::io::EngineConfig;
 use proxy_core::routing::{Action, Match, RoutingConfig, Rule};
+use proxy_core::state::limits::MAX_OUTBOX_UNCLAIMED;
 use proxy_core::state::{AccountRecord, RecordKind};
 use story::*;
 
@@ -107,6 +108,18 @@ fn a_flood_of_wrong_numbers_is_counted_and_does_not_fill_the_outbox() {
     w.pass(Duration::from_secs(1));
     w.send(ALICE, &invite("sip:nobody@lab.test", ALICE, "later"));
     assert_eq!(records(&w).len(), 4);
+}
+
+#[test]
+fn refused_calls_take_half_of_the_room_also_before_anybody_writes_records() {
+    let accounting = AccountingConfig { refused_per_s: 1000 };
+    let mut w = World::with(EngineConfig { accounting, ..config() });
+    let (most, half) = (MAX_OUTBOX_UNCLAIMED, MAX_OUTBOX_UNCLAIMED / 2);
+    for n in 0..most {
+        w.send(ALICE, &invite("sip:nobody@lab.test", ALICE, &format!("c{n}")));
+    }
+    assert_eq!(records(&w).len(), half);
+    assert_eq!(w.engine.counters().refused_unrecorded, (most - half) as u64);
 }
 
 #[test]

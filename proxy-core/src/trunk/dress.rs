@@ -48,9 +48,9 @@ pub(crate) fn dressed(account: &Account, message: &Message<'_>, caller: Caller<'
         Ok(name) if !anonymous && !name.is_empty() => format!("{} ", name.replace(char::is_control, " ")),
         _ => String::new(),
     };
-    let from = from.and_then(|f| swap(&f, &format!("{}<{}>", display(&f), new_from?)));
+    let from = from.and_then(|f| Some(swap(&f, &format!("{}<{}>", display(&f), new_from?))));
     let to = message.to().ok().filter(|_| style.to_number);
-    let to = to.and_then(|t| swap(&t, &format!("<{target}>")));
+    let to = to.map(|t| swap(&t, &format!("<{target}>")));
     let private = anonymous && message.header_named(PRIVACY).is_none();
     let asserted = match told {
         None if private || wants_id_kept(message) => Asserted::Removed,
@@ -103,6 +103,33 @@ fn first_of(value: &[u8]) -> &[u8] {
     end.and_then(|at| value.get(..at)).unwrap_or(value)
 }
 
-fn swap(came: &NameAddr<'_>, goes: &str) -> Option<Swap> {
-    Some(Swap { came: name_of(came)?, goes: goes.to_owned() })
+/// A display name that is not UTF-8 does not come back: only the tags tell what a response belongs to.
+fn swap(came: &NameAddr<'_>, goes: &str) -> Swap {
+    Swap { came: name_of(came).unwrap_or_else(|| format!("<{}>", came.uri)), goes: goes.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::trunk_style::TrunkStyle;
+
+    #[test]
+    fn a_display_name_that_is_no_utf8_does_not_keep_the_caller_from_being_renamed() {
+        let request = b"INVITE sip:1@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+            From: \"M\xfcller\" <sip:201@lab.test>;tag=1\r\nTo: \"M\xfcller\" <sip:1@h>\r\n\
+            Call-ID: c\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n";
+        let message = Message::parse(request).expect("a message");
+        let style = TrunkStyle { from: Identity::Account, to_number: true, ..TrunkStyle::default() };
+        let account = Account {
+            remote_user: String::from("49"),
+            remote_domain: String::from("carrier.test"),
+            style,
+            ..Account::default()
+        };
+        let caller = Caller { proved: None, believed: true };
+        let Renamed { from, to } = dressed(&account, &message, caller, "sip:1@carrier.test").renamed;
+        let swap = |came: &str, goes: &str| Some(Swap { came: came.into(), goes: goes.into() });
+        assert_eq!(from, swap("<sip:201@lab.test>", "<sip:49@carrier.test>"));
+        assert_eq!(to, swap("<sip:1@h>", "<sip:1@carrier.test>"));
+    }
 }

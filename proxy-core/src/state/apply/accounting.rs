@@ -13,7 +13,7 @@ use crate::state::limits::{
 use crate::state::parties::account_text;
 use crate::state::{
     AccountRecord, AccountingCommand, BranchState, CallFacts, CallTimes, DialogRecord, EndedBy, Ending,
-    InviteState, PendingInvite, RecordKind, RefusedCall, SipResponse, SipState,
+    InviteState, Outbox, PendingInvite, RecordKind, RefusedCall, SipResponse, SipState,
 };
 use crate::time::WallTime;
 
@@ -64,8 +64,7 @@ impl SipState {
         if outbox.refused.contains(&name) {
             return SipResponse::Superseded;
         }
-        let half = outbox.records.len() >= MAX_OUTBOX_RECORDS / 2;
-        if half
+        if outbox.records.len() >= most_records(outbox) / 2
             || self.index.outbox_bytes >= MAX_OUTBOX_BYTES / 2
             || call.facts.counted.len() > MAX_COUNT_KEYS
         {
@@ -208,7 +207,7 @@ impl SipState {
     fn trim_outbox(&mut self) {
         let outbox = &mut self.records.outbox;
         let written = outbox.written_by_all();
-        let most = if written.is_some() { MAX_OUTBOX_RECORDS } else { MAX_OUTBOX_UNCLAIMED };
+        let most = most_records(outbox);
         while let Some(first) = outbox.records.keys().next().copied() {
             let done = written.is_some_and(|w| first <= w);
             let full = self.index.outbox_bytes > MAX_OUTBOX_BYTES || outbox.records.len() > most;
@@ -223,6 +222,11 @@ impl SipState {
             }
         }
     }
+}
+
+/// Records for which there is room.
+fn most_records(outbox: &Outbox) -> usize {
+    if outbox.written_by_all().is_some() { MAX_OUTBOX_RECORDS } else { MAX_OUTBOX_UNCLAIMED }
 }
 
 fn base(facts: &CallFacts, call_id: &str, to_tag: &str, at: WallTime) -> AccountRecord {
