@@ -194,3 +194,14 @@ fn only_the_engine_that_gets_the_answers_registers() {
     }
     assert_eq!(sent, 1);
 }
+
+#[test]
+fn the_index_is_that_of_the_records_also_when_a_trunk_that_is_down_changes_again() {
+    let style = proxy_core::state::trunk_style::TrunkStyle { probe: true, ..Default::default() };
+    let mut w = world(Account { style, ..account() });
+    for _ in 0..2 {
+        let down = TrunkCommand::Probed { uuid: account().uuid, up: false };
+        assert_eq!(command(&mut w, down), proxy_core::state::SipResponse::Done);
+    }
+    assert!(w.state.index_is_right());
+}

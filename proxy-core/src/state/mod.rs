@@ -284,7 +284,7 @@ impl SipState {
     /// Changes whenever a trunk is found dead.
     #[must_use]
     pub fn trunk_losses(&self) -> u64 {
-        self.index.trunks.losses
+        self.index.trunks.losses.0
     }
 
     /// Trunks whose calls come from this address, the longest prefix first.
