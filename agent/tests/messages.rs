@@ -68,7 +68,7 @@ fn an_error_names_what_is_wrong_and_not_what_is_near_it() {
     }
     assert_eq!(
         out(&node, &["dispatcher", "add", "1", "127.0.0.1:5090", "--attrs", "weight=5; maxload=9;cc=1"]),
-        "sip:127.0.0.1:5090 added to set 1"
+        "sip:127.0.0.1:5090 added to set 1\nwithout effect here: cc"
     );
     assert!(
         error(&node, &["dispatcher", "rm", "1", "sip:192.0.2.1"]).contains("no such destination in set 1")
