@@ -17,9 +17,9 @@ use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::limits::DIALOG_GRACE_MS;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    AccountingCommand, Backend, Binding, BranchState, DialogId, DialogRecord, EndedBy, Ending, InviteState,
-    MediaCommand, MediaSession, ProvisionAnswer, RegisterChange, RegisterCommand, SipCommand, SipResponse,
-    SipState,
+    AccountingCommand, Backend, Binding, BranchState, CountUse, DialogId, DialogRecord, EndedBy, Ending,
+    InviteState, MediaCommand, MediaSession, NonceId, ProvisionAnswer, RegisterChange, RegisterCommand,
+    SipCommand, SipResponse, SipState,
 };
 use proxy_core::time::WallTime;
 
@@ -155,8 +155,24 @@ fn command() -> impl Strategy<Value = SipCommand> {
         1 => dialog_id().prop_map(|id| SipCommand::DialogEnding { id, by: EndedBy::Operator }),
         1 => accounting().prop_map(SipCommand::Accounting),
         1 => media().prop_map(SipCommand::Media),
+        1 => counted(),
         1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),
     ]
+}
+
+fn counted() -> impl Strategy<Value = SipCommand> {
+    let counts = vec((0u64..4, 1u32..9, moment()), 1..3);
+    (counts, option::of(dialog_id())).prop_map(|(counts, id)| {
+        let using = |(salt, count, at): (u64, u32, WallTime)| CountUse {
+            nonce: NonceId { made_at: at, salt, key_id: 1 },
+            count,
+            by: salt,
+            at,
+            ends: WallTime(at.0.saturating_add(600_000)),
+        };
+        let then = id.map(|id| Box::new(SipCommand::DialogEnding { id, by: EndedBy::Operator }));
+        SipCommand::Counted { counts: counts.into_iter().map(using).collect(), then }
+    })
 }
 
 fn accounting() -> impl Strategy<Value = AccountingCommand> {

@@ -12,10 +12,10 @@ use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::{
-    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
-    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
-    PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, ServerKey,
-    SessionTimer, SipCommand, SipResponse, Transport, When,
+    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, CountUse,
+    DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand,
+    MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand,
+    RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::{self, Kind};
@@ -271,7 +271,22 @@ fn commands() -> Vec<Command> {
             at: WallTime(6_000),
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
+        sip(SipCommand::Counted {
+            counts: vec![count_use(4)],
+            then: Some(Box::new(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator })),
+        }),
     ]
+}
+
+fn count_use(count: u32) -> CountUse {
+    CountUse {
+        nonce: NonceId { made_at: WallTime(5_000), salt: 7, key_id: 1 },
+        count,
+        by: 11,
+        at: WallTime(6_000),
+        ends: WallTime(605_000),
+    }
 }
 
 fn dispatcher(command: DispatcherCommand) -> Command {
@@ -449,11 +464,13 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
+            SipCommand::Counted { then: None, .. } => 39,
+            SipCommand::Counted { .. } => 40,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..39).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::AuthConfig;
-use crate::digest::{Algorithm, Count, Credentials, Nonce, Replay};
+use crate::digest::{Algorithm, Credentials, Nonce, Replay};
 use crate::engine::settings::Settings;
 use crate::location::aor_of;
 use crate::msg::{HeaderName, Message, Method, Uri};
-use crate::state::{Flow, Provision, SipState, Subscriber};
+use crate::state::{Count, CountUse, Flow, NonceId, Provision, SipState, Subscriber};
 use crate::time::WallTime;
 
 /// What a request is worth.
@@ -45,8 +45,25 @@ impl Court<'_> {
         &self.settings.config.auth
     }
 
-    /// Judges a request that starts something.
-    pub(crate) fn judge(&self, message: &Message<'_>, method: Method<'_>, flow: Flow) -> Judgement {
+    /// Judges a request that starts something. With the judgement comes the nonce count that it has used.
+    pub(crate) fn judge(
+        &self,
+        message: &Message<'_>,
+        method: Method<'_>,
+        flow: Flow,
+    ) -> (Judgement, Option<CountUse>) {
+        let mut used = None;
+        let judgement = self.judge_counting(message, method, flow, &mut used);
+        (judgement, used)
+    }
+
+    fn judge_counting(
+        &self,
+        message: &Message<'_>,
+        method: Method<'_>,
+        flow: Flow,
+        used: &mut Option<CountUse>,
+    ) -> Judgement {
         let is_register = method == Method::Register;
         if !is_register
             && let Some(group) = self.config().trusted_group
@@ -73,8 +90,10 @@ impl Court<'_> {
             }
         }
         let Some((aor, credentials)) = proven else { return Judgement::Challenge { realm, stale: false } };
-        if !self.is_fresh(credentials, &realm, message) {
-            return Judgement::Challenge { realm, stale: true };
+        match self.fresh(credentials, &realm, message) {
+            Freshness::Stale => return Judgement::Challenge { realm, stale: true },
+            Freshness::Uncounted => {}
+            Freshness::Counted(using) => *used = Some(using),
         }
         let names_him = |uri: Result<Uri<'_>, _>| {
             uri.ok()
@@ -122,18 +141,36 @@ impl Court<'_> {
     }
 
     /// Whether the nonce is one of ours that lives, and its count was not used.
-    fn is_fresh(&self, credentials: &Credentials<'_>, realm: &str, message: &Message<'_>) -> bool {
+    fn fresh(&self, credentials: &Credentials<'_>, realm: &str, message: &Message<'_>) -> Freshness {
         let life = self.config().nonce_life;
-        let Some(nonce) = Nonce::read(credentials.nonce) else { return false };
+        let Some(nonce) = Nonce::read(credentials.nonce) else { return Freshness::Stale };
         let key = self.state.provision().nonce_key_of(nonce.key_id);
         if !key.is_some_and(|key| nonce.is_made_with(key, realm)) || !nonce.is_alive(self.now, life) {
-            return false;
+            return Freshness::Stale;
         }
         // Old phones count nothing: what they say is good for as long as its nonce.
-        let Some(count) = credentials.count else { return true };
-        let transaction = self.settings.keys.transaction_digest(message);
-        self.replay.use_count(&nonce, count, transaction, self.now, kept(life)) != Count::Used
+        let Some(count) = credentials.count else { return Freshness::Uncounted };
+        let using = CountUse {
+            nonce: NonceId { made_at: nonce.made_at, salt: nonce.salt, key_id: nonce.key_id },
+            count,
+            by: self.settings.keys.transaction_digest(message),
+            at: self.now,
+            ends: nonce.made_at + kept(life),
+        };
+        // What another node has taken, and what this one has.
+        if self.state.nonce_counts().is_used(&using) || self.replay.take(&using) == Count::Used {
+            return Freshness::Stale;
+        }
+        Freshness::Counted(using)
     }
+}
+
+/// What a nonce and its count are worth.
+enum Freshness {
+    Stale,
+    /// Old phones count nothing.
+    Uncounted,
+    Counted(CountUse),
 }
 
 /// How long a count is remembered: a nonce from a clock that is ahead lives longer here than its life.

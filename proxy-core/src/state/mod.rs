@@ -11,6 +11,7 @@ pub mod limits;
 pub mod media;
 pub mod message_store;
 mod news;
+mod nonces;
 mod parties;
 mod provision;
 mod store;
@@ -28,6 +29,7 @@ pub use command::{
 };
 pub use media::{MediaCommand, MediaNodes, MediaSession};
 pub use news::NewsItem;
+pub use nonces::{Count, CountUse, NonceCounts, NonceId};
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
@@ -66,6 +68,7 @@ struct Records {
     subscriptions: subscriptions::Subscriptions,
     messages: message_store::MessageStore,
     media: media::MediaNodes,
+    nonces: NonceCounts,
 }
 
 impl PartialEq for SipState {
@@ -303,6 +306,12 @@ impl SipState {
                 self.records.provision.acl.get_key_value(&key).map(|(k, tag)| (k, tag.as_deref()))
             })
         })
+    }
+
+    /// Which nonce counts were used, by requests to any node.
+    #[must_use]
+    pub fn nonce_counts(&self) -> &NonceCounts {
+        &self.records.nonces
     }
 
     /// A subscription.

@@ -80,7 +80,7 @@ fn weight(command: &Command) -> usize {
     const BINDING: usize = 512;
     let Command::Sip(command) = command else { return SMALL };
     SMALL
-        + match command {
+        + match command.bare() {
             SipCommand::InviteReceived(invite) => invite.request.len() + SMALL * invite.branches.len(),
             SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
                 response.len() + SMALL

@@ -23,6 +23,7 @@
 //! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
 //! | Media | `SetDisabled`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
+//! | Counted | as its command; without one `Done` | | |
 //!
 //! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
 //! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
@@ -35,6 +36,7 @@ mod invite;
 mod media;
 mod message_store;
 mod moved;
+mod nonces;
 mod provision;
 mod register;
 mod subscriptions;
@@ -86,6 +88,7 @@ impl SipState {
             SipCommand::Subscription(command) => self.subscription_changed(command),
             SipCommand::Message(command) => self.message_changed(command),
             SipCommand::Media(command) => self.media_changed(command),
+            SipCommand::Counted { counts, then } => self.counted(counts, then.as_deref()),
         }
     }
 }
