@@ -201,6 +201,7 @@ fn trunk(w: &mut World, uuid: &str, sources: &[&str]) {
         contact_user: uuid.to_owned(),
         sources: sources.iter().map(|s| (*s).to_owned()).collect(),
         disabled: false,
+        style: proxy_core::state::trunk_style::TrunkStyle::default(),
     };
     let put = TrunkCommand::Put { account: Box::new(account), call_id: format!("t-{uuid}"), at: w.now.wall };
     w.state.apply(&SipCommand::Trunk(put));

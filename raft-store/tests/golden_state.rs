@@ -11,6 +11,7 @@ use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, 
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
+use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, CountUse,
     DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand,
@@ -271,6 +272,7 @@ fn commands() -> Vec<Command> {
             at: WallTime(6_000),
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
         sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
         sip(SipCommand::Counted {
             counts: vec![count_use(4)],
@@ -311,6 +313,19 @@ fn destination() -> Destination {
         count: 0,
         changed_at: WallTime(5_000),
         seen_at: WallTime(5_000),
+    }
+}
+
+fn style() -> TrunkStyle {
+    TrunkStyle {
+        from: Identity::Account,
+        to_number: true,
+        asserted: Some(Identity::Uri("sip:+4930{user}@carrier.test".into())),
+        strip: 1,
+        plus: Plus::Plus,
+        prefix: "77".into(),
+        probe: true,
+        redirects: Redirects::Own,
     }
 }
 
@@ -452,6 +467,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Refresh { .. } => 27,
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
+                TrunkCommand::Style { .. } => 39,
             },
             SipCommand::Accounting(a) => match a {
                 AccountingCommand::Open { .. } => 30,
@@ -464,13 +480,13 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::Counted { then: None, .. } => 39,
-            SipCommand::Counted { .. } => 40,
+            SipCommand::Counted { then: None, .. } => 40,
+            SipCommand::Counted { .. } => 41,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..41).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..42).collect::<Vec<_>>());
 }

@@ -14,6 +14,7 @@ pub mod rtpengine;
 pub mod server;
 pub mod trace;
 pub mod trunk;
+pub mod trunk_style;
 pub mod views;
 
 use serde::{Deserialize, Serialize};

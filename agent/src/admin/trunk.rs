@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::MAX_RECORDS;
 use super::provision::Secret;
+pub use super::trunk_style::Style;
+use super::trunk_style::style;
 
 /// One question or change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,13 @@ pub enum Ask {
     },
     /// A trunk, new or changed.
     Add(Box<Add>),
+    /// Calls out by a trunk look otherwise; what is not said stays.
+    Set {
+        /// Which.
+        name: String,
+        /// How.
+        style: Style,
+    },
     /// A trunk goes.
     Rm {
         /// Which.
@@ -71,6 +80,9 @@ pub struct Add {
     /// Addresses and networks that its calls come from.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// How calls out look; what is not said stays.
+    #[serde(default)]
+    pub style: Style,
 }
 
 /// All trunks.
@@ -103,6 +115,7 @@ pub fn trunk(t: &Trunk, now: WallTime) -> Value {
         "expires": a.expires_s,
         "contact_user": a.contact_user,
         "sources": a.sources,
+        "style": style(&a.style),
         "enabled": !a.disabled,
         "state": word(t, now),
         "callid": r.call_id,

@@ -10,13 +10,20 @@ use super::ask::{ask, show, tell};
 use super::print::{cut, list, table, table_or, text};
 use super::provision::password::{PasswordFrom, secret_for, usage};
 use crate::admin::Request;
-use crate::admin::trunk::{self, Ask};
+use crate::admin::trunk::{self, Ask, Style};
 
 /// Accounts at other registrars.
 #[derive(Debug, Subcommand)]
 pub(super) enum Trunk {
     /// Add a trunk, or change it; the password is asked for, or read from standard input
     Add(Box<Add>),
+    /// Change how calls out look there; what is not said stays, and no password is asked for
+    Set {
+        /// Name of the trunk
+        name: String,
+        #[command(flatten)]
+        style: Box<Look>,
+    },
     /// Remove a trunk; its registration runs out (to end it now, disable the trunk first)
     Rm {
         /// Name of the trunk
@@ -78,13 +85,64 @@ pub(super) struct Add {
     #[arg(long, conflicts_with_all = ["password_file", "ha1"])]
     no_password: bool,
     #[command(flatten)]
-    from: PasswordFrom,
+    style: Look,
+    #[command(flatten)]
+    password: PasswordFrom,
+}
+
+/// How calls out look there.
+#[derive(Debug, Args)]
+pub(super) struct Look {
+    /// Who is in From: account, caller, or a URI with {user} for the caller's user [default: account if the trunk registers,
+    /// else caller]
+    #[arg(long, value_name = "WHO")]
+    from: Option<String>,
+    /// What is in To: dialled (as it came), or number (as in the Request-URI) [default: dialled]
+    #[arg(long, value_name = "WHAT")]
+    to: Option<String>,
+    /// Who is in P-Asserted-Identity: none, account, caller, or a URI with {user} [default: none]
+    #[arg(long, value_name = "WHO")]
+    pai: Option<String>,
+    /// Characters to take off the number [default: 0]
+    #[arg(long, value_name = "N")]
+    strip: Option<u8>,
+    /// How an international number begins, then: as-dialled, plus (+49), zeros (0049), bare (49) [default: as-dialled]
+    #[arg(long, value_name = "HOW")]
+    plus: Option<String>,
+    /// What to put in front of the number, then
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prefix: Option<String>,
+    /// Ask it by OPTIONS whether it is there: on, off [default: off]
+    #[arg(long, value_name = "SWITCH")]
+    probe: Option<String>,
+    /// Where its 3xx may send a call: routing (as routing.follow_redirects), pass (to the caller), own (to itself), any
+    /// [default: routing]
+    #[arg(long, value_name = "WHERE")]
+    redirects: Option<String>,
+}
+
+impl Look {
+    fn asked(&self) -> Style {
+        Style {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            pai: self.pai.clone(),
+            strip: self.strip,
+            plus: self.plus.clone(),
+            prefix: self.prefix.clone(),
+            probe: self.probe.clone(),
+            redirects: self.redirects.clone(),
+        }
+    }
 }
 
 pub(super) fn trunk(common: &Common, command: &Trunk) -> ExitCode {
     let run = |ask: Ask, human: fn(&Value) -> String| show(common, &Request::Trunk { ask }, human);
     match command {
         Trunk::Add(what) => add(common, what),
+        Trunk::Set { name, style } => run(Ask::Set { name: name.clone(), style: style.asked() }, |v| {
+            format!("trunk '{}' changed; see relevo trunk show {0}", text(&v["trunk"]))
+        }),
         Trunk::Rm { name } => {
             run(Ask::Rm { name: name.clone() }, |v| format!("trunk '{}' removed", text(&v["trunk"])))
         }
@@ -115,7 +173,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
     let secret = if what.no_password {
         Ok(None)
     } else {
-        secret_for(&what.from, &what.name, username, realm).map(Some)
+        secret_for(&what.password, &what.name, username, realm).map(Some)
     };
     let answer = secret.and_then(|secret| {
         let add = trunk::Add {
@@ -128,6 +186,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
             expires_s: what.expires,
             contact_user: what.contact_user.clone(),
             sources: what.source.clone(),
+            style: what.style.asked(),
         };
         ask(common, &Request::Trunk { ask: Ask::Add(Box::new(add)) })
     });
@@ -155,6 +214,9 @@ fn one(v: &Value) -> String {
         .map(|(key, value)| {
             let shown = match value {
                 Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
+                Value::Object(map) => {
+                    map.iter().map(|(k, v)| format!("{k}={}", text(v))).collect::<Vec<_>>().join(" ")
+                }
                 other => text(other),
             };
             vec![key.clone(), shown]

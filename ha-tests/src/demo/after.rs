@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::round::Strike;
+use super::strike::Strike;
 use super::teller::{Column, Verdict};
 use super::{RETURN_LIMIT, Stage};
 use crate::lab::proc::wait_until;

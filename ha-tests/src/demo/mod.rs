@@ -5,6 +5,7 @@
 //! | `teller` | lines with times, the closing table |
 //! | `cast` | who plays: users, ports, the phones that stay through all rounds |
 //! | `round` | one loss with stories 1 to 6 prepared at once |
+//! | `strike` | the loss itself |
 //! | `after` | the takeover, the silence, the way back |
 //! | `moment` | stories 5 and 6: what was acknowledged in the last millisecond |
 //! | `planned` | story 7: a switchover under load |
@@ -14,6 +15,7 @@ mod cast;
 mod moment;
 mod planned;
 mod round;
+mod strike;
 mod teller;
 
 use std::collections::BTreeSet;

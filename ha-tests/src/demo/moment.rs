@@ -12,7 +12,7 @@ use rsip::Method;
 
 use super::Stage;
 use super::cast::{CALLER_PORT, LENA};
-use super::round::Strike;
+use super::strike::Strike;
 use crate::phones::tiny::{Message, Tiny};
 
 /// Registrations before the INVITE is sent.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 
 use super::cast::{ANNA, BERT, CALLER_PORT, Cast, LENA, NICK, RITA, TRIO};
+use super::strike::Strike;
 use super::teller::{Column, Verdict};
 use super::{Loss, RETURN_LIMIT, Stage, TIMER_C_S, after, moment};
 use crate::lab::fault::{self, Blow};
@@ -30,26 +31,6 @@ const V6_CALLERS: [&str; 2] = ["-calls-bert", "-calls-rita"];
 #[derive(Default)]
 struct Story {
     phones: Vec<Sipp>,
-}
-
-/// What strikes.
-pub(super) enum Strike {
-    /// Power loss.
-    Power(Blow, Proc),
-    /// A signal to the agent.
-    Signal(Proc, Signal),
-}
-
-impl Strike {
-    /// The loss itself: a few system calls.
-    pub(super) fn now(&self) {
-        match self {
-            Strike::Power(blow, switch) => blow.strike(*switch),
-            Strike::Signal(agent, signal) => {
-                agent.signal(*signal);
-            }
-        }
-    }
 }
 
 /// Plays one round.

@@ -157,9 +157,12 @@ fn bye(dialog: &DialogRecord, to_caller: bool) -> OwnRequest {
     };
     let cseq = shifted(cseq, CSEQ_JUMP.saturating_add(leg.cseq_shift));
     let mut request = OwnRequest::new("BYE", target, from, from_tag, to).numbered(&id.call_id, cseq);
-    if !to_tag.is_empty() {
-        request.to = format!("<{to}>;tag={to_tag}");
+    let renamed = dialog.backing.renamed.as_deref().filter(|_| !to_caller);
+    if let Some(from) = renamed.and_then(|r| r.from.as_ref()) {
+        request.from = format!("{};tag={from_tag}", from.goes);
     }
+    let to = renamed.and_then(|r| r.to.as_ref()).map_or_else(|| format!("<{to}>"), |to| to.goes.clone());
+    request.to = if to_tag.is_empty() { to } else { format!("{to};tag={to_tag}") };
     request.routes.clone_from(route);
     if let Some(first) = route.first().map(|r| uri_in(r))
         && Uri::parse(first).is_ok_and(|u| !u.is_loose_router())

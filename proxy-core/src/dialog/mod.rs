@@ -7,7 +7,9 @@ pub(crate) mod session;
 
 use crate::engine::settings::Settings;
 use crate::msg::{Message, Uri};
-use crate::state::{DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, SipCommand, SipState};
+use crate::state::{
+    DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Renamed, SipCommand, SipState,
+};
 use crate::time::WallTime;
 
 /// The dialog that the 2xx `response` to `invite` makes, between the flows of its two sides. `None` if either lacks
@@ -69,6 +71,12 @@ pub(crate) fn of<'s>(state: &'s SipState, message: &Message<'_>) -> Option<(&'s 
     let from_tag = message.from_tag().unwrap_or_default();
     let dialog = state.dialog_of(message.call_id()?, from_tag, message.to_tag()?)?;
     Some((dialog, dialog.id.from_tag == from_tag))
+}
+
+/// Other names in From and To of requests of one side.
+pub(crate) fn names_of(dialog: &DialogRecord, from_caller: bool) -> Option<Box<Renamed>> {
+    let names = dialog.backing.renamed.clone()?;
+    Some(if from_caller { names } else { Box::new(names.reversed()) })
 }
 
 /// A BYE of one side ends a dialog, and was answered so.

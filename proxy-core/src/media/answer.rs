@@ -1,4 +1,4 @@
-//! SDP in responses to INVITE and UPDATE, before they reach their branch: so that what is replicated and passed on has
+//! SDP in responses to INVITE, UPDATE and PRACK, before they reach their branch: so that what is replicated and passed on has
 //! the SDP of the rtpengine, also where the node that asked for it is gone.
 
 use super::ng::Verb;
@@ -62,7 +62,9 @@ impl Engine {
                 }
                 self.context_of_call(id, index, to_tag, status)
             }
-            (Some(Client::Exchange(id, index)), Some(Method::Update)) => self.context_of_exchange(id, index),
+            (Some(Client::Exchange(id, index)), Some(Method::Update | Method::Prack)) => {
+                self.context_of_exchange(id, index)
+            }
             (None, Some(Method::Invite)) if status >= 200 => context_of_stray(cx, response),
             _ => None,
         };

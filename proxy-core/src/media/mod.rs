@@ -6,13 +6,13 @@
 //! | message | asked | by |
 //! |---|---|---|
 //! | INVITE, re-INVITE, UPDATE with SDP | offer | RELAY, before anything is proposed or sent |
+//! | PRACK with SDP | offer; answer if its INVITE had none (RFC 3262 §5) | the same |
 //! | 18x, 2xx to one of these | answer | the response, before it reaches its branch |
 //! | 18x, 2xx to an INVITE without SDP | offer | the same |
 //! | ACK with SDP | answer | WITHINDLG |
 //! | BYE, CANCEL, failure, longest duration, session timer | delete | the end of the call, as it is replicated |
 //!
-//! What waits for an rtpengine is put aside; when it comes again meanwhile it is absorbed. SDP in PRACK, and SDP as one
-//! part of several, goes on as it is.
+//! What waits for an rtpengine is put aside; when it comes again meanwhile it is absorbed.
 //!
 //! | file | what |
 //! |---|---|
@@ -20,7 +20,7 @@
 //! | `ng` | its questions and answers |
 //! | `flags` | what an rtpengine is told about a side |
 //! | `config` | which there are, and for which calls |
-//! | `sdp` | the SDP of a message |
+//! | `sdp`, `multipart` | the SDP of a message, also as one part of several |
 //! | `choice` | which one gets a call |
 //! | `ask` | questions under way: retransmission, who does not answer, pings |
 //! | `park` | messages that wait |
@@ -35,6 +35,7 @@ mod choice;
 mod config;
 mod end;
 pub mod flags;
+mod multipart;
 pub mod ng;
 mod offer;
 mod park;

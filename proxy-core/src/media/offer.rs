@@ -1,9 +1,10 @@
-//! SDP in requests: what RELAY asks before an INVITE or UPDATE goes on, and WITHINDLG before an ACK does.
+//! SDP in requests: what RELAY asks before an INVITE, UPDATE or PRACK goes on, and WITHINDLG before an ACK does.
 //!
 //! | request | rtpengine |
 //! |---|---|
 //! | INVITE that begins a call, by `usage` of its route | the best of the set; also without SDP, for what comes in the 2xx |
 //! | INVITE, UPDATE within a call that has one | the same one; the best of the set if that one is dead |
+//! | PRACK within such a call | the same: SDP of an INVITE that had some is a new offer, else it answers that of the response |
 //! | ACK with SDP of such a call | the same one |
 
 use std::net::SocketAddr;
@@ -12,8 +13,9 @@ use super::config::{OnFailure, RouteMedia, Usage};
 use super::ng::Verb;
 use super::park::{Ask, Who, Why};
 use super::{choice, sdp};
+use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method};
+use crate::msg::{HeaderName, Message, Method};
 use crate::nat::detect;
 use crate::proxy::call::Call;
 use crate::route::passage::{MediaStep, Passage, Step};
@@ -28,15 +30,20 @@ impl Engine {
             && config.routing.mode == Mode::Proxy
             && passage.found.targets.is_some()
             && passage.found.media == MediaStep::Open
-            && matches!(passage.method, Method::Invite | Method::Update);
+            && matches!(passage.method, Method::Invite | Method::Update | Method::Prack);
         if !concerned {
             return None;
         }
-        let mut session = self.session_for(cx, passage)?;
         let sdp = sdp::of(passage.message);
         if sdp.is_none() && passage.method != Method::Invite {
             return None;
         }
+        if passage.method == Method::Prack
+            && let Some((call, session)) = self.answered_by_prack(passage.message)
+        {
+            return self.answer_of_prack(cx, passage, call, session);
+        }
+        let mut session = self.session_for(cx, passage)?;
         let Some(node) = self.node_for(cx, passage, &session) else {
             self.explain("media", || String::from("no rtpengine of its set can be used"));
             return self.go_without_media(passage);
@@ -141,6 +148,52 @@ impl Engine {
         let call_id = passage.message.call_id().unwrap_or_default();
         let seed = self.settings.keys.own_number("media", &[call_id.as_bytes()]);
         choice::choose(nodes, session.set, seed, &[], fares, cx.state)
+    }
+
+    /// The call whose offer a PRACK with SDP answers, as its INVITE had none (RFC 3262 §5), and its media as the sender
+    /// sees them. `None` if the SDP is an offer.
+    fn answered_by_prack(&self, prack: &Message<'_>) -> Option<(u64, MediaSession)> {
+        let cseq = prack.header_str(HeaderName::RAck)?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let id = self.call_of_cseq(prack.call_id()?, cseq)?;
+        let call = self.call(id)?;
+        let invite = Message::parse(&call.request).ok()?;
+        let to_tag = prack.to_tag()?;
+        let offered_by_callee = sdp::of(&invite).is_none()
+            && invite.from_tag() == prack.from_tag()
+            && !call.settled_early.iter().any(|tag| tag == to_tag);
+        offered_by_callee.then(|| call.media.as_deref().cloned())?.map(|session| (id, session))
+    }
+
+    /// It goes on as it is if nobody can be asked, as an ACK does.
+    fn answer_of_prack(
+        &mut self,
+        cx: Cx<'_>,
+        passage: &Passage<'_, '_>,
+        call: u64,
+        session: MediaSession,
+    ) -> Option<Step> {
+        let message = passage.message;
+        let sdp = sdp::of(message).filter(|_| !self.is_explaining())?;
+        let ask = Ask {
+            verb: Verb::Answer,
+            call_id: message.call_id().unwrap_or_default().to_owned(),
+            offerer: message.to_tag().unwrap_or_default().to_owned(),
+            answerer: message.from_tag().map(str::to_owned),
+            flags: session.to_callee.clone(),
+            source: source_of(passage, sdp),
+        };
+        let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Relay).unwrap_or_default();
+        if !self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
+            self.counters.media_failed += 1;
+            return None;
+        }
+        let to_tag = message.to_tag().unwrap_or_default().to_owned();
+        self.with_call(cx, call, |_, call| {
+            if call.settled_early.len() < MAX_ANSWERS_PER_BRANCH {
+                call.settled_early.push(to_tag);
+            }
+        });
+        Some(Step::Answered)
     }
 
     /// An ACK within a dialog. `true` if it waits: its SDP answers what the 2xx has offered.

@@ -1,6 +1,6 @@
 //! Messages that wait for an rtpengine.
 //!
-//! | what came of it | request | ACK | response |
+//! | what came of it | offer in a request | answer in ACK or PRACK | response |
 //! |---|---|---|---|
 //! | SDP | goes on with it | goes on with it | goes on with it |
 //! | no answer, or "load limit" | the next rtpengine | as it is | an offer: the next rtpengine; else as it is |
@@ -14,7 +14,7 @@ use super::ng::{Said, Talk, Verb};
 use super::{choice, sdp};
 use crate::engine::limits::{MAX_HELD_BYTES, TRANSACTION_BYTES};
 use crate::engine::{Client, Cx, Engine};
-use crate::msg::{Message, Method};
+use crate::msg::Message;
 use crate::route::passage::{Found, MediaStep, Passage};
 use crate::state::{Flow, MediaSession, ServerKey};
 
@@ -241,11 +241,12 @@ impl Engine {
             Who::Request { key, found, stage, .. } => {
                 let Some(method) = next.method() else { return };
                 let mut found = *found;
-                let session = outcome.is_ok().then(|| Box::new(waiter.session));
+                let offers = waiter.ask.verb == Verb::Offer;
+                let session = (outcome.is_ok() && offers).then(|| Box::new(waiter.session));
                 found.media = MediaStep::Settled(session);
                 let passage = Passage { message: &next, method, flow: waiter.flow, key, found };
                 match outcome {
-                    Err(why) if method != Method::Ack && self.refuses_without_media() => {
+                    Err(why) if offers && self.refuses_without_media() => {
                         self.refuse_without_media(&passage, why);
                     }
                     _ => self.walk(cx, passage, stage),

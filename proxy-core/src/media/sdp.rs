@@ -2,22 +2,48 @@
 
 use std::net::IpAddr;
 
+use super::multipart::{self, Place};
 use crate::msg::{Forward, HeaderName, Message};
 use crate::nat::detect::is_private;
 
-/// The body, if it is SDP and nothing else. One among several parts goes on as it is.
+/// The SDP of a message: its body, or one part of it.
 pub(crate) fn of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    let kind = message.header_str(HeaderName::ContentType)?;
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let body = message.body();
-    let is_sdp = kind.eq_ignore_ascii_case("application/sdp") && !message.has(HeaderName::ContentEncoding);
-    (is_sdp && !body.is_empty()).then_some(body)
+    message.body().get(place(message)?.sdp)
 }
 
-/// The message with another body, and the Content-Length of that one.
+fn place(message: &Message<'_>) -> Option<Place> {
+    let kind = message.header_str(HeaderName::ContentType)?;
+    let body = message.body();
+    if body.is_empty() || message.has(HeaderName::ContentEncoding) {
+        return None;
+    }
+    if kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/sdp") {
+        return Some(Place { sdp: 0..body.len(), length: None });
+    }
+    multipart::find(kind, body)
+}
+
+/// The message with other SDP, and the lengths that come of it. A message without goes on as it is.
 pub(crate) fn replaced(message: &Message<'_>, sdp: &[u8]) -> Vec<u8> {
+    let Some(place) = place(message) else { return message.raw().to_vec() };
+    let body = message.body();
+    let mut new = Vec::with_capacity(body.len() + sdp.len());
+    let mut at = 0;
+    if let Some(length) = place.length {
+        new.extend_from_slice(body.get(..length.start).unwrap_or_default());
+        new.extend_from_slice(sdp.len().to_string().as_bytes());
+        at = length.end;
+    }
+    new.extend_from_slice(body.get(at..place.sdp.start).unwrap_or_default());
+    new.extend_from_slice(sdp);
+    let rest = body.get(place.sdp.end..).unwrap_or_default();
+    if rest.starts_with(b"--") && !sdp.ends_with(b"\n") {
+        // A boundary begins its line.
+        new.extend_from_slice(b"\r\n");
+    }
+    new.extend_from_slice(rest);
     let mut out = Vec::with_capacity(message.raw().len() + sdp.len());
-    Forward::new(message).body(sdp).write(&mut out);
+    Forward::new(message).body(&new).write(&mut out);
     out
 }
 
@@ -55,6 +81,8 @@ mod tests {
         assert_eq!(found("Application/SDP ; charset=x", "v=0\r\n"), Some(b"v=0\r\n".to_vec()));
         assert_eq!(found("application/sdp", ""), None);
         assert_eq!(found("multipart/mixed;boundary=x", "v=0\r\n"), None);
+        let mixed = "--x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--x--\r\n";
+        assert_eq!(found("multipart/mixed;boundary=x", mixed), Some(b"v=0\r\n".to_vec()));
     }
 
     #[test]
@@ -62,6 +90,26 @@ mod tests {
         let old = message("application/sdp", "v=0\r\n");
         let new = replaced(&Message::parse(&old).expect("message"), b"v=0\r\no=longer than before\r\n");
         assert_eq!(new, message("application/sdp", "v=0\r\no=longer than before\r\n"));
+    }
+
+    #[test]
+    fn of_several_parts_only_the_sdp_changes_rfc5621() {
+        let kind = "multipart/mixed;boundary=x";
+        let body = |sdp: &str| {
+            format!(
+                "--x\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}\r\n--x\r\n\
+                 Content-Type: application/isup\r\n\r\n\u{1}\u{2}\r\n--x--\r\n",
+                sdp.len()
+            )
+        };
+        let old = message(kind, &body("v=0\r\n"));
+        let new = replaced(&Message::parse(&old).expect("message"), b"v=0\r\no=longer\r\n");
+        assert_eq!(new, message(kind, &body("v=0\r\no=longer\r\n")));
+        // One whose last line ends with the line break of the boundary, and one that does not end at all.
+        let tight = "--x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--x--";
+        let old = message(kind, tight);
+        let new = replaced(&Message::parse(&old).expect("message"), b"v=1");
+        assert_eq!(new, message(kind, &tight.replace("v=0", "v=1")));
     }
 
     #[test]

@@ -10,9 +10,10 @@
 use super::build;
 use super::call::{Call, Final};
 use super::exchange::Exchange;
+use super::rename::ack_for_failure;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
-use crate::msg::{Message, build_ack_for_failure};
+use crate::msg::Message;
 use crate::state::{Backend, Branch, BranchState, SipCommand};
 use crate::transaction::{IctAction, Nict, SharedBytes};
 use crate::trunk::{Challenged, answer};
@@ -68,7 +69,7 @@ impl Engine {
         }
         let Some(ict) = branch.ict.as_mut() else { return };
         let mut ack = Vec::new();
-        if build_ack_for_failure(ict.request(), response, &mut ack).is_ok()
+        if ack_for_failure(ict.request(), response, branch.record.backing.renamed(), &mut ack).is_ok()
             && let IctAction::Transmit(ack) = ict.acknowledge(ack.into())
         {
             self.transmit(flow, &ack);

@@ -5,11 +5,13 @@
 
 use std::net::SocketAddr;
 
+use super::rename::Names;
 use crate::engine::settings::Settings;
 use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::breadth::MAX_BREADTH;
 use crate::route::withindlg::Approach;
-use crate::state::{Branch, Flow, Transport};
+use crate::state::{Asserted, Branch, Dress, Flow, Renamed, Transport};
+use crate::trunk::{ASSERTED, PREFERRED, PRIVACY};
 
 /// Bytes that Via and Record-Route may add to a request.
 pub(crate) const GROWTH: usize = 512;
@@ -29,6 +31,7 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     let via = format!("SIP/2.0/{transport} {};branch={}", branch.flow.local, branch.via_branch);
     let outer = record_route_value(branch.flow);
     let inner = record_route_value(flow);
+    let names = Names::out(request, branch.backing.renamed());
     let mut forward = Forward::new(request);
     if branch.target != request.request_uri_str() {
         forward.request_uri(&branch.target);
@@ -77,9 +80,30 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
         forward.set_header("RAck", value);
     }
     state_length(&mut forward, request, branch.flow);
+    names.put(&mut forward);
+    if let Some(dress) = &branch.backing.dress {
+        assert_identity(&mut forward, dress);
+    }
     let mut out = Vec::with_capacity(request.raw().len() + GROWTH);
     forward.write(&mut out);
     out
+}
+
+/// Says who the caller is, or does not (RFC 3325 §5).
+fn assert_identity<'e>(forward: &mut Forward<'_, '_, 'e>, dress: &'e Dress) {
+    match &dress.asserted {
+        Asserted::Kept => {}
+        Asserted::Removed => {
+            forward.remove_header(ASSERTED);
+        }
+        Asserted::Set(value) => {
+            forward.remove_header(PREFERRED);
+            forward.set_header(ASSERTED, value);
+        }
+    }
+    if dress.private {
+        forward.set_header(PRIVACY, "id");
+    }
 }
 
 /// What came as a datagram may lack Content-Length; in a stream it says where the message ends (§18.3).
@@ -121,21 +145,28 @@ fn is_record_routed(request: &Message<'_>, approach: &Approach<'_>) -> bool {
     }
 }
 
-/// A response as it goes on to whom it is for (`to`): without our Via, and with the CSeq number that the request came
-/// with, as a trunk may have been sent another. `None` if there is no other Via.
-pub(crate) fn passed_back(response: &Message<'_>, to: Flow, cseq: u32) -> Option<Vec<u8>> {
+/// A response as it goes on to whom it is for (`to`): without our Via, and with the CSeq number and the names that the
+/// request came with, as a trunk may have been sent others. `None` if there is no other Via.
+pub(crate) fn passed_back(
+    response: &Message<'_>,
+    to: Flow,
+    cseq: u32,
+    renamed: Option<&Renamed>,
+) -> Option<Vec<u8>> {
     response.values(HeaderName::Via).nth(1)?;
-    Some(without_via(response, to, cseq))
+    Some(without_via(response, to, cseq, renamed))
 }
 
 /// The same, also if no Via is left. There are phones that answer the INVITE with the Via of the CANCEL: their failure
 /// has to be acknowledged, and another response made for the caller.
-pub(crate) fn without_via(response: &Message<'_>, to: Flow, cseq: u32) -> Vec<u8> {
+pub(crate) fn without_via(response: &Message<'_>, to: Flow, cseq: u32, renamed: Option<&Renamed>) -> Vec<u8> {
     let mut out = Vec::with_capacity(response.raw().len() + 32);
     let other = response.cseq().ok().filter(|c| c.number != cseq);
     let original = other.map(|c| format!("{cseq} {}", c.method.as_str()));
+    let names = Names::back(response, renamed);
     let mut forward = Forward::new(response);
     forward.pop_via();
+    names.put(&mut forward);
     if let Some(value) = &original {
         forward.set_header("CSeq", value);
     }

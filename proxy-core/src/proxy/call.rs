@@ -12,7 +12,7 @@ use crate::engine::limits::TRANSACTION_BYTES;
 use crate::media::Treated;
 use crate::msg::{HeaderName, Message};
 use crate::state::{
-    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, ServerKey,
+    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, Renamed, ServerKey,
 };
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, IctState, Ist, Nict, SharedBytes};
@@ -209,6 +209,8 @@ pub(crate) struct Call {
     pub(crate) media: Option<Box<MediaSession>>,
     /// The branch and tag whose SDP an rtpengine has taken last.
     pub(crate) spoke_last: Option<(usize, String)>,
+    /// Tags whose offer in a provisional response a PRACK has answered: SDP of the next PRACK is an offer.
+    pub(crate) settled_early: Vec<String>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -250,6 +252,11 @@ pub(crate) fn cost(request: usize, copies: usize) -> usize {
 }
 
 impl Call {
+    /// Other names in From and To of a branch.
+    pub(crate) fn names(&self, index: usize) -> Option<&Renamed> {
+        self.branches.get(index)?.record.backing.renamed()
+    }
+
     /// Whether the final response is not yet safe.
     pub(crate) fn is_undecided(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Cancelled)

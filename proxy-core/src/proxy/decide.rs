@@ -7,9 +7,10 @@
 use super::best::{Best, best};
 use super::build;
 use super::call::{Call, CallBranch, Phase};
+use super::rename::ack_for_failure;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, build_ack_for_failure};
+use crate::msg::Message;
 use crate::state::{BranchState, InviteState, SipCommand, SipResponse};
 use crate::transaction::IctAction;
 
@@ -188,7 +189,8 @@ impl Engine {
             return;
         }
         let mut ack = Vec::new();
-        if build_ack_for_failure(ict.request(), &outcome.response, &mut ack).is_err() {
+        let names = branch.record.backing.renamed();
+        if ack_for_failure(ict.request(), &outcome.response, names, &mut ack).is_err() {
             return;
         }
         if let IctAction::Transmit(ack) = ict.acknowledge(ack.into()) {

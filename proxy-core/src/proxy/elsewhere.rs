@@ -14,9 +14,10 @@
 use super::build;
 use super::call::{Call, Final, Phase, Retired};
 use super::exchange::Exchange;
+use super::rename::ack_for_failure;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
-use crate::msg::{Message, build_ack_for_failure};
+use crate::msg::Message;
 use crate::state::{BranchState, Flow, SipCommand, SipResponse};
 use crate::transaction::{IctAction, IctState, Nict, NictAction};
 
@@ -202,7 +203,7 @@ impl Engine {
         let Some(refused) = branch.refused.take() else { return };
         let Some(mut ict) = branch.ict.take() else { return };
         let mut ack = Vec::new();
-        if build_ack_for_failure(ict.request(), &refused, &mut ack).is_err() {
+        if ack_for_failure(ict.request(), &refused, branch.record.backing.renamed(), &mut ack).is_err() {
             return;
         }
         let flow = branch.record.flow;

@@ -184,7 +184,7 @@ impl Engine {
         if !call.is_undecided() {
             return;
         }
-        if let Some(bytes) = build::passed_back(response, call.flow, call.cseq)
+        if let Some(bytes) = build::passed_back(response, call.flow, call.cseq, call.names(index))
             && call.deciding.is_none()
         {
             let bytes = self.manage_reply(cx, call, index, bytes);
@@ -271,7 +271,9 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         }
-        let Some(bytes) = build::passed_back(response, call.flow, call.cseq) else { return };
+        let Some(bytes) = build::passed_back(response, call.flow, call.cseq, call.names(index)) else {
+            return;
+        };
         let bytes = self.manage_reply(cx, call, index, bytes);
         // What the caller is told is what the dialog is made of.
         let told = bytes.clone();
@@ -329,7 +331,7 @@ impl Engine {
         response: &Message<'_>,
         status: u16,
     ) {
-        let bytes = build::without_via(response, call.flow, call.cseq);
+        let bytes = build::without_via(response, call.flow, call.cseq, call.names(index));
         if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
             return;
         }

@@ -34,4 +34,5 @@ pub(crate) mod manage_failure;
 mod manage_reply;
 mod patience;
 mod plain;
+pub(crate) mod rename;
 mod takeover;

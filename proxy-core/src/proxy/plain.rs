@@ -111,7 +111,11 @@ impl Engine {
                 return;
             }
             let cseq = exchange.cseq;
-            let Some(bytes) = build::passed_back(response, exchange.flow, cseq) else { return };
+            let Some(bytes) =
+                build::passed_back(response, exchange.flow, cseq, branch.record.backing.renamed())
+            else {
+                return;
+            };
             // Of a SUBSCRIBE, an UPDATE and the like. A redirect's Contact is somebody else's address, not
             // that of the party which answers (RFC 3261 §8.1.3.4).
             let bytes = match status {

@@ -18,8 +18,9 @@
 
 use super::build;
 use super::call::{Answer, Call, CallBranch, Final, Phase};
+use super::rename::ack_for_failure;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, build_ack_for_failure};
+use crate::msg::Message;
 use crate::route::withindlg::Approach;
 use crate::state::{BranchState, InviteState, PendingInvite};
 use crate::transaction::{Ict, Ist, SharedBytes};
@@ -46,6 +47,7 @@ impl Engine {
             facts: None,
             media: record.media.clone(),
             spoke_last: None,
+            settled_early: Vec::new(),
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {
@@ -145,7 +147,9 @@ impl Engine {
             }
             BranchState::Final { status, response } => {
                 let mut ack = Vec::new();
-                let known = !response.is_empty() && build_ack_for_failure(&bytes, response, &mut ack).is_ok();
+                let names = branch.record.backing.renamed();
+                let known =
+                    !response.is_empty() && ack_for_failure(&bytes, response, names, &mut ack).is_ok();
                 branch.outcome = Some(Final { status: *status, response: response.clone() });
                 branch.acked = true;
                 branch.end_is_safe = true;

@@ -59,6 +59,8 @@ impl Engine {
         branch.target.clone_from(&passage.found.uri);
         let patience = self.settings.config.dispatch.patience.as_millis();
         branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
+        // A backend is one of us.
+        branch.backing.dress = None;
         branch.backing.backend = Some(Backend::Destination { set, uri });
         Some(branch)
     }

@@ -27,6 +27,7 @@ mod ack;
 mod auth;
 pub(crate) mod breadth;
 mod cancel;
+mod claims;
 mod dispatch;
 pub(crate) mod flood;
 mod location;
@@ -68,6 +69,9 @@ impl Engine {
         };
         let mut stamped = build::stamped(request, flow.remote);
         if let Some(bare) = self.without_old_credentials(cx, flow, &stamped) {
+            stamped = bare;
+        }
+        if let Some(bare) = self.without_claims(cx, flow, &stamped) {
             stamped = bare;
         }
         let Ok(message) = Message::parse(&stamped) else {

@@ -75,6 +75,7 @@ impl Engine {
             facts,
             media: passage.found.media.session(),
             spoke_last: None,
+            settled_early: Vec::new(),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

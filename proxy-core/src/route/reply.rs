@@ -43,7 +43,7 @@ impl Engine {
             (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(_)) if self.is_stateless() => {
                 let number = response.cseq().map_or(0, |c| c.number);
-                if !self.pass_response(flow, response, number) {
+                if !self.pass_response(flow, response, number, None) {
                     self.counters.dropped_stray += 1;
                 }
             }
@@ -61,11 +61,11 @@ impl Engine {
         let known = crate::dialog::of(cx.state, response).map(|(dialog, from_caller)| {
             let backing = &dialog.backing;
             let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
-            leg.cseq_shift
+            (leg.cseq_shift, crate::dialog::names_of(dialog, from_caller))
         });
-        let passed = known.is_some_and(|shift| {
+        let passed = known.is_some_and(|(shift, names)| {
             let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
-            self.pass_response(flow, response, number)
+            self.pass_response(flow, response, number, names.as_deref())
         });
         if !passed {
             self.counters.dropped_stray += 1;

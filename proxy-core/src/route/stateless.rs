@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::msg::Message;
 use crate::proxy::build;
 use crate::routing::Mode;
-use crate::state::{Flow, Transport};
+use crate::state::{Flow, Renamed, Transport};
 
 impl Engine {
     /// Whether requests are passed on without state.
@@ -21,8 +21,15 @@ impl Engine {
         self.transmit(branch.flow, &bytes);
     }
 
-    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number that its request came with.
-    pub(super) fn pass_response(&mut self, flow: Flow, response: &Message<'_>, cseq: u32) -> bool {
+    /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number and the names that its
+    /// request came with.
+    pub(super) fn pass_response(
+        &mut self,
+        flow: Flow,
+        response: &Message<'_>,
+        cseq: u32,
+        renamed: Option<&Renamed>,
+    ) -> bool {
         let Some(Ok(next)) = response.vias().nth(1) else { return false };
         let transport = match next.transport {
             crate::msg::Transport::Udp => Transport::Udp,
@@ -33,7 +40,7 @@ impl Engine {
         let listen = &self.settings.config.listen;
         let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
         let to = Flow { transport, local, remote };
-        let Some(bytes) = build::passed_back(response, to, cseq) else { return false };
+        let Some(bytes) = build::passed_back(response, to, cseq, renamed) else { return false };
         self.transmit(to, &bytes);
         true
     }

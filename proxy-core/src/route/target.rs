@@ -8,11 +8,12 @@ use super::withindlg::Approach;
 use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
 use crate::engine::{Cx, Engine};
 use crate::location::{Target, hop_of_uri, lookup_some};
-use crate::msg::{Method, Uri};
+use crate::msg::{Message, Method, Uri};
 use crate::nat::alias;
 use crate::proxy::build;
 use crate::registrar::{gruu, method_names, takes};
-use crate::state::{Backing, Binding, Branch, BranchState, Flow, Transport};
+use crate::state::{Asserted, Backing, Binding, Branch, BranchState, Dress, Flow, Transport};
+use crate::trunk::{ASSERTED, wants_id_kept};
 
 /// A response in place of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -295,9 +296,19 @@ impl Engine {
             round: 0,
             next: Vec::new(),
             left: Vec::new(),
-            backing: Backing { from_trunk: passage.found.from_trunk.clone(), ..Backing::default() },
+            backing: Backing {
+                from_trunk: passage.found.from_trunk.clone(),
+                dress: dress_for_strangers(passage.message),
+                ..Backing::default()
+            },
         }
     }
+}
+
+/// Who is not trusted does not hear who an anonymous caller is (RFC 3325 §7).
+fn dress_for_strangers(message: &Message<'_>) -> Option<Box<Dress>> {
+    let hides = wants_id_kept(message) && message.header_named(ASSERTED).is_some();
+    hides.then(|| Box::new(Dress { asserted: Asserted::Removed, ..Dress::default() }))
 }
 
 /// The flow from the address that our last Route value named, if it is ours and of the right family: with several

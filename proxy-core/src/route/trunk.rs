@@ -5,7 +5,7 @@
 //! | a rule names trunks | to the proxy of the first, with the account's domain in the Request-URI; the others are the plan |
 //! | an INVITE to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
 //! | from a source of a trunk, or to the Contact user of its registration | a call in: trusted, to its local user |
-//! | in a dialog with a trunk | CSeq as the trunk knows it, credentials if it asks for them |
+//! | in a dialog with a trunk | names and CSeq as the trunk knows them, credentials if it asks for them |
 
 use std::net::SocketAddr;
 
@@ -15,8 +15,10 @@ use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, Uri};
 use crate::proxy::build;
+use crate::proxy::rename::name_of;
 use crate::state::trunk::{Account, Trunk};
-use crate::state::{Backend, Branch, CountKey, Leg, NextStep, When};
+use crate::state::{Backend, Branch, CountKey, Dress, Leg, NextStep, Renamed, When};
+use crate::trunk::{Caller, dressed, is_anonymous};
 
 /// Most digits of a number of the public network (Kamailio's default: 1-9, then 3 to 20 more).
 const DIGITS: std::ops::RangeInclusive<usize> = 4..=21;
@@ -53,7 +55,9 @@ impl Engine {
             None => match self.pstn_number(passage) {
                 Some((uuid, number)) => {
                     let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
-                    if !from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local)) {
+                    let is_ours = from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local));
+                    let hides = passage.found.trusted && is_anonymous(passage.message);
+                    if !is_ours && !hides {
                         return Step::Reject(403, "Not Allowed");
                     }
                     self.explain("is a number", || format!("of the public network: {number}"));
@@ -137,14 +141,37 @@ impl Engine {
     fn branch_to_trunk(&self, passage: &Passage<'_, '_>, trunk: &Trunk, round: u16) -> Option<Branch> {
         let account = &trunk.account;
         let dialled = Uri::parse(&passage.found.uri).ok()?;
-        let target = format!("sip:{}@{}", dialled.user?, account.remote_domain);
+        let number = account.style.number(dialled.user?)?;
+        let target = format!("sip:{number}@{}", account.remote_domain);
         Uri::parse(&target).ok()?;
         let mut branch = self.branch_to_uri(passage, &account.next_hop(), round).ok()?;
         branch.target = target;
         branch.backing.backend = Some(Backend::Trunk { uuid: account.uuid.clone() });
+        branch.backing.dress = self.dress_for_trunk(passage, account, &branch.target);
         let patience = self.settings.config.trunk.patience.as_millis();
         branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
         Some(branch)
+    }
+
+    /// What the trunk is told of number and caller. Without state nobody could take it back in what the trunk answers.
+    fn dress_for_trunk(
+        &self,
+        passage: &Passage<'_, '_>,
+        account: &Account,
+        target: &str,
+    ) -> Option<Box<Dress>> {
+        if self.is_stateless() {
+            return None;
+        }
+        let proved = passage.found.user.as_deref();
+        let is_ours = || {
+            let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
+            from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local))
+        };
+        // Who is trusted speaks for whom he likes; where nobody is asked, our users are taken at their word.
+        let believed = passage.found.trusted || (!self.settings.config.auth.enabled && is_ours());
+        let dress = dressed(account, passage.message, Caller { proved, believed }, target);
+        Some(Box::new(dress)).filter(|d| !d.is_plain())
     }
 
     /// The trunk for the public network and the Request-URI for it, if the number is one of those.
@@ -174,11 +201,19 @@ impl Engine {
 
     /// Makes the copies of a request within a dialog fit the side that they go to, should that be a trunk.
     pub(super) fn fit_to_leg(&self, cx: Cx<'_>, message: &Message<'_>, branches: &mut [Branch]) {
-        let leg = match crate::dialog::of(cx.state, message) {
-            Some((dialog, true)) => dialog.backing.towards_callee.clone(),
-            Some((dialog, false)) => dialog.backing.towards_caller.clone(),
-            None => self.early_leg(message).unwrap_or_default(),
+        let (leg, names) = match crate::dialog::of(cx.state, message) {
+            Some((dialog, from_caller)) => {
+                let backing = &dialog.backing;
+                let leg = if from_caller { &backing.towards_callee } else { &backing.towards_caller };
+                (leg.clone(), crate::dialog::names_of(dialog, from_caller))
+            }
+            None => self.early_leg(message),
         };
+        let dress =
+            names.map(|names| Box::new(Dress { renamed: as_it_comes(*names, message), ..Dress::default() }));
+        for branch in branches.iter_mut() {
+            branch.backing.dress.clone_from(&dress);
+        }
         if leg == Leg::default() {
             return;
         }
@@ -193,11 +228,30 @@ impl Engine {
         }
     }
 
-    /// The callee's side of a call that is not answered yet: PRACK, UPDATE, or a BYE by the caller.
-    fn early_leg(&self, message: &Message<'_>) -> Option<Leg> {
-        let backing = self.early_backing(message.call_id()?, message.from_tag()?)?;
-        Some(backing.of_dialog().towards_callee)
+    /// The other side of a call that is not answered yet, with the names it knows: PRACK, UPDATE, or a BYE by the caller.
+    fn early_leg(&self, message: &Message<'_>) -> (Leg, Option<Box<Renamed>>) {
+        let by_tag = |tag: Option<&str>| self.early_backing(message.call_id()?, tag?);
+        if let Some(backing) = by_tag(message.from_tag()) {
+            let dialog = backing.of_dialog();
+            return (dialog.towards_callee, dialog.renamed);
+        }
+        let dialog = by_tag(message.to_tag()).map(|backing| backing.of_dialog());
+        let names = dialog.and_then(|d| d.renamed).map(|names| Box::new(names.reversed()));
+        (Leg::default(), names)
     }
+}
+
+/// What a request within a dialog calls its sides need not be what its INVITE did: answers bring it back as it is.
+fn as_it_comes(mut names: Renamed, message: &Message<'_>) -> Renamed {
+    let sides = [(names.from.as_mut(), message.from()), (names.to.as_mut(), message.to())];
+    for (swap, value) in sides {
+        if let Some(swap) = swap
+            && let Some(came) = value.ok().and_then(|v| name_of(&v))
+        {
+            swap.came = came;
+        }
+    }
+    names
 }
 
 /// Where a call for `uri` that came by a trunk goes here; `None` if that is as it should be.

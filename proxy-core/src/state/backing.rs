@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dress::{Dress, Renamed};
+
 /// Who was chosen for a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backend {
@@ -34,9 +36,17 @@ pub struct Backing {
     pub from_trunk: Option<String>,
     /// Address of record of our user whose phone this is.
     pub called: Option<String>,
+    /// What the copy says that the request does not.
+    pub dress: Option<Box<Dress>>,
 }
 
 impl Backing {
+    /// Other names in From and To.
+    #[must_use]
+    pub fn renamed(&self) -> Option<&Renamed> {
+        self.dress.as_ref().map(|d| &d.renamed)
+    }
+
     /// What a dialog inherits from the branch that answered.
     #[must_use]
     pub fn of_dialog(&self) -> DialogBacking {
@@ -49,6 +59,7 @@ impl Backing {
             called: self.called.clone(),
             towards_caller: Leg { trunk: self.from_trunk.clone(), cseq_shift: 0 },
             towards_callee: Leg { trunk, cseq_shift: self.cseq_shift },
+            renamed: self.renamed().filter(|r| !r.is_empty()).cloned().map(Box::new),
         }
     }
 }
@@ -64,6 +75,8 @@ pub struct DialogBacking {
     pub towards_caller: Leg,
     /// Requests that go to the callee.
     pub towards_callee: Leg,
+    /// Other names in From and To of requests of the caller.
+    pub renamed: Option<Box<Renamed>>,
 }
 
 /// One side of a dialog, as far as it is a trunk.

@@ -375,7 +375,7 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
         &a.contact_user,
         &t.registration.call_id,
     ];
-    names.iter().map(|n| n.len()).sum::<usize>() + texts(&a.sources)
+    names.iter().map(|n| n.len()).sum::<usize>() + texts(&a.sources) + a.style.bytes()
 }
 
 pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
@@ -440,7 +440,8 @@ fn branch_bytes(b: &Branch) -> usize {
     let left: usize = b.left.iter().map(|(via_branch, _)| via_branch.len() + FLOW_BYTES).sum();
     let flows = b.next.len() * FLOW_BYTES + left;
     let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
-    texts + flows + called + branch_state_bytes(&b.state)
+    let dress = b.backing.dress.as_ref().map_or(0, |d| d.bytes());
+    texts + flows + called + dress + branch_state_bytes(&b.state)
 }
 
 /// Bytes of text and messages in the state of a branch.
@@ -460,6 +461,7 @@ pub(super) fn dialog_bytes(d: &DialogRecord) -> usize {
         + d.backing.called.as_ref().map_or(0, String::len)
         + d.backing.towards_caller.trunk.as_ref().map_or(0, String::len)
         + d.backing.towards_callee.trunk.as_ref().map_or(0, String::len)
+        + d.backing.renamed.as_ref().map_or(0, |r| r.bytes())
         + d.id.call_id.len()
         + d.id.from_tag.len()
         + d.id.to_tag.len()

@@ -6,6 +6,7 @@ mod apply;
 mod backing;
 mod command;
 pub mod dispatcher;
+pub mod dress;
 mod index;
 pub mod limits;
 pub mod media;
@@ -17,6 +18,7 @@ mod provision;
 mod store;
 pub mod subscriptions;
 pub mod trunk;
+pub mod trunk_style;
 mod types;
 
 pub use accounting::{
@@ -27,6 +29,7 @@ pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
 };
+pub use dress::{Asserted, Dress, Renamed, Swap};
 pub use media::{MediaCommand, MediaNodes, MediaSession};
 pub use news::NewsItem;
 pub use nonces::{Count, CountUse, NonceCounts, NonceId};

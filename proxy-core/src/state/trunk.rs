@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::provision::network;
+use super::trunk_style::TrunkStyle;
 use super::{CallId, Ha1};
 use crate::time::WallTime;
 
@@ -64,6 +65,8 @@ pub struct Account {
     pub sources: Vec<String>,
     /// Switched off by the operator.
     pub disabled: bool,
+    /// How calls out look there.
+    pub style: TrunkStyle,
 }
 
 impl Account {
@@ -77,6 +80,12 @@ impl Account {
     #[must_use]
     pub fn is_source(&self, address: IpAddr) -> bool {
         self.sources.iter().filter_map(|s| source(s)).any(|(n, prefix)| network(address, prefix) == Some(n))
+    }
+
+    /// Its URI at the other side.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("sip:{}@{}", self.remote_user, self.remote_domain)
     }
 
     /// URI that requests of the trunk are sent to.
@@ -261,5 +270,12 @@ pub enum TrunkCommand {
         min_expires_s: Option<u32>,
         /// For the operator.
         last: String,
+    },
+    /// Calls out look otherwise from now on; its registration does not care.
+    Style {
+        /// Which.
+        uuid: String,
+        /// How.
+        style: TrunkStyle,
     },
 }

@@ -7,6 +7,7 @@ use proxy_core::digest::{Algorithm, Credentials, ha1};
 use proxy_core::io::EngineConfig;
 use proxy_core::msg::{HeaderName, Message};
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
+use proxy_core::state::trunk_style::TrunkStyle;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::trunk::TrunkConfig;
 
@@ -31,6 +32,7 @@ pub fn account() -> Account {
         contact_user: String::from("carrier"),
         sources: vec![String::from("10.77.0.220")],
         disabled: false,
+        style: TrunkStyle::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use proxy_core::digest::unhex;
 use proxy_core::msg::Uri;
 use proxy_core::state::trunk::{Account, TrunkCommand, source};
+use proxy_core::state::trunk_style::{Identity, TrunkStyle};
 use proxy_core::state::{Ha1, SipCommand, SipResponse};
 use serde_json::{Value, json};
 
@@ -22,17 +23,31 @@ impl<C: Cluster> Desk<C> {
                 Some(ok) => Reply::Ok { ok },
                 None => nobody(&name),
             },
-            Ask::Add(what) => match account(*what).and_then(|a| Ok((a, call_id()?))) {
-                Err(reply) => reply,
-                Ok((mut account, call_id)) => {
-                    let name = account.uuid.clone();
-                    // What the operator has switched off stays so when he changes something else.
-                    account.disabled =
-                        self.cluster.read(|s| s.trunk(&name).is_some_and(|t| t.account.disabled));
-                    let command = TrunkCommand::Put { account: Box::new(account), call_id, at };
-                    self.trunk_change(command, &name, json!({ "trunk": name }))
+            Ask::Add(what) => {
+                let old = self.cluster.read(|s| s.trunk(&what.name).map(|t| t.account.style.clone()));
+                match account(*what, old).and_then(|a| Ok((a, call_id()?))) {
+                    Err(reply) => reply,
+                    Ok((mut account, call_id)) => {
+                        let name = account.uuid.clone();
+                        // What the operator has switched off stays so when he changes something else.
+                        account.disabled =
+                            self.cluster.read(|s| s.trunk(&name).is_some_and(|t| t.account.disabled));
+                        let command = TrunkCommand::Put { account: Box::new(account), call_id, at };
+                        self.trunk_change(command, &name, json!({ "trunk": name }))
+                    }
                 }
-            },
+            }
+            Ask::Set { name, style } => {
+                let old = self.cluster.read(|s| s.trunk(&name).map(|t| t.account.style.clone()));
+                let Some(old) = old else { return nobody(&name) };
+                match style.applied(old) {
+                    Err((what, cure)) => Reply::error(what, cure),
+                    Ok(style) => {
+                        let command = TrunkCommand::Style { uuid: name.clone(), style };
+                        self.trunk_change(command, &name, json!({ "trunk": name }))
+                    }
+                }
+            }
             Ask::Rm { name } => {
                 let ok = json!({ "trunk": name, "removed": true });
                 self.trunk_change(TrunkCommand::Remove { uuid: name.clone() }, &name, ok)
@@ -76,8 +91,12 @@ fn nobody(name: &str) -> Reply {
 }
 
 /// Checks what the operator said.
-fn account(what: Add) -> Result<Account, Reply> {
-    let Add { name, remote, local, auth_user, secret, proxy, expires_s, contact_user, sources } = what;
+fn account(what: Add, old: Option<TrunkStyle>) -> Result<Account, Reply> {
+    let Add { name, remote, local, auth_user, secret, proxy, expires_s, contact_user, sources, style } = what;
+    // Who has to register is known by his account; who is known by his address may speak for others.
+    let from = if expires_s > 0 { Identity::Account } else { Identity::Caller };
+    let style = style.applied(old.unwrap_or(TrunkStyle { from, ..TrunkStyle::default() }));
+    let style = style.map_err(|(what, cure)| Reply::error(what, cure))?;
     let contact_user = contact_user.unwrap_or_else(|| name.clone());
     for word in [&name, &contact_user] {
         // It becomes the user of a URI, and nothing in it shall need an escape.
@@ -131,6 +150,7 @@ fn account(what: Add) -> Result<Account, Reply> {
         contact_user,
         sources,
         disabled: false,
+        style,
     })
 }
 

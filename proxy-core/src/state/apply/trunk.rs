@@ -3,6 +3,7 @@
 use crate::state::index::trunk_bytes;
 use crate::state::limits::{MAX_TRUNK_BYTES, MAX_TRUNK_SOURCES, MAX_TRUNK_WORDS, MAX_TRUNKS, admits_bytes};
 use crate::state::trunk::{Account, Registration, RegistrationState, Trunk, TrunkCommand};
+use crate::state::trunk_style::TrunkStyle;
 use crate::state::{SipResponse, SipState};
 use crate::time::WallTime;
 
@@ -56,6 +57,7 @@ impl SipState {
                     registration.last = last.chars().take(MAX_TRUNK_WORDS).collect();
                     SipResponse::Done
                 }),
+            TrunkCommand::Style { uuid, style } => self.style_trunk(uuid, style),
         }
     }
 
@@ -90,6 +92,21 @@ impl SipState {
         self.remove_trunk(&account.uuid);
         self.insert_trunk(new);
         SipResponse::Done
+    }
+
+    fn style_trunk(&mut self, uuid: &str, style: &TrunkStyle) -> SipResponse {
+        let Some(old) = self.records.trunks.trunks.get(uuid) else { return SipResponse::NotFound };
+        let mut new = old.clone();
+        new.account.style = style.clone();
+        let bytes = trunk_bytes(&new);
+        let more = bytes.saturating_sub(trunk_bytes(old)) as u64;
+        if bytes > MAX_TRUNK_BYTES || !admits_bytes(self.index.bytes, more) {
+            return SipResponse::Full;
+        }
+        self.change_trunk(uuid, |trunk| {
+            trunk.account.style = style.clone();
+            SipResponse::Done
+        })
     }
 
     fn change_trunk(&mut self, uuid: &str, change: impl FnOnce(&mut Trunk) -> SipResponse) -> SipResponse {
