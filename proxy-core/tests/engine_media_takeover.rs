@@ -8,6 +8,8 @@ mod story;
 use std::time::Duration;
 
 use media::*;
+use proxy_core::media::DEAD_PING;
+use proxy_core::state::{MediaCommand, SipCommand};
 use story::*;
 
 /// A node is lost after each step of a call; phones repeat what they have said last. Both get the SDP of the rtpengine
@@ -153,4 +155,80 @@ fn a_cancelled_call_is_deleted_by_who_takes_over() {
     // Lost again, before the caller has acknowledged the failure: nobody knows whether the deletion has left.
     m.w.fail_over(Duration::from_millis(300));
     assert_eq!(m.serve(), ["delete ac1> at 10.77.0.41:2223"]);
+}
+
+/// Offers of new calls, so many that both rtpengines would get some.
+fn offers(m: &mut Media, from: usize) -> Vec<String> {
+    let mut asked = Vec::new();
+    for n in from..from + 4 {
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, &format!("n{n}")), "alice"));
+        asked.extend(m.serve());
+    }
+    asked
+}
+
+#[test]
+fn who_takes_over_does_not_ask_an_rtpengine_that_the_last_owner_knew_to_be_dead() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.dead.insert(addr(ONE));
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    m.both();
+    m.pass(Duration::from_millis(1100));
+    m.w.fail_over(Duration::from_millis(300));
+    // It is asked at once whether it is back, so that one which only the last owner could not reach is used again soon.
+    let pings = m.w.media.iter().filter(|(to, _)| *to == addr(ONE)).count();
+    assert_eq!(pings, 1);
+    assert!(offers(&mut m, 0).iter().all(|q| q.starts_with("offer") && q.contains(TWO)));
+    let health = m.w.engine.media_health();
+    assert!(health.iter().any(|(node, h)| *node == addr(ONE) && h.dead), "{health:?}");
+    // A second takeover knows it, too.
+    m.w.fail_over(Duration::from_millis(300));
+    assert!(offers(&mut m, 10).iter().all(|q| q.contains(TWO)));
+    // It is back: this node finds out, and the next one begins with it.
+    m.dead.clear();
+    m.pass(DEAD_PING * 2);
+    m.w.fail_over(Duration::from_millis(300));
+    m.w.media.clear();
+    assert!(offers(&mut m, 20).iter().any(|q| q.contains(ONE)));
+    assert!(m.w.state.index_is_right());
+}
+
+#[test]
+fn an_rtpengine_that_answers_who_takes_over_is_used_within_a_round_trip() {
+    let mut m = world();
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.dead.insert(addr(ONE));
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    m.pass(Duration::from_millis(1100));
+    m.w.take(BOB);
+    m.dead.clear();
+    m.w.fail_over(Duration::from_millis(300));
+    m.serve();
+    m.w.take(BOB);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c2"), "alice"));
+    assert_eq!(m.serve(), ["offer ac2> at 10.77.0.41:2223"]);
+}
+
+#[test]
+fn the_cluster_is_told_of_a_change_of_health_once() {
+    let mut m = world();
+    m.w.register("bob", BOB);
+    m.only(ONE);
+    m.dead.insert(addr(ONE));
+    for n in 0..5 {
+        m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, &format!("c{n}")), "alice"));
+    }
+    let told = |m: &Media, wanted| {
+        let is = |c: &&SipCommand| matches!(c, SipCommand::Media(MediaCommand::Health { dead, .. }) if *dead == wanted);
+        m.w.log.iter().filter(is).count()
+    };
+    m.pass(Duration::from_secs(20));
+    assert_eq!((told(&m, true), told(&m, false)), (1, 0));
+    m.dead.clear();
+    m.pass(Duration::from_secs(20));
+    assert_eq!((told(&m, true), told(&m, false)), (1, 1));
+    assert!(m.w.state.media_nodes().dead.is_empty());
 }

@@ -273,6 +273,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
         sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
         sip(SipCommand::Counted {
             counts: vec![count_use(4)],
@@ -480,13 +481,14 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::Counted { then: None, .. } => 40,
-            SipCommand::Counted { .. } => 41,
+            SipCommand::Media(MediaCommand::Health { .. }) => 40,
+            SipCommand::Counted { then: None, .. } => 41,
+            SipCommand::Counted { .. } => 42,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..42).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..43).collect::<Vec<_>>());
 }

@@ -47,7 +47,9 @@ fn node(n: &Node, state: &SipState, health: Option<&[Vec<(SocketAddr, Health)>]>
     let seen: Vec<&Health> = of_engines.collect();
     // One engine that hears it knows more than another that has not asked again yet.
     let heard = seen.iter().filter_map(|h| h.heard_at).max();
-    let dead = !seen.is_empty() && seen.iter().all(|h| h.dead);
+    // A standby has asked nobody, and knows what the active node has said.
+    let told = state.media_nodes().dead.contains_key(&n.address);
+    let dead = if seen.is_empty() { told } else { seen.iter().all(|h| h.dead) };
     let known = if heard.is_some() { "alive" } else { "unknown" };
     json!({
         "addr": n.address.to_string(),

@@ -187,6 +187,7 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
+        self.media_begins(cx);
         self.delete_media_again(cx);
         // Nobody can be challenged without it.
         self.auth_tick(cx);

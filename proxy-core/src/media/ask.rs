@@ -5,15 +5,18 @@
 //! | the answer | what waits goes on |
 //! | none for a moment | the same datagram again, at growing intervals: the cookie makes it one question |
 //! | none within `MediaConfig::timeout` | the rtpengine counts as dead until it answers a ping; what waits tries another |
+//! | one is dead, or answers again | the cluster is told: who takes over does not begin with a dead one |
 //! | silence for `MediaConfig::ping`, or dead for [`DEAD_PING`] | a ping |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::choice::{self, Health};
 use super::ng::{self, Said, Talk, Verb};
+use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
-use crate::state::SipState;
+use crate::state::{MediaCommand, SipCommand, SipState};
 use crate::time::{MonoTime, Now};
 
 /// Questions of one engine under way; what needs one more is treated as if nobody had answered.
@@ -139,9 +142,8 @@ impl Engine {
             return;
         };
         let Some((node, purpose)) = self.end_question(id) else { return };
-        let health = self.media.fares.entry(node).or_default();
-        health.dead = false;
-        health.heard_at = Some(now.mono);
+        self.media.fares.entry(node).or_default().heard_at = Some(now.mono);
+        self.note_health(cx, node, false);
         if let Purpose::Waiter(waiter) = purpose {
             self.on_media_said(cx, waiter, said);
         }
@@ -172,13 +174,38 @@ impl Engine {
         }
         let Some((node, purpose)) = self.end_question(id) else { return };
         self.counters.media_timeouts += 1;
-        self.media.fares.entry(node).or_default().dead = true;
+        self.note_health(cx, node, true);
         if let Purpose::Waiter(waiter) = purpose {
             self.on_media_silent(cx, waiter);
         }
     }
 
-    /// Pings those that have been silent, and those that are dead.
+    /// What was noticed of one. The cluster is told if it knows otherwise, so that who takes over need not find out.
+    fn note_health(&mut self, cx: Cx<'_>, node: SocketAddr, dead: bool) {
+        let health = self.media.fares.entry(node).or_default();
+        health.dead = dead;
+        let known = cx.state.media_nodes().dead.contains_key(&node);
+        if known == dead || health.told == Some(dead) {
+            return;
+        }
+        health.told = Some(dead);
+        let command = MediaCommand::Health { node, dead, at: cx.now.wall };
+        self.propose(SipCommand::Media(command), Awaiting::Nothing);
+    }
+
+    /// This node has taken over: those that the last owner knew to be dead are asked at once whether they are.
+    pub(crate) fn media_begins(&mut self, cx: Cx<'_>) {
+        let nodes = self.settings.config.media.nodes.iter().map(|n| n.address);
+        let dead: BTreeSet<SocketAddr> =
+            nodes.filter(|n| choice::is_dead(*n, &self.media.fares, cx.state)).collect();
+        for node in dead {
+            let health = Health { dead: true, pinged_at: Some(cx.now.mono), ..Health::default() };
+            self.media.fares.insert(node, health);
+            self.question(cx, node, Purpose::Ping, ng::ping);
+        }
+    }
+
+    /// Pings those that have been silent, and those that are dead. What the cluster has been told may be said again.
     pub(crate) fn media_tick(&mut self, cx: Cx<'_>) {
         if self.settings.config.media.nodes.is_empty() {
             return;
@@ -190,7 +217,9 @@ impl Engine {
         nodes.dedup();
         for node in nodes {
             let health = self.media.fares.entry(node).or_default();
-            let wait = if health.dead { DEAD_PING } else { interval };
+            health.told = None;
+            let dead = health.dead || cx.state.media_nodes().dead.contains_key(&node);
+            let wait = if dead { DEAD_PING } else { interval };
             let last = health.pinged_at.max(health.heard_at);
             let due = !wait.is_zero() && last.is_none_or(|at| at + wait <= now);
             if due {

@@ -17,6 +17,8 @@ pub struct Health {
     pub heard_at: Option<MonoTime>,
     /// When it was asked last whether it is there.
     pub pinged_at: Option<MonoTime>,
+    /// What the cluster was told of it since the last look: not again until the next.
+    pub(super) told: Option<bool>,
 }
 
 /// Of all that have been asked something.
@@ -24,7 +26,12 @@ pub type Fares = BTreeMap<SocketAddr, Health>;
 
 /// Whether it may be asked to take a call.
 pub(crate) fn is_usable(node: SocketAddr, fares: &Fares, state: &SipState) -> bool {
-    !fares.get(&node).is_some_and(|h| h.dead) && !state.media_nodes().disabled.contains_key(&node)
+    !is_dead(node, fares, state) && !state.media_nodes().disabled.contains_key(&node)
+}
+
+/// Whether it has not answered, this engine or another one, on this node or the last owner.
+pub(crate) fn is_dead(node: SocketAddr, fares: &Fares, state: &SipState) -> bool {
+    fares.get(&node).is_some_and(|h| h.dead) || state.media_nodes().dead.contains_key(&node)
 }
 
 /// The one for a call that none of `tried` has taken. `None` if there is none; the dead ones are not asked then either:
@@ -88,6 +95,10 @@ mod tests {
         assert_eq!(of(0, &[], &fares, &state), None);
         fares.clear();
         assert_eq!(of(0, &[], &fares, &state), Some(at(2)));
+        // What the last owner has found out counts as well.
+        let command = MediaCommand::Health { node: at(2), dead: true, at: WallTime(6) };
+        state.apply(&SipCommand::Media(command));
+        assert_eq!(of(0, &[], &fares, &state), None);
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Engine {
     fn node_for(&self, cx: Cx<'_>, passage: &Passage<'_, '_>, session: &MediaSession) -> Option<SocketAddr> {
         let nodes = &self.settings.config.media.nodes;
         let fares = &self.media.fares;
-        let dead = fares.get(&session.node).is_some_and(|h| h.dead);
+        let dead = choice::is_dead(session.node, fares, cx.state);
         if !dead && nodes.iter().any(|n| n.address == session.node) {
             // Also one that the operator has put aside: it gets no new calls, but has this one.
             return Some(session.node);

@@ -12,7 +12,7 @@ pub const MAX_BINDINGS: u64 = 1_000_000;
 pub const MAX_BINDINGS_PER_AOR: usize = 256;
 /// Changes in one REGISTER: each is compared with all contacts of the AOR.
 pub const MAX_CHANGES_PER_REGISTER: usize = 256;
-/// Media proxies that are put aside.
+/// Media proxies that are put aside, or that are known to be dead.
 pub const MAX_MEDIA_NODES: usize = 256;
 /// Pending INVITEs.
 pub const MAX_PENDING: usize = 200_000;

@@ -31,11 +31,13 @@ impl MediaSession {
     }
 }
 
-/// What the operator says of media proxies.
+/// What is known of media proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaNodes {
     /// Those that get no new calls, since when.
     pub disabled: BTreeMap<SocketAddr, WallTime>,
+    /// Those that have not answered the active node, since when: who takes over does not begin with them.
+    pub dead: BTreeMap<SocketAddr, WallTime>,
 }
 
 /// A change that concerns media proxies.
@@ -56,6 +58,15 @@ pub enum MediaCommand {
         id: DialogId,
         /// Where its media are now.
         node: SocketAddr,
+    },
+    /// One has not answered the active node in time, or answers again.
+    Health {
+        /// Which.
+        node: SocketAddr,
+        /// It does not answer.
+        dead: bool,
+        /// Wall time of the proposer.
+        at: WallTime,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Changes that concern media proxies.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::state::limits::MAX_MEDIA_NODES;
@@ -10,25 +11,12 @@ use crate::time::WallTime;
 impl SipState {
     pub(super) fn media_changed(&mut self, command: &MediaCommand) -> SipResponse {
         match command {
-            MediaCommand::SetDisabled { node, disabled, at } => self.set_media(*node, *disabled, *at),
+            MediaCommand::SetDisabled { node, disabled, at } => {
+                mark(&mut self.records.media.disabled, *node, *disabled, *at)
+            }
+            MediaCommand::Health { node, dead, at } => mark(&mut self.records.media.dead, *node, *dead, *at),
             MediaCommand::Moved { id, node } => self.move_media(id, *node),
         }
-    }
-
-    fn set_media(&mut self, node: SocketAddr, disabled: bool, at: WallTime) -> SipResponse {
-        let list = &mut self.records.media.disabled;
-        if !disabled {
-            list.remove(&node);
-            return SipResponse::Done;
-        }
-        if list.contains_key(&node) {
-            return SipResponse::Done;
-        }
-        if list.len() >= MAX_MEDIA_NODES {
-            return SipResponse::Full;
-        }
-        list.insert(node, at);
-        SipResponse::Done
     }
 
     fn move_media(&mut self, id: &DialogId, node: SocketAddr) -> SipResponse {
@@ -39,4 +27,20 @@ impl SipState {
         self.put_dialog(new);
         SipResponse::Done
     }
+}
+
+/// Puts one on a list, or takes it off.
+fn mark(list: &mut BTreeMap<SocketAddr, WallTime>, node: SocketAddr, on: bool, at: WallTime) -> SipResponse {
+    if !on {
+        list.remove(&node);
+        return SipResponse::Done;
+    }
+    if list.contains_key(&node) {
+        return SipResponse::Done;
+    }
+    if list.len() >= MAX_MEDIA_NODES {
+        return SipResponse::Full;
+    }
+    list.insert(node, at);
+    SipResponse::Done
 }

@@ -22,11 +22,12 @@
 //! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
 //! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
-//! | Media | `SetDisabled`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
+//! | Media | `SetDisabled`, `Health`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
 //! | Counted | as its command; without one `Done` | | |
 //!
-//! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
-//! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
+//! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was, but for the nonce
+//! counts that came with it. A command that comes twice in a row changes nothing the second time: who does not know
+//! whether a proposal went through may repeat it.
 
 mod accounting;
 mod dialog;
