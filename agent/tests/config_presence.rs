@@ -31,6 +31,7 @@ outbound = "required"
 flow_timer_s = 120
 gruu = true
 method_filter = false
+refuse_content = true
 [presence]
 enabled = true
 watchers = "anyone"
@@ -52,6 +53,7 @@ max_bytes = 100
         flow_timer_s: Some(120),
         gruu: true,
         method_filter: false,
+        refuse_content: true,
     };
     assert_eq!(c.registrar, registrar);
     let presence =

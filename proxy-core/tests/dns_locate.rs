@@ -1,93 +1,13 @@
 //! RFC 3263 §4, case by case, on a zone that stands in a table.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+#[path = "common/zone.rs"]
+mod zone;
 
-use proxy_core::dns::{
-    Answer, Cache, Destination, DnsConfig, Kind, Located, MAX_DESTINATIONS, Naptr, Question, Reach, Record,
-    Srv, Wanted, canonical_name, locate,
-};
+use std::net::SocketAddr;
+
+use proxy_core::dns::{Destination, Kind, Located, MAX_DESTINATIONS, Reach, Wanted, canonical_name};
 use proxy_core::state::Transport;
-use proxy_core::time::MonoTime;
-
-const REACH: Reach = Reach { ipv4: true, ipv6: false, tcp: true };
-
-#[derive(Default)]
-struct Zone {
-    records: BTreeMap<Question, Vec<Record>>,
-    broken: Vec<Question>,
-    config: DnsConfig,
-    /// What was asked, round by round.
-    rounds: Vec<Vec<Question>>,
-}
-
-fn question(kind: Kind, name: &str) -> Question {
-    Question { kind, name: name.to_owned() }
-}
-
-impl Zone {
-    fn add(mut self, kind: Kind, name: &str, record: Record) -> Self {
-        self.records.entry(question(kind, name)).or_default().push(record);
-        self
-    }
-
-    fn a(self, name: &str, ip: &str) -> Self {
-        let ip: IpAddr = ip.parse().expect("an address");
-        self.add(if ip.is_ipv4() { Kind::A } else { Kind::Aaaa }, name, Record::Address(ip))
-    }
-
-    fn srv(self, name: &str, priority: u16, weight: u16, port: u16, target: &str) -> Self {
-        self.add(Kind::Srv, name, Record::Srv(Srv { priority, weight, port, target: target.into() }))
-    }
-
-    fn naptr(self, name: &str, order: u16, service: &str, replacement: &str) -> Self {
-        let rule = Naptr {
-            order,
-            preference: 10,
-            flags: "s".into(),
-            service: service.into(),
-            replacement: replacement.into(),
-        };
-        self.add(Kind::Naptr, name, Record::Naptr(rule))
-    }
-
-    /// Asks until it is clear, as the engine does.
-    fn find(&mut self, wanted: Wanted<'_>, reach: Reach, seed: u64) -> Located {
-        let (now, mut cache) = (MonoTime(1_000_000_000), Cache::new());
-        self.rounds.clear();
-        loop {
-            match locate(&cache, now, &self.config, wanted, reach, seed) {
-                Located::Ask(open) => {
-                    assert!(self.rounds.len() < 6, "it never ends: {:?}", self.rounds);
-                    for question in &open {
-                        let answer = match self.records.get(question) {
-                            _ if self.broken.contains(question) => Answer::Failed,
-                            Some(list) => {
-                                Answer::Records { records: list.clone(), ttl: Duration::from_secs(60) }
-                            }
-                            None => Answer::Absent { ttl: Duration::from_secs(60) },
-                        };
-                        cache.insert(now, &self.config, question.clone(), answer);
-                    }
-                    self.rounds.push(open);
-                }
-                done => return done,
-            }
-        }
-    }
-
-    fn list(&mut self, host: &str, port: Option<u16>, transport: Option<Transport>) -> Vec<String> {
-        match self.find(Wanted { host, port, transport }, REACH, 1) {
-            Located::Found(list) => list.iter().map(text).collect(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn text(d: &Destination) -> String {
-    format!("{}:{}", d.transport.uri_name(), d.address)
-}
+use zone::{REACH, Zone, question, text};
 
 #[test]
 fn a_port_means_addresses_only_rfc3263_4_2() {

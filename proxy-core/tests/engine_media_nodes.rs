@@ -129,6 +129,19 @@ fn a_dead_rtpengine_is_replaced_at_the_next_reinvite_of_either_side() {
     }
 }
 
+#[test]
+fn sdp_too_large_for_a_message_counts_as_a_refusal() {
+    let mut m = world();
+    let huge = "x".repeat(proxy_core::msg::MAX_MESSAGE_BYTES);
+    let answer = format!("d6:result2:ok3:sdp{}:{huge}e", huge.len());
+    m.refuses = Some(answer.leak());
+    m.w.register("bob", BOB);
+    m.w.send(ALICE, &with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice"));
+    m.serve();
+    assert!(sdp(&m.w.expect(BOB, "INVITE ")).contains("o=alice"));
+    assert_eq!(m.w.engine.counters().media_failed, 1);
+}
+
 /// A call is moved off an rtpengine that is dead; it is still being told so when the call goes on.
 fn moved(m: &mut Media) -> String {
     m.only(ONE);

@@ -6,6 +6,8 @@ mod story;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Mode, RoutingConfig};
 use story::*;
 
 const ALICE: &str = "10.77.0.201:5061";
@@ -178,4 +180,159 @@ fn a_cancel_reaches_all_who_ring_and_the_caller_hears_487_rfc3261_16_10() {
         w.send(place, &respond(copy, 487, "b", ""));
     }
     w.expect(ALICE, "SIP/2.0 487 ");
+}
+
+/// A world that relays for everybody, and one that relays for nobody.
+fn relaying() -> World {
+    let everywhere = RoutingConfig {
+        relay_from: vec!["10.77.0.0/16".parse().expect("a net")],
+        ..RoutingConfig::default()
+    };
+    World::with(EngineConfig { routing: everywhere, ..config() })
+}
+
+#[test]
+fn a_maddr_of_ours_is_taken_out_of_a_request_for_another_domain_rfc3261_16_4() {
+    let mut w = relaying();
+    let uri = format!("sip:carol@{BOB};maddr=10.77.0.100;transport=udp");
+    // The port of the URI is not ours, so that the request was not meant to come here.
+    w.send(ALICE, &request("MESSAGE", &uri, ALICE, "c1", ""));
+    w.expect_nothing(BOB);
+    let uri = "sip:carol@10.77.0.202:5060;x=y;maddr=10.77.0.100;transport=udp";
+    w.send(ALICE, &request("MESSAGE", uri, ALICE, "c2", ""));
+    assert_eq!(uri_of(&w.expect("10.77.0.202:5060", "MESSAGE ")), "sip:carol@10.77.0.202;x=y");
+}
+
+#[test]
+fn a_foreign_maddr_is_the_only_target_also_of_a_user_of_ours_rfc3261_16_5() {
+    let mut w = relaying();
+    w.register("bob", BOB);
+    let uri = format!("sip:bob@lab.test:5064;maddr={}", BOB3.split(':').next().expect("a host"));
+    w.send(ALICE, &request("MESSAGE", &uri, ALICE, "c1", ""));
+    assert_eq!(uri_of(&w.expect(BOB3, "MESSAGE ")), uri, "the URI itself is not touched (§16.6 step 2)");
+    w.expect_nothing(BOB);
+}
+
+#[test]
+fn a_foreign_maddr_is_no_way_around_the_refusal_to_relay_rfc3261_16_5() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    let uri = format!("sip:bob@lab.test:5064;maddr={}", BOB3.split(':').next().expect("a host"));
+    w.send(ALICE, &request("MESSAGE", &uri, ALICE, "c1", ""));
+    w.expect(ALICE, "SIP/2.0 403 ");
+    w.expect_nothing(BOB3);
+    w.expect_nothing(BOB);
+}
+
+#[test]
+fn a_response_without_another_via_is_not_passed_on_and_does_not_end_the_call_for_the_caller_rfc3261_16_7_3() {
+    let mut w = World::new();
+    let at_bob = calls(&mut w, &[BOB]).remove(0);
+    let ringing = respond(&at_bob, 180, "b1", "");
+    let vias = header(&ringing, "Via").expect("Via");
+    let ours = vias.split(", ").next().expect("ours").to_owned();
+    let mut lines: Vec<&str> = ringing.split("\r\n").collect();
+    lines.retain(|line| !line.starts_with("Via:"));
+    let own = format!("Via: {ours}");
+    lines.insert(1, &own);
+    w.send(BOB, &lines.join("\r\n"));
+    w.expect_nothing(ALICE);
+    w.send(BOB, &ringing);
+    w.expect(ALICE, "SIP/2.0 180 ");
+}
+
+#[test]
+fn each_provisional_response_of_each_fork_is_passed_on_at_once_rfc3261_16_7_5() {
+    let mut w = World::new();
+    let copies = calls(&mut w, &[BOB, BOB2]);
+    for (place, copy, status, tag) in [
+        (BOB, &copies[0], 180, "b1"),
+        (BOB2, &copies[1], 183, "b2"),
+        (BOB, &copies[0], 181, "b1"),
+        (BOB2, &copies[1], 199, "b2"),
+    ] {
+        w.send(place, &respond(copy, status, tag, ""));
+        let heard = w.expect(ALICE, &format!("SIP/2.0 {status} "));
+        assert!(header(&heard, "To").expect("To").ends_with(&format!("tag={tag}")), "{heard}");
+    }
+}
+
+#[test]
+fn the_record_route_of_a_response_is_passed_back_as_it_came_rfc3261_16_7_8() {
+    let mut w = World::new();
+    let at_bob = calls(&mut w, &[BOB]).remove(0);
+    let routes = "Record-Route: <sip:edge.test;lr;x=\"1\">,\r\n <sip:10.77.0.100:5060;lr>\r\n";
+    w.send(BOB, &respond(&at_bob, 200, "b1", &format!("{}{routes}", contact(BOB))));
+    let answered = w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(answered.contains(routes), "{answered}");
+}
+
+#[test]
+fn timer_c_of_a_phone_that_has_said_nothing_counts_as_its_408_rfc3261_16_8() {
+    let mut config = config();
+    // Timer B would be first.
+    config.timer_c = Duration::from_secs(20);
+    let mut w = World::with(config);
+    let copies = calls(&mut w, &[BOB, BOB2]);
+    w.send(BOB2, &respond(&copies[1], 180, "b2", ""));
+    w.expect(ALICE, "SIP/2.0 180 ");
+    w.take(BOB);
+    w.pass(Duration::from_secs(21));
+    expect_408(&mut w);
+    assert!(w.take(BOB2).iter().any(|m| m.starts_with("CANCEL ")), "who rings is told to stop");
+    // Who has not answered at all is not sent a CANCEL before he does (§9.1).
+    assert!(w.take(BOB).iter().all(|m| m.starts_with("INVITE ")));
+    w.send(BOB, &respond(&copies[0], 180, "b1", ""));
+    assert!(w.take(BOB).iter().any(|m| m.starts_with("CANCEL ")));
+}
+
+fn stateless() -> World {
+    let routing = RoutingConfig { mode: Mode::Stateless, ..RoutingConfig::default() };
+    World::with(EngineConfig { routing, ..config() })
+}
+
+#[test]
+fn a_stateless_proxy_has_one_branch_for_a_request_and_its_retransmissions_and_another_for_others_rfc3261_16_11()
+ {
+    let mut w = stateless();
+    w.register("bob", BOB);
+    let branch = |m: &str| {
+        let via = header(m, "Via").unwrap_or_default();
+        via.split("branch=").nth(1).and_then(|b| b.split([';', ',']).next()).unwrap_or_default().to_owned()
+    };
+    let mut of = |call: &str| {
+        w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, call, ""));
+        branch(&w.expect(BOB, "MESSAGE "))
+    };
+    let (first, again, other) = (of("c1"), of("c1"), of("c2"));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert!(first.starts_with("z9hG4bK"));
+}
+
+#[test]
+fn a_stateless_proxy_drops_a_response_whose_top_via_is_not_its_own_rfc3261_16_11() {
+    let mut w = stateless();
+    w.register("bob", BOB);
+    w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, "c1", ""));
+    let at_bob = w.expect(BOB, "MESSAGE ");
+    let answer = respond(&at_bob, 200, "b1", "");
+    w.send(BOB, &answer.replace("SIP/2.0/UDP 10.77.0.100:5060;", "SIP/2.0/UDP 10.77.0.99:5060;"));
+    w.expect_nothing(ALICE);
+    w.send(BOB, &answer);
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_stateless_proxy_makes_no_response_to_a_call_and_forwards_a_cancel_of_it_rfc3261_16_11() {
+    let mut w = stateless();
+    w.register("bob", BOB);
+    w.register("bob", BOB2);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect_nothing(ALICE);
+    let got: Vec<_> = [BOB, BOB2].into_iter().filter(|at| !w.take(at).is_empty()).collect();
+    assert_eq!(got.len(), 1, "it cannot fork: {got:?}");
+    w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    w.expect(got[0], "CANCEL ");
+    w.expect_nothing(ALICE);
 }

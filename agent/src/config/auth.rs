@@ -23,6 +23,10 @@ pub struct Auth {
     pub nonce_lifetime_s: u32,
     /// Access list group whose sources need no password but for REGISTER; 0 = none.
     pub trusted_group: u32,
+    /// Whether credentials count only for the Request-URI that they name.
+    pub check_uri: bool,
+    /// Whether the 200 to a REGISTER carries Authentication-Info.
+    pub info: bool,
 }
 
 impl Default for Auth {
@@ -33,6 +37,8 @@ impl Default for Auth {
             algorithms: AuthConfig::default().algorithms,
             nonce_lifetime_s: 300,
             trusted_group: 1,
+            check_uri: false,
+            info: false,
         }
     }
 }
@@ -47,6 +53,8 @@ impl Auth {
             algorithms: self.algorithms.clone(),
             nonce_life: Duration::from_secs(u64::from(self.nonce_lifetime_s)),
             trusted_group: Some(self.trusted_group).filter(|group| *group != 0),
+            check_uri: self.check_uri,
+            info: self.info,
             ..AuthConfig::default()
         }
     }
@@ -93,6 +101,24 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Auth {
     a.nonce_lifetime_s = u32::try_from(seconds).unwrap_or(a.nonce_lifetime_s);
     let group = t.number(reader, "trusted_group", (0, i64::from(u32::MAX)), i64::from(a.trusted_group));
     a.trusted_group = u32::try_from(group).unwrap_or(a.trusted_group);
+    a.check_uri = t.boolean(reader, "check_uri").is_some_and(|at| at.value);
+    a.info = t.boolean(reader, "info").is_some_and(|at| at.value);
     t.done(reader);
     a
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    #[test]
+    fn the_check_of_the_uri_and_authentication_info_are_switched_on_by_name() {
+        let read = |text: &str| Config::parse(Path::new("a.toml"), text).expect("right").auth;
+        let engines = read("[auth]\ncheck_uri = true\ninfo = true\n").for_engines();
+        assert!(engines.check_uri && engines.info);
+        let engines = read("[auth]\nenabled = true\n").for_engines();
+        assert!(!engines.check_uri && !engines.info, "as Kamailio's defaults");
+    }
 }

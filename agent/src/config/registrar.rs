@@ -38,6 +38,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Registr
     r.flow_timer_s = u32::try_from(seconds).ok().filter(|s| *s > 0);
     r.gruu = t.boolean(reader, "gruu").is_some_and(|at| at.value);
     r.method_filter = t.boolean(reader, "method_filter").is_none_or(|at| at.value);
+    r.refuse_content = t.boolean(reader, "refuse_content").is_some_and(|at| at.value);
     t.done(reader);
     r
 }

@@ -21,6 +21,8 @@ pub(crate) enum Judgement {
     Challenge { realm: String, stale: bool },
     /// Proven, but it speaks for somebody else.
     OtherIdentity { aor: String },
+    /// Proven, but the proof was made for another Request-URI.
+    OtherUri,
     /// Nobody of ours.
     Stranger,
     /// No nonce can be made yet: the first key is on its way.
@@ -35,13 +37,21 @@ pub(crate) struct Court<'a> {
     pub(crate) now: WallTime,
 }
 
+/// Who has proven to be whom.
+pub(super) struct Subscribed {
+    /// His canonical AOR.
+    pub(super) aor: String,
+    /// HA1 of the algorithm that he used, hex.
+    pub(super) ha1: String,
+}
+
 /// The header that holds the credentials of a request (RFC 3261 §22.2, §22.3).
 pub(crate) fn credentials_header(method: Method<'_>) -> HeaderName {
     if method == Method::Register { HeaderName::Authorization } else { HeaderName::ProxyAuthorization }
 }
 
 impl Court<'_> {
-    fn config(&self) -> &AuthConfig {
+    pub(super) fn config(&self) -> &AuthConfig {
         &self.settings.config.auth
     }
 
@@ -89,7 +99,12 @@ impl Court<'_> {
                 proven = proven.or(Some((subscriber, credentials)));
             }
         }
-        let Some((aor, credentials)) = proven else { return Judgement::Challenge { realm, stale: false } };
+        let Some((Subscribed { aor, .. }, credentials)) = proven else {
+            return Judgement::Challenge { realm, stale: false };
+        };
+        if self.config().check_uri && !credentials.is_for(message) {
+            return Judgement::OtherUri;
+        }
         match self.fresh(credentials, &realm, message) {
             Freshness::Stale => return Judgement::Challenge { realm, stale: true },
             Freshness::Uncounted => {}
@@ -120,14 +135,14 @@ impl Court<'_> {
         (own, domain, realm)
     }
 
-    /// The AOR of the subscriber, if his password is behind the credentials.
-    fn prove(
+    /// The subscriber, if his password is behind the credentials.
+    pub(super) fn prove(
         &self,
         credentials: &Credentials<'_>,
         method: Method<'_>,
         realm: &str,
         domain: &str,
-    ) -> Option<String> {
+    ) -> Option<Subscribed> {
         let algorithm = credentials.algorithm;
         let aor = aor_of(&credentials.username, domain);
         let subscriber = aor.as_deref().and_then(|aor| self.state.provision().subscriber(aor));
@@ -137,7 +152,7 @@ impl Court<'_> {
         // Nobody's: so that the way is as long for an account that is not there.
         let ha1 = ha1.unwrap_or_else(|| algorithm.hash(&[b"nobody"]));
         let is_right = credentials.proves(&ha1, method.as_str());
-        aor.filter(|_| is_known && is_right)
+        aor.filter(|_| is_known && is_right).map(|aor| Subscribed { aor, ha1 })
     }
 
     /// Whether the nonce is one of ours that lives, and its count was not used.

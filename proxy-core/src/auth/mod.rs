@@ -6,11 +6,13 @@
 //! | REGISTER, or From of a domain of ours, with credentials that prove its user | `Judgement::Proven` |
 //! | the same, without | `Judgement::Challenge` |
 //! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | `Judgement::OtherIdentity` |
+//! | proven, but for another Request-URI, where that is looked at | `Judgement::OtherUri` |
 //! | From of others | `Judgement::Stranger` |
 //!
 //! A user that is not there is judged like a wrong password, in the same time: nobody learns who has an account.
 
 mod counts;
+mod info;
 mod judge;
 mod key;
 mod strip;
@@ -40,6 +42,12 @@ pub struct AuthConfig {
     pub key_life: Duration,
     /// Access list group whose sources are not asked (Kamailio's `allow_source_address`: 1).
     pub trusted_group: Option<u32>,
+    /// Whether credentials count only for the Request-URI that they name (RFC 7616 §3.4.6). Off by default, as in
+    /// Kamailio: a proxy before this one may have changed it (RFC 3261 §22.4).
+    pub check_uri: bool,
+    /// Whether the 200 to a REGISTER proves that the registrar knows the password, too, and hands out the next nonce
+    /// (RFC 7616 §3.5; Kamailio's `add_authinfo_hdr`).
+    pub info: bool,
     /// What this process draws keys of nonces from; of no use when it is not from the kernel's generator.
     pub seed: NonceSecret,
 }
@@ -53,6 +61,8 @@ impl Default for AuthConfig {
             nonce_life: Duration::from_secs(300),
             key_life: Duration::from_secs(24 * 3600),
             trusted_group: None,
+            check_uri: false,
+            info: false,
             seed: NonceSecret::new([0; 32]),
         }
     }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | first, without Contact, or with one that no NOTIFY could go to | 400 |
 //! | first, requires an extension that is not known here | 420 (RFC 3261 §8.2.2.3) |
+//! | with a body (a filter, RFC 4660) that is not optional | 415 (RFC 3261 §8.2.3) |
+//! | that does not take `application/dialog-info+xml` | 406 (RFC 6665 §4.2.1.1) |
 //! | first, from somebody who may not watch | 403 |
 //! | first, of a user whom nobody knows | 404, where there are subscribers |
 //! | shorter than the shortest | 423 with Min-Expires (RFC 6665 §4.2.1.1) |
@@ -63,6 +65,9 @@ impl Engine {
         if let Some(tags) = self.unsupported_of(message) {
             self.reject_with(passage.flow, message, 420, "", &[("Unsupported", &tags)]);
             return Step::Answered;
+        }
+        if let Some(step) = self.check_content(passage) {
+            return step;
         }
         if !self.may_watch(passage) {
             self.explain("refuses", || String::from("only users of ours may watch calls"));
@@ -133,6 +138,9 @@ impl Engine {
         let Some((package, event_id)) = event_of(message) else { return self.bad_event(passage) };
         if package != DIALOG || event_id != known.event_id {
             return Step::Reject(481, "");
+        }
+        if let Some(step) = self.check_content(passage) {
+            return step;
         }
         let Ok(cseq) = message.cseq() else { return Step::Reject(400, "Bad CSeq") };
         // The same one again: its 200 was lost with the node that had it committed.
@@ -243,6 +251,16 @@ impl Engine {
     pub(crate) fn bad_event(&mut self, passage: &Passage<'_, '_>) -> Step {
         self.reject_with(passage.flow, passage.message, 489, "", &[("Allow-Events", super::ALLOW_EVENTS)]);
         Step::Answered
+    }
+
+    /// Whoever sends a filter would have more NOTIFYs than he wants, and who takes another type could read none.
+    fn check_content(&mut self, passage: &Passage<'_, '_>) -> Option<Step> {
+        let message = passage.message;
+        if message.has_required_content() {
+            self.reject_with(passage.flow, message, 415, "", &[("Accept", "")]);
+            return Some(Step::Answered);
+        }
+        (!message.accepts("application", "dialog-info+xml")).then_some(Step::Reject(406, ""))
     }
 
     fn granted_subscription(&mut self, passage: &Passage<'_, '_>) -> Result<u32, Step> {

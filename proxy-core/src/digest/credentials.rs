@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, unquoted};
 use super::{Algorithm, Proof, same};
-use crate::msg::{HeaderName, Message};
+use crate::msg::{HeaderName, Message, Uri};
 
 /// Sets of credentials in one request that are looked at.
 const MAX_CREDENTIALS: usize = 16;
@@ -72,6 +72,29 @@ impl<'a> Credentials<'a> {
             .filter_map(|line| Self::read(line.value))
             .filter(|c| unquoted(c.realm) == realm)
             .collect()
+    }
+
+    /// Whether they were made for the Request-URI of this request (RFC 7616 §3.4.6, RFC 3261 §19.1.4).
+    #[must_use]
+    pub fn is_for(&self, request: &Message<'_>) -> bool {
+        match (request.request_uri(), Uri::parse(self.uri)) {
+            (Ok(asked), Ok(proven)) => asked.raw == proven.raw || asked.equivalent(&proven),
+            _ => false,
+        }
+    }
+
+    /// The proof of the server that it knows `ha1` (hex), too: the fields of Authentication-Info (RFC 7616 §3.5).
+    /// `None` for clients that have sent no cnonce, or one that cannot be repeated in a header.
+    #[must_use]
+    pub fn mutual(&self, ha1: &str) -> Option<String> {
+        let (qop, nc, cnonce) = self.qop?;
+        if cnonce.bytes().any(|b| b < b' ' || b == 0x7f) {
+            return None;
+        }
+        // As the client's, with nothing in place of the method.
+        let proof = Proof { nonce: self.nonce, qop: self.qop, method: "", uri: self.uri, body: &[] };
+        let rspauth = proof.response(self.algorithm, ha1);
+        Some(format!("qop={qop}, rspauth=\"{rspauth}\", cnonce=\"{cnonce}\", nc={nc}"))
     }
 
     /// Whether the client knew the password behind `ha1` (hex). Takes the same time whatever the answer.

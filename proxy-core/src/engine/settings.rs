@@ -78,6 +78,37 @@ impl Settings {
         }
     }
 
+    /// Whether a Request-URI is for somebody here: its domain is ours, and no `maddr` leads elsewhere (RFC 3261 §16.4,
+    /// §16.5). Not for From and To, which go nowhere.
+    pub(crate) fn is_for_us(&self, uri: &Uri<'_>, local: SocketAddr) -> bool {
+        self.is_local(uri, local) && self.leads_here(uri, local)
+    }
+
+    /// Whether no `maddr` leads elsewhere.
+    pub(crate) fn leads_here(&self, uri: &Uri<'_>, local: SocketAddr) -> bool {
+        let maddr = uri.params.value("maddr");
+        maddr.is_none_or(|maddr| self.is_any() || self.is_own_maddr(maddr, local))
+    }
+
+    fn is_own_maddr(&self, maddr: &str, local: SocketAddr) -> bool {
+        match Host::parse(maddr) {
+            Some(host) => match (host.ip(), host) {
+                (Some(ip), _) => self.config.is_own_ip(ip, Some(local)),
+                (None, Host::Name(name)) => self.is_domain(name),
+                _ => false,
+            },
+            None => false,
+        }
+    }
+
+    /// The URI without a `maddr` of ours, its port and its transport, which have done their work when the request is here
+    /// (RFC 3261 §16.4). `None` if it has none.
+    pub(crate) fn without_own_maddr(&self, uri: &Uri<'_>, local: SocketAddr) -> Option<String> {
+        let maddr = uri.params.value("maddr").filter(|_| uri.is_sip())?;
+        let port_fits = uri.port.is_none_or(|p| self.is_own_port(p, local));
+        (port_fits && self.is_own_maddr(maddr, local)).then(|| uri.without_maddr())
+    }
+
     /// Whether the proxy is responsible for the domain of a URI (RFC 3261 §16.5). A port that is given has to be one
     /// of ours; `tel` numbers are ours to look up.
     pub(crate) fn is_local(&self, uri: &Uri<'_>, local: SocketAddr) -> bool {

@@ -231,12 +231,14 @@ impl Engine {
     fn go_on(&mut self, cx: Cx<'_>, id: u64, outcome: Result<Vec<u8>, Why>) {
         let Some(waiter) = self.take_waiter(id) else { return };
         let Ok(message) = Message::parse(&waiter.bytes) else { return };
+        let changed = outcome.as_ref().ok().map(|sdp| sdp::replaced(&message, sdp));
+        let changed = changed.as_deref().map(Message::parse);
+        // With SDP that makes it too large it is no message any more.
+        let outcome = if matches!(changed, Some(Err(_))) { Err(Why::Refused) } else { outcome };
         if outcome.is_err() {
             self.counters.media_failed += 1;
         }
-        let changed = outcome.as_ref().ok().map(|sdp| sdp::replaced(&message, sdp));
-        let next = changed.as_deref().map_or(Ok(message.clone()), Message::parse);
-        let Ok(next) = next else { return };
+        let next = changed.and_then(Result::ok).unwrap_or_else(|| message.clone());
         match waiter.who {
             Who::Request { key, found, stage, .. } => {
                 let Some(method) = next.method() else { return };

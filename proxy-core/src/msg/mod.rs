@@ -12,6 +12,7 @@
 
 mod call_id;
 mod check;
+mod content;
 mod edit;
 mod error;
 pub mod frame;

@@ -274,6 +274,8 @@ impl Engine {
                 registrar::answer(&request, outcome, config, cx.now, &exchange.local_tag, stamp, &mut out);
             if status >= 300 {
                 engine.counters.rejected += 1;
+            } else {
+                out = engine.with_authentication_info(cx, &request, exchange.flow, out);
             }
             exchange.waits = false;
             let action = exchange.nist.send_response(cx.now.mono, status, out.into());

@@ -59,6 +59,7 @@ pub fn answer_refusal(
     let (status, reason) = match why {
         RegisterRejection::Bad(reason) => (400, *reason),
         RegisterRejection::Extension(_) => (420, ""),
+        RegisterRejection::Content => (415, ""),
         RegisterRejection::Required(_) => (421, ""),
         RegisterRejection::FirstHop => (439, ""),
         RegisterRejection::TooBrief(_) => (423, ""),
@@ -67,6 +68,10 @@ pub fn answer_refusal(
     response.to_tag(to_tag).stamp_via(stamp);
     match why {
         RegisterRejection::Bad(_) | RegisterRejection::FirstHop => {}
+        RegisterRejection::Content => {
+            // No type at all is taken (§20.1).
+            response.header("Accept", "");
+        }
         RegisterRejection::Required(tag) => {
             response.header("Require", tag);
         }

@@ -40,6 +40,9 @@ pub struct RegistrarConfig {
     /// Requests do not go to contacts that have not listed their method; 405 if there is no other (Kamailio's
     /// `method_filtering`).
     pub method_filter: bool,
+    /// A REGISTER with a body that it does not call optional is refused with 415 (RFC 3261 §8.2.3): no body means anything
+    /// here. Off, bodies are not looked at, as in Kamailio: there are phones that send one with each REGISTER.
+    pub refuse_content: bool,
 }
 
 impl Default for RegistrarConfig {
@@ -51,6 +54,7 @@ impl Default for RegistrarConfig {
             flow_timer_s: None,
             gruu: false,
             method_filter: true,
+            refuse_content: false,
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum RegisterRejection {
     Bad(&'static str),
     /// 420: what it requires and is not known here, for the Unsupported header (§8.2.2.3).
     Extension(String),
+    /// 415: it has a body that it wants to be understood (§8.2.3).
+    Content,
     /// 421: it has to support this option, for the Require header.
     Required(&'static str),
     /// 439: the first proxy on its way does not support outbound (RFC 5626 §6).
@@ -58,6 +60,9 @@ pub fn judge(
     }
     if uses_outbound(request, config) && !first_hop_knows_outbound(request) {
         return Err(RegisterRejection::FirstHop);
+    }
+    if config.registrar.refuse_content && request.has_required_content() {
+        return Err(RegisterRejection::Content);
     }
     let to = request.to().and_then(|to| to.parse_uri()).map_err(|_| bad("Bad To"))?;
     let aor = canonical_aor(&to).filter(|_| to.is_sip()).ok_or(bad("Address of Record Is No SIP URI"))?;

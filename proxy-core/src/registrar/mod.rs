@@ -8,7 +8,7 @@
 //! | step of §10.3 | where |
 //! |---|---|
 //! | 1 domain, 3 and 4 authentication and authorisation | the route, before |
-//! | 2 Require | [`judge`]: 420; Path and outbound as configured: 420, 421, 439 |
+//! | 2 Require | [`judge`]: 420; a body: 415 as configured; Path and outbound as configured: 420, 421, 439 |
 //! | 5 address of record | [`judge`]: 400 |
 //! | 6 Contact, `*` | [`judge`]: 400 |
 //! | 7 expiry, order | [`judge`]: 423; `SipState::apply`: 500 |

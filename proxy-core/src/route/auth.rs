@@ -6,6 +6,7 @@
 //! | proven | passes, to domains of others, too; the credentials go, but from REGISTER and PUBLISH |
 //! | not proven | 401 to REGISTER, 407 to others, with a challenge for each algorithm (RFC 3261 §22.2, §22.3) |
 //! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | 403 Forbidden auth ID |
+//! | proven, but for another Request-URI, where `check_uri` is on | 400 Digest URI Mismatch (RFC 7616 §3.4.6) |
 //! | a stranger, to a domain of ours | passes |
 //! | a stranger, to a domain of others | 403 Not relaying |
 //!
@@ -17,7 +18,7 @@ use super::passage::{Passage, Spent, Step};
 use crate::auth::{Court, Judgement, challenge_headers, credentials_header, without_credentials};
 use crate::digest::Nonce;
 use crate::engine::{Cx, Engine};
-use crate::msg::{HeaderName, Message, Method, Uri};
+use crate::msg::{Forward, HeaderName, Message, Method, Uri};
 use crate::state::{Flow, Transport};
 
 impl Engine {
@@ -35,8 +36,11 @@ impl Engine {
             self.explain("trusts", || String::from("it comes from the address of a trunk"));
             return Step::Next;
         }
-        let is_local =
-            Uri::parse(&passage.found.uri).is_ok_and(|uri| self.settings.is_local(&uri, passage.flow.local));
+        // A maddr leads a request elsewhere, but a REGISTER is for the domain that it names.
+        let is_local = Uri::parse(&passage.found.uri).is_ok_and(|uri| match passage.method {
+            Method::Register => self.settings.is_local(&uri, passage.flow.local),
+            _ => self.settings.is_for_us(&uri, passage.flow.local),
+        });
         match passage.method {
             Method::Ack | Method::Cancel => return Step::Next,
             // The registrar refuses it, whoever it is.
@@ -137,6 +141,12 @@ impl Engine {
                 self.explain("refuses", || format!("it is {aor}, and speaks for somebody else"));
                 Step::Reject(403, "Forbidden auth ID")
             }
+            Judgement::OtherUri => {
+                self.explain("refuses", || {
+                    String::from("its credentials were made for another Request-URI (check_uri)")
+                });
+                Step::Reject(400, "Digest URI Mismatch")
+            }
             Judgement::Challenge { realm, stale } => {
                 self.challenge(cx, passage, &realm, stale);
                 Step::Answered
@@ -153,6 +163,23 @@ impl Engine {
                 Step::Answered
             }
         }
+    }
+
+    /// The 200 to a REGISTER with the proof of the registrar, where that is wanted (RFC 7616 §3.5).
+    pub(crate) fn with_authentication_info(
+        &self,
+        cx: Cx<'_>,
+        request: &Message<'_>,
+        flow: Flow,
+        response: Vec<u8>,
+    ) -> Vec<u8> {
+        let court =
+            Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
+        let Some(value) = court.authentication_info(request, flow) else { return response };
+        let Ok(message) = Message::parse(&response) else { return response };
+        let mut out = Vec::with_capacity(response.len() + value.len() + 32);
+        Forward::new(&message).add_header("Authentication-Info", &value).write(&mut out);
+        out
     }
 
     fn challenge(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, realm: &str, stale: bool) {

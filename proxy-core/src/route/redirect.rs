@@ -64,7 +64,7 @@ impl Engine {
         let mut branches: Vec<Branch> = Vec::new();
         for (_, contact) in contacts {
             let Ok(uri) = Uri::parse(&contact) else { continue };
-            let found = if self.settings.is_local(&uri, call.flow.local) {
+            let found = if self.settings.is_for_us(&uri, call.flow.local) {
                 let places =
                     self.places_of_user(cx, call.flow.local, &uri, Method::Invite).unwrap_or_default();
                 self.branches_to(&passage, places, round)

@@ -43,7 +43,7 @@ impl Engine {
             (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
             (None, Some(_)) if self.is_stateless() => {
                 let number = response.cseq().map_or(0, |c| c.number);
-                if !self.pass_response(flow, response, number, None) {
+                if !self.pass_response(cx, flow, response, number, None) {
                     self.counters.dropped_stray += 1;
                 }
             }
@@ -65,7 +65,7 @@ impl Engine {
         });
         let passed = known.is_some_and(|(shift, names)| {
             let number = response.cseq().map_or(0, |c| c.number.saturating_sub(shift));
-            self.pass_response(flow, response, number, names.as_deref())
+            self.pass_response(cx, flow, response, number, names.as_deref())
         });
         if !passed {
             self.counters.dropped_stray += 1;

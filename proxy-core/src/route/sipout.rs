@@ -32,7 +32,7 @@ impl Engine {
             return Step::Reject(400, "Malformed Request-URI");
         };
         let wants_relay = passage.found.way == Some(Way::Relay);
-        if self.settings.is_local(&uri, local) && !wants_relay {
+        if self.settings.is_for_us(&uri, local) && !wants_relay {
             return Step::Next;
         }
         let source = passage.flow.remote.ip();

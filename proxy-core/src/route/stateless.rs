@@ -1,7 +1,8 @@
 //! The stateless proxy (RFC 3261 §16.11): one copy, whose branch is a function of what came in, and nothing kept.
 
 use super::passage::{Passage, Targets};
-use crate::engine::Engine;
+use crate::engine::{Cx, Engine};
+use crate::location::Hop;
 use crate::msg::Message;
 use crate::proxy::build;
 use crate::routing::Mode;
@@ -22,9 +23,12 @@ impl Engine {
     }
 
     /// Passes a response on by its second Via (§16.11, §18.1.2), with the CSeq number and the names that its
-    /// request came with.
+    /// request came with. Where that Via has no address, as somebody has taken away the `received` that we put there,
+    /// its name is looked up (RFC 3263 §5): what is not known yet is asked, and the response goes on when it is
+    /// repeated.
     pub(super) fn pass_response(
         &mut self,
+        cx: Cx<'_>,
         flow: Flow,
         response: &Message<'_>,
         cseq: u32,
@@ -36,10 +40,24 @@ impl Engine {
             crate::msg::Transport::Tcp => Transport::Tcp,
             _ => return false,
         };
-        let Some(remote) = next.response_target() else { return false };
-        let listen = &self.settings.config.listen;
-        let local = listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
-        let to = Flow { transport, local, remote };
+        let to = match next.response_target() {
+            Some(remote) => {
+                let listen = &self.settings.config.listen;
+                let local =
+                    listen.iter().find(|l| l.is_ipv4() == remote.is_ipv4()).copied().unwrap_or(flow.local);
+                Flow { transport, local, remote }
+            }
+            None => {
+                let host = next.params.value("maddr").map_or_else(|| next.host.to_string(), str::to_owned);
+                let hop = Hop::Name { host, port: next.port, transport: Some(transport) };
+                // The order among equals is that of the transaction, as for its requests.
+                let seed = self.settings.keys.transaction_digest(response);
+                match self.flows_or_ask(cx, &hop, seed).and_then(|flows| flows.first().copied()) {
+                    Some(to) => to,
+                    None => return false,
+                }
+            }
+        };
         let Some(bytes) = build::passed_back(response, to, cseq, renamed) else { return false };
         self.transmit(to, &bytes);
         true

@@ -109,10 +109,14 @@ impl Engine {
     ) -> Result<Vec<Branch>, NoTarget> {
         let listen = &self.settings.config.listen;
         let local = passage.flow.local;
-        let hop_uri = approach.next.unwrap_or(approach.uri);
+        let asked = Uri::parse(approach.uri).ok();
+        let bare = asked.and_then(|uri| self.settings.without_own_maddr(&uri, local));
+        let asked = bare.as_deref().unwrap_or(approach.uri);
+        let hop_uri = approach.next.unwrap_or(asked);
         let parsed = Uri::parse(hop_uri).map_err(|_| NoTarget(400, "Malformed Route"))?;
-        let is_own = self.settings.is_own_hop(&parsed, local)
-            || (approach.next.is_none() && self.settings.is_local(&parsed, local));
+        let is_own = self.settings.leads_here(&parsed, local)
+            && (self.settings.is_own_hop(&parsed, local)
+                || (approach.next.is_none() && self.settings.is_local(&parsed, local)));
         let any = self.settings.is_any() && parsed.host.ip().is_some();
         if approach.next.is_none() && is_own && !any {
             // A contact that is an address of record of ours: where its user is now.
@@ -120,7 +124,7 @@ impl Engine {
             let branches = self.branches_to(passage, places, 0);
             return if branches.is_empty() { Err(NoTarget(480, "")) } else { Ok(branches) };
         }
-        let target = if approach.next_is_strict { hop_uri } else { approach.uri };
+        let target = if approach.next_is_strict { hop_uri } else { asked };
         // An alias is for the last proxy before the client, which does not know it.
         let target = match Uri::parse(target) {
             Ok(uri) if approach.next.is_none() => alias::removed(&uri).unwrap_or_else(|| target.to_owned()),

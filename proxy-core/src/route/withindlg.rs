@@ -7,6 +7,7 @@
 //! | any | left, with `lr` | the request goes there, Request-URI untouched |
 //! | any | left, without `lr` | it becomes the Request-URI, the old one goes to the end of Route |
 //! | any | none left | the request goes to the Request-URI |
+//! | with a `maddr` of ours | any | `maddr` goes, with port and transport (§16.4) |
 //!
 //! A request is within a dialog if it has a To tag and has come by a Route of ours. Without To tag its Routes are
 //! preloaded: ours are stripped and others ignored, as in Kamailio, or this would be an open relay.
@@ -25,7 +26,10 @@ impl Engine {
     /// is what strict routing makes of the Request-URI.
     pub(super) fn stage_withindlg(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         let approach = Approach::of(&self.settings, passage.message, passage.flow.local);
-        passage.found.uri = approach.uri.to_owned();
+        let bare = Uri::parse(approach.uri)
+            .ok()
+            .and_then(|uri| self.settings.without_own_maddr(&uri, passage.flow.local));
+        passage.found.uri = bare.unwrap_or_else(|| approach.uri.to_owned());
         passage.found.in_dialog = approach.in_dialog;
         match passage.method {
             Method::Ack => return self.route_ack(cx, passage, &approach),

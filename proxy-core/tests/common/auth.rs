@@ -55,7 +55,12 @@ pub fn allow(state: &mut SipState, group: u32, net: &str, prefix: u8, port: u16)
 
 /// A world that asks, with alice and bob.
 pub fn world() -> World {
-    let mut w = World::with(asking());
+    world_with(asking())
+}
+
+/// The same with other settings.
+pub fn world_with(config: EngineConfig) -> World {
+    let mut w = World::with(config);
     w.settle();
     subscribe(&mut w.state, "alice", "lab.test", "lab.test", "secret-a");
     subscribe(&mut w.state, "bob", "lab.test", "lab.test", "secret-b");

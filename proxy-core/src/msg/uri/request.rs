@@ -32,6 +32,25 @@ impl Uri<'_> {
     }
 }
 
+impl Uri<'_> {
+    /// A sip or sips URI without its port and its parameters `maddr` and `transport`: what is left when `maddr` names the
+    /// proxy that has it before it (§16.4).
+    #[must_use]
+    pub fn without_maddr(&self) -> String {
+        let raw = self.raw;
+        let headers_at = self.headers.and_then(|h| raw.len().checked_sub(h.len() + 1)).unwrap_or(raw.len());
+        let (bare, headers) = raw.split_at_checked(headers_at).unwrap_or((raw, ""));
+        let behind = bare.find('@').map_or_else(|| bare.find(':').map_or(0, |at| at + 1), |at| at + 1);
+        let (front, rest) = bare.split_at_checked(behind).unwrap_or(("", bare));
+        let is_kept = |part: &&str| {
+            let name = part.split('=').next().unwrap_or_default().trim();
+            !["maddr", "transport"].iter().any(|gone| name.eq_ignore_ascii_case(gone))
+        };
+        let kept: String = rest.split(';').skip(1).filter(is_kept).map(|part| format!(";{part}")).collect();
+        format!("{front}{}{kept}{headers}", self.host)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +67,19 @@ mod tests {
         assert_eq!(fit("sip:a?b@h;METHOD=BYE;ob?x=y"), "sip:a?b@h;ob");
         assert_eq!(fit("sip:bob@[fd77::1]:5062;lr;method=INVITE"), "sip:bob@[fd77::1]:5062;lr");
         assert_eq!(fit("sip:h;method=INVITE"), "sip:h");
+    }
+
+    #[test]
+    fn maddr_goes_with_port_and_transport_and_the_rest_stays_rfc3261_16_4() {
+        let bare = |raw: &str| Uri::parse(raw).expect("a URI").without_maddr();
+        let cases = [
+            ("sip:bob@a.test:5070;maddr=10.0.0.1;ob;transport=tcp?x=y", "sip:bob@a.test;ob?x=y"),
+            ("sips:a;b:pw@[fd77::1]:5061;MADDR=h", "sips:a;b:pw@[fd77::1]"),
+            ("sip:a.test;maddr=10.0.0.1", "sip:a.test"),
+            ("sip:bob@a.test;lr", "sip:bob@a.test;lr"),
+        ];
+        for (raw, want) in cases {
+            assert_eq!(bare(raw), want);
+        }
     }
 }
