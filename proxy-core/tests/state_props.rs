@@ -247,6 +247,7 @@ fn trunk() -> impl Strategy<Value = TrunkCommand> {
             next_at,
             expires_at: Some(next_at),
             min_expires_s: None,
+            service_route: Some(vec!["<sip:edge.carrier.test;lr>".into()]),
             last: String::from("x"),
         }),
     ]

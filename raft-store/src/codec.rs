@@ -131,6 +131,17 @@ pub fn encode<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Result<Vec<u8>, C
     Ok(out)
 }
 
+/// Bytes of `value` in a frame, without the two framing bytes. Takes no memory. More than
+/// any frame may have for what cannot be written.
+#[must_use]
+pub fn size<T: Serialize + ?Sized>(value: &T) -> usize {
+    let mut counted = bincode::enc::write::SizeWriter::default();
+    match bincode::serde::encode_into_writer(value, &mut counted, bincode::config::standard()) {
+        Ok(()) => counted.bytes_written,
+        Err(_) => MAX_SNAPSHOT_BYTES + 1,
+    }
+}
+
 /// Reads a frame of `kind`; the whole of `bytes` must be used up.
 pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
     let (head, body) = bytes.split_at_checked(2).ok_or(CodecError::Short { len: bytes.len() })?;

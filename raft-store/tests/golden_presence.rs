@@ -1,17 +1,17 @@
 //! Subscriptions and stored messages keep their bytes: every command, and the state they make.
 //! `RELEVO_GOLDEN=write` regenerates the files.
 
-use std::fmt::Debug;
+#[path = "common/golden.rs"]
+mod common;
 
+use common::golden;
 use proxy_core::state::message_store::{MessageCommand, StoredMessage};
 use proxy_core::state::subscriptions::{CallPhase, Shown, Subscription, SubscriptionCommand};
 use proxy_core::state::{DialogId, Flow, SipCommand, Transport};
 use proxy_core::time::WallTime;
-use raft_store::codec::{self, Kind};
+use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command};
 use raft_store::state::ClusterState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 fn id(call_id: &str) -> DialogId {
     DialogId { call_id: call_id.into(), from_tag: "w".into(), to_tag: "rlv1".into() }
@@ -109,20 +109,6 @@ fn number(command: &Command) -> usize {
         },
         _ => usize::MAX,
     }
-}
-
-fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
-    let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
-        std::fs::write(&path, &bytes).expect("write");
-    }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
-    assert!(
-        bytes == golden,
-        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
-    );
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Subscribers, domains, aliases, access lists and keys of nonces keep their bytes. `RELEVO_GOLDEN=write` regenerates the
 //! file.
 
+#[path = "common/golden.rs"]
+mod common;
+
 use std::net::IpAddr;
 
+use common::golden;
 use proxy_core::state::{
     AclKey, Domain, Ha1, NonceSecret, ProvisionAnswer, ProvisionCommand, SipCommand, SipResponse, Subscriber,
 };
 use proxy_core::time::WallTime;
-use raft_store::codec::{self, Kind};
+use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, Response, Responses};
 use raft_store::state::ClusterState;
 
@@ -92,18 +96,4 @@ fn what_is_provisioned_keeps_its_bytes() {
     golden("provision_answers", Kind::Command, &Responses(answers()));
     // Of the state only this part: the others have files of their own.
     golden("provision_state", Kind::Snapshot, state.sip().provision());
-}
-
-fn golden<T>(name: &str, kind: Kind, value: &T)
-where
-    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
-{
-    let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
-        std::fs::write(&path, &bytes).expect("write");
-    }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
-    assert!(bytes == golden, "the format of {name} changed: raise FORMAT_VERSION and regenerate");
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
 }

@@ -1,10 +1,13 @@
 //! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
 
+#[path = "common/golden.rs"]
+mod common;
+
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::golden;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
@@ -19,13 +22,11 @@ use proxy_core::state::{
     RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
-use raft_store::codec::{self, Kind};
+use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::ClusterState;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -256,6 +257,7 @@ fn commands() -> Vec<Command> {
             next_at: WallTime(300_000),
             expires_at: Some(WallTime(600_000)),
             min_expires_s: None,
+            service_route: Some(vec!["<sip:edge.carrier.test;lr>".into()]),
             last: "200 OK".into(),
         }),
         accounting(AccountingCommand::Open { place: 1, itself: true }),
@@ -273,6 +275,7 @@ fn commands() -> Vec<Command> {
         })),
         sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
+        trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
         sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
         sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
         sip(SipCommand::Counted {
@@ -369,20 +372,6 @@ fn state() -> ClusterState {
     state
 }
 
-fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
-    let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
-        std::fs::write(&path, &bytes).expect("write");
-    }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
-    assert!(
-        bytes == golden,
-        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
-    );
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
-}
-
 #[test]
 fn commands_keep_their_bytes() {
     golden("commands", Kind::Command, &Batch(commands()));
@@ -469,6 +458,7 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Registering { .. } => 28,
                 TrunkCommand::Outcome { .. } => 29,
                 TrunkCommand::Style { .. } => 39,
+                TrunkCommand::Probed { .. } => 40,
             },
             SipCommand::Accounting(a) => match a {
                 AccountingCommand::Open { .. } => 30,
@@ -481,14 +471,14 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
-            SipCommand::Media(MediaCommand::Health { .. }) => 40,
-            SipCommand::Counted { then: None, .. } => 41,
-            SipCommand::Counted { .. } => 42,
+            SipCommand::Media(MediaCommand::Health { .. }) => 41,
+            SipCommand::Counted { then: None, .. } => 42,
+            SipCommand::Counted { .. } => 43,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..43).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..44).collect::<Vec<_>>());
 }

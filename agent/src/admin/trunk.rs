@@ -123,6 +123,8 @@ pub fn trunk(t: &Trunk, now: WallTime) -> Value {
         "diff_expires": now.secs_until(r.expires_at),
         "timer_expires": if t.wants_register() { Some(now.secs_until(r.next_at)) } else { None },
         "failures": r.failures,
+        "service_route": r.service_route,
+        "reachable": if t.is_probed() { Some(!t.down) } else { None },
         "last": r.last,
     })
 }

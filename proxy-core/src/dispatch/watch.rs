@@ -37,6 +37,10 @@ impl Engine {
     /// A call waits for this branch, and there is reason to ask whether its backend is alive: now, not at the next turn
     /// of the probes. Each engine asks a destination at most once in the time that a probe has.
     pub(crate) fn doubt(&mut self, cx: Cx<'_>, branch: &Branch) {
+        if let Some(Backend::Trunk { uuid }) = &branch.backing.backend {
+            self.doubt_trunk(cx, uuid);
+            return;
+        }
         let Some(Backend::Destination { set, uri }) = &branch.backing.backend else { return };
         let config = &self.settings.config.dispatch;
         let is_probed = !config.probe_interval.is_zero()

@@ -15,6 +15,7 @@ impl Engine {
         self.auth_tick(cx);
         self.dispatch_tick(cx);
         self.trunk_tick(cx);
+        self.trunk_probe_tick(cx);
         self.media_tick(cx);
         self.nat_tick(cx);
         self.dialog_tick(cx);

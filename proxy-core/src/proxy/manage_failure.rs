@@ -21,7 +21,7 @@ use super::exchange::{Exchange, PlainBranch};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
-use crate::state::{Branch, SipCommand, SipResponse, When};
+use crate::state::{Backend, Branch, CountKey, NextStep, SipCommand, SipResponse, When};
 use crate::transaction::Nict;
 
 /// How a round ended, as far as it matters for what comes next.
@@ -100,7 +100,12 @@ impl Engine {
         index: Option<usize>,
     ) -> bool {
         let used = usize::from(call.steps_used);
-        let next = call.plan.iter().enumerate().skip(used).find(|(_, step)| fits(&step.when, ends));
+        let next = call
+            .plan
+            .iter()
+            .enumerate()
+            .skip(used)
+            .find(|(_, step)| fits(&step.when, ends) && !is_full(cx, step));
         let Some((number, step)) = next else { return false };
         let (branches, after) = (step.branches.clone(), step.after);
         let used = u16::try_from(number + 1).unwrap_or(u16::MAX);
@@ -142,6 +147,11 @@ impl Engine {
         self.with_call(cx, id, |engine, call| {
             call.stepping = false;
             if !call.is_undecided() {
+                return;
+            }
+            if matches!(response, SipResponse::LimitReached(_)) {
+                // Somebody else was faster: now it is seen that its trunk is full, and the step passed over.
+                engine.weigh(cx, id, call, None);
                 return;
             }
             if *response != SipResponse::Done {
@@ -252,6 +262,16 @@ impl Engine {
         }
         true
     }
+}
+
+/// Whether a step leads to a trunk that has as many calls as it may.
+fn is_full(cx: Cx<'_>, step: &NextStep) -> bool {
+    step.branches.iter().any(|branch| match (&branch.backing.backend, branch.backing.most_calls) {
+        (Some(Backend::Trunk { uuid }), Some(most)) => {
+            cx.state.calls_of(&CountKey::Trunk(uuid.clone())) >= most
+        }
+        _ => false,
+    })
 }
 
 /// A branch of a round that is over: how it ends counts no more.

@@ -6,7 +6,7 @@
 //! | its own patience (`dispatcher`, `trunk`) | the plan has somebody for it | as if unreachable: the next step |
 //! | the same | nobody is left | it counts as a failed probe; the call may as well wait |
 //! | `failover.fr_timer` | – | 408 of the branch, as timer B makes it later |
-//! | `failover.doubt`, after a 100 | it is a destination that may be probed | it is asked whether it is alive |
+//! | `failover.doubt`, after a 100 | it is a destination, or a trunk, that may be probed | it is asked whether it is alive |
 //!
 //! Requests other than INVITE have the first two limits, too, so that they reach the second server before timer F; without
 //! anybody else they have timer F. Such a request may so reach two servers, as any that is sent again by its client.
@@ -174,7 +174,11 @@ impl Engine {
     /// A branch has said that it has the request. Should that be all, its backend is asked.
     pub(super) fn begin_to_doubt(&self, cx: Cx<'_>, branch: &mut CallBranch) {
         let after = self.settings.config.failover.doubt;
-        let may_be_asked = matches!(branch.record.backing.backend, Some(Backend::Destination { .. }));
+        let may_be_asked = match &branch.record.backing.backend {
+            Some(Backend::Destination { .. }) => true,
+            Some(Backend::Trunk { uuid }) => cx.state.trunk(uuid).is_some_and(|t| t.is_probed()),
+            None => false,
+        };
         if may_be_asked && !after.is_zero() && branch.outcome.is_none() {
             branch.doubt_at = Some(cx.now.mono + after);
         }

@@ -7,9 +7,11 @@ use crate::engine::limits::{MAX_FORKS, MAX_REDIRECT_ROUNDS};
 use crate::engine::{Cx, Engine};
 use crate::location::Target;
 use crate::msg::{Message, Method, Uri};
-use crate::proxy::call::Call;
+use crate::proxy::call::{Call, CallBranch};
 use crate::proxy::manage_failure::winner_of_round;
-use crate::state::Branch;
+use crate::state::trunk::Account;
+use crate::state::trunk_style::Redirects;
+use crate::state::{Backend, Backing, Branch};
 
 impl Engine {
     /// 302 with the contacts of a user, in their order, each with its q.
@@ -39,13 +41,33 @@ impl Engine {
     /// Branches for the contacts of a 3xx that is the best of the last round, where redirects are followed here: by
     /// descending q as they would be of a user, without what has been tried already, at most [`MAX_FORKS`].
     pub(crate) fn branches_of_redirect(&self, cx: Cx<'_>, call: &Call) -> Vec<Branch> {
-        if !self.settings.config.routing.follow_redirects || call.round >= MAX_REDIRECT_ROUNDS {
+        if call.round >= MAX_REDIRECT_ROUNDS {
             return Vec::new();
         }
-        let redirect = winner_of_round(call).filter(|f| (300..400).contains(&f.status));
-        let Some(Ok(redirect)) = redirect.map(|f| Message::parse(&f.response)) else { return Vec::new() };
+        let winner = winner_of_round(call).filter(|f| (300..400).contains(&f.status));
+        let Some(winner) = winner else { return Vec::new() };
+        let is_it = |b: &&CallBranch| b.outcome.as_ref().is_some_and(|f| std::ptr::eq(f, winner));
+        let Some(by) = call.branches.iter().find(is_it).map(|b| &b.record) else { return Vec::new() };
+        let trunk = match &by.backing.backend {
+            Some(Backend::Trunk { uuid }) => cx.state.trunk(uuid),
+            _ => None,
+        };
+        let routing = self.settings.config.routing.follow_redirects;
+        let reach = match trunk.map_or(Redirects::Routing, |t| t.account.style.redirects) {
+            Redirects::Routing if routing => Redirects::Any,
+            Redirects::Routing => Redirects::Pass,
+            other => other,
+        };
+        if reach == Redirects::Pass {
+            return Vec::new();
+        }
+        let Ok(redirect) = Message::parse(&winner.response) else { return Vec::new() };
         let Ok(message) = Message::parse(&call.request) else { return Vec::new() };
-        let found = Found { uri: message.request_uri_str().to_owned(), ..Found::default() };
+        let found = Found {
+            uri: message.request_uri_str().to_owned(),
+            from_trunk: by.backing.from_trunk.clone(),
+            ..Found::default()
+        };
         let passage = Passage {
             message: &message,
             method: Method::Invite,
@@ -64,7 +86,14 @@ impl Engine {
         let mut branches: Vec<Branch> = Vec::new();
         for (_, contact) in contacts {
             let Ok(uri) = Uri::parse(&contact) else { continue };
-            let found = if self.settings.is_for_us(&uri, call.flow.local) {
+            let own = trunk.filter(|t| uri.user.is_some() && is_of_trunk(&uri, &t.account, by));
+            let found = if let Some(trunk) = own {
+                self.branch_within_trunk(&passage, &contact, &uri, &trunk.account, by, round)
+                    .into_iter()
+                    .collect()
+            } else if reach == Redirects::Own {
+                Vec::new()
+            } else if self.settings.is_for_us(&uri, call.flow.local) {
                 let places =
                     self.places_of_user(cx, call.flow.local, &uri, Method::Invite).unwrap_or_default();
                 self.branches_to(&passage, places, round)
@@ -86,10 +115,46 @@ impl Engine {
         branches
     }
 
+    /// The copy for a contact of the trunk itself: as the one that it redirects, but for its target.
+    fn branch_within_trunk(
+        &self,
+        passage: &Passage<'_, '_>,
+        contact: &str,
+        uri: &Uri<'_>,
+        account: &Account,
+        by: &Branch,
+        round: u16,
+    ) -> Option<Branch> {
+        // Its domain leads where its calls go; an address leads there.
+        let is_domain =
+            host_of(&format!("sip:{}", account.remote_domain)).is_some_and(|own| own == host(uri));
+        let hop = if is_domain { account.next_hop() } else { contact.to_owned() };
+        let mut branch = self.branch_to_uri(passage, &hop, round).ok()?;
+        contact.clone_into(&mut branch.target);
+        branch.backing = Backing { cseq_shift: 0, ..by.backing.clone() };
+        branch.headers.clone_from(&passage.found.headers);
+        Some(branch)
+    }
+
     fn answer_redirect(&mut self, passage: &Passage<'_, '_>, status: u16, contacts: &[String]) -> Step {
         let headers: Vec<(&str, &str)> = contacts.iter().map(|c| ("Contact", c.as_str())).collect();
         self.explain("redirects", || contacts.join(", "));
         self.reject_with(passage.flow, passage.message, status, "", &headers);
         Step::Answered
     }
+}
+
+/// Whether a contact is the trunk itself: its domain, its proxy, the address that has redirected, or a source of its calls.
+fn is_of_trunk(uri: &Uri<'_>, account: &Account, by: &Branch) -> bool {
+    let named = [format!("sip:{}", account.remote_domain), account.next_hop()];
+    named.iter().filter_map(|own| host_of(own)).any(|own| own == host(uri))
+        || uri.host.ip().is_some_and(|ip| ip == by.flow.remote.ip() || account.is_source(ip))
+}
+
+fn host_of(uri: &str) -> Option<String> {
+    Uri::parse(uri).ok().map(|uri| host(&uri))
+}
+
+fn host(uri: &Uri<'_>) -> String {
+    uri.host.to_string().to_ascii_lowercase()
 }

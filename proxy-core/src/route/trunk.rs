@@ -13,7 +13,7 @@ use super::passage::{Passage, Step, Targets, Way};
 use super::target::with_user;
 use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method, Uri};
+use crate::msg::{Message, Method, NameAddr, Uri};
 use crate::proxy::build;
 use crate::proxy::rename::name_of;
 use crate::state::trunk::{Account, Trunk};
@@ -127,15 +127,21 @@ impl Engine {
         Targets { branches: vec![first], after, plan }
     }
 
-    /// What speaks against a trunk: 0 nothing, 1 its registrar has us not, [`FULL`] that it has as many calls as it may.
+    /// What speaks against a trunk: 0 nothing, 1 its registrar has us not or probes do not find it, [`FULL`] that it has as many calls as it may.
     fn drawback_of(&self, cx: Cx<'_>, trunk: &Trunk) -> u8 {
         let uuid = &trunk.account.uuid;
-        let limits = &self.settings.config.dialog.limits;
-        let most = limits.trunks.get(uuid).copied().or(limits.trunk);
+        let most = self.most_calls_of(uuid);
         if most.is_some_and(|most| cx.state.calls_of(&CountKey::Trunk(uuid.clone())) >= most) {
             return FULL;
         }
-        u8::from(trunk.account.registers() && trunk.registration.expires_at <= cx.now.wall)
+        let unregistered = trunk.account.registers() && trunk.registration.expires_at <= cx.now.wall;
+        u8::from(unregistered || trunk.down)
+    }
+
+    /// How many calls a trunk may have at a time.
+    fn most_calls_of(&self, uuid: &str) -> Option<u32> {
+        let limits = &self.settings.config.dialog.limits;
+        limits.trunks.get(uuid).copied().or(limits.trunk)
     }
 
     fn branch_to_trunk(&self, passage: &Passage<'_, '_>, trunk: &Trunk, round: u16) -> Option<Branch> {
@@ -144,13 +150,25 @@ impl Engine {
         let number = account.style.number(dialled.user?)?;
         let target = format!("sip:{number}@{}", account.remote_domain);
         Uri::parse(&target).ok()?;
-        let mut branch = self.branch_to_uri(passage, &account.next_hop(), round).ok()?;
+        // The registrar has said by which way calls out go (RFC 3608 §6.1); an outbound proxy of the operator comes first.
+        let routes = &trunk.registration.service_route;
+        let first = routes.first().and_then(|route| NameAddr::parse(route.as_bytes()).ok()).map(|r| r.uri);
+        let hop =
+            first.filter(|_| account.proxy.is_empty()).map_or_else(|| account.next_hop(), str::to_owned);
+        let mut branch = self.branch_to_uri(passage, &hop, round).ok()?;
         branch.target = target;
+        branch.route.clone_from(routes);
+        self.back_by_trunk(passage, account, &mut branch);
+        Some(branch)
+    }
+
+    /// Makes a copy one that the trunk stands behind: its names, its credentials, its limits.
+    pub(super) fn back_by_trunk(&self, passage: &Passage<'_, '_>, account: &Account, branch: &mut Branch) {
+        branch.backing.most_calls = self.most_calls_of(&account.uuid);
         branch.backing.backend = Some(Backend::Trunk { uuid: account.uuid.clone() });
         branch.backing.dress = self.dress_for_trunk(passage, account, &branch.target);
         let patience = self.settings.config.trunk.patience.as_millis();
         branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
-        Some(branch)
     }
 
     /// What the trunk is told of number and caller. Without state nobody could take it back in what the trunk answers.

@@ -375,7 +375,10 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
         &a.contact_user,
         &t.registration.call_id,
     ];
-    names.iter().map(|n| n.len()).sum::<usize>() + texts(&a.sources) + a.style.bytes()
+    names.iter().map(|n| n.len()).sum::<usize>()
+        + texts(&a.sources)
+        + texts(&t.registration.service_route)
+        + a.style.bytes()
 }
 
 pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {

@@ -40,6 +40,8 @@ pub const MAX_TRUNKS: usize = 10_000;
 pub const MAX_TRUNK_BYTES: usize = 8 * 1024;
 /// Characters kept of what a registrar said last.
 pub const MAX_TRUNK_WORDS: usize = 200;
+/// Bytes of text in the Service-Route of a registrar, all values together.
+pub const MAX_TRUNK_ROUTE_BYTES: usize = 1024;
 /// Source addresses of one trunk.
 pub const MAX_TRUNK_SOURCES: usize = 64;
 /// Milliseconds past timer C after which a pending INVITE goes even if nobody ended it: much longer than any

@@ -279,6 +279,12 @@ impl SipState {
         self.index.trunks.with_contact(user).filter_map(|uuid| self.trunk(uuid))
     }
 
+    /// Changes whenever a trunk is found dead.
+    #[must_use]
+    pub fn trunk_losses(&self) -> u64 {
+        self.index.trunks.losses
+    }
+
     /// Trunks whose calls come from this address, the longest prefix first.
     pub fn trunks_with_source(&self, address: IpAddr) -> impl Iterator<Item = &trunk::Trunk> {
         self.index.trunks.with_source(address).filter_map(|uuid| self.trunk(uuid))

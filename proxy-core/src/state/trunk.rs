@@ -34,6 +34,8 @@ pub struct Trunk {
     pub account: Account,
     /// How its registration stands.
     pub registration: Registration,
+    /// It does not answer probes.
+    pub down: bool,
 }
 
 /// A row of `uacreg`.
@@ -96,6 +98,12 @@ impl Account {
 }
 
 impl Trunk {
+    /// Whether it is asked by OPTIONS whether it is there.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        self.account.style.probe && !self.account.disabled
+    }
+
     /// Whether there is, or will be, a REGISTER to send: also the one that ends the registration of a trunk that has
     /// been switched off.
     #[must_use]
@@ -125,11 +133,14 @@ pub(super) struct TrunkIndex {
     by_source: BTreeSet<(u8, IpAddr, String)>,
     /// How many entries of `by_source` there are by prefix length: those are looked up.
     prefixes: BTreeMap<u8, u32>,
+    /// Grows whenever a trunk that is down comes in.
+    pub(super) losses: u64,
 }
 
 impl TrunkIndex {
     pub(super) fn add(&mut self, trunk: &Trunk) {
         let uuid = &trunk.account.uuid;
+        self.losses += u64::from(trunk.down);
         if trunk.wants_register() {
             self.due.insert((trunk.registration.next_at, uuid.clone()));
         }
@@ -197,6 +208,8 @@ pub struct Registration {
     pub min_expires_s: u32,
     /// What happened last, for the operator.
     pub last: String,
+    /// Service-Route of the registrar (RFC 3608): the Route of calls out.
+    pub service_route: Vec<String>,
 }
 
 /// See the table above.
@@ -268,8 +281,17 @@ pub enum TrunkCommand {
         expires_at: Option<WallTime>,
         /// Expiry the registrar wants at least, if it said so.
         min_expires_s: Option<u32>,
+        /// The routes that calls out take, if it said so.
+        service_route: Option<Vec<String>>,
         /// For the operator.
         last: String,
+    },
+    /// Probes have found it there, or not.
+    Probed {
+        /// Which.
+        uuid: String,
+        /// There?
+        up: bool,
     },
     /// Calls out look otherwise from now on; its registration does not care.
     Style {

@@ -27,6 +27,10 @@ use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 const ATTEMPT: Duration = Duration::from_secs(40);
 /// Longest wait that a registrar may ask for with Retry-After.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Failures in a row from which a refusal of the account is believed: the next try comes after the longest pause.
+const REFUSALS: u32 = 3;
+/// Values of a Service-Route that are kept.
+const MAX_SERVICE_ROUTES: usize = 4;
 /// Challenges in a row that are answered: the second one can be a stale nonce.
 const MAX_CHALLENGES: u8 = 2;
 /// Expiry, in seconds, from which a refresh is sent ten minutes before the end; below it at half time.
@@ -173,13 +177,15 @@ impl Engine {
                         self.begin_attempt(cx, trunk, credentials, attempt.challenges + 1);
                         return;
                     }
-                    Err(why) => Told::failed(format!("{status}: {why}")),
+                    Err(why) => Told { refused: true, ..Told::failed(format!("{status}: {why}")) },
                 }
             }
             Outcome::Final(423, response) => too_brief(trunk, response),
             Outcome::Final(status, response) => {
                 let reason = String::from_utf8_lossy(response.reason()).into_owned();
-                Told { retry_after: retry_after(response), ..Told::failed(format!("{status} {reason}")) }
+                let refused = matches!(status, 401 | 403 | 404 | 407 | 410) || *status >= 600;
+                let retry_after = retry_after(response);
+                Told { retry_after, refused, ..Told::failed(format!("{status} {reason}")) }
             }
         };
         self.tell(cx, &attempt, told);
@@ -213,6 +219,9 @@ impl Engine {
         let failures = trunk.registration.failures.saturating_add(1);
         let pause = match (told.state, told.retry_after) {
             (_, Some(wanted)) => wanted.min(MAX_RETRY_AFTER),
+            (RegistrationState::Failed, None) if told.refused && failures >= REFUSALS => {
+                self.settings.config.trunk.retry_max
+            }
             (RegistrationState::Failed, None) => self.settings.config.trunk.pause(failures),
             _ => Duration::from_secs(u64::from(told.refresh_s)),
         };
@@ -223,6 +232,7 @@ impl Engine {
             next_at: now + pause,
             expires_at: told.expires_at,
             min_expires_s: told.min_expires_s,
+            service_route: told.service_route,
             last: told.last,
         };
         if !self.propose(SipCommand::Trunk(command), Awaiting::Nothing) {
@@ -241,6 +251,9 @@ struct Told {
     min_expires_s: Option<u32>,
     /// The next one no earlier and no later than this.
     retry_after: Option<Duration>,
+    /// It will probably be the same the next time, and who asks too often is locked out.
+    refused: bool,
+    service_route: Option<Vec<String>>,
     last: String,
 }
 
@@ -252,6 +265,8 @@ impl Told {
             expires_at: None,
             min_expires_s: None,
             retry_after: None,
+            refused: false,
+            service_route: None,
             last: last.into(),
         }
     }
@@ -277,6 +292,8 @@ fn accepted(trunk: &Trunk, status: u16, response: &Message<'_>, now: WallTime) -
         expires_at: Some(now + Duration::from_secs(u64::from(granted))),
         min_expires_s: None,
         retry_after: None,
+        refused: false,
+        service_route: Some(service_route(response)),
         last: format!("{status} {reason}"),
     }
 }
@@ -288,6 +305,12 @@ fn granted(account: &Account, response: &Message<'_>) -> Option<u32> {
     });
     let parameter = ours.and_then(|c| c.params.value("expires")?.parse().ok());
     parameter.or_else(|| response.expires().ok().flatten())
+}
+
+/// The routes that calls out take from now on (RFC 3608 §5), the first one topmost.
+fn service_route(response: &Message<'_>) -> Vec<String> {
+    let values = response.values(HeaderName::ServiceRoute).take(MAX_SERVICE_ROUTES);
+    values.filter_map(|v| std::str::from_utf8(v).ok()).map(|v| v.trim().to_owned()).collect()
 }
 
 /// 423: the registrar wants longer ones (§10.2.8).

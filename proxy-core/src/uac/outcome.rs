@@ -19,6 +19,7 @@ impl Engine {
     /// A request of our own has ended.
     pub(crate) fn on_originated(&mut self, cx: Cx<'_>, purpose: Purpose, outcome: Outcome<'_, '_>) {
         match purpose {
+            Purpose::TrunkProbe { uuid } => self.on_trunk_probed(cx, &uuid, &outcome),
             Purpose::Probe { set, destination } => self.on_probed(cx, set, &destination, &outcome),
             Purpose::DialogBye { id, to_caller } => self.on_bye_over(&id, to_caller),
             Purpose::TrunkRegister { attempt } => self.on_trunk_registered(cx, attempt, &outcome),

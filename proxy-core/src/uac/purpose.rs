@@ -17,6 +17,11 @@ pub(crate) enum Purpose {
         /// Which attempt, as the engine numbers them.
         attempt: u64,
     },
+    /// OPTIONS to a trunk.
+    TrunkProbe {
+        /// Its name.
+        uuid: String,
+    },
     /// OPTIONS that keeps a NAT binding open.
     NatPing {
         /// Address of record.
@@ -58,6 +63,7 @@ impl Purpose {
         match self {
             Self::Probe { .. } => "probe",
             Self::TrunkRegister { .. } => "trunk",
+            Self::TrunkProbe { .. } => "trunk-probe",
             Self::NatPing { .. } => "natping",
             Self::DialogBye { to_caller: true, .. } => "bye-caller",
             Self::DialogBye { to_caller: false, .. } => "bye-callee",

@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::errors::{ClientWriteError, RaftError};
-use proxy_core::state::{RegisterChange, SipCommand};
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::inbound::ProposeRefused;
 use super::types::Raft;
+use crate::codec;
 use crate::command::{Batch, Command, Response};
 
 /// Most proposals that wait for their entry.
@@ -74,24 +74,10 @@ pub struct Batcher {
     news: Arc<Notify>,
 }
 
-/// About how many bytes a command takes, for the bounds.
+/// Bytes of a command in the log, and what holding it costs beside them.
 fn weight(command: &Command) -> usize {
-    const SMALL: usize = 256;
-    const BINDING: usize = 512;
-    let Command::Sip(command) = command else { return SMALL };
-    SMALL
-        + match command.bare() {
-            SipCommand::InviteReceived(invite) => invite.request.len() + SMALL * invite.branches.len(),
-            SipCommand::InviteAnswered { response, .. } | SipCommand::InviteFailed { response, .. } => {
-                response.len() + SMALL
-            }
-            SipCommand::Register(register) => match &register.change {
-                RegisterChange::Contacts(bindings) => BINDING * bindings.len(),
-                RegisterChange::Query | RegisterChange::RemoveAll => 0,
-            },
-            SipCommand::BranchesAdded { branches, .. } => SMALL * branches.len(),
-            _ => 0,
-        }
+    const HELD: usize = 256;
+    HELD + codec::size(command)
 }
 
 impl Batcher {
@@ -247,5 +233,99 @@ async fn write(raft: &Raft, entry: Gathered) {
     for (count, answer) in entry.parts {
         let part: Vec<_> = responses.by_ref().take(count).collect();
         answer.give(if part.len() == count { Ok(part) } else { Err(ProposeRefused::Unknown) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_core::state::message_store::{MessageCommand, StoredMessage};
+    use proxy_core::state::{
+        Binding, Flow, RegisterChange, RegisterCommand, SipCommand, Transport, limits::MAX_MESSAGE_BYTES,
+    };
+    use proxy_core::time::WallTime;
+
+    use super::*;
+    use crate::codec::Kind;
+
+    fn message(body: usize) -> Command {
+        let message = StoredMessage {
+            receipt: 1,
+            receipt_ends: WallTime(1),
+            from: String::from("<sip:a@lab.test>"),
+            to: String::from("sip:b@lab.test"),
+            headers: Vec::new(),
+            content_type: None,
+            body: vec![b'x'; body],
+            received_at: WallTime(1),
+            expires_at: WallTime(2),
+            cseq: 1,
+            failures: 0,
+            next_at: None,
+            tried: None,
+        };
+        Command::Sip(SipCommand::Message(MessageCommand::Keep {
+            aor: String::from("sip:b@lab.test"),
+            message: Box::new(message),
+            max_per_user: 10,
+            max_total: 10,
+        }))
+    }
+
+    /// As many contacts as a REGISTER may have, each with the longest Path.
+    fn register() -> Command {
+        let remote = "192.0.2.1:5060".parse().expect("an address");
+        let binding = Binding {
+            contact: String::from("sip:a@192.0.2.1"),
+            contact_key: String::from("sip:a@192.0.2.1"),
+            flow: Flow { transport: Transport::Udp, local: remote, remote },
+            natted: false,
+            path: vec!["x".repeat(proxy_core::registrar::MAX_PATH_BYTES)],
+            q: 1000,
+            expires_at: WallTime(1),
+            call_id: String::from("r"),
+            cseq: 1,
+            instance: None,
+            reg_id: None,
+            user_agent: String::new(),
+            updated_at: WallTime(1),
+            methods: None,
+            outbound: false,
+            gruu: None,
+        };
+        let contacts = vec![binding; proxy_core::registrar::MAX_CONTACTS_PER_REGISTER];
+        Command::Sip(SipCommand::Register(RegisterCommand {
+            aor: String::from("sip:a@lab.test"),
+            call_id: String::from("r"),
+            cseq: 1,
+            change: RegisterChange::Contacts(contacts),
+            max_contacts: 64,
+            at: WallTime(1),
+        }))
+    }
+
+    #[tokio::test]
+    async fn an_entry_holds_no_more_bytes_than_it_may_whatever_its_commands_are() {
+        for command in [message(MAX_MESSAGE_BYTES / 2), register()] {
+            let batcher = Batcher::default();
+            for _ in 0..100 {
+                batcher.propose(vec![command.clone()], Box::new(|_| ()));
+            }
+            let entry = batcher.take().expect("an entry");
+            assert!(entry.parts.len() > 1, "several fit");
+            let bytes = codec::encode(Kind::Entry, &Batch(entry.commands)).expect("fits");
+            assert!(bytes.len() <= MAX_ENTRY_BYTES, "{} bytes", bytes.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_by_its_bytes_whatever_its_commands_are() {
+        let batcher = Batcher::default();
+        let (tx, rx) = std::sync::mpsc::channel();
+        for _ in 0..MAX_WAITING_BYTES / (MAX_MESSAGE_BYTES / 2) + 1 {
+            let tx = tx.clone();
+            batcher
+                .propose(vec![message(MAX_MESSAGE_BYTES / 2)], Box::new(move |answer| drop(tx.send(answer))));
+        }
+        assert_eq!(rx.try_recv(), Ok(Err(ProposeRefused::Overloaded)));
     }
 }

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::types::{Place, RaftId, TypeConfig, place_of};
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, create_durably};
 use crate::log::{Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog};
 use crate::snap::SledSnaps;
 
@@ -91,7 +91,8 @@ impl Store {
         place: Place,
         durability: Durability,
     ) -> Result<Self, StoreError> {
-        fs::create_dir_all(data).map_err(io_error(data))?;
+        // Its own name, too, must be there after a power cut: all that is acknowledged is in it.
+        create_durably(data).map_err(io_error(data))?;
         let path = data.join("lock");
         let file = File::options().create(true).append(true).open(&path).map_err(io_error(&path))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {

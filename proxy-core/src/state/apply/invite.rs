@@ -5,7 +5,8 @@ use crate::state::limits::{
     MAX_BRANCHES, MAX_COUNT_KEYS, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite,
 };
 use crate::state::{
-    Branch, BranchState, CountKey, DialogRecord, InviteState, PendingInvite, ServerKey, SipResponse, SipState,
+    Backend, Branch, BranchState, CallLimit, CountKey, DialogRecord, InviteState, PendingInvite, ServerKey,
+    SipResponse, SipState,
 };
 use crate::time::WallTime;
 
@@ -110,6 +111,9 @@ impl SipState {
             }
             grown.branches.push(Branch { round, ..branch.clone() });
         }
+        if let Some(full) = self.count_anew(&mut grown, branches) {
+            return SipResponse::LimitReached(full);
+        }
         let bytes = pending_bytes(&grown);
         let more = bytes.saturating_sub(pending_bytes(record));
         if (more > 0 && bytes > MAX_PENDING_BYTES) || !admits_bytes(self.index.bytes, more as u64) {
@@ -117,6 +121,32 @@ impl SipState {
         }
         self.put_pending(grown);
         SipResponse::Done
+    }
+
+    /// A call counts under the trunk that carries it: that of the newest round. The key under which there are as many calls
+    /// as are allowed, if any.
+    fn count_anew(&self, grown: &mut PendingInvite, branches: &[Branch]) -> Option<CountKey> {
+        let facts = grown.facts.as_mut()?;
+        let came_by = facts.from_trunk.clone();
+        let before = facts.counted.clone();
+        let is_out = |key: &CountKey| matches!(key, CountKey::Trunk(uuid) if came_by.as_ref() != Some(uuid));
+        facts.counted.retain(|limit| !is_out(&limit.key));
+        for branch in branches {
+            let (Some(Backend::Trunk { uuid }), Some(most)) =
+                (&branch.backing.backend, branch.backing.most_calls)
+            else {
+                continue;
+            };
+            let key = CountKey::Trunk(uuid.clone());
+            if facts.counted.iter().any(|limit| limit.key == key) || facts.counted.len() >= MAX_COUNT_KEYS {
+                continue;
+            }
+            if !before.iter().any(|limit| limit.key == key) && self.calls_of(&key) >= most {
+                return Some(key);
+            }
+            facts.counted.push(CallLimit { key, most });
+        }
+        None
     }
 
     pub(super) fn invite_cancelled(&mut self, key: &ServerKey) -> SipResponse {

@@ -1,7 +1,9 @@
 //! Changes of the trunks.
 
 use crate::state::index::trunk_bytes;
-use crate::state::limits::{MAX_TRUNK_BYTES, MAX_TRUNK_SOURCES, MAX_TRUNK_WORDS, MAX_TRUNKS, admits_bytes};
+use crate::state::limits::{
+    MAX_TRUNK_BYTES, MAX_TRUNK_ROUTE_BYTES, MAX_TRUNK_SOURCES, MAX_TRUNK_WORDS, MAX_TRUNKS, admits_bytes,
+};
 use crate::state::trunk::{Account, Registration, RegistrationState, Trunk, TrunkCommand};
 use crate::state::trunk_style::TrunkStyle;
 use crate::state::{SipResponse, SipState};
@@ -40,23 +42,39 @@ impl SipState {
                 registration.next_at = *next_at;
                 SipResponse::Done
             }),
-            TrunkCommand::Outcome { uuid, cseq, state, next_at, expires_at, min_expires_s, last } => self
-                .change_trunk(uuid, |trunk| {
-                    let registration = &mut trunk.registration;
-                    if *cseq != registration.cseq || registration.state != RegistrationState::Ongoing {
-                        return SipResponse::Superseded;
-                    }
-                    registration.state = *state;
-                    registration.next_at = *next_at;
-                    registration.failures = match state {
-                        RegistrationState::Failed => registration.failures.saturating_add(1),
-                        _ => 0,
-                    };
-                    registration.expires_at = expires_at.unwrap_or(registration.expires_at);
-                    registration.min_expires_s = min_expires_s.unwrap_or(registration.min_expires_s);
-                    registration.last = last.chars().take(MAX_TRUNK_WORDS).collect();
-                    SipResponse::Done
-                }),
+            TrunkCommand::Outcome {
+                uuid,
+                cseq,
+                state,
+                next_at,
+                expires_at,
+                min_expires_s,
+                service_route,
+                last,
+            } => self.change_trunk(uuid, |trunk| {
+                let registration = &mut trunk.registration;
+                if *cseq != registration.cseq || registration.state != RegistrationState::Ongoing {
+                    return SipResponse::Superseded;
+                }
+                registration.state = *state;
+                registration.next_at = *next_at;
+                registration.failures = match state {
+                    RegistrationState::Failed => registration.failures.saturating_add(1),
+                    _ => 0,
+                };
+                registration.expires_at = expires_at.unwrap_or(registration.expires_at);
+                registration.min_expires_s = min_expires_s.unwrap_or(registration.min_expires_s);
+                if let Some(routes) = service_route {
+                    let fits = routes.iter().map(String::len).sum::<usize>() <= MAX_TRUNK_ROUTE_BYTES;
+                    registration.service_route = if fits { routes.clone() } else { Vec::new() };
+                }
+                registration.last = last.chars().take(MAX_TRUNK_WORDS).collect();
+                SipResponse::Done
+            }),
+            TrunkCommand::Probed { uuid, up } => self.change_trunk(uuid, |trunk| {
+                trunk.down = !up;
+                SipResponse::Done
+            }),
             TrunkCommand::Style { uuid, style } => self.style_trunk(uuid, style),
         }
     }
@@ -77,9 +95,11 @@ impl SipState {
                 failures: 0,
                 min_expires_s: 0,
                 last: String::new(),
+                service_route: Vec::new(),
             },
         };
-        let new = Trunk { account: account.clone(), registration };
+        let down = old.is_some_and(|t| t.down);
+        let new = Trunk { account: account.clone(), registration, down };
         let bytes = trunk_bytes(&new);
         let more = bytes.saturating_sub(old.map_or(0, trunk_bytes)) as u64;
         if (old.is_none() && trunks.len() >= MAX_TRUNKS)
@@ -105,6 +125,8 @@ impl SipState {
         }
         self.change_trunk(uuid, |trunk| {
             trunk.account.style = style.clone();
+            // Who is not probed is not known to be down.
+            trunk.down = trunk.down && style.probe;
             SipResponse::Done
         })
     }
