@@ -98,6 +98,7 @@ impl Fake {
             no_answer_at: None,
             facts: Some(Box::new(facts)),
             media: None,
+            ending: None,
         };
         let mut state = self.state.lock().expect("state");
         state.apply(&SipCommand::InviteReceived(Box::new(record)));

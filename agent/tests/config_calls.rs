@@ -14,6 +14,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn without_a_word_nothing_is_written_nothing_is_limited_and_calls_last_half_a_day() {
     let c = parse("").expect("right");
     assert_eq!((&c.accounting.json, &c.accounting.csv), (&None, &None));
+    assert_eq!(c.accounting.engine.refused_per_s, 20);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(43_200));
     assert_eq!(c.dialog.config, DialogConfig::default());
     assert_eq!(c.dialog.config.limits, CallLimits::default());
@@ -27,8 +28,10 @@ data = "/var/lib/relevo"
 [accounting]
 json = "cdr.jsonl"
 csv = "/var/log/relevo/cdr.csv"
+refused_per_s = 5
 [dialog]
 max_duration_s = 7200
+no_ack_s = 90
 min_se_s = 120
 session_expires_s = 1800
 [limits]
@@ -51,9 +54,11 @@ calls = 1
     .expect("right");
     assert_eq!(c.accounting.json, Some(PathBuf::from("/var/lib/relevo/cdr.jsonl")), "below node.data");
     assert_eq!(c.accounting.csv, Some(PathBuf::from("/var/log/relevo/cdr.csv")));
+    assert_eq!(c.accounting.engine.refused_per_s, 5);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(7200));
     let dialog = &c.dialog.config;
     assert_eq!((dialog.min_se_s, dialog.session_expires_s), (120, 1800));
+    assert_eq!(dialog.no_ack, Some(Duration::from_secs(90)));
     let limits = &dialog.limits;
     let most = [limits.caller, limits.callee, limits.trunk, limits.source];
     assert_eq!(most, [Some(2), Some(3), Some(4), Some(5)]);
@@ -65,8 +70,10 @@ calls = 1
 
 #[test]
 fn nought_is_no_limit_and_no_session_timer() {
-    let c = parse("[dialog]\nsession_expires_s = 0\n[limits]\ncalls_per_caller = 0\n").expect("right");
+    let c = parse("[dialog]\nsession_expires_s = 0\nno_ack_s = 0\n[limits]\ncalls_per_caller = 0\n")
+        .expect("right");
     assert_eq!((c.dialog.config.session_expires_s, c.dialog.config.limits.caller), (0, None));
+    assert_eq!(c.dialog.config.no_ack, None);
 }
 
 #[test]
@@ -89,6 +96,7 @@ fn what_is_wrong_is_named_with_its_line_and_its_cure() {
             "two files",
         ),
         ("[accounting]\nxml = \"x\"", "c.toml:2:", "xml"),
+        ("[accounting]\nrefused_per_s = 1001", "c.toml:2:", "0 to 1000"),
         ("accounting = true", "c.toml:1:", "accounting"),
         // Dialogs.
         ("[dialog]\nmax_duration_s = 9", "c.toml:2:", "10 to 2592000"),
@@ -106,6 +114,8 @@ fn what_is_wrong_is_named_with_its_line_and_its_cure() {
             "c.toml:4: session_expires_s = 500 is below min_se_s = 600",
             "set session_expires_s to 0",
         ),
+        ("[dialog]\nno_ack_s = 32", "c.toml:2: no_ack_s = 32 would end calls", "at least 33"),
+        ("[dialog]\nno_ack_s = 86401", "c.toml:2:", "0 to 86400"),
         ("[dialog]\nmax_duration = 60", "c.toml:2:", "max_duration"),
         // Limits.
         ("[limits]\ncalls_per_caller = -1", "c.toml:2:", "0 to 1000000"),

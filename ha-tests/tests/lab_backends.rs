@@ -208,4 +208,15 @@ fn a_trunk_stays_registered_once_when_the_active_node_is_lost_and_calls_go_out_w
     let plan = Plan::new("out", Scenario::CallerWaits, 5064, "004930123456");
     Sipp::start(lab, logs, &plan).expect("sipp").finish().expect("the call goes out and ends");
     gateway.finish().expect("credentials and CSeq are right");
+    let mut records = Vec::new();
+    until("the call has its records", || {
+        let all = json(lab, &["cdr", "list", "--last", "50"]);
+        let of_call = |r: &&Value| r["dst_ouser"] == "004930123456";
+        records = all["records"].as_array().into_iter().flatten().filter(of_call).cloned().collect();
+        ["answered", "bye", "cdr"].iter().all(|kind| records.iter().any(|r| r["kind"] == **kind))
+    });
+    for record in &records {
+        assert_eq!(record["to_trunk"], "gateway", "{record:#}");
+        assert_eq!(record["from_trunk"], Value::Null, "{record:#}");
+    }
 }

@@ -111,6 +111,8 @@ pub struct EngineConfig {
     pub dialog_lifetime: Duration,
     /// Session timers and limits.
     pub dialog: crate::dialog::config::DialogConfig,
+    /// Records of calls.
+    pub accounting: crate::accounting::AccountingConfig,
     /// Value of the Server header in responses made here.
     pub server: String,
     /// How long silence is borne.
@@ -158,6 +160,7 @@ impl Default for EngineConfig {
             max_contacts: 10,
             dialog_lifetime: Duration::from_secs(12 * 3600),
             dialog: crate::dialog::config::DialogConfig::default(),
+            accounting: crate::accounting::AccountingConfig::default(),
             server: String::from("Relevo"),
             failover: crate::failover::FailoverConfig::default(),
             trunk: crate::trunk::TrunkConfig::default(),
@@ -236,4 +239,6 @@ pub struct Counters {
     pub media_failed: u64,
     /// Calls whose media go through another media proxy than before.
     pub media_moved: u64,
+    /// Refused calls that left no record: there were too many at once, or the outbox is filling.
+    pub refused_unrecorded: u64,
 }

@@ -5,6 +5,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod accounting;
 pub mod auth;
 pub mod blf;
 pub mod dialog;

@@ -60,6 +60,13 @@ fn contact(at: &str) -> String {
     format!("Contact: <sip:pbx@{at}>\r\n")
 }
 
+/// The first backend stops as it was told to.
+fn stops(w: &mut World, cancel: &str, invite: &str) {
+    w.send(PBX1, &respond(cancel, 200, "p1", ""));
+    w.send(PBX1, &respond(invite, 487, "p1", ""));
+    w.expect(PBX1, "ACK ");
+}
+
 #[test]
 fn round_robin_takes_turns_and_the_request_uri_stays_as_it_was_dialled() {
     let mut w = world(|_| {});
@@ -115,9 +122,7 @@ fn a_backend_that_wakes_up_after_it_was_given_up_is_told_to_stop() {
     w.send(PBX1, &respond(&at_first, 180, "p1", ""));
     let cancel = w.expect(PBX1, "CANCEL ");
     w.expect_nothing(ALICE);
-    w.send(PBX1, &respond(&cancel, 200, "p1", ""));
-    w.send(PBX1, &respond(&at_first, 487, "p1", ""));
-    w.expect(PBX1, "ACK ");
+    stops(&mut w, &cancel, &at_first);
     w.send(PBX2, &respond(&at_second, 180, "p2", ""));
     w.expect(ALICE, "SIP/2.0 180 ");
 }
@@ -143,9 +148,7 @@ fn a_backend_that_was_found_dead_gets_its_cancel_when_that_is_safe_and_its_487_i
     w.pass(Duration::from_millis(600));
     let cancel = w.take(PBX1).into_iter().find(|m| m.starts_with("CANCEL ")).expect("a CANCEL");
     let at_second = w.take(PBX2).into_iter().find(|m| m.starts_with("INVITE ")).expect("the next one");
-    w.send(PBX1, &respond(&cancel, 200, "p1", ""));
-    w.send(PBX1, &respond(&at_first, 487, "p1", ""));
-    w.expect(PBX1, "ACK ");
+    stops(&mut w, &cancel, &at_first);
     w.take(ALICE);
     w.send(PBX2, &respond(&at_second, 200, "p2", &contact(PBX2)));
     w.expect(ALICE, "SIP/2.0 200 ");
@@ -165,9 +168,7 @@ fn a_backend_that_wakes_up_after_a_takeover_is_told_to_stop_as_well() {
     w.send(PBX1, &respond(&at_first, 180, "p1", ""));
     let cancel = w.expect(PBX1, "CANCEL ");
     w.expect_nothing(ALICE);
-    w.send(PBX1, &respond(&cancel, 200, "p1", ""));
-    w.send(PBX1, &respond(&at_first, 487, "p1", ""));
-    w.expect(PBX1, "ACK ");
+    stops(&mut w, &cancel, &at_first);
     w.send(PBX2, &respond(&at_second, 200, "p2", &contact(PBX2)));
     w.expect(ALICE, "SIP/2.0 200 ");
 }

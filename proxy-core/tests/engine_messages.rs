@@ -44,6 +44,13 @@ fn at_bob(w: &mut World) -> Vec<String> {
     w.take(BOB).into_iter().filter(|m| !m.starts_with("SIP/2.0 200 ")).collect()
 }
 
+/// Bob registers, and gets the first message.
+fn first_try(w: &mut World) -> String {
+    register_bob(w, 1);
+    w.pass(Duration::from_millis(600));
+    at_bob(w).pop().expect("a message")
+}
+
 fn text_of(message: &str) -> &str {
     message.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
@@ -128,9 +135,7 @@ fn a_refusal_that_crosses_a_refresh_of_the_registration_does_not_stop_the_messag
     let mut w = world();
     keep(&mut w, "m1", "one");
     keep(&mut w, "m2", "two");
-    register_bob(&mut w, 1);
-    w.pass(Duration::from_millis(600));
-    let first = at_bob(&mut w).pop().expect("a message");
+    let first = first_try(&mut w);
     w.cluster = Cluster::Waits;
     register_bob(&mut w, 2);
     w.send(BOB, &respond(&first, 486, "b", ""));
@@ -150,9 +155,7 @@ fn a_refusal_that_crosses_a_refresh_of_the_registration_does_not_stop_the_messag
 fn a_refusal_that_could_not_be_remembered_is_remembered_later() {
     let mut w = world();
     keep(&mut w, "m1", "one");
-    register_bob(&mut w, 1);
-    w.pass(Duration::from_millis(600));
-    let first = at_bob(&mut w).pop().expect("a message");
+    let first = first_try(&mut w);
     w.cluster = Cluster::Refuses(Refusal::Unknown);
     w.send(BOB, &respond(&first, 486, "b", ""));
     w.cluster = Cluster::Commits;
@@ -176,9 +179,7 @@ fn a_refusal_for_now_is_tried_again_with_the_next_cseq_and_one_for_good_is_not()
     let mut w = world();
     keep(&mut w, "m1", "one");
     keep(&mut w, "m2", "two");
-    register_bob(&mut w, 1);
-    w.pass(Duration::from_millis(600));
-    let first = at_bob(&mut w).pop().expect("a message");
+    let first = first_try(&mut w);
     w.send(BOB, &respond(&first, 486, "b", ""));
     register_bob(&mut w, 2);
     w.pass(Duration::from_secs(10));
@@ -273,9 +274,7 @@ fn users_who_have_gone_do_not_keep_others_from_their_messages() {
         w.take(&at);
     }
     keep(&mut w, "m1", "one");
-    register_bob(&mut w, 1);
-    w.pass(Duration::from_millis(600));
-    let first = at_bob(&mut w).pop().expect("a message");
+    let first = first_try(&mut w);
     w.send(BOB, &respond(&first, 486, "b", ""));
     w.pass(Duration::from_secs(20));
     let again = at_bob(&mut w).pop().expect("tried again after its pause");

@@ -38,6 +38,14 @@ fn register_bob(w: &mut World, connection: &str, cseq: u32) {
     w.expect(connection, "SIP/2.0 200 ");
 }
 
+/// Bob registers by his connection, and Alice calls him: what he gets there.
+fn called(w: &mut World) -> String {
+    register_bob(w, BOB, 1);
+    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    w.expect(ALICE, "SIP/2.0 100 ");
+    w.expect(BOB, "INVITE ")
+}
+
 fn last_flow(w: &World) -> Flow {
     *w.flows.last().expect("something was sent")
 }
@@ -49,10 +57,7 @@ fn contact_of_bob() -> String {
 #[test]
 fn a_call_from_udp_to_tcp_has_both_transports_in_record_route_and_each_side_its_own_via() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.expect(ALICE, "SIP/2.0 100 ");
-    let at_bob = w.expect(BOB, "INVITE ");
+    let at_bob = called(&mut w);
     assert_eq!(last_flow(&w), tcp(BOB));
     assert!(at_bob.contains("\r\nVia: SIP/2.0/TCP 10.77.0.100:5060;branch="), "{at_bob}");
     let routes = format!("<sip:{VIP};transport=tcp;lr>, <sip:{VIP};lr>");
@@ -162,10 +167,7 @@ fn a_connection_that_is_gone_gives_way_to_the_contact_if_nothing_stands_between_
 #[test]
 fn a_branch_whose_last_address_fails_counts_as_503_and_the_caller_hears_500_rfc3261_16_9() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    w.expect(BOB, "INVITE ");
+    called(&mut w);
     fail(&mut w, tcp(BOB));
     w.expect(BOB_LISTENS, "INVITE ");
     fail(&mut w, tcp(BOB_LISTENS));
@@ -181,10 +183,7 @@ fn a_branch_whose_last_address_fails_counts_as_503_and_the_caller_hears_500_rfc3
 #[test]
 fn a_connection_that_breaks_while_it_rings_does_not_end_the_call() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    let at_bob = w.expect(BOB, "INVITE ");
+    let at_bob = called(&mut w);
     over_tcp(&mut w, BOB, &respond(&at_bob, 180, "b", &contact_of_bob()));
     w.expect(ALICE, "SIP/2.0 180 ");
     fail(&mut w, tcp(BOB));
@@ -218,10 +217,7 @@ fn a_503_moves_the_branch_and_is_acknowledged_when_that_is_safe() {
 #[test]
 fn a_move_that_was_refused_is_tried_again_and_a_cancelled_call_moves_nowhere() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    w.expect(BOB, "INVITE ");
+    called(&mut w);
     w.cluster = Cluster::Refuses(Refusal::Unknown);
     fail(&mut w, tcp(BOB));
     w.expect_nothing(BOB_LISTENS);
@@ -292,10 +288,7 @@ fn a_503_of_a_branch_whose_move_was_refused_is_acknowledged_when_the_call_is_ove
 #[test]
 fn a_takeover_goes_on_where_the_branch_was_moved_to_and_moves_on_from_there() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    w.expect(BOB, "INVITE ");
+    called(&mut w);
     fail(&mut w, tcp(BOB));
     let moved = w.expect(BOB_LISTENS, "INVITE ");
     w.fail_over(Duration::from_millis(500));
@@ -348,10 +341,7 @@ fn a_caller_that_comes_back_by_another_connection_gets_its_answers_there() {
 #[test]
 fn a_request_within_a_dialog_finds_the_connection_of_the_newest_registration() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    let at_bob = w.expect(BOB, "INVITE ");
+    let at_bob = called(&mut w);
     over_tcp(&mut w, BOB, &respond(&at_bob, 200, "b1", &contact_of_bob()));
     let ok = w.expect(ALICE, "SIP/2.0 200 ");
     w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
@@ -373,10 +363,7 @@ fn a_request_within_a_dialog_finds_the_connection_of_the_newest_registration() {
 #[test]
 fn an_ack_follows_the_call_to_where_it_was_answered_and_on_from_a_connection_that_is_gone() {
     let mut w = World::new();
-    register_bob(&mut w, BOB, 1);
-    w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
-    w.take(ALICE);
-    w.expect(BOB, "INVITE ");
+    called(&mut w);
     fail(&mut w, tcp(BOB));
     let at_bob = w.expect(BOB_LISTENS, "INVITE ");
     over_tcp(&mut w, BOB_LISTENS, &respond(&at_bob, 200, "b1", &contact_of_bob()));

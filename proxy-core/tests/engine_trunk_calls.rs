@@ -31,9 +31,7 @@ fn a_call_out_is_sent_again_with_credentials_and_its_cseq_is_the_callers_on_his_
 #[test]
 fn requests_of_the_trunk_within_the_dialog_keep_their_cseq() {
     let mut w = calling();
-    let (at_carrier, ok) = called_out(&mut w);
-    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
-    w.expect(CARRIER, "ACK ");
+    let (at_carrier, _) = talking(&mut w);
     w.send(CARRIER, &in_dialog_of_callee("BYE", 77, &at_carrier, "k", CARRIER));
     let bye = w.expect(ALICE, "BYE ");
     assert_eq!(cseq(&bye), 77);
@@ -45,9 +43,7 @@ fn requests_of_the_trunk_within_the_dialog_keep_their_cseq() {
 #[test]
 fn a_bye_and_a_reinvite_are_sent_again_with_credentials_also_after_a_takeover() {
     let mut w = calling();
-    let (_, ok) = called_out(&mut w);
-    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
-    w.expect(CARRIER, "ACK ");
+    let (_, ok) = talking(&mut w);
     w.send(ALICE, &in_dialog_of_caller("INVITE", 2, &ok, ALICE));
     w.expect(ALICE, "SIP/2.0 100 ");
     let again = w.expect(CARRIER, "INVITE ");
@@ -173,9 +169,7 @@ fn a_bye_that_a_trunk_challenges_by_a_stream_is_sent_again_with_credentials() {
 #[test]
 fn a_cseq_that_was_moved_within_a_dialog_is_known_when_its_answer_is() {
     let mut w = calling();
-    let (_, ok) = called_out(&mut w);
-    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
-    w.expect(CARRIER, "ACK ");
+    let (_, ok) = talking(&mut w);
     w.send(ALICE, &in_dialog_of_caller("INVITE", 2, &ok, ALICE));
     w.expect(ALICE, "SIP/2.0 100 ");
     let again = w.expect(CARRIER, "INVITE ");

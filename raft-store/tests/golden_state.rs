@@ -18,8 +18,8 @@ use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, CountUse,
     DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand,
-    MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RegisterChange, RegisterCommand,
-    RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
+    MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RefusedCall, RegisterChange,
+    RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::Kind;
@@ -97,6 +97,7 @@ fn invite() -> PendingInvite {
         no_answer_at: Some(WallTime(22_000)),
         facts: Some(Box::new(facts())),
         media: Some(Box::new(media())),
+        ending: None,
     }
 }
 
@@ -135,6 +136,7 @@ fn dialog() -> DialogRecord {
         session: Some(SessionTimer { interval_s: 1800, expires_at: WallTime(1_803_000) }),
         ending: None,
         media: Some(Box::new(media())),
+        ack_until: Some(WallTime(63_000)),
     }
 }
 
@@ -277,6 +279,16 @@ fn commands() -> Vec<Command> {
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
         trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
         sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
+        sip(SipCommand::DialogAcked { id: dialog_id(), at: WallTime(4_000) }),
+        sip(SipCommand::InviteEnding { key: key(), by: EndedBy::Operator }),
+        accounting(AccountingCommand::Refused(Box::new(RefusedCall {
+            call_id: "call-2".into(),
+            facts: facts(),
+            to_tag: "rl2".into(),
+            code: 404,
+            reason: "Not Found".into(),
+            at: WallTime(7_000),
+        }))),
         sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
         sip(SipCommand::Counted {
             counts: vec![count_use(4)],
@@ -460,25 +472,26 @@ fn no_variant_is_missing_from_the_golden_files() {
                 TrunkCommand::Style { .. } => 39,
                 TrunkCommand::Probed { .. } => 40,
             },
-            SipCommand::Accounting(a) => match a {
-                AccountingCommand::Open { .. } => 30,
-                AccountingCommand::Close { .. } => 31,
-                AccountingCommand::Forget { .. } => 32,
-                AccountingCommand::Written { .. } => 33,
-            },
+            SipCommand::Accounting(AccountingCommand::Open { .. }) => 30,
+            SipCommand::Accounting(AccountingCommand::Close { .. }) => 31,
+            SipCommand::Accounting(AccountingCommand::Forget { .. }) => 32,
+            SipCommand::Accounting(AccountingCommand::Written { .. }) => 33,
             SipCommand::DialogEnding { .. } => 34,
             SipCommand::Subscription(_) => 35,
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
             SipCommand::Media(MediaCommand::Moved { .. }) => 38,
             SipCommand::Media(MediaCommand::Health { .. }) => 41,
-            SipCommand::Counted { then: None, .. } => 42,
-            SipCommand::Counted { .. } => 43,
+            SipCommand::DialogAcked { .. } => 42,
+            SipCommand::InviteEnding { .. } => 43,
+            SipCommand::Accounting(AccountingCommand::Refused(_)) => 44,
+            SipCommand::Counted { then: None, .. } => 45,
+            SipCommand::Counted { .. } => 46,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..44).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..47).collect::<Vec<_>>());
 }

@@ -1,6 +1,7 @@
 //! A file of lines as a sink.
 //!
-//! Its last complete line says how far it goes; a line that a crash has torn is cut off. When somebody has moved the file
+//! Its last complete line says how far it goes; a line that a crash has torn is cut off. So is what could not be made safe:
+//! after a failed fsync the kernel takes pages for clean that are on no disk, and the next fsync says that all is well. When somebody has moved the file
 //! away (logrotate without `copytruncate`), a new one is begun: nobody has to tell this program.
 
 use std::fs::{File, OpenOptions};
@@ -43,13 +44,17 @@ pub struct LineFile {
     format: Format,
     /// None until it is opened, and after any failure.
     file: Option<File>,
+    /// Could not be made safe behind this length, and is not cut back yet.
+    doubtful: Option<(File, u64)>,
+    /// Makes it safe; tests let it fail.
+    sync: fn(&File) -> io::Result<()>,
 }
 
 impl LineFile {
     /// The file at this path; it is opened, and made, when it is needed.
     #[must_use]
     pub fn new(path: PathBuf, format: Format) -> Self {
-        Self { path, format, file: None }
+        Self { path, format, file: None, doubtful: None, sync: File::sync_data }
     }
 
     fn open(&self) -> io::Result<File> {
@@ -80,7 +85,19 @@ impl LineFile {
         }
     }
 
+    /// Cuts off what was written and could not be made safe: it is written again.
+    fn cut_back(&mut self) -> io::Result<()> {
+        if let Some((file, end)) = &self.doubtful {
+            file.set_len(*end)?;
+            (self.sync)(file)?;
+            tracing::warn!("{}: cut back to the last record that is safe", self.path.display());
+            self.doubtful = None;
+        }
+        Ok(())
+    }
+
     fn write_lines(&mut self, items: &[Item]) -> io::Result<()> {
+        self.cut_back()?;
         let file = match self.file.take() {
             Some(file) if !self.was_moved(&file)? => file,
             _ => self.open()?,
@@ -96,8 +113,12 @@ impl LineFile {
                 Format::Csv => line.csv(),
             });
         }
-        (&file).write_all(text.as_bytes())?;
-        file.sync_data()?;
+        let end = file.metadata()?.len();
+        if let Err(e) = (&file).write_all(text.as_bytes()).and_then(|()| (self.sync)(&file)) {
+            self.doubtful = Some((file, end));
+            // At once, so that a crash finds it done; if that fails, too, it is the first thing of the next try.
+            return self.cut_back().and(Err(e));
+        }
         // Kept only when all is well: after a failure the file itself says how far it goes.
         self.file = Some(file);
         Ok(())
@@ -110,13 +131,14 @@ impl Sink for LineFile {
     }
 
     fn last(&mut self) -> io::Result<Option<u64>> {
+        self.cut_back()?;
         let file = match self.file.take() {
             Some(file) => file,
             None => self.open()?,
         };
         // What is said to be there is told to the cluster, which forgets it then: a process that died between writing and
         // making it safe has left it to the page cache.
-        file.sync_data()?;
+        (self.sync)(&file)?;
         let last = last_line(&file)?.and_then(|line| self.format.seq_of(&line));
         self.file = Some(file);
         match last {
@@ -262,6 +284,38 @@ mod tests {
         file.write(&[gap(2)]).expect("writes");
         assert_eq!(tail(&path, 10, 1 << 20).expect("reads").len(), 1);
         assert_eq!(tail(&dir.path().join("cdr.jsonl.1"), 10, 1 << 20).expect("reads").len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_made_safe_is_cut_off_and_written_again() {
+        for format in [Format::Json, Format::Csv] {
+            for safe in [vec![], vec![gap(1), gap(2)]] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let path = dir.path().join("cdr");
+                let mut file = LineFile::new(path.clone(), format);
+                if !safe.is_empty() {
+                    file.write(&safe).expect("writes");
+                }
+                let before = std::fs::read(&path).unwrap_or_default();
+                file.sync = |_| Err(io::Error::other("no"));
+                assert!(file.write(&[gap(3), gap(4)]).is_err());
+                // It is moved away in the meantime: it is the file that is cut, not its name.
+                let moved = dir.path().join("cdr.1");
+                if !safe.is_empty() {
+                    std::fs::rename(&path, &moved).expect("moves");
+                }
+                assert!(file.last().is_err(), "as long as the disk fails, nobody knows");
+                file.sync = File::sync_data;
+                let last = (!safe.is_empty()).then_some(2);
+                assert_eq!(file.last().expect("reads"), last, "{format:?}");
+                let cut = if safe.is_empty() { &path } else { &moved };
+                assert_eq!(std::fs::read(cut).expect("there"), before, "{format:?}");
+                file.write(&[gap(3), gap(4)]).expect("writes");
+                assert_eq!(file.last().expect("reads"), Some(4));
+                let text = std::fs::read_to_string(&path).expect("there");
+                assert_eq!(text.lines().filter(|l| format.seq_of(l.as_bytes()) == Some(3)).count(), 1);
+            }
+        }
     }
 
     #[test]

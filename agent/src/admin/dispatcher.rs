@@ -20,7 +20,7 @@ pub enum Ask {
         #[serde(default)]
         set: Option<u32>,
     },
-    /// A destination comes into a set, or is changed; how it fares stays.
+    /// A destination comes into a set, or is changed: what is not named stays as it is, and so does how it fares.
     Add {
         /// Which set.
         set: u32,
@@ -31,13 +31,13 @@ pub enum Ask {
         flags: Option<u32>,
         /// Higher is earlier.
         #[serde(default)]
-        priority: i32,
+        priority: Option<i32>,
         /// The column `attrs`: `weight=50;maxload=100;duid=a`.
         #[serde(default)]
-        attrs: String,
+        attrs: Option<String>,
         /// For the operator.
         #[serde(default)]
-        description: String,
+        description: Option<String>,
     },
     /// A destination goes, or a whole set.
     Rm {

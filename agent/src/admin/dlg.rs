@@ -19,7 +19,7 @@ pub enum Ask {
         /// Which.
         call_id: String,
     },
-    /// A call ends: BYE to both sides.
+    /// A call ends: BYE to both sides, or CANCEL if nobody has answered.
     End {
         /// Which.
         call_id: String,
@@ -50,7 +50,8 @@ fn dialog(d: &DialogRecord, now: WallTime) -> Value {
     let (caller, callee) = (&d.caller_flow, &d.callee_flow);
     let flow = |f: &proxy_core::state::Flow| format!("{}:{}", f.transport.uri_name(), f.remote);
     json!({
-        "state": if d.ending.is_some() { "ending" } else { "confirmed" },
+        "state": views::state_of(d),
+        "ack_awaited_s": d.ack_until.map(|until| now.secs_until(until)),
         "from_uri": d.from_uri,
         "to_uri": d.to_uri,
         "request_uri": d.request_uri,

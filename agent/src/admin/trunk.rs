@@ -52,7 +52,7 @@ pub enum Ask {
     },
 }
 
-/// A trunk as the operator says it.
+/// A trunk as the operator says it. Of one that is known, what is not said stays as it is; an empty text takes it away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Add {
@@ -69,11 +69,15 @@ pub struct Add {
     /// What the password left behind; a trunk that knows its peer by address needs none.
     #[serde(default)]
     pub secret: Option<Secret>,
+    /// There is no password (any more).
+    #[serde(default)]
+    pub no_password: bool,
     /// Where requests are sent, if not to the domain.
     #[serde(default)]
     pub proxy: Option<String>,
     /// Expiry in seconds; 0: no registration.
-    pub expires_s: u32,
+    #[serde(default)]
+    pub expires_s: Option<u32>,
     /// User of the Contact, if not the name.
     #[serde(default)]
     pub contact_user: Option<String>,

@@ -1,5 +1,6 @@
 //! The replicated records as JSON, for `relevo ul show` and `relevo dlg list`.
 
+use proxy_core::msg::{Message, NameAddr};
 use proxy_core::state::{Binding, BranchState, DialogRecord, InviteState, PendingInvite, SipState};
 use proxy_core::time::WallTime;
 use serde_json::{Value, json};
@@ -55,12 +56,21 @@ pub fn dialogs(state: &SipState, now: WallTime) -> Value {
     json!({ "dialogs": dialogs, "pending_invites": pending, "truncated": truncated })
 }
 
+/// Where a dialog stands: Kamailio's states 3 and 4, and what it has no word for.
+pub(super) fn state_of(d: &DialogRecord) -> &'static str {
+    match (d.ending, d.ack_until) {
+        (Some(_), _) => "ending",
+        (None, Some(_)) => "confirmed-no-ack",
+        (None, None) => "confirmed",
+    }
+}
+
 fn dialog(d: &DialogRecord, now: WallTime) -> Value {
     json!({
         "call_id": d.id.call_id,
         "from_tag": d.id.from_tag,
         "to_tag": d.id.to_tag,
-        "state": if d.ending.is_some() { "ending" } else { "confirmed" },
+        "state": state_of(d),
         "from": d.from_uri,
         "to": d.to_uri,
         "request_uri": d.request_uri,
@@ -75,6 +85,7 @@ fn dialog(d: &DialogRecord, now: WallTime) -> Value {
 
 pub(super) fn invite(p: &PendingInvite, now: WallTime) -> Value {
     let state = match &p.state {
+        InviteState::Proceeding | InviteState::Cancelled if p.ending.is_some() => "ending",
         InviteState::Proceeding => "proceeding",
         InviteState::Cancelled => "cancelled",
         InviteState::Answered { .. } => "answered",
@@ -93,9 +104,15 @@ pub(super) fn invite(p: &PendingInvite, now: WallTime) -> Value {
             json!({ "target": b.target, "addr": b.flow.remote.to_string(), "status": status })
         })
         .collect();
+    // As it was received, so that it can be read again.
+    let request = Message::parse(&p.request).ok();
+    let uri = |side: Option<NameAddr<'_>>| side.map(|s| s.uri.to_owned());
     json!({
         "call_id": p.call_id,
         "state": state,
+        "from": uri(request.as_ref().and_then(|m| m.from().ok())),
+        "to": uri(request.as_ref().and_then(|m| m.to().ok())),
+        "request_uri": request.as_ref().map(Message::request_uri_str),
         "dialog_state": if early { "early" } else { "unconfirmed" },
         "called": p.branches.iter().find_map(|b| b.backing.called.as_ref()),
         "caller_addr": p.flow.remote.to_string(),

@@ -19,7 +19,7 @@ pub(super) enum Cdr {
         /// How many
         #[arg(long, default_value_t = 20, value_name = "N")]
         last: usize,
-        /// Only these: answered, failed, bye, missed or cdr
+        /// Only these: answered, failed, bye, missed, cdr or lost
         #[arg(long, value_name = "KIND", value_parser = ["answered", "failed", "bye", "missed", "cdr", "lost"])]
         kind: Option<String>,
     },
@@ -78,11 +78,18 @@ fn status(v: &Value) -> String {
         .iter()
         .map(|n| {
             let far = if n["writes"] == true { text(&n["up_to"]) } else { String::from("writes none") };
-            vec![text(&n["node"]), far]
+            let behind = if n["writes"] == true { text(&n["behind"]) } else { String::new() };
+            vec![text(&n["node"]), far, behind]
         })
         .collect();
     if !rows.is_empty() {
-        out.push_str(&table(&["NODE", "WRITTEN UP TO"], &rows));
+        out.push_str(&table(&["NODE", "WRITTEN UP TO", "BEHIND"], &rows));
+    }
+    for n in list(&v["nodes"]).iter().filter(|n| n["writes"] == true && n["appliance"] == false) {
+        out.push_str(&format!(
+            "\nnode {0} is no appliance of this cluster any more, and {1} records wait for it: relevo cdr forget {0}",
+            n["node"], n["behind"]
+        ));
     }
     let here = &v["here"];
     if !here.is_null() {

@@ -6,8 +6,9 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::Common;
-use super::ask::show;
+use super::ask::{show, tell};
 use super::print::{cut, list, table, text};
+use super::provision::password::usage;
 use crate::admin::Request;
 use crate::admin::dispatcher::Ask;
 
@@ -19,31 +20,32 @@ pub(super) enum Dispatcher {
         /// Only this one
         set: Option<u32>,
     },
-    /// Add a destination to SET, or change it
+    /// Add a destination to SET, or change it: what is not named stays as it is
     Add {
         /// Number of the set
         set: u32,
         /// SIP URI, such as sip:192.0.2.21:5060
         uri: String,
-        /// Higher is tried earlier
-        #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
-        priority: i32,
-        /// Attributes: weight=50;maxload=100;duid=a
-        #[arg(long, default_value = "", hide_default_value = true)]
-        attrs: String,
+        /// Higher is tried earlier [default: 0]
+        #[arg(long, allow_hyphen_values = true)]
+        priority: Option<i32>,
+        /// All attributes: weight=50;maxload=100;duid=a
+        #[arg(long)]
+        attrs: Option<String>,
         /// Bits: 1 inactive, 2 trying, 4 disabled, 8 probing, 16 no DNS, 32 no ping
         #[arg(long)]
         flags: Option<u32>,
         /// What to call it
-        #[arg(long, default_value = "", hide_default_value = true)]
-        description: String,
+        #[arg(long)]
+        description: Option<String>,
     },
     /// Remove a destination from SET, or the whole set
     Rm {
         /// Number of the set
         set: u32,
-        /// As it was added, or `all`
-        uri: String,
+        /// As it was added, or `all` for the whole set
+        #[arg(value_name = "URI|all")]
+        uri: Option<String>,
     },
     /// Set the state of a destination: a (active), i (inactive), t (trying), d (disabled), each with p (probing)
     SetState {
@@ -52,6 +54,7 @@ pub(super) enum Dispatcher {
         /// Number of the set
         set: u32,
         /// As it was added, or `all`
+        #[arg(value_name = "URI|all")]
         uri: String,
     },
 }
@@ -63,6 +66,14 @@ pub(super) fn dispatcher(common: &Common, command: &Dispatcher) -> ExitCode {
             [] => format!("No Destination Set {set}"),
             _ => sets(v),
         });
+    }
+    if let Dispatcher::Rm { set, uri: None } = command {
+        // A set with all its backends does not go because a word was forgotten.
+        let cure = format!(
+            "name one: relevo dispatcher rm {set} URI (see relevo dispatcher list {set}); the whole set goes with: \
+             relevo dispatcher rm {set} all"
+        );
+        return tell(common, Err(usage("nothing says which destination is to go", &cure)), |_| String::new());
     }
     let (ask, human): (Ask, fn(&Value) -> String) = match command {
         Dispatcher::List { set } => (Ask::List { set: *set }, sets),
@@ -77,13 +88,20 @@ pub(super) fn dispatcher(common: &Common, command: &Dispatcher) -> ExitCode {
             };
             (ask, |v| {
                 let verb = if v["changed"] == true { "changed in" } else { "added to" };
-                format!("{} {verb} set {}", text(&v["uri"]), v["set"])
+                let idle: Vec<String> = list(&v["without_effect"]).iter().map(text).collect();
+                let idle = match idle.as_slice() {
+                    [] => String::new(),
+                    idle => format!("\nwithout effect here: {}", idle.join(", ")),
+                };
+                format!("{} {verb} set {}{idle}", text(&v["uri"]), v["set"])
             })
         }
-        Dispatcher::Rm { set, uri } => (Ask::Rm { set: *set, uri: one(uri) }, |v| match &v["uri"] {
-            Value::Null => format!("set {} removed", v["set"]),
-            uri => format!("{} removed from set {}", text(uri), v["set"]),
-        }),
+        Dispatcher::Rm { set, uri } => {
+            (Ask::Rm { set: *set, uri: uri.as_deref().and_then(one) }, |v| match &v["uri"] {
+                Value::Null => format!("set {} removed", v["set"]),
+                uri => format!("{} removed from set {}", text(uri), v["set"]),
+            })
+        }
         Dispatcher::SetState { state, set, uri } => {
             let ask = Ask::SetState { set: *set, uri: one(uri), state: state.clone() };
             (ask, |v| {

@@ -14,14 +14,14 @@ use crate::admin::dlg::Ask;
 /// Calls.
 #[derive(Debug, Subcommand)]
 pub(super) enum Dlg {
-    /// List the calls: answered ones and pending INVITEs
+    /// List the calls: those that are answered, and those that are not yet
     List,
     /// Show all that is known of a call
     Show {
         /// Its Call-ID
         call_id: String,
     },
-    /// End an answered call: BYE to both sides
+    /// End a call: BYE to both sides, or 480 to the caller and CANCEL to who rings if nobody has answered
     End {
         /// Its Call-ID
         call_id: String,
@@ -36,7 +36,14 @@ pub(super) fn dlg(common: &Common, command: &Dlg) -> ExitCode {
         }
         Dlg::End { call_id } => {
             let request = Request::Dlg { ask: Ask::End { call_id: call_id.clone() } };
-            show(common, &request, |v| format!("ending {}: BYE goes to both sides", text(&v["call_id"])))
+            show(common, &request, |v| {
+                let what = match (v["ending"].as_u64(), v["ending_ringing"].as_u64()) {
+                    (Some(0), _) => "480 goes to the caller, and CANCEL to who rings",
+                    (_, Some(0)) => "BYE goes to both sides",
+                    _ => "BYE goes to both sides, and CANCEL to who rings",
+                };
+                format!("ending {}: {what}", text(&v["call_id"]))
+            })
         }
     }
 }

@@ -142,18 +142,19 @@ pub(super) fn dialogs(v: &Value) -> String {
         .iter()
         .map(|d| {
             let [call_id, from, to, s] = ["call_id", "from", "to", "lasts_s"].map(|k| text(&d[k]));
-            vec![call_id, text(&d["state"]), s, from, to]
+            vec![call_id, text(&d["state"]), s, from, to, text(&d["callee"])]
         })
         .collect();
     for p in list(&v["pending_invites"]) {
-        let [call_id, state, s, from] = ["call_id", "state", "since_s", "caller_addr"].map(|k| text(&p[k]));
+        let [call_id, state, s, from, to] =
+            ["call_id", "state", "since_s", "from", "to"].map(|k| text(&p[k]));
         let targets: Vec<String> = list(&p["branches"])
             .iter()
             .map(|b| format!("{} ({})", text(&b["target"]), b["status"]))
             .collect();
-        rows.push(vec![call_id, state, s, from, targets.join(", ")]);
+        rows.push(vec![call_id, state, s, from, to, targets.join(", ")]);
     }
-    cut(table_or("no calls", &["CALL-ID", "STATE", "SECONDS", "FROM", "TO"], &rows), v)
+    cut(table_or("no calls", &["CALL-ID", "STATE", "SECONDS", "FROM", "TO", "AT"], &rows), v)
 }
 
 pub(super) fn cut(mut out: String, v: &Value) -> String {

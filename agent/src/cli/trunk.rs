@@ -1,21 +1,24 @@
 //! `relevo trunk`: what the table `uacreg` and `kamcmd uac.reg_*` did.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::Common;
-use super::ask::{ask, show, tell};
+use super::ask::{Problem, ask, show, tell};
 use super::print::{cut, list, table, table_or, text};
 use super::provision::password::{PasswordFrom, secret_for, usage};
 use crate::admin::Request;
+use crate::admin::provision::Secret;
 use crate::admin::trunk::{self, Ask, Style};
 
 /// Accounts at other registrars.
 #[derive(Debug, Subcommand)]
 pub(super) enum Trunk {
-    /// Add a trunk, or change it; the password is asked for, or read from standard input
+    /// Add a trunk, or change it: what is not named stays as it is, and "" takes it away. The password of a new one is asked
+    /// for, or read from standard input
     Add(Box<Add>),
     /// Change how calls out look there; what is not said stays, and no password is asked for
     Set {
@@ -72,9 +75,9 @@ pub(super) struct Add {
     /// Where requests are sent [default: the domain of the account]
     #[arg(long, value_name = "URI")]
     proxy: Option<String>,
-    /// Expiry in seconds; 0: no registration
-    #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
-    expires: u32,
+    /// Expiry in seconds; 0: no registration [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    expires: Option<u32>,
     /// User of the Contact [default: the name]
     #[arg(long, value_name = "USER")]
     contact_user: Option<String>,
@@ -84,10 +87,15 @@ pub(super) struct Add {
     /// The peer knows us by our address: there is no password
     #[arg(long, conflicts_with_all = ["password_file", "ha1"])]
     no_password: bool,
+    /// Read the password from the first line of FILE (- is standard input) instead of asking for it
+    #[arg(long, value_name = "FILE", conflicts_with = "ha1")]
+    password_file: Option<PathBuf>,
+    /// Take this HA1 in hex instead of a password: MD5 (32 digits) or SHA-256 (64 digits) of USER:REALM:PASSWORD, with the
+    /// user name in digests and the realm of the carrier (--realm); may be given once each
+    #[arg(long, value_name = "HEX")]
+    ha1: Vec<String>,
     #[command(flatten)]
     style: Look,
-    #[command(flatten)]
-    password: PasswordFrom,
 }
 
 /// How calls out look there.
@@ -168,13 +176,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
         let error = format!("{:?} is no account", what.remote);
         return tell(common, Err(usage(&error, "write it as user@domain")), |_| String::new());
     }
-    let username = what.auth_user.as_deref().unwrap_or(user);
-    let realm = what.realm.clone().unwrap_or_else(|| domain.to_owned());
-    let secret = if what.no_password {
-        Ok(None)
-    } else {
-        secret_for(&what.password, &what.name, username, realm).map(Some)
-    };
+    let secret = secret(common, what, user, domain);
     let answer = secret.and_then(|secret| {
         let add = trunk::Add {
             name: what.name.clone(),
@@ -182,6 +184,7 @@ fn add(common: &Common, what: &Add) -> ExitCode {
             local: what.local.clone(),
             auth_user: what.auth_user.clone(),
             secret,
+            no_password: what.no_password,
             proxy: what.proxy.clone(),
             expires_s: what.expires,
             contact_user: what.contact_user.clone(),
@@ -190,7 +193,30 @@ fn add(common: &Common, what: &Add) -> ExitCode {
         };
         ask(common, &Request::Trunk { ask: Ask::Add(Box::new(add)) })
     });
-    tell(common, answer, |v| format!("trunk '{}' added; see relevo trunk show {0}", text(&v["trunk"])))
+    tell(common, answer, |v| {
+        let verb = if v["changed"] == true { "changed" } else { "added" };
+        format!("trunk '{}' {verb}; see relevo trunk show {0}", text(&v["trunk"]))
+    })
+}
+
+/// What the password leaves behind; none if there is none, or if that of a known trunk stays.
+fn secret(common: &Common, what: &Add, user: &str, domain: &str) -> Result<Option<Secret>, Problem> {
+    if what.no_password {
+        return Ok(None);
+    }
+    let from = PasswordFrom { password_file: what.password_file.clone(), ha1: what.ha1.clone() };
+    let trunks = ask(common, &Request::Trunk { ask: Ask::List {} })?;
+    let old = list(&trunks["trunks"]).iter().find(|t| t["l_uuid"] == what.name.as_str());
+    let is_given = !from.ha1.is_empty() || from.password_file.is_some() || what.realm.is_some();
+    if old.is_some() && !is_given {
+        return Ok(None);
+    }
+    let known = |key: &str| old.and_then(|t| t[key].as_str()).filter(|s| !s.is_empty());
+    let set_apart = known("auth_username").filter(|name| known("r_username") != Some(name));
+    let username = what.auth_user.as_deref().filter(|name| !name.is_empty()).or(set_apart).unwrap_or(user);
+    let realm_apart = known("realm").filter(|realm| known("r_domain") != Some(realm));
+    let realm = what.realm.as_deref().filter(|realm| !realm.is_empty()).or(realm_apart).unwrap_or(domain);
+    secret_for(&from, &what.name, username, realm.to_owned()).map(Some)
 }
 
 fn trunks(v: &Value) -> String {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use proxy_core::accounting::AccountingConfig;
+
 use super::table::{Reader, Table};
 
 /// The `[accounting]` part. Empty: this node writes no records.
@@ -11,6 +13,8 @@ pub struct Accounting {
     pub json: Option<PathBuf>,
     /// File for CSV.
     pub csv: Option<PathBuf>,
+    /// Records of refused calls.
+    pub engine: AccountingConfig,
     /// Where the latter stands in the configuration file.
     pub(super) csv_line: Option<usize>,
 }
@@ -52,6 +56,8 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Account
     accounting.csv_line = csv.as_ref().map(|(line, _)| *line);
     accounting.json = json.map(|(_, path)| path);
     accounting.csv = csv.map(|(_, path)| path);
+    let per_s = t.number(reader, "refused_per_s", (0, 1000), 20);
+    accounting.engine.refused_per_s = u32::try_from(per_s).unwrap_or(0);
     t.done(reader);
     accounting
 }

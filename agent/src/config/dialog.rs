@@ -39,6 +39,15 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Dialog 
             let what = format!("session_expires_s = {session} is below min_se_s = {min}");
             reader.fault(line, what, format!("set session_expires_s to 0 (none) or at least {min}"));
         }
+        // The callee repeats its 2xx for 64*T1 = 32 s (RFC 3261 §13.3.1.4): until then the ACK may come.
+        let no_ack = t.number(reader, "no_ack_s", (0, 86_400), 60);
+        if (1..33).contains(&no_ack)
+            && let Some(line) = t.line_of(reader, "no_ack_s")
+        {
+            let what = format!("no_ack_s = {no_ack} would end calls whose ACK may still come (32 s)");
+            reader.fault(line, what, "set no_ack_s to at least 33, or to 0 (never)");
+        }
+        config.no_ack = (no_ack > 0).then(|| Duration::from_secs(no_ack.unsigned_abs()));
         config.min_se_s = u32::try_from(min).unwrap_or(90);
         config.session_expires_s = u32::try_from(session).unwrap_or(0);
         t.done(reader);

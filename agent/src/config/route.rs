@@ -232,6 +232,17 @@ fn action(
         },
         "trunk" => match trunk {
             Some(at) if !at.value.is_empty() && at.value.iter().all(|name| !name.value.is_empty()) => {
+                for (n, name) in at.value.iter().enumerate() {
+                    if at.value.iter().take(n).any(|before| before.value == name.value) {
+                        let what =
+                            format!("trunk {:?} is named twice: it would not be tried again", name.value);
+                        reader.fault(
+                            name.line,
+                            what,
+                            "name each trunk once, in the order in which they are tried",
+                        );
+                    }
+                }
                 Some(Action::Trunk(at.value.into_iter().map(|name| name.value).collect()))
             }
             _ => {

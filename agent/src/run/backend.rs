@@ -209,6 +209,7 @@ impl<C: Cluster> Desk<C> {
             "moved": e.moved,
             "late_answers": e.late_answers,
             "transport_failures": e.transport_failures,
+            "refused_unrecorded": e.refused_unrecorded,
             "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
             "nat_pings": e.nat_pings,

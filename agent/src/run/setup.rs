@@ -98,6 +98,7 @@ pub fn engine_config(config: &Config, key: &[u8; 32]) -> EngineConfig {
         nat: config.nat.clone(),
         dialog_lifetime: config.dialog.max_duration,
         dialog: config.dialog.config.clone(),
+        accounting: config.accounting.engine,
         registrar: config.registrar.clone(),
         presence: config.presence.clone(),
         message_store: config.message_store.clone(),

@@ -18,6 +18,7 @@ mod subscribe;
 
 pub use config::{PresenceConfig, Watchers};
 pub(crate) use notify::Memory;
+pub use notify::REPEAT_AFTER;
 pub(crate) use subscribe::event_of;
 
 /// The packages that are answered here, for Allow-Events.

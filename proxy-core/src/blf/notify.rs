@@ -6,12 +6,15 @@
 //! | numbered: `Notifying` is committed | its NOTIFY leaves |
 //! | answered with 2xx | compared again, if it was marked meanwhile |
 //! | refused as RFC 6665 §4.2.2 lists, or not answered at all | it is over |
+//! | refused with Retry-After in any other way | compared and told when that has passed, not before |
+//! | refused without | told again after [`REPEAT_AFTER`], at most [`MAX_REPEATS`] times, or with the next change |
 //! | past its end | the last NOTIFY leaves, and it is over |
 //!
 //! After a takeover all subscriptions of the shard are told once, spread over time: nobody knows what the lost node
-//! had sent of what it had numbered.
+//! had sent of what it had numbered, or had to say again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::picture::{Picture, document, is_news, next_shown, pictures};
 use super::{ALLOW_EVENTS, DIALOG};
@@ -19,10 +22,18 @@ use crate::engine::limits::MAX_NOTIFIES_PER_TICK;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::location::{Hop, hop_of_uri};
-use crate::msg::{NameAddr, Uri};
+use crate::msg::{Message, NameAddr, Uri};
 use crate::state::subscriptions::{Shown, Subscription, SubscriptionCommand};
 use crate::state::{DialogId, Flow, NewsItem, SipCommand, SipResponse, Transport};
+use crate::time::MonoTime;
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
+
+/// When a NOTIFY that was refused without Retry-After is made up for.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(10);
+/// How often in a row.
+const MAX_REPEATS: u32 = 3;
+/// Longest Retry-After that is honoured.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What an engine knows of the subscriptions besides what is replicated.
 #[derive(Debug, Default)]
@@ -36,10 +47,23 @@ pub(crate) struct Memory {
     busy: BTreeSet<DialogId>,
     /// Those whose last NOTIFY was answered with 2xx, as far as this node knows.
     told: BTreeSet<DialogId>,
+    /// Those whose last NOTIFY was refused, though they are not over.
+    refused: BTreeMap<DialogId, Refused>,
     /// NOTIFYs numbered since the last tick.
     spent: usize,
     /// SUBSCRIBEs that wait for their verdict, by exchange; with the subscription if it is to end.
     pub(super) waiting: BTreeMap<u64, (DialogId, Option<Box<Subscription>>)>,
+}
+
+/// When a refused NOTIFY is made up for.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// How often that has happened in a row without a word of when to come again.
+    repeats: u32,
+    /// `None`: with the next change.
+    due: Option<MonoTime>,
+    /// The watcher has said when, so that changes wait, too.
+    holds: bool,
 }
 
 impl Memory {
@@ -57,6 +81,36 @@ impl Memory {
     fn forget(&mut self, id: &DialogId) {
         self.marked.remove(id);
         self.told.remove(id);
+        self.refused.remove(id);
+    }
+
+    /// Whether the watcher wants to hear nothing yet.
+    fn is_held(&self, id: &DialogId, now: MonoTime) -> bool {
+        self.refused.get(id).is_some_and(|r| r.holds && r.due.is_some_and(|due| due > now))
+    }
+
+    /// A NOTIFY was refused, and the subscription goes on.
+    fn note_refusal(&mut self, id: DialogId, retry_after: Option<Duration>, now: MonoTime) {
+        let repeats = self.refused.get(&id).map_or(0, |r| r.repeats);
+        let refused = match retry_after {
+            Some(after) => Refused { repeats: 0, due: Some(now + after), holds: true },
+            None => {
+                let due = (repeats < MAX_REPEATS).then_some(now + REPEAT_AFTER);
+                Refused { repeats: repeats + 1, due, holds: false }
+            }
+        };
+        self.refused.insert(id, refused);
+    }
+
+    /// What was refused, and is due now, is to be told.
+    fn mark_refused(&mut self, cx: Cx<'_>) {
+        self.refused.retain(|id, _| cx.state.subscription(id).is_some());
+        for (id, refused) in &mut self.refused {
+            if refused.due.is_some_and(|due| due <= cx.now.mono) {
+                refused.due = None;
+                self.marked.insert(id.clone(), true);
+            }
+        }
     }
 }
 
@@ -113,6 +167,7 @@ impl Engine {
         }
         self.blf.waiting.retain(|exchange, _| self.exchanges.contains_key(exchange));
         self.blf.spent = 0;
+        self.blf.mark_refused(cx);
         self.presence_look(cx);
         self.notify_marked(cx);
     }
@@ -123,7 +178,7 @@ impl Engine {
             .blf
             .marked
             .iter()
-            .filter(|(id, _)| !self.blf.busy.contains(*id))
+            .filter(|(id, _)| !self.blf.busy.contains(*id) && !self.blf.is_held(id, cx.now.mono))
             .take(MAX_NOTIFIES_PER_TICK.saturating_sub(self.blf.spent))
             .map(|(id, anyway)| (id.clone(), *anyway))
             .collect();
@@ -202,12 +257,15 @@ impl Engine {
         match outcome {
             Outcome::Final(200..=299, _) => {
                 self.blf.told.insert(id.clone());
+                self.blf.refused.remove(&id);
                 // What has happened meanwhile has marked it.
                 if let Some(anyway) = self.blf.marked.remove(&id) {
                     self.number_notify(cx, id, anyway);
                 }
             }
-            Outcome::Final(status, _) if !ends_subscription(*status) => {}
+            Outcome::Final(status, response) if !ends_subscription(*status) => {
+                self.blf.note_refusal(id, retry_after(response), cx.now.mono);
+            }
             _ => {
                 self.blf.forget(&id);
                 let command = SubscriptionCommand::Remove { id };
@@ -237,6 +295,7 @@ impl Engine {
 
     /// The subscription is to be told, whether or not there is news.
     pub(crate) fn mark_subscription(&mut self, cx: Cx<'_>, id: &DialogId) {
+        self.blf.refused.remove(id);
         self.blf.mark(id, true);
         if !self.blf.busy.contains(id) {
             self.blf.marked.remove(id);
@@ -305,6 +364,15 @@ fn ends_subscription(status: u16) -> bool {
     matches!(status, 404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604)
 }
 
+/// When the watcher wants to be told again (RFC 3261 §20.33), within [`MAX_RETRY_AFTER`].
+fn retry_after(response: &Message<'_>) -> Option<Duration> {
+    let value = std::str::from_utf8(response.header_named("Retry-After")?).ok()?.trim_start();
+    let digits = value.split(|c: char| !c.is_ascii_digit()).next().filter(|d| !d.is_empty())?;
+    // A number that is too long is a time that is too long.
+    let seconds = digits.parse::<u64>().unwrap_or(u64::MAX);
+    Some(Duration::from_secs(seconds.max(1)).min(MAX_RETRY_AFTER))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,5 +381,16 @@ mod tests {
     fn only_answers_that_say_so_end_a_subscription_rfc5057_5_1() {
         assert!([481, 404, 489].into_iter().all(ends_subscription));
         assert!(![200, 401, 407, 500, 503].into_iter().any(ends_subscription));
+    }
+
+    #[test]
+    fn retry_after_has_seconds_and_perhaps_a_comment_rfc3261_20_33() {
+        let read = |value: &str| {
+            let text = format!("SIP/2.0 503 X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n");
+            retry_after(&Message::parse(text.as_bytes()).expect("message")).map(|d| d.as_secs())
+        };
+        assert_eq!(read("18000;duration=3600"), Some(3600));
+        assert_eq!((read("120 (I'm in a meeting)"), read("0")), (Some(120), Some(1)));
+        assert_eq!((read("99999999999999999999999"), read("soon"), read("")), (Some(3600), None, None));
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration of dialogs: session timers, and how many calls there may be at a time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What the engine is told about dialogs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,13 +10,21 @@ pub struct DialogConfig {
     pub min_se_s: u32,
     /// `Session-Expires` that is asked for where the caller asks for none, in seconds; 0: none is asked for.
     pub session_expires_s: u32,
+    /// How long an answered call may wait for its ACK until it is ended (Kamailio's `noack_timeout`); `None`: for as long
+    /// as a call may last.
+    pub no_ack: Option<Duration>,
     /// Most calls at a time.
     pub limits: CallLimits,
 }
 
 impl Default for DialogConfig {
     fn default() -> Self {
-        Self { min_se_s: 90, session_expires_s: 0, limits: CallLimits::default() }
+        Self {
+            min_se_s: 90,
+            session_expires_s: 0,
+            no_ack: Some(Duration::from_secs(60)),
+            limits: CallLimits::default(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | somebody has asked for its end (`dlg end`) | BYE to both sides |
 //! | its longest duration is reached, or its session has expired (RFC 4028 §10) | BYE to both sides |
+//! | nobody has acknowledged its 2xx (RFC 3261 §13.3.1.4) | BYE to both sides |
 //! | both BYEs are over, whatever came of them | its end is proposed, until it is gone |
 //! | the node is lost in between | the next one sends the same BYEs: for a phone that is a retransmission |
 //!
@@ -41,6 +42,7 @@ struct UnderWay {
 impl Engine {
     /// Begins what is due and tells what is over.
     pub(crate) fn dialog_tick(&mut self, cx: Cx<'_>) {
+        self.end_marked_calls(cx);
         self.ends.0.retain(|id, _| cx.state.dialog(id).is_some());
         let over: Vec<SipCommand> = self
             .ends
@@ -127,13 +129,14 @@ impl Engine {
 
 /// Why a dialog that is due has to end.
 fn reason_of(dialog: &DialogRecord, now: WallTime) -> EndedBy {
-    match (dialog.ending, dialog.session) {
-        (Some(by), _) => by,
-        (None, Some(session)) if session.expires_at <= now && session.expires_at < dialog.expires_at => {
-            EndedBy::SessionTimer
-        }
-        _ => EndedBy::Timeout,
-    }
+    // What was due first.
+    let ends = [
+        (Some(dialog.expires_at), EndedBy::Timeout),
+        (dialog.session.map(|s| s.expires_at), EndedBy::SessionTimer),
+        (dialog.ack_until, EndedBy::NoAck),
+    ];
+    let due = ends.into_iter().filter_map(|(at, by)| Some((at.filter(|at| *at <= now)?, by)));
+    dialog.ending.or_else(|| due.min().map(|(_, by)| by)).unwrap_or(EndedBy::Timeout)
 }
 
 /// The BYE to the callee's side of a dialog that the caller knows nothing of, and the ACK of its 2xx.

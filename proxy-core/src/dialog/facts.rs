@@ -1,7 +1,7 @@
 //! Who calls whom, as an INVITE says it when it has passed all stages: for accounting and for limits.
 
-use crate::engine::Engine;
 use crate::engine::settings::Settings;
+use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Uri};
 use crate::route::passage::{Passage, Targets};
 use crate::state::{Backend, CallFacts, CallLimit, CountKey, account_text};
@@ -63,7 +63,14 @@ impl Engine {
     }
 
     /// There are as many calls as are allowed: the caller hears of it.
-    pub(crate) fn refuse_for_limit(&mut self, flow: crate::state::Flow, request: &[u8], key: &CountKey) {
+    pub(crate) fn refuse_for_limit(
+        &mut self,
+        cx: Cx<'_>,
+        flow: crate::state::Flow,
+        request: &[u8],
+        facts: Option<&CallFacts>,
+        key: &CountKey,
+    ) {
         let limits = &self.settings.config.dialog.limits;
         let (status, reason) = match key {
             CountKey::Caller(_) => (limits.caller_status, "Too Many Calls"),
@@ -73,6 +80,9 @@ impl Engine {
         };
         self.counters.limited += 1;
         if let Ok(message) = Message::parse(request) {
+            if let Some(facts) = facts {
+                self.record_refused(cx, &message, facts.clone(), status, reason);
+            }
             self.reject_with(flow, &message, status, reason, &[]);
         }
     }

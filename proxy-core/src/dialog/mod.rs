@@ -1,6 +1,7 @@
 //! Dialogs as a proxy sees them (RFC 3261 §12): made of an INVITE and its 2xx, changed by target refreshes.
 
 pub mod config;
+pub(crate) mod confirm;
 pub(crate) mod end;
 mod facts;
 pub(crate) mod session;
@@ -63,6 +64,7 @@ pub(crate) fn made(
         session: session::timer_of(response, now),
         ending: None,
         media: None,
+        ack_until: settings.config.dialog.no_ack.map(|wait| now + wait),
     })
 }
 

@@ -12,6 +12,7 @@
 //! | ACK to a failed branch while the call is undecided | `BranchProgress` (final), or `InviteFailed` |
 //! | the INVITEs of a later round (failover, voicemail) | `BranchesAdded` |
 //! | failure of an INVITE that was forwarded, for the caller | `InviteFailed` |
+//! | the first ACK of a dialog, for the callee | `DialogAcked` |
 //! | the answer to a BYE that ends its dialog: 2xx, 408, 481 | `DialogEnded` |
 //!
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
@@ -103,6 +104,8 @@ pub struct Engine {
     pub(crate) trunks: crate::trunk::Memory,
     pub(crate) probes: crate::trunk::Probes,
     pub(crate) ends: crate::dialog::end::Ends,
+    pub(crate) confirming: crate::dialog::confirm::Acks,
+    pub(crate) refusals: crate::accounting::Refusals,
     pub(crate) blf: crate::blf::Memory,
     pub(crate) offline: crate::offline::Memory,
     pub(crate) media: crate::media::Memory,
@@ -151,6 +154,8 @@ impl Engine {
             trunks: crate::trunk::Memory::default(),
             probes: crate::trunk::Probes::default(),
             ends: crate::dialog::end::Ends::default(),
+            confirming: crate::dialog::confirm::Acks::default(),
+            refusals: crate::accounting::Refusals::default(),
             blf: crate::blf::Memory::default(),
             offline: crate::offline::Memory::default(),
             media: crate::media::Memory::default(),
@@ -254,6 +259,8 @@ impl Engine {
             Awaiting::Notify { attempt } => self.on_notify_numbered(cx, attempt, &response),
             Awaiting::Keep { exchange } => self.on_kept(cx, exchange, &response),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, true),
+            Awaiting::Ack { ack } => self.on_ack_safe(cx, ack),
+            Awaiting::Refused => self.on_refused_recorded(Some(&response)),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -283,6 +290,8 @@ impl Engine {
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Notify { attempt } => self.on_notify_refused(attempt),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, false),
+            Awaiting::Ack { ack } => self.on_ack_refused(ack),
+            Awaiting::Refused => self.on_refused_recorded(None),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}
         }
@@ -390,6 +399,7 @@ impl Engine {
         self.dispatch = crate::dispatch::Memory::default();
         self.trunks = crate::trunk::Memory::default();
         self.ends = crate::dialog::end::Ends::default();
+        self.confirming = crate::dialog::confirm::Acks::default();
         self.blf = crate::blf::Memory::default();
         self.offline = crate::offline::Memory::default();
         self.media = crate::media::Memory::default();

@@ -33,6 +33,10 @@ pub(crate) enum Awaiting {
     Keep { exchange: u64 },
     /// What came of the delivery of a message.
     Delivered { attempt: u64 },
+    /// The first ACK of a dialog.
+    Ack { ack: u64 },
+    /// The record of a refused call.
+    Refused,
     /// The next `Expire`: one at a time.
     Expire,
     /// Nothing: it was worth remembering, and if it was not remembered, calls go on all the same.

@@ -357,6 +357,7 @@ impl Call {
             no_answer_at: self.no_answer.map(|(_, at)| at),
             facts: self.facts.clone(),
             media: self.media.clone(),
+            ending: None,
         }
     }
 }

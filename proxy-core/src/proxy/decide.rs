@@ -89,14 +89,21 @@ impl Engine {
         self.propose_failure(cx, id, call, status, bytes);
     }
 
-    fn made_response(&self, call: &Call, status: u16) -> Vec<u8> {
+    pub(super) fn made_response(&self, call: &Call, status: u16) -> Vec<u8> {
         Message::parse(&call.request).map_or_else(
             |_| Vec::new(),
             |request| build::response(&self.settings, &request, status, "", &call.local_tag, &[]),
         )
     }
 
-    fn propose_failure(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, status: u16, bytes: Vec<u8>) {
+    pub(super) fn propose_failure(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        call: &mut Call,
+        status: u16,
+        bytes: Vec<u8>,
+    ) {
         let command = SipCommand::InviteFailed {
             key: call.key.clone(),
             response: bytes.clone(),

@@ -38,7 +38,7 @@ impl Engine {
             SipResponse::LimitReached(key) => {
                 self.with_call(cx, id, |engine, call| {
                     engine.release_media(cx, call);
-                    engine.refuse_for_limit(call.flow, &call.request, key);
+                    engine.refuse_for_limit(cx, call.flow, &call.request, call.facts.as_deref(), key);
                 });
                 self.remove_call(id);
                 return;

@@ -10,6 +10,7 @@
 //! | `cancel` | CANCEL from the caller and to the phones |
 //! | `elsewhere` | a branch that goes on at another address of its target |
 //! | `late` | what comes of copies that nobody waits for any more |
+//! | `ended` | calls that nobody has answered, and that an operator ends |
 //! | `invite` | what happens to a call until it is decided |
 //! | `decide` | how a call is decided, and the verdicts on its proposals |
 //! | `manage_branch` | each copy of an INVITE before it leaves |
@@ -26,6 +27,7 @@ pub(crate) mod call;
 mod cancel;
 mod decide;
 mod elsewhere;
+mod ended;
 pub(crate) mod exchange;
 mod invite;
 mod late;

@@ -37,6 +37,10 @@ impl Engine {
             self.explain("drops it", || String::from("it belongs to no dialog that goes through here"));
             return Step::Answered;
         }
+        if self.confirm_first(cx, passage) {
+            self.explain("waits", || String::from("a majority has to know that the call is confirmed"));
+            return Step::Answered;
+        }
         let targets = self.targets_in_dialog(cx, passage, approach);
         if self.names.is_waiting() {
             return Step::Answered;

@@ -118,6 +118,9 @@ impl Engine {
                 Step::Next => self.explain_next(stage),
                 Step::Answered => return,
                 Step::Reject(status, reason) => {
+                    if Stage::REQUEST.iter().skip_while(|s| **s != Stage::Auth).skip(1).any(|s| *s == stage) {
+                        self.account_refused(cx, &passage, status, reason);
+                    }
                     self.reject_by_stage(cx, &passage, status, reason);
                     return;
                 }
@@ -144,6 +147,7 @@ impl Engine {
             return;
         }
         let (status, reason) = passage.found.failing.unwrap_or((404, ""));
+        self.account_refused(cx, &passage, status, reason);
         self.reject_by_stage(cx, &passage, status, reason);
     }
 

@@ -7,18 +7,18 @@
 //! | kind | made by | Kamailio |
 //! |---|---|---|
 //! | Invite | the first 2xx of each dialog | `acc`, INVITE |
-//! | Failed | the failure of an INVITE that starts a call | `acc`, INVITE, with the code of the failure |
+//! | Failed | the failure of an INVITE that starts a call; its refusal by the proxy (`Refused`) | `acc`, INVITE, with the code of the failure |
 //! | Bye | the end of a dialog by the BYE of a side | `acc`, BYE |
 //! | Missed | the end of a call, for each of our users who was called and did not get it | `missed_calls` |
 //! | Cdr | the end of each dialog, and of a call without one | `acc_cdrs` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::backing::Backend;
-use super::parties::EndedBy;
+use super::parties::{CallFacts, EndedBy};
 use crate::time::WallTime;
 
 /// Names a place where records are written.
@@ -156,6 +156,25 @@ pub enum AccountingCommand {
         /// Number of the last one.
         up_to: u64,
     },
+    /// A call was refused, and nobody called.
+    Refused(Box<RefusedCall>),
+}
+
+/// A call that the proxy has refused by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedCall {
+    /// Call-ID.
+    pub call_id: String,
+    /// Who calls whom.
+    pub facts: CallFacts,
+    /// To tag of the answer.
+    pub to_tag: String,
+    /// Status of the answer.
+    pub code: u16,
+    /// Its reason phrase.
+    pub reason: String,
+    /// When.
+    pub at: WallTime,
 }
 
 /// How far places have come, and how much waits.
@@ -181,6 +200,8 @@ pub struct Outbox {
     /// Up to where a place has written; `None`: it writes nothing.
     pub(super) places: BTreeMap<PlaceId, Option<u64>>,
     pub(super) lost: u64,
+    /// Names of the refused calls that were recorded last, oldest first: each may be repeated.
+    pub(super) refused: VecDeque<[u8; 16]>,
 }
 
 impl Outbox {

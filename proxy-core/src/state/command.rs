@@ -167,6 +167,20 @@ pub enum SipCommand {
     Message(MessageCommand),
     /// Media proxies.
     Media(MediaCommand),
+    /// The caller has acknowledged the 2xx of a dialog: before the ACK goes on to the callee.
+    DialogAcked {
+        /// Which dialog.
+        id: DialogId,
+        /// When the ACK came. Too late, and the dialog is being ended already.
+        at: WallTime,
+    },
+    /// Somebody wants the proxy to end a call that is not answered: the active node fails it, with CANCEL to who rings.
+    InviteEnding {
+        /// Transaction of the caller.
+        key: ServerKey,
+        /// Who wants it.
+        by: EndedBy,
+    },
     /// Nonce counts that were used (RFC 7616 §5.12), and the command that they travel with: its answer is the answer.
     Counted {
         /// The counts, in the order of their use.

@@ -36,6 +36,8 @@ pub(super) struct Index {
     pub(super) dialogs: BTreeSet<(WallTime, DialogId)>,
     /// Dialogs that somebody has asked to be ended.
     pub(super) ending: BTreeSet<DialogId>,
+    /// Pending INVITEs that somebody has asked to be ended.
+    pub(super) invites_ending: BTreeSet<ServerKey>,
     /// Calls under way and answered.
     pub(super) counts: BTreeMap<CountKey, u32>,
     /// Ways back to the trunks.
@@ -181,6 +183,9 @@ impl Index {
 
     pub(super) fn add_pending(&mut self, record: &PendingInvite) {
         self.pending.insert((pending_end(record), record.key.clone()));
+        if record.ending.is_some() && is_undecided(record) {
+            self.invites_ending.insert(record.key.clone());
+        }
         for aor in users_of_pending(record) {
             self.add_call(aor, |calls| {
                 calls.pending.insert(record.key.clone());
@@ -196,6 +201,7 @@ impl Index {
 
     pub(super) fn remove_pending(&mut self, record: &PendingInvite) {
         self.pending.remove(&(pending_end(record), record.key.clone()));
+        self.invites_ending.remove(&record.key);
         for aor in users_of_pending(record) {
             self.remove_call(aor, |calls| {
                 calls.pending.remove(&record.key);
@@ -322,6 +328,10 @@ fn users_of_dialog(record: &DialogRecord) -> BTreeSet<&str> {
     caller.into_iter().chain(record.backing.called.as_deref()).collect()
 }
 
+fn is_undecided(record: &PendingInvite) -> bool {
+    matches!(record.state, InviteState::Proceeding | InviteState::Cancelled)
+}
+
 /// What a call is counted under while it is not decided; then its dialogs count.
 fn counted(record: &PendingInvite) -> Option<&CallFacts> {
     let undecided = matches!(record.state, InviteState::Proceeding | InviteState::Cancelled);
@@ -330,7 +340,8 @@ fn counted(record: &PendingInvite) -> Option<&CallFacts> {
 
 /// When the proxy has to end a dialog.
 fn dialog_end(record: &DialogRecord) -> WallTime {
-    record.session.map_or(record.expires_at, |s| s.expires_at.min(record.expires_at))
+    let session = record.session.map(|s| s.expires_at);
+    [session, record.ack_until].into_iter().flatten().fold(record.expires_at, WallTime::min)
 }
 
 /// When a dialog goes that should have been ended then.

@@ -58,6 +58,8 @@ pub const MAX_OUTBOX_BYTES: u64 = 192 << 20;
 pub const MAX_OUTBOX_UNCLAIMED: usize = 1_000;
 /// Places that write records.
 pub const MAX_OUTBOX_PLACES: usize = 64;
+/// Refused calls whose repetitions are known: at most so many are asked at each.
+pub const MAX_REFUSED_KNOWN: usize = 1_024;
 /// Keys under which one call is counted.
 pub const MAX_COUNT_KEYS: usize = 16;
 /// Milliseconds past its end after which a dialog goes even if nobody has ended it: much longer than any takeover and the

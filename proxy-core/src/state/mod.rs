@@ -22,7 +22,7 @@ pub mod trunk_style;
 mod types;
 
 pub use accounting::{
-    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind,
+    AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind, RefusedCall,
 };
 pub use backing::{Backend, Backing, DialogBacking, Leg};
 pub use command::{
@@ -201,6 +201,11 @@ impl SipState {
     /// Dialogs that somebody has asked to be ended.
     pub fn dialogs_ending(&self) -> impl Iterator<Item = &DialogRecord> {
         self.index.ending.iter().filter_map(|id| self.records.dialogs.get(id))
+    }
+
+    /// Pending INVITEs that somebody has asked to be ended, and that are not decided.
+    pub fn invites_ending(&self) -> impl Iterator<Item = &PendingInvite> {
+        self.index.invites_ending.iter().filter_map(|key| self.records.pending.get(key))
     }
 
     /// Calls under way and answered that are counted under a key.

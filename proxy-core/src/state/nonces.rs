@@ -125,7 +125,7 @@ impl NonceCounts {
 
     /// The oldest nonces go as far as they are of no use any more. They leave no trace: another one of that time would
     /// be of no use either.
-    pub fn forget_dead(&mut self, now: WallTime) {
+    fn forget_dead(&mut self, now: WallTime) {
         while self.windows.first_key_value().is_some_and(|(_, window)| window.ends <= now) {
             self.windows.pop_first();
         }

@@ -83,6 +83,8 @@ pub enum EndedBy {
     Operator,
     /// Nobody knows: it was forgotten long after its time, or there was no room for its dialog.
     Lost,
+    /// The proxy: the caller has never acknowledged the answer.
+    NoAck,
 }
 
 impl EndedBy {
@@ -96,6 +98,7 @@ impl EndedBy {
             Self::SessionTimer => "session timer",
             Self::Operator => "operator",
             Self::Lost => "lost",
+            Self::NoAck => "no ack",
         }
     }
 }

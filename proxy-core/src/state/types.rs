@@ -155,6 +155,8 @@ pub struct PendingInvite {
     pub facts: Option<Box<CallFacts>>,
     /// The media proxy; its SDP is in `request` already.
     pub media: Option<Box<MediaSession>>,
+    /// Somebody wants the proxy to end it. Its dialogs inherit that.
+    pub ending: Option<EndedBy>,
 }
 
 /// What is tried next in a call (serial forking): failover to another backend or address, voicemail.
@@ -345,4 +347,7 @@ pub struct DialogRecord {
     pub ending: Option<EndedBy>,
     /// The media proxy.
     pub media: Option<Box<MediaSession>>,
+    /// The caller has not acknowledged the 2xx: at that time the proxy ends it. `None` when it has, or if that is of no
+    /// interest.
+    pub ack_until: Option<WallTime>,
 }

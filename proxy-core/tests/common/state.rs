@@ -97,6 +97,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         no_answer_at: None,
         facts: None,
         media: None,
+        ending: None,
     }
 }
 
@@ -162,6 +163,7 @@ pub fn dialog(n: u32, to_tag: &str) -> DialogRecord {
         session: None,
         ending: None,
         media: None,
+        ack_until: None,
     }
 }
 

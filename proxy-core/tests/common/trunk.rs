@@ -119,6 +119,14 @@ pub fn called_out(w: &mut World) -> (String, String) {
     (second, ok)
 }
 
+/// The same, and Alice has acknowledged the answer: the INVITE that the carrier took, and the 200.
+pub fn talking(w: &mut World) -> (String, String) {
+    let (at_carrier, ok) = called_out(w);
+    w.send(ALICE, &in_dialog_of_caller("ACK", 1, &ok, ALICE));
+    w.expect(CARRIER, "ACK ");
+    (at_carrier, ok)
+}
+
 pub fn invite_of_carrier(uri: &str, from: &str, call: &str) -> String {
     invite(uri, from, call).replace("From: <sip:alice@lab.test>", "From: <sip:+4989@carrier.test>")
 }

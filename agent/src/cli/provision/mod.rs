@@ -168,7 +168,12 @@ pub(super) fn alias(common: &Common, command: &Alias) -> ExitCode {
         Alias::Add { alias, user } => {
             let ask = Ask::AliasAdd { alias: alias.clone(), target: user.clone() };
             run(common, ask, |v| {
-                format!("alias {} added, for {}", show::quoted(&v["alias"]), show::quoted(&v["target"]))
+                let added =
+                    format!("alias {} added, for {}", show::quoted(&v["alias"]), show::quoted(&v["target"]));
+                match v["warning"].as_str() {
+                    Some(warning) => format!("{added}\nwarning: {warning}"),
+                    None => added,
+                }
             })
         }
         Alias::Rm { alias } => run(common, Ask::AliasRm { alias: alias.clone() }, |v| {

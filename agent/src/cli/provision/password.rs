@@ -23,11 +23,11 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 pub(crate) struct PasswordFrom {
     /// Read the password from the first line of FILE (- is standard input) instead of asking for it
     #[arg(long, value_name = "FILE", conflicts_with = "ha1")]
-    password_file: Option<PathBuf>,
+    pub(crate) password_file: Option<PathBuf>,
     /// Take this HA1 in hex instead of a password: MD5 (32 digits) or SHA-256 (64 digits), made for the
     /// realm that `subscriber list` and `domain list` show; may be given once each
     #[arg(long, value_name = "HEX")]
-    ha1: Vec<String>,
+    pub(crate) ha1: Vec<String>,
 }
 
 /// The user with his domain, and what his password leaves behind. The node is asked first: the realm is part of HA1, and

@@ -10,6 +10,7 @@ use crate::accounting::line::{Line, utc};
 use crate::admin::cdr::Ask;
 use crate::admin::{MAX_RECORDS, Reply};
 use crate::bridge::Cluster;
+use crate::config::Role;
 use crate::run::backend::Desk;
 
 /// Bytes of the file that are looked at from its end.
@@ -54,7 +55,16 @@ impl<C: Cluster> Desk<C> {
             let places: Vec<Value> = s
                 .outbox()
                 .places()
-                .map(|(node, up_to)| json!({ "node": node, "writes": up_to.is_some(), "up_to": up_to }))
+                .map(|(node, up_to)| {
+                    let holds = up_to.map_or(0, |up_to| s.outbox().after(up_to).count());
+                    json!({
+                        "node": node,
+                        "writes": up_to.is_some(),
+                        "up_to": up_to,
+                        "behind": holds,
+                        "appliance": self.is_appliance(node),
+                    })
+                })
                 .collect();
             (s.outbox_figures(), places)
         });
@@ -73,11 +83,20 @@ impl<C: Cluster> Desk<C> {
         })
     }
 
+    /// Whether a node writes records, as far as the configuration of this one goes.
+    fn is_appliance(&self, node: u16) -> bool {
+        let nodes = &self.config.nodes;
+        nodes.iter().any(|m| m.id == node && m.role == Role::Appliance) || node == self.config.id
+    }
+
     fn cdr_forget(&self, node: u16) -> Reply {
-        if self.config.nodes.iter().any(|m| m.id == node) {
+        if self.is_appliance(node) {
             return Reply::error(
-                format!("node {node} is in the configuration of this node"),
-                "take it out of [[cluster.node]] first: nobody forgets a node that is to come back",
+                format!(
+                    "node {node} is an appliance in the configuration of this node: it may come back, and \
+                         would lack the records of the time between"
+                ),
+                "take it out of [[cluster.node]] on every node, start them again one by one, and say this again",
             );
         }
         match self.commit(SipCommand::Accounting(AccountingCommand::Forget { place: node })) {

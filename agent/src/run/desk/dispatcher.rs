@@ -14,6 +14,9 @@ use crate::run::backend::Desk;
 /// The bits that an operator may give with a new destination.
 const GIVEN_FLAGS: u32 = flag::STATES | flag::PROBING | flag::NO_DNS | flag::NO_PING;
 
+/// Largest weight: percent.
+const MAX_WEIGHT: u32 = 100;
+
 impl<C: Cluster> Desk<C> {
     pub(crate) fn dispatcher(&self, ask: Ask) -> Reply {
         let now = (self.clock)().wall;
@@ -31,28 +34,34 @@ impl<C: Cluster> Desk<C> {
                     let cure = "add up: 1 inactive, 2 trying, 4 disabled, 8 probing, 16 no DNS, 32 no ping";
                     return Reply::error("there are unknown bits in the flags", cure);
                 }
-                if let Some(wrong) = wrong_attribute(&attrs) {
-                    return Reply::error(
-                        format!("{wrong:?} is no attribute"),
-                        "write it as weight=50 or maxload=100: a number behind it; several are parted by semicolons",
-                    );
-                }
+                let idle = match attrs.as_deref().map_or(Ok(Vec::new()), attributes) {
+                    Ok(idle) => idle,
+                    Err((what, cure)) => return Reply::error(what, cure),
+                };
                 let old = self.cluster.read(|s| {
                     s.dispatcher().sets.get(&set).and_then(|l| l.iter().find(|d| d.uri == uri)).cloned()
                 });
                 let known = old.is_some();
-                let destination = Destination {
+                let old = old.unwrap_or_else(|| Destination {
                     uri: uri.clone(),
-                    flags: flags.or(old.as_ref().map(|d| d.flags)).unwrap_or(0),
-                    priority,
-                    attrs: Attributes::parse(&attrs),
-                    description,
-                    count: old.as_ref().map_or(0, |d| d.count),
-                    changed_at: old.as_ref().map_or(WallTime(0), |d| d.changed_at),
-                    seen_at: old.as_ref().map_or(WallTime(0), |d| d.seen_at),
+                    flags: 0,
+                    priority: 0,
+                    attrs: Attributes::default(),
+                    description: String::new(),
+                    count: 0,
+                    changed_at: WallTime(0),
+                    seen_at: WallTime(0),
+                });
+                let destination = Destination {
+                    flags: flags.unwrap_or(old.flags),
+                    priority: priority.unwrap_or(old.priority),
+                    attrs: attrs.as_deref().map_or_else(|| old.attrs.clone(), Attributes::parse),
+                    description: description.unwrap_or_else(|| old.description.clone()),
+                    ..old
                 };
                 let command = DispatcherCommand::Put { set, destination: Box::new(destination) };
-                self.dispatcher_change(command, set, json!({ "set": set, "uri": uri, "changed": known }))
+                let ok = json!({ "set": set, "uri": uri, "changed": known, "without_effect": idle });
+                self.dispatcher_change(command, set, ok)
             }
             Ask::Rm { set, uri } => {
                 let ok = json!({ "set": set, "uri": uri });
@@ -91,16 +100,41 @@ impl<C: Cluster> Desk<C> {
     }
 }
 
-/// The first of the attributes that says a number and is none. Others than Relevo knows may stand there, as in
-/// Kamailio's table.
-fn wrong_attribute(attrs: &str) -> Option<&str> {
-    let parts = attrs.split(';').map(str::trim);
-    parts.filter(|part| !part.is_empty()).find(|part| match part.split_once('=') {
-        Some((name, value)) => {
-            matches!(name.trim(), "weight" | "maxload") && value.trim().parse::<u32>().is_err()
+/// Attributes of Kamailio's table that do nothing here, and do no harm.
+const WITHOUT_EFFECT: [&str; 9] =
+    ["rweight", "socket", "sockname", "ping_socket", "ping_from", "obproxy", "cc", "latency", "ocmin"];
+
+/// Reads what the operator gave as attributes: those that have no effect here, or what is wrong and its cure.
+fn attributes(attrs: &str) -> Result<Vec<String>, (String, &'static str)> {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut idle = Vec::new();
+    for part in attrs.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let Some((name, value)) = part.split_once('=').map(|(name, value)| (name.trim(), value.trim()))
+        else {
+            return Err((format!("{part:?} is no attribute"), "write it as weight=50;maxload=100;duid=a"));
+        };
+        match name {
+            "weight" if !value.parse::<u32>().is_ok_and(|n| n <= MAX_WEIGHT) => {
+                let cure = "write a number from 0 to 100: its share of the calls, in percent, as in Kamailio's table";
+                return Err((format!("weight={value} is out of range"), cure));
+            }
+            "maxload" if value.parse::<u32>().is_err() => {
+                let cure = "write how many calls it may have at a time, such as maxload=100; 0 is no limit";
+                return Err((format!("maxload={value} is no number of calls"), cure));
+            }
+            "weight" | "maxload" | "duid" => {}
+            _ if WITHOUT_EFFECT.contains(&name) => idle.push(name.to_owned()),
+            _ => {
+                let cure = "there are weight=0–100 (share), maxload=N (calls at a time) and duid=NAME, parted by semicolons";
+                return Err((format!("nobody knows an attribute {name:?}"), cure));
+            }
         }
-        None => true,
-    })
+        if seen.contains(&name) {
+            return Err((format!("{name} stands twice"), "give it once"));
+        }
+        seen.push(name);
+    }
+    Ok(idle)
 }
 
 /// A destination as the operator wrote it, with the scheme that he may have left out.
@@ -146,6 +180,26 @@ mod tests {
         assert_eq!(state_flags("dp"), Some(flag::DISABLED | flag::PROBING));
         for bad in ["", "x", "ax", "app"] {
             assert_eq!(state_flags(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_nobody_knows_or_that_cannot_be_are_refused() {
+        for good in ["", "weight=50", "weight=0;maxload=1000;duid=a", " weight = 100 ; "] {
+            assert_eq!(attributes(good), Ok(Vec::new()), "{good:?}");
+        }
+        assert_eq!(attributes("socket=udp:192.0.2.1:5060;weight=1"), Ok(vec![String::from("socket")]));
+        let bad = [
+            "wieght=50",
+            "weight=500",
+            "weight=-1",
+            "weight=",
+            "maxload=many",
+            "weight",
+            "weight=1;weight=2",
+        ];
+        for bad in bad {
+            assert!(attributes(bad).is_err(), "{bad:?}");
         }
     }
 

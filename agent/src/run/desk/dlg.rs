@@ -1,6 +1,6 @@
 //! `relevo dlg show` and `relevo dlg end`.
 
-use proxy_core::state::{DialogId, EndedBy, SipCommand, SipResponse};
+use proxy_core::state::{EndedBy, InviteState, PendingInvite, SipCommand, SipResponse};
 use serde_json::json;
 
 use crate::admin::Reply;
@@ -22,35 +22,45 @@ impl<C: Cluster> Desk<C> {
         }
     }
 
-    /// Marks all dialogs of a call; the active node sends the BYEs, whichever it is then.
+    /// Marks all dialogs of a call, or its INVITEs if nobody has answered; the active node does the rest, whichever it is
+    /// then.
     fn dlg_end(&self, call_id: &str) -> Reply {
-        let (ids, rings) = self.cluster.read(|s| {
-            let ids: Vec<DialogId> = s.dialogs_of_call(call_id).map(|d| d.id.clone()).collect();
-            (ids, s.pending_invites().any(|p| p.call_id == call_id))
-        });
-        if ids.is_empty() {
-            return if rings {
-                Reply::error(
-                    format!("call {call_id} is not answered yet"),
-                    "wait until it is answered, or for its end: relevo dlg list",
-                )
-            } else {
-                nobody(call_id)
+        let by = EndedBy::Operator;
+        let (dialogs, ringing): (Vec<SipCommand>, Vec<SipCommand>) = self.cluster.read(|s| {
+            let dialogs = s.dialogs_of_call(call_id);
+            // Within a dialog there is no call that rings.
+            let rings = |p: &&PendingInvite| {
+                let undecided = matches!(p.state, InviteState::Proceeding | InviteState::Cancelled);
+                p.call_id == call_id && undecided && p.facts.is_some()
             };
-        }
-        let mut marked = 0;
-        for id in ids {
-            match self.commit(SipCommand::DialogEnding { id, by: EndedBy::Operator }) {
-                Ok(SipResponse::NotFound) => {}
-                Ok(_) => marked += 1,
-                Err(reply) => return reply,
-            }
-        }
-        if marked == 0 {
+            (
+                dialogs.map(|d| SipCommand::DialogEnding { id: d.id.clone(), by }).collect(),
+                s.pending_invites()
+                    .filter(rings)
+                    .map(|p| SipCommand::InviteEnding { key: p.key.clone(), by })
+                    .collect(),
+            )
+        });
+        let (ended, failed) = match (self.mark(dialogs), self.mark(ringing)) {
+            (Ok(ended), Ok(failed)) => (ended, failed),
+            (Err(reply), _) | (_, Err(reply)) => return reply,
+        };
+        if ended + failed == 0 {
             nobody(call_id)
         } else {
-            Reply::Ok { ok: json!({ "call_id": call_id, "ending": marked }) }
+            Reply::Ok { ok: json!({ "call_id": call_id, "ending": ended, "ending_ringing": failed }) }
         }
+    }
+
+    /// How many of them there were still.
+    fn mark(&self, commands: Vec<SipCommand>) -> Result<u64, Reply> {
+        let mut marked = 0;
+        for command in commands {
+            if self.commit(command)? == SipResponse::Done {
+                marked += 1;
+            }
+        }
+        Ok(marked)
     }
 }
 

@@ -207,7 +207,22 @@ impl<C: Cluster> Desk<C> {
                 format!("'{}' is a subscriber", alias.text()),
                 "take a name that nobody has, or remove the subscriber first",
             )),
-            answer => plain(answer, json!({ "alias": alias.aor, "target": target.aor })),
+            answer => {
+                let ours = self.must_be_local(&target.domain).is_ok();
+                let known = self.cluster.read(|s| {
+                    let p = s.provision();
+                    let aor = target.aor.as_str();
+                    p.subscriber(aor).is_some() || p.alias(aor).is_some() || !s.bindings(aor).is_empty()
+                });
+                let warning = (ours && !known).then(|| {
+                    format!(
+                        "'{0}' is no subscriber and has no phone: calls to the alias lead nowhere until it is there \
+                         (relevo subscriber add {0})",
+                        target.text()
+                    )
+                });
+                plain(answer, json!({ "alias": alias.aor, "target": target.aor, "warning": warning }))
+            }
         }
     }
 

@@ -10,9 +10,13 @@ use proxy_core::state::{Ha1, SipCommand, SipResponse};
 use serde_json::{Value, json};
 
 use crate::admin::Reply;
+use crate::admin::provision::Secret;
 use crate::admin::trunk::{Add, Ask, trunk, trunks};
 use crate::bridge::Cluster;
 use crate::run::backend::Desk;
+
+/// Expiry that is asked for where the operator names none, in seconds.
+const DEFAULT_EXPIRES_S: u32 = 3600;
 
 impl<C: Cluster> Desk<C> {
     pub(crate) fn trunk(&self, ask: Ask) -> Reply {
@@ -24,16 +28,14 @@ impl<C: Cluster> Desk<C> {
                 None => nobody(&name),
             },
             Ask::Add(what) => {
-                let old = self.cluster.read(|s| s.trunk(&what.name).map(|t| t.account.style.clone()));
-                match account(*what, old).and_then(|a| Ok((a, call_id()?))) {
+                let old = self.cluster.read(|s| s.trunk(&what.name).map(|t| t.account.clone()));
+                match account(*what, old.as_ref()).and_then(|a| Ok((a, call_id()?))) {
                     Err(reply) => reply,
-                    Ok((mut account, call_id)) => {
+                    Ok((account, call_id)) => {
                         let name = account.uuid.clone();
-                        // What the operator has switched off stays so when he changes something else.
-                        account.disabled =
-                            self.cluster.read(|s| s.trunk(&name).is_some_and(|t| t.account.disabled));
+                        let ok = json!({ "trunk": name, "changed": old.is_some() });
                         let command = TrunkCommand::Put { account: Box::new(account), call_id, at };
-                        self.trunk_change(command, &name, json!({ "trunk": name }))
+                        self.trunk_change(command, &name, ok)
                     }
                 }
             }
@@ -90,14 +92,32 @@ fn nobody(name: &str) -> Reply {
     Reply::error(format!("there is no trunk '{name}'"), "see what there is: relevo trunk list")
 }
 
-/// Checks what the operator said.
-fn account(what: Add, old: Option<TrunkStyle>) -> Result<Account, Reply> {
-    let Add { name, remote, local, auth_user, secret, proxy, expires_s, contact_user, sources, style } = what;
+/// Checks what the operator said, on top of what is known of the trunk.
+fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
+    let Add {
+        name,
+        remote,
+        local,
+        auth_user,
+        secret,
+        no_password,
+        proxy,
+        expires_s,
+        contact_user,
+        sources,
+        style,
+    } = what;
+    let expires_s = expires_s.or(old.map(|old| old.expires_s)).unwrap_or(DEFAULT_EXPIRES_S);
     // Who has to register is known by his account; who is known by his address may speak for others.
     let from = if expires_s > 0 { Identity::Account } else { Identity::Caller };
-    let style = style.applied(old.unwrap_or(TrunkStyle { from, ..TrunkStyle::default() }));
+    let known = old.map(|old| old.style.clone());
+    let style = style.applied(known.unwrap_or(TrunkStyle { from, ..TrunkStyle::default() }));
     let style = style.map_err(|(what, cure)| Reply::error(what, cure))?;
-    let contact_user = contact_user.unwrap_or_else(|| name.clone());
+    let contact_user = match contact_user {
+        Some(user) if user.is_empty() => name.clone(),
+        Some(user) => user,
+        None => old.map_or_else(|| name.clone(), |old| old.contact_user.clone()),
+    };
     for word in [&name, &contact_user] {
         // It becomes the user of a URI, and nothing in it shall need an escape.
         let fits = !word.is_empty()
@@ -108,39 +128,66 @@ fn account(what: Add, old: Option<TrunkStyle>) -> Result<Account, Reply> {
         }
     }
     let (remote_user, remote_domain) = user_at_domain(&remote)?;
-    let (local_user, local_domain) = match local.as_deref().map(user_at_domain).transpose()? {
-        Some((user, domain)) => (user, domain),
-        None => (String::new(), String::new()),
+    let nobody = || (String::new(), String::new());
+    let (local_user, local_domain) = match local.as_deref() {
+        Some("") => nobody(),
+        Some(local) => user_at_domain(local)?,
+        None => old.map_or_else(nobody, |old| (old.local_user.clone(), old.local_domain.clone())),
     };
-    let proxy =
-        proxy.map_or_else(String::new, |p| if p.starts_with("sip:") { p } else { format!("sip:{p}") });
+    let proxy = match proxy {
+        Some(p) if p.is_empty() || p.starts_with("sip:") => p,
+        Some(p) => format!("sip:{p}"),
+        None => old.map_or_else(String::new, |old| old.proxy.clone()),
+    };
     if !proxy.is_empty() && !Uri::parse(&proxy).is_ok_and(|u| u.is_sip()) {
         return Err(Reply::error(format!("{proxy:?} is no SIP URI"), "write it as sip:192.0.2.1:5060"));
     }
+    let sources = match (sources.is_empty(), old) {
+        (true, Some(old)) => old.sources.clone(),
+        _ => sources.into_iter().filter(|s| !s.is_empty()).collect(),
+    };
     if let Some(bad) = sources.iter().find(|s| source(s).is_none()) {
         return Err(Reply::error(
             format!("{bad:?} is neither an address nor a network"),
             "write it as 192.0.2.7 or 192.0.2.0/24",
         ));
     }
-    if secret.is_none() && expires_s > 0 {
+    let auth_user = match auth_user {
+        Some(user) if user.is_empty() => remote_user.clone(),
+        Some(user) => user,
+        // Another account has another name in digests, unless that was set apart.
+        None => match old {
+            Some(old) if old.auth_user != old.remote_user => old.auth_user.clone(),
+            _ => remote_user.clone(),
+        },
+    };
+    let (realm, ha1) = match (&secret, old) {
+        (Some(secret), _) => (secret.realm.clone(), ha1_of(secret)?),
+        (None, Some(old)) if !no_password => {
+            let known = old.ha1 != Ha1::default();
+            let of_other = old.auth_user != auth_user
+                || (old.realm == old.remote_domain && old.remote_domain != remote_domain);
+            if known && of_other {
+                return Err(Reply::error(
+                    "the password is for another user name or realm, and only what is made of the three is kept",
+                    "give the password, too: at the prompt of relevo trunk add, or with --password-file",
+                ));
+            }
+            (old.realm.clone(), old.ha1)
+        }
+        _ => (String::new(), Ha1::default()),
+    };
+    if ha1 == Ha1::default() && expires_s > 0 {
         return Err(Reply::error(
             "a trunk that registers needs a password",
             "give one, or say that it shall not register: --expires 0",
         ));
     }
-    let realm = secret.as_ref().map_or_else(String::new, |s| s.realm.clone());
-    let bad = || Reply::error("an HA1 is not hex of the right length", "try again");
-    let mut ha1 = Ha1::default();
-    if let Some(secret) = &secret {
-        ha1.md5 = secret.md5.as_deref().map(|h| unhex(h).ok_or_else(bad)).transpose()?;
-        ha1.sha256 = secret.sha256.as_deref().map(|h| unhex(h).ok_or_else(bad)).transpose()?;
-    }
     Ok(Account {
         uuid: name,
         local_user,
         local_domain,
-        auth_user: auth_user.unwrap_or_else(|| remote_user.clone()),
+        auth_user,
         remote_user,
         remote_domain,
         realm,
@@ -149,8 +196,17 @@ fn account(what: Add, old: Option<TrunkStyle>) -> Result<Account, Reply> {
         expires_s,
         contact_user,
         sources,
-        disabled: false,
+        // What the operator has switched off stays so when he changes something else.
+        disabled: old.is_some_and(|old| old.disabled),
         style,
+    })
+}
+
+fn ha1_of(secret: &Secret) -> Result<Ha1, Reply> {
+    let bad = || Reply::error("an HA1 is not hex of the right length", "try again");
+    Ok(Ha1 {
+        md5: secret.md5.as_deref().map(|h| unhex(h).ok_or_else(bad)).transpose()?,
+        sha256: secret.sha256.as_deref().map(|h| unhex(h).ok_or_else(bad)).transpose()?,
     })
 }
 
@@ -171,4 +227,56 @@ fn call_id() -> Result<String, Reply> {
         Reply::error(format!("the kernel gives no random bytes: {e}"), "see that /dev/urandom is there")
     })?;
     Ok(format!("rlv-trunk-{:032x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(text: &str) -> Add {
+        serde_json::from_str(text).expect("an Add")
+    }
+
+    fn first() -> Account {
+        let text = r#"{"name":"carrier","remote":"user@carrier.test","proxy":"192.0.2.1","expires_s":600,
+            "contact_user":"in","local":"100@lab.test","sources":["192.0.2.0/24"],
+            "secret":{"realm":"carrier.test","md5":"00112233445566778899aabbccddeeff"}}"#;
+        let mut account = account(add(text), None).unwrap_or_else(|_| panic!("it is right"));
+        account.disabled = true;
+        account
+    }
+
+    fn changed(text: &str) -> Account {
+        account(add(text), Some(&first())).unwrap_or_else(|_| panic!("it is right: {text}"))
+    }
+
+    #[test]
+    fn what_is_not_named_of_a_known_trunk_stays() {
+        let old = first();
+        assert_eq!(changed(r#"{"name":"carrier","remote":"user@carrier.test"}"#), old);
+        let other =
+            changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
+        assert_eq!(other, Account { expires_s: 60, proxy: "sip:192.0.2.9".into(), ..old });
+    }
+
+    #[test]
+    fn an_empty_text_takes_away_what_was_there() {
+        let text = r#"{"name":"carrier","remote":"user@carrier.test","proxy":"","local":"","contact_user":"","sources":[""]}"#;
+        let new = changed(text);
+        assert!(new.proxy.is_empty() && new.local_user.is_empty() && new.sources.is_empty());
+        assert_eq!(new.contact_user, "carrier");
+        let new =
+            changed(r#"{"name":"carrier","remote":"user@carrier.test","no_password":true,"expires_s":0}"#);
+        assert_eq!(new.ha1, Ha1::default());
+    }
+
+    #[test]
+    fn a_password_does_not_follow_to_another_account() {
+        for remote in ["other@carrier.test", "user@elsewhere.test"] {
+            let add = add(&format!(r#"{{"name":"carrier","remote":"{remote}"}}"#));
+            assert!(account(add, Some(&first())).is_err(), "{remote}");
+        }
+        let none = account(add(r#"{"name":"new","remote":"user@carrier.test"}"#), None);
+        assert!(none.is_err(), "who registers needs a password");
+    }
 }

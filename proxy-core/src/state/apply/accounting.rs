@@ -6,11 +6,14 @@ use sha2::{Digest, Sha256};
 
 use crate::msg::reason_phrase;
 use crate::state::accounting::record_bytes;
-use crate::state::limits::{MAX_OUTBOX_BYTES, MAX_OUTBOX_PLACES, MAX_OUTBOX_RECORDS, MAX_OUTBOX_UNCLAIMED};
+use crate::state::limits::{
+    MAX_COUNT_KEYS, MAX_OUTBOX_BYTES, MAX_OUTBOX_PLACES, MAX_OUTBOX_RECORDS, MAX_OUTBOX_UNCLAIMED,
+    MAX_REFUSED_KNOWN,
+};
 use crate::state::parties::account_text;
 use crate::state::{
     AccountRecord, AccountingCommand, BranchState, CallFacts, CallTimes, DialogRecord, EndedBy, Ending,
-    InviteState, PendingInvite, RecordKind, SipResponse, SipState,
+    InviteState, PendingInvite, RecordKind, RefusedCall, SipResponse, SipState,
 };
 use crate::time::WallTime;
 
@@ -40,6 +43,7 @@ impl SipState {
                     return SipResponse::NotFound;
                 }
             }
+            AccountingCommand::Refused(call) => return self.call_refused(call),
             AccountingCommand::Written { place, up_to } => {
                 let newest = outbox.newest;
                 let Some(Some(known)) = outbox.places.get_mut(place) else { return SipResponse::NotFound };
@@ -50,6 +54,30 @@ impl SipState {
             }
         }
         self.trim_outbox();
+        SipResponse::Done
+    }
+
+    /// A call was refused. Strangers can have as many refused as they like: such records take at most half of the room.
+    fn call_refused(&mut self, call: &RefusedCall) -> SipResponse {
+        let name = name_of(call);
+        let outbox = &mut self.records.outbox;
+        if outbox.refused.contains(&name) {
+            return SipResponse::Superseded;
+        }
+        let half = outbox.records.len() >= MAX_OUTBOX_RECORDS / 2;
+        if half
+            || self.index.outbox_bytes >= MAX_OUTBOX_BYTES / 2
+            || call.facts.counted.len() > MAX_COUNT_KEYS
+        {
+            return SipResponse::Full;
+        }
+        outbox.refused.push_back(name);
+        if outbox.refused.len() > MAX_REFUSED_KNOWN {
+            outbox.refused.pop_front();
+        }
+        let base = base(&call.facts, &call.call_id, &call.to_tag, call.at);
+        let record = AccountRecord { code: call.code, reason: account_text(&call.reason), ..base };
+        self.put_record(record, RecordKind::Failed);
         SipResponse::Done
     }
 
@@ -66,6 +94,7 @@ impl SipState {
         let by = match (&record.state, code) {
             _ if lost => EndedBy::Lost,
             (InviteState::Cancelled, _) => EndedBy::Caller,
+            (_, 480) => record.ending.unwrap_or(EndedBy::Callee),
             (_, 408) => EndedBy::Timeout,
             _ => EndedBy::Callee,
         };
@@ -238,6 +267,19 @@ fn id_of(record: &AccountRecord) -> [u8; 16] {
     let mut id = [0; 16];
     id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
     id
+}
+
+/// The same INVITE has the same name, whenever it comes.
+fn name_of(call: &RefusedCall) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in [&call.call_id, &call.facts.from_tag] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(call.facts.cseq.to_le_bytes());
+    let mut name = [0; 16];
+    name.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    name
 }
 
 /// Of two failures the one that says more: a 6xx, else the lower class, and a phone that speaks rather than silence.

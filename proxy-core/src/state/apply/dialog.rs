@@ -3,6 +3,7 @@
 use crate::state::index::dialog_bytes;
 use crate::state::limits::{MAX_DIALOG_BYTES, MAX_DIALOGS, admits_bytes};
 use crate::state::{DialogId, DialogRecord, EndedBy, Ending, SipCommand, SipResponse, SipState};
+use crate::time::WallTime;
 
 impl SipState {
     pub(super) fn dialog_updated(&mut self, command: &SipCommand) -> SipResponse {
@@ -56,6 +57,19 @@ impl SipState {
             self.put_dialog(DialogRecord { ending: Some(by), ..old.clone() });
         }
         SipResponse::Done
+    }
+
+    /// The caller has acknowledged the 2xx. When its end is due, the BYEs may have been sent: then it stays so.
+    pub(super) fn dialog_acked(&mut self, id: &DialogId, at: WallTime) -> SipResponse {
+        let Some(old) = self.records.dialogs.get(id) else { return SipResponse::NotFound };
+        match old.ack_until {
+            None => SipResponse::Done,
+            Some(until) if at >= until => SipResponse::Superseded,
+            Some(_) => {
+                self.put_dialog(DialogRecord { ack_until: None, ..old.clone() });
+                SipResponse::Done
+            }
+        }
     }
 
     /// Remembers the dialog of a 2xx. A dialog that is there already stays, as it may have been updated since; one

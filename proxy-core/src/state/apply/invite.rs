@@ -5,8 +5,8 @@ use crate::state::limits::{
     MAX_BRANCHES, MAX_COUNT_KEYS, MAX_PENDING_BYTES, MAX_STEPS, admits_bytes, admits_invite,
 };
 use crate::state::{
-    Backend, Branch, BranchState, CallLimit, CountKey, DialogRecord, InviteState, PendingInvite, ServerKey,
-    SipResponse, SipState,
+    Backend, Branch, BranchState, CallLimit, CountKey, DialogRecord, EndedBy, InviteState, PendingInvite,
+    ServerKey, SipResponse, SipState,
 };
 use crate::time::WallTime;
 
@@ -158,6 +158,18 @@ impl SipState {
         SipResponse::Done
     }
 
+    /// The active node will fail it. Who asked first is the one who is named.
+    pub(super) fn invite_ending(&mut self, key: &ServerKey, by: EndedBy) -> SipResponse {
+        let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
+        if !is_open(record) {
+            return SipResponse::Superseded;
+        }
+        if record.ending.is_none() {
+            self.change_pending(key, |record| record.ending = Some(by));
+        }
+        SipResponse::Done
+    }
+
     /// The first 2xx decides the call, also one that crossed a CANCEL (§9.1). Any further one makes a dialog, too,
     /// and is passed on by the engine (§16.7 step 5), but the entry keeps the first.
     pub(super) fn invite_answered(
@@ -219,8 +231,12 @@ impl SipState {
         if self.records.dialogs.contains_key(&dialog.id) {
             return;
         }
-        let dialog =
-            DialogRecord { invited_at: record.received_at, facts: record.facts.clone(), ..dialog.clone() };
+        let dialog = DialogRecord {
+            invited_at: record.received_at,
+            facts: record.facts.clone(),
+            ending: record.ending,
+            ..dialog.clone()
+        };
         let kept = self.keep_dialog(&dialog);
         let said = (status_of(response), reason_of(response));
         self.account_answered(record, index, &dialog, said, kept);

@@ -19,9 +19,11 @@
 //! | LegShifted | `NotFound` | `Done` | not more than before: `Superseded` |
 //! | Provision | see the `provision` module | | |
 //! | BranchMoved | `NotFound` | `Done` | not Proceeding, branch final or elsewhere: `Superseded` |
-//! | Accounting | `NotFound`; `Open`, `Close`: `Done`, `Full` | `Done` | written already: `Superseded` |
+//! | Accounting | `NotFound`; `Open`, `Close`, `Refused`: `Done`, `Full` | `Done` | written already, recorded already: `Superseded` |
 //! | DialogEnding | `NotFound` | `Done` | |
 //! | Subscription, Message | see [`crate::state::subscriptions`], [`crate::state::message_store`] | | |
+//! | DialogAcked | `NotFound` | `Done` | its end is due: `Superseded` |
+//! | InviteEnding | `NotFound` | `Done` | answered, failed: `Superseded` |
 //! | Media | `SetDisabled`, `Health`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
 //! | Counted | as its command; without one `Done` | | |
 //!
@@ -89,6 +91,8 @@ impl SipState {
             SipCommand::Subscription(command) => self.subscription_changed(command),
             SipCommand::Message(command) => self.message_changed(command),
             SipCommand::Media(command) => self.media_changed(command),
+            SipCommand::DialogAcked { id, at } => self.dialog_acked(id, *at),
+            SipCommand::InviteEnding { key, by } => self.invite_ending(key, *by),
             SipCommand::Counted { counts, then } => self.counted(counts, then.as_deref()),
         }
     }
