@@ -257,6 +257,63 @@ fn route_explain_says_stage_by_stage_what_would_happen_and_nothing_happens() {
         "{text}"
     );
     fails(&node.say(&["route", "explain", "hello"]), 1, &["\"hello\" is no request", "cure: "]);
+    let refused = node.say(&["route", "explain", "invite sip:bob@127.0.0.1"]);
+    fails(&refused, 1, &["case sensitive (RFC 3261 §7.1)", "write INVITE"]);
+    let refused = node.say(&["route", "explain", "sip:bob@127.0.0.1", "--as", "nobody@127.0.0.1"]);
+    fails(&refused, 1, &["there is no subscriber", "relevo subscriber list"]);
+    let last = node.json(&["route", "explain", "sip:bob@127.0.0.1", "--header", "Max-Forwards: 0"]);
+    assert!(last.to_string().contains("answers 483"), "{last}");
+    let number = node.json(&["route", "explain", "tel:+4930123456"]);
+    assert!(number["steps"].as_array().is_some_and(|s| !s.is_empty()), "{number}");
+}
+
+#[test]
+fn who_sends_too_much_is_listed_logged_explained_and_let_in_again() {
+    let mut node = Node::new();
+    let file = fs::read_to_string(node.file()).expect("read");
+    fs::write(node.file(), file + "[flood]\nrequests = 5\nper_s = 3600\n").expect("write");
+    node.start();
+    let none = text(&node.say(&["ban", "list"]).stdout);
+    assert!(none.contains("nobody is banned"), "{none}");
+    // Each with a Call-ID of its own: they meet different engines.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let from = socket.local_addr().expect("an address");
+    for n in 0..20 {
+        let text = format!(
+            "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKo{n};rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:x@127.0.0.1>;tag=f\r\nTo: <sip:127.0.0.1>\r\nCall-ID: flood-{n}\r\n\
+             CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
+        socket.send_to(text.as_bytes(), node.proxy()).expect("sent");
+    }
+    let start = Instant::now();
+    let bans = loop {
+        let bans = node.json(&["ban", "list"]);
+        if bans["bans"][0]["dropped"] == 15 || start.elapsed() > Duration::from_secs(10) {
+            break bans;
+        }
+    };
+    assert_eq!((&bans["bans"][0]["address"], &bans["bans"][0]["dropped"]), (&"127.0.0.1".into(), &15.into()));
+    let counters = node.json(&["status"])["counters"].clone();
+    assert_eq!((&counters["banned"], &counters["dropped_flood"]), (&1.into(), &15.into()), "{counters}");
+    let explained = node.json(&["route", "explain", "sip:bob@127.0.0.1", "--source", "127.0.0.1"]);
+    assert!(
+        explained["steps"][0]["why"].as_str().is_some_and(|w| w.contains("is banned for")),
+        "{explained}"
+    );
+    assert_eq!(
+        node.log().matches("banned 127.0.0.1: more than 5 requests in 3600 s").count(),
+        1,
+        "{}",
+        node.log()
+    );
+
+    fails(&node.say(&["ban", "clear", "192.0.2.7"]), 1, &["192.0.2.7 is not banned here", "relevo ban list"]);
+    fails(&node.say(&["ban", "clear", "bob"]), 1, &["\"bob\" is no address", "cure: "]);
+    let cleared = text(&node.say(&["ban", "clear", "127.0.0.1"]).stdout);
+    assert!(cleared.contains("127.0.0.1 let in again"), "{cleared}");
+    assert_eq!(node.json(&["ban", "list"])["bans"], serde_json::json!([]));
+    assert_eq!(node.json(&["ban", "clear", "all"])["cleared"], 0);
 }
 
 #[test]

@@ -172,3 +172,19 @@ fn two_nodes_without_witness_are_warned_about() {
     let c = parse(&format!("{}{}", &GOOD[..at], &GOOD[end..])).expect("right");
     assert!(c.warnings().iter().any(|w| w.contains("witness")), "{:?}", c.warnings());
 }
+
+#[test]
+fn a_stage_that_is_switched_off_at_the_cost_of_a_promise_is_warned_about() {
+    let off = |list: &str| parse(&format!("{GOOD}\n[routing]\noff = [{list}]\n")).expect("right").warnings();
+    let said = off("\"manage_failure\", \"withindlg\", \"presence\"");
+    let about = |name: &str| said.iter().filter(|w| w.contains(&format!("routing.off has {name:?}"))).count();
+    assert_eq!((about("manage_failure"), about("withindlg"), about("presence")), (1, 1, 0), "{said:?}");
+    assert!(said.iter().any(|w| w.contains("a backend dies")), "{said:?}");
+    assert!(off("").is_empty());
+}
+
+#[test]
+fn a_stage_that_there_is_not_is_refused_with_the_names_of_all() {
+    let fault = parse(&format!("{GOOD}\n[routing]\noff = [\"RELAY\"]\n")).expect_err("no name").to_string();
+    assert!(fault.contains("\"RELAY\" is no stage") && fault.contains("relay, manage_branch"), "{fault}");
+}

@@ -136,7 +136,11 @@ fn each_fault_names_its_line_and_a_cure() {
             2,
             &["mode \"b2b\" is unknown", "\"proxy\" or \"redirect\" or \"stateless\""],
         ),
-        ("[routing]\noff = [\"relay\"]", 2, &["\"relay\" is no stage", "natdetect, auth, routes"]),
+        (
+            "[routing]\noff = [\"dispatching\"]",
+            2,
+            &["\"dispatching\" is no stage", "reqinit, natdetect, cancel"],
+        ),
         ("[routing]\nrelay_from = [\"10.0.0.0/33\"]", 2, &["no address block", "192.0.2.0/24"]),
         ("[routing]\nrelay_from = [\"0.0.0.0/0\"]", 2, &["every address", "networks of your own"]),
         ("[routing]\nfollow_redirects = 1", 2, &["wrong type (integer)", "write a boolean, such as true"]),

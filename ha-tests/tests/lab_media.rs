@@ -19,16 +19,27 @@ const FLOWS: i64 = 25;
 
 /// A lab whose calls all go through the rtpengines on these ports.
 fn media_lab(ports: &[u16]) -> Option<(DownGuard, tempfile::TempDir)> {
+    media_lab_with(ports, "")
+}
+
+/// The same with further keys.
+fn media_lab_with(ports: &[u16], keys: &str) -> Option<(DownGuard, tempfile::TempDir)> {
     if in_path("rtpengine").is_none() {
         println!("skipped: no rtpengine; apt-get install rtpengine-daemon");
         return None;
     }
     let mut extra = String::from("\n[rtpengine]\nuse = \"always\"\ntimeout_ms = 400\nping_s = 1\n");
+    extra.push_str(keys);
     for port in ports {
         extra.push_str(&format!("[[rtpengine.node]]\naddr = \"{CLIENT4}:{port}\"\n"));
     }
     lab(&extra)
 }
+
+/// Words for a callee with a browser's media and a caller with plain ones.
+const TO_BROWSERS: &str = "caller = \"RTP/AVP ICE=remove rtcp-mux-demux replace-origin replace-session-connection\"\n\
+                           callee = \"UDP/TLS/RTP/SAVPF ICE=force SDES-off rtcp-mux-offer replace-origin \
+                           replace-session-connection\"\n";
 
 /// The only call of an rtpengine.
 fn only_call(engine: &Rtpengine) -> String {
@@ -176,4 +187,37 @@ fn the_next_offer_goes_to_another_rtpengine_when_one_has_ended() {
     bob.command("hangup", "").expect("hung up");
     alice.wait_for("CALL_CLOSED", 1, PATIENCE).expect("over");
     until("the media are ended", || second.calls().expect("it answers").is_empty());
+}
+
+#[test]
+fn a_plain_phone_and_one_with_dtls_srtp_and_ice_talk_before_and_after_the_active_node_is_lost() {
+    let Some((mut guard, logs)) = media_lab_with(&[2223], TO_BROWSERS) else { return };
+    let lab = &mut guard.lab;
+    let logs = logs.path();
+    let engine = Rtpengine::start(lab, logs, 2223, 30_000).expect("rtpengine");
+    let mut bob = Baresip::start_secure(lab, logs, "bob", 5081).expect("bob");
+    let mut alice = Baresip::start(lab, logs, "alice", 5091).expect("alice");
+    alice.wait_registered(PATIENCE).expect("registered");
+    bob.wait_registered(PATIENCE).expect("registered");
+
+    alice.command("dial", "sip:bob@lab.test").expect("dialled");
+    alice.wait_for("CALL_ESTABLISHED", 1, PATIENCE).expect("answered");
+    let call = only_call(&engine);
+    // Bob sends nothing before the keys are agreed on.
+    flows(&engine, &call);
+
+    lose_the_active_node(lab);
+    flows(&engine, &call);
+    // A re-INVITE after the takeover is made for both sides again.
+    alice.command("hold", "").expect("held");
+    alice.command("resume", "").expect("resumed");
+    flows(&engine, &call);
+    alice.command("hangup", "").expect("hung up");
+    bob.wait_for("CALL_CLOSED", 1, PATIENCE).expect("over");
+    // What each side was told, as far as the phones have written it down by now.
+    bob.wait_trace("UDP/TLS/RTP/SAVPF", 1, PATIENCE).expect("a browser's media");
+    bob.wait_trace("a=ice-ufrag:", 1, PATIENCE).expect("ICE");
+    alice.wait_trace("RTP/AVP", 1, PATIENCE).expect("plain media");
+    assert!(alice.traced("SAVPF") == 0 && alice.traced("a=ice-") == 0);
+    until("the media are ended", || engine.calls().expect("it answers").is_empty());
 }

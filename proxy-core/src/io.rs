@@ -195,6 +195,8 @@ pub struct Counters {
     pub dropped_overload: u64,
     /// Requests dropped because their source sends too many.
     pub dropped_flood: u64,
+    /// Sources banned for that.
+    pub banned: u64,
     /// Requests dropped because of a scanner's User-Agent.
     pub dropped_scanner: u64,
     /// Requests answered with an error made here.

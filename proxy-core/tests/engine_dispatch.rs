@@ -6,7 +6,9 @@ mod story;
 use std::time::Duration;
 
 use proxy_core::dispatch::{Algorithm, DispatchConfig};
+use proxy_core::engine::Engine;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Match, RoutingConfig, Rule, Stage, Voicemail};
 use proxy_core::state::SipCommand;
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand, flag};
 use proxy_core::time::WallTime;
@@ -16,6 +18,7 @@ const ALICE: &str = "10.77.0.201:5061";
 const PBX1: &str = "10.77.0.211:5060";
 const PBX2: &str = "10.77.0.212:5060";
 const PBX3: &str = "10.77.0.213:5060";
+const VOICEMAIL: &str = "10.77.0.230:5060";
 const NUMBER: &str = "sip:100@lab.test";
 
 fn configured(change: impl FnOnce(&mut DispatchConfig)) -> EngineConfig {
@@ -402,4 +405,65 @@ fn with_all_backends_dead_a_call_is_503_and_a_message_hears_that_nobody_is_there
     w.expect(ALICE, "SIP/2.0 503 ");
     w.send(ALICE, &request("MESSAGE", NUMBER, ALICE, "m1", ""));
     w.expect(ALICE, "SIP/2.0 404 ");
+}
+
+#[test]
+fn the_default_set_gets_calls_and_a_route_sends_it_anything() {
+    let mut w = world(|_| {});
+    for (n, method) in ["MESSAGE", "OPTIONS", "SUBSCRIBE", "INFO"].into_iter().enumerate() {
+        w.send(ALICE, &request(method, NUMBER, ALICE, &format!("m{n}"), ""));
+        w.expect(ALICE, "SIP/2.0 404 ");
+    }
+    let text = request("MESSAGE", NUMBER, ALICE, "m9", "");
+    let lines =
+        Engine::explained(w.config.clone(), w.now, flow_of(addr(ALICE)), None, text.as_bytes(), &w.state);
+    let said = lines.iter().find(|l| l.stage == Stage::Dispatch).expect("a word");
+    assert_eq!(said.why, "default_set = 1 is for calls, not for MESSAGE");
+    call(&mut w, "c1");
+    w.expect(PBX1, "INVITE ");
+    w.expect_nothing(PBX2);
+
+    let mut w = world(|d| d.default_set = None);
+    w.config.routing.rules = vec![rule_to_set()];
+    w.fail_over(Duration::from_millis(300));
+    w.send(ALICE, &request("MESSAGE", NUMBER, ALICE, "m1", ""));
+    w.expect(PBX1, "MESSAGE ");
+}
+
+#[test]
+fn voicemail_takes_the_call_whose_backends_are_all_dead_also_after_a_takeover() {
+    for (on, takes) in [(vec![404], true), (vec![408, 486], true), (vec![503], true), (vec![486], false)] {
+        for by_rule in [false, true] {
+            let voicemail = Voicemail { server: format!("sip:{VOICEMAIL}"), after: None, on: on.clone() };
+            let rules = by_rule.then(rule_to_set).into_iter().collect();
+            let routing = RoutingConfig { voicemail: Some(voicemail), rules, ..RoutingConfig::default() };
+            let mut w = World::with(EngineConfig { routing, ..configured(|_| {}) });
+            w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+            if !takes {
+                w.expect(ALICE, "SIP/2.0 503 No Destination Available");
+                continue;
+            }
+            w.expect(ALICE, "SIP/2.0 100 ");
+            let got = w.expect(VOICEMAIL, "INVITE sip:100@");
+            assert!(header(&got, "Diversion").is_some_and(|d| d.ends_with(";reason=unavailable")));
+            w.fail_over(Duration::from_millis(300));
+            assert_eq!(w.expect(VOICEMAIL, "INVITE "), got);
+            w.send(VOICEMAIL, &respond(&got, 200, "v", &format!("Contact: <sip:{VOICEMAIL}>\r\n")));
+            w.expect(ALICE, "SIP/2.0 200 ");
+        }
+    }
+}
+
+fn rule_to_set() -> Rule {
+    Rule {
+        name: String::from("pbx"),
+        matching: Match::default(),
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Dispatcher(1),
+        voicemail: None,
+        ring: None,
+        media: None,
+    }
 }

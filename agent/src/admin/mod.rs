@@ -4,6 +4,7 @@
 //! `{"command":"ul_rm","aor":"sip:a@b","contact":"sip:a@10.0.0.1"}`, `{"command":"dlg_list"}`.
 //! Reply: `{"ok":…}` or `{"error":"what and why","cure":"what mends it"}`.
 
+pub mod ban;
 pub mod cdr;
 pub mod client;
 pub mod dispatcher;
@@ -96,6 +97,11 @@ pub enum Request {
     Rtpengine {
         /// What of them.
         ask: rtpengine::Ask,
+    },
+    /// Sources that are ignored.
+    Ban {
+        /// What of them.
+        ask: ban::Ask,
     },
 }
 

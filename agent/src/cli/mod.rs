@@ -1,6 +1,7 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
@@ -110,6 +111,11 @@ enum Command {
         #[command(subcommand)]
         command: rtpengine::Rtpengine,
     },
+    /// Addresses that the flood limit keeps out
+    Ban {
+        #[command(subcommand)]
+        command: ban::Ban,
+    },
     /// The SIP messages of a call, or of all, as this node has heard and said them
     Trace(trace::Trace),
     /// Accounts at other registrars
@@ -203,6 +209,7 @@ pub fn main() -> ExitCode {
         Command::Acl { command } => provision::acl(common, command),
         Command::Dispatcher { command } => dispatcher::dispatcher(common, command),
         Command::Rtpengine { command } => rtpengine::rtpengine(common, command),
+        Command::Ban { command } => ban::ban(common, command),
         Command::Trace(wanted) => trace::trace(common, wanted),
         Command::Trunk { command } => trunk::trunk(common, command),
         Command::Cdr { command } => cdr::cdr(common, command),

@@ -302,6 +302,14 @@ impl Config {
         if self.is_cluster() && self.vip.is_none() {
             list.push(String::from("no [vip]: phones have no address that moves with the service"));
         }
+        let off = self.routing.engine.off.iter();
+        list.extend(off.filter_map(|stage| {
+            let cost = stage.cost()?;
+            Some(format!(
+                "routing.off has {:?}: {cost}; remove it unless that is what you want",
+                stage.name()
+            ))
+        }));
         list
     }
 }

@@ -59,7 +59,7 @@ fn general(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, c: &mut RoutingConfig
             }
             None => {
                 let names: Vec<&str> = Stage::names().collect();
-                let what = format!("{:?} is no stage that can be switched off", at.value);
+                let what = format!("{:?} is no stage", at.value);
                 reader.fault(at.line, what, format!("write one of {}", names.join(", ")));
             }
         }

@@ -11,9 +11,11 @@ use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
 use proxy_core::media::Health;
+use proxy_core::routing::Bans;
 use proxy_core::state::{SipState, Transport};
 use proxy_core::time::Now;
 
+use crate::admin::ban;
 use crate::bridge::Store;
 use crate::capture::{Direction, Tap};
 
@@ -82,6 +84,8 @@ pub struct Parts<S> {
     pub changed: Arc<dyn Fn() + Send + Sync>,
     /// Nonce counts that any engine has seen.
     pub replay: Replay,
+    /// Who sends too much, over all engines.
+    pub bans: Bans,
     /// Sees what is heard and said.
     pub tap: Tap,
 }
@@ -100,7 +104,8 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
     std::thread::Builder::new()
         .name(format!("relevo-sip-{}", parts.config.shard))
         .spawn(move || {
-            let engine = Engine::sharing(parts.config.clone(), parts.replay.clone());
+            let engine =
+                Engine::sharing(parts.config.clone(), parts.replay.clone()).with_bans(parts.bans.clone());
             Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox: BTreeMap::new() }.run();
         })
         .map_err(NetError::Thread)
@@ -116,6 +121,21 @@ struct Runner<S> {
 }
 
 impl<S: Store> Runner<S> {
+    /// Who is banned is in the log: an operator whose phones are silent looks there.
+    fn tell_bans(&self, now: Now) {
+        let Some(limit) = &self.parts.config.routing.screen.flood else { return };
+        let Some(news) = self.parts.bans.news(now.mono) else { return };
+        let names: Vec<String> = news.sources.iter().map(|source| ban::name(*source)).collect();
+        let others = if news.others > 0 { format!(" and {} more", news.others) } else { String::new() };
+        tracing::warn!(
+            "banned {}{others}: more than {} requests in {} s; ignored for {} s (see relevo ban list)",
+            names.join(", "),
+            limit.requests,
+            limit.window.as_secs(),
+            limit.ban.as_secs(),
+        );
+    }
+
     fn run(mut self) {
         loop {
             let now = (self.parts.clock)();
@@ -129,6 +149,7 @@ impl<S: Store> Runner<S> {
             let before = self.obeyed;
             store.read(|state| self.turn(now, turn, state));
             self.carry_out();
+            self.tell_bans(now);
             *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.engine.counters();
             if self.parts.media.is_some() {

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::media::Health;
+use proxy_core::routing::Bans;
 use proxy_core::time::Now;
 use tokio::runtime::Runtime;
 
@@ -131,6 +132,8 @@ pub struct Sip {
     orders: Arc<AtomicU64>,
     streams: Option<Streams>,
     capture: Arc<Capture>,
+    /// Who sends too much; all engines count together.
+    bans: Bans,
     /// Lets the clients of the last owner's connections notice that these are gone.
     wake: Option<Wake>,
     /// Of connections and names; ends with the rest.
@@ -185,6 +188,7 @@ impl Sip {
             threads: Vec::new(),
             orders: Arc::clone(&orders),
             streams: streams.clone(),
+            bans: Bans::default(),
             capture: Capture::new(config.shards, listening.hep),
             wake: (streams.is_some() && listening.floating).then(|| waker(store, runtime.handle(), &orders)),
             runtime: Some(runtime),
@@ -211,6 +215,7 @@ impl Sip {
                 clock,
                 changed: Arc::clone(changed),
                 replay: replay.clone(),
+                bans: sip.bans.clone(),
                 tap: capture.tap(shard),
             })?);
         }
@@ -224,6 +229,12 @@ impl Sip {
             )?);
         }
         Ok(sip)
+    }
+
+    /// Who sends too much.
+    #[must_use]
+    pub fn bans(&self) -> &Bans {
+        &self.bans
     }
 
     /// What was heard and said.
@@ -291,6 +302,9 @@ impl Sip {
             sum.dropped_stray += c.dropped_stray;
             sum.dropped_inactive += c.dropped_inactive;
             sum.dropped_overload += c.dropped_overload;
+            sum.dropped_flood += c.dropped_flood;
+            sum.dropped_scanner += c.dropped_scanner;
+            sum.banned += c.banned;
             sum.rejected += c.rejected;
             sum.retransmissions_in += c.retransmissions_in;
             sum.retransmissions_out += c.retransmissions_out;

@@ -19,6 +19,7 @@ use crate::bridge::Cluster;
 use crate::config::{Config, Role};
 use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Place};
 use crate::net::sip::Sip;
+use crate::net::stream;
 
 /// How long a request waits for its commit.
 pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
@@ -74,8 +75,25 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Dlg { ask } => self.dlg(&ask),
             Request::Cdr { ask } => self.cdr(ask),
             Request::Rtpengine { ask } => self.rtpengine(&ask),
+            Request::Ban { ask } => self.ban(&ask),
         }
     }
+}
+
+/// Connections, and what came of them.
+fn tcp_figures(s: &stream::Figures) -> Value {
+    json!({
+        "connections": s.connections,
+        "accepted": s.accepted,
+        "made": s.made,
+        "not_made": s.not_made,
+        "refused": s.refused,
+        "slow": s.slow,
+        "garbage": s.garbage,
+        "timed_out": s.timed_out,
+        "messages": s.messages,
+        "pings": s.pings,
+    })
 }
 
 /// What media proxies were asked.
@@ -106,7 +124,7 @@ fn no_aor(aor: &str) -> Reply {
 
 impl<C: Cluster> Desk<C> {
     /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
-    fn canonical(&self, aor: &str) -> Result<String, Reply> {
+    pub(in crate::run) fn canonical(&self, aor: &str) -> Result<String, Reply> {
         if has_scheme(aor) || aor.contains('@') {
             return canonical(&self.engine, aor);
         }
@@ -183,7 +201,6 @@ impl<C: Cluster> Desk<C> {
         let Some(sip) = &self.sip else { return Value::Null };
         let f = sip.figures();
         let e = f.engines;
-        let s = f.streams;
         json!({
             "datagrams": f.datagrams,
             "oversized": f.oversized,
@@ -198,6 +215,9 @@ impl<C: Cluster> Desk<C> {
             "dropped_stray": e.dropped_stray,
             "dropped_inactive": e.dropped_inactive,
             "dropped_overload": e.dropped_overload,
+            "dropped_flood": e.dropped_flood,
+            "dropped_scanner": e.dropped_scanner,
+            "banned": e.banned,
             "rejected": e.rejected,
             "retransmissions_in": e.retransmissions_in,
             "retransmissions_out": e.retransmissions_out,
@@ -213,18 +233,7 @@ impl<C: Cluster> Desk<C> {
             "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },
             "nat_pings": e.nat_pings,
-            "tcp": {
-                "connections": s.connections,
-                "accepted": s.accepted,
-                "made": s.made,
-                "not_made": s.not_made,
-                "refused": s.refused,
-                "slow": s.slow,
-                "garbage": s.garbage,
-                "timed_out": s.timed_out,
-                "messages": s.messages,
-                "pings": s.pings,
-            },
+            "tcp": tcp_figures(&f.streams),
         })
     }
 

@@ -60,6 +60,28 @@ impl Baresip {
         place: Place,
         transport: Transport,
     ) -> io::Result<Baresip> {
+        Self::start_with(lab, logs, user, port, place, transport, "")
+    }
+
+    /// One whose media are as a browser's: DTLS-SRTP (`UDP/TLS/RTP/SAVPF`) over ICE, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Baresip::start`].
+    pub fn start_secure(lab: &LabState, logs: &Path, user: &str, port: u16) -> io::Result<Baresip> {
+        let ip = net::CLIENT4.parse().map_err(io::Error::other)?;
+        let place = Place { holder: lab.client, ip };
+        Self::start_with(lab, logs, user, port, place, Transport::Udp, ";mediaenc=dtls_srtp;medianat=ice")
+    }
+
+    fn start_with(
+        lab: &LabState,
+        logs: &Path,
+        user: &str,
+        port: u16,
+        place: Place,
+        transport: Transport,
+        account: &str,
+    ) -> io::Result<Baresip> {
         let program = cluster::in_path("baresip")
             .ok_or_else(|| io::Error::other("baresip is not installed; apt-get install baresip-core"))?;
         let home = logs.join(format!("baresip-{user}"));
@@ -69,7 +91,7 @@ impl Baresip {
             home.join("accounts"),
             format!(
                 "<sip:{user}@{DOMAIN};transport={by}>;auth_pass=none;outbound=\"sip:{vip}:{sip};transport={by}\";\
-                 answermode=auto;regint=3600;audio_codecs=PCMU/8000/1,PCMA/8000/1;ptime=20\n",
+                 answermode=auto;regint=3600;audio_codecs=PCMU/8000/1,PCMA/8000/1;ptime=20{account}\n",
                 vip = net::VIP4,
                 sip = lab.sip_port,
                 by = transport.uri_name(),
@@ -82,7 +104,7 @@ impl Baresip {
             home.join("config"),
             format!(
                 "sip_listen {own}:{port}\nmodule_path {MODULES}\nmodule g711.so\nmodule aufile.so\n\
-                 module aubridge.so\nmodule uuid.so\nmodule_tmp account.so\nmodule_app menu.so\n\
+                 module aubridge.so\nmodule uuid.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule ice.so\nmodule_tmp account.so\nmodule_app menu.so\n\
                  module ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
                  audio_source aufile,{tone}\naudio_player aubridge,{user}\naudio_alert aubridge,{user}-alert\n\
                  rtp_ports {rtp}-{rtp_end}\nrtp_timeout 60\nnet_interface eth0\n",

@@ -55,15 +55,17 @@ impl Court<'_> {
         &self.settings.config.auth
     }
 
-    /// Judges a request that starts something. With the judgement comes the nonce count that it has used.
+    /// Judges a request that starts something. A subscriber who is `presumed` (`name@domain`, in an explanation) has proven
+    /// who he is. With the judgement comes the nonce count that it has used.
     pub(crate) fn judge(
         &self,
         message: &Message<'_>,
         method: Method<'_>,
         flow: Flow,
+        presumed: Option<&str>,
     ) -> (Judgement, Option<CountUse>) {
         let mut used = None;
-        let judgement = self.judge_counting(message, method, flow, &mut used);
+        let judgement = self.judge_counting(message, method, flow, presumed, &mut used);
         (judgement, used)
     }
 
@@ -72,6 +74,7 @@ impl Court<'_> {
         message: &Message<'_>,
         method: Method<'_>,
         flow: Flow,
+        presumed: Option<&str>,
         used: &mut Option<CountUse>,
     ) -> Judgement {
         let is_register = method == Method::Register;
@@ -91,25 +94,14 @@ impl Court<'_> {
         if self.state.provision().nonce_key().is_none() {
             return Judgement::NotReady;
         }
-        let offered = Credentials::of(message, credentials_header(method), &realm);
-        let mut proven = None;
-        // Without a break: the time must not tell which of several was right.
-        for credentials in &offered {
-            if let Some(subscriber) = self.prove(credentials, method, &realm, domain) {
-                proven = proven.or(Some((subscriber, credentials)));
-            }
-        }
-        let Some((Subscribed { aor, .. }, credentials)) = proven else {
-            return Judgement::Challenge { realm, stale: false };
+        let known = |aor: &str| self.state.provision().subscriber(aor).is_some_and(|s| s.realm == realm);
+        let aor = match presumed.map(|user| format!("sip:{user}")).filter(|aor| known(aor)) {
+            Some(aor) => aor,
+            None => match self.proven_by_password(message, method, (&realm, domain), used) {
+                Ok(aor) => aor,
+                Err(judgement) => return judgement,
+            },
         };
-        if self.config().check_uri && !credentials.is_for(message) {
-            return Judgement::OtherUri;
-        }
-        match self.fresh(credentials, &realm, message) {
-            Freshness::Stale => return Judgement::Challenge { realm, stale: true },
-            Freshness::Uncounted => {}
-            Freshness::Counted(using) => *used = Some(using),
-        }
         let names_him = |uri: Result<Uri<'_>, _>| {
             uri.ok()
                 .and_then(|u| self.settings.config.aor(&u, Some(flow.local)))
@@ -122,6 +114,35 @@ impl Court<'_> {
                 _ => true,
             };
         if is_he { Judgement::Proven { aor, realm } } else { Judgement::OtherIdentity { aor } }
+    }
+
+    /// Whose password is behind the credentials of a request; else what they are worth.
+    fn proven_by_password(
+        &self,
+        message: &Message<'_>,
+        method: Method<'_>,
+        (realm, domain): (&str, &str),
+        used: &mut Option<CountUse>,
+    ) -> Result<String, Judgement> {
+        let offered = Credentials::of(message, credentials_header(method), realm);
+        let mut proven = None;
+        // Without a break: the time must not tell which of several was right.
+        for credentials in &offered {
+            if let Some(subscriber) = self.prove(credentials, method, realm, domain) {
+                proven = proven.or(Some((subscriber, credentials)));
+            }
+        }
+        let challenge = |stale| Judgement::Challenge { realm: realm.to_owned(), stale };
+        let Some((Subscribed { aor, .. }, credentials)) = proven else { return Err(challenge(false)) };
+        if self.config().check_uri && !credentials.is_for(message) {
+            return Err(Judgement::OtherUri);
+        }
+        match self.fresh(credentials, realm, message) {
+            Freshness::Stale => return Err(challenge(true)),
+            Freshness::Uncounted => {}
+            Freshness::Counted(using) => *used = Some(using),
+        }
+        Ok(aor)
     }
 
     /// Who the request says it is from (the canonical AOR, empty if there is none), of which domain, and the realm of

@@ -5,7 +5,7 @@ use crate::dns::Question;
 use crate::io::{EngineConfig, Output};
 use crate::msg::Message;
 use crate::route::passage::Targets;
-use crate::routing::{Explain, Line, Stage};
+use crate::routing::{Bans, Explain, Line, Stage};
 use crate::state::{Branch, Flow, SipCommand, SipResponse, SipState};
 use crate::time::Now;
 
@@ -13,9 +13,9 @@ use crate::time::Now;
 const MAX_STEPS: usize = 1000;
 
 impl Engine {
-    /// What the proxy would do with this request and why, stage by stage; as if `user` (`name@domain`) had
-    /// authenticated, if one is given. Nothing is sent or proposed, and `state`
-    /// stays as it is: what is left out is what only a running engine knows (transactions under way, flood counts).
+    /// What the proxy would do with this request and why, stage by stage; as if its sender had proven to be `user`
+    /// (`name@domain`), if one is given, who must be a subscriber. Nothing is sent or proposed, and `state` stays as it is:
+    /// what is left out is what only a running engine knows (transactions under way, requests per source).
     #[must_use]
     pub fn explained(
         config: EngineConfig,
@@ -25,7 +25,21 @@ impl Engine {
         bytes: &[u8],
         state: &SipState,
     ) -> Vec<Line> {
-        let mut engine = Self::new(config);
+        Self::explained_among(config, Bans::default(), now, flow, user, bytes, state)
+    }
+
+    /// The same, of a node with these bans. They stay as they are.
+    #[must_use]
+    pub fn explained_among(
+        config: EngineConfig,
+        bans: Bans,
+        now: Now,
+        flow: Flow,
+        user: Option<String>,
+        bytes: &[u8],
+        state: &SipState,
+    ) -> Vec<Line> {
+        let mut engine = Self::new(config).with_bans(bans);
         engine.active = true;
         engine.explain = Some(Explain::for_user(user));
         engine.handle_datagram(now, flow, bytes, state);
@@ -50,8 +64,8 @@ impl Engine {
     }
 
     /// Who is taken to have authenticated without proof; nobody but in an explanation.
-    pub(crate) fn presumed_user(&self) -> Option<String> {
-        self.explain.as_ref()?.user().map(str::to_owned)
+    pub(crate) fn presumed_user(&self) -> Option<&str> {
+        self.explain.as_ref()?.user()
     }
 
     /// Whether this is an explanation: nothing of it leaves.

@@ -38,8 +38,7 @@ use crate::io::{Counters, EngineConfig, Output, Refusal, Ticket};
 use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
-use crate::route::flood::Flood;
-use crate::routing::Explain;
+use crate::routing::{Bans, Explain};
 use crate::state::{CountUse, Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
@@ -119,8 +118,8 @@ pub struct Engine {
     watched: BTreeMap<Flow, BTreeSet<Client>>,
     /// ACKs that may have to go by another flow.
     acks: VecDeque<failure::Ack>,
-    /// Requests per source, where there is a limit.
-    pub(crate) flood: Flood,
+    /// Requests per source, where there is a limit. Those of the node, not of this engine: a deactivation leaves them.
+    pub(crate) bans: Bans,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
     explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
@@ -165,7 +164,7 @@ impl Engine {
             names: names::Names::default(),
             watched: BTreeMap::new(),
             acks: VecDeque::new(),
-            flood: Flood::default(),
+            bans: Bans::default(),
             explain: None,
             held_bytes: 0,
             replay: Replay::default(),
@@ -178,6 +177,12 @@ impl Engine {
     #[must_use]
     pub fn sharing(config: EngineConfig, replay: Replay) -> Self {
         Self { replay, ..Self::new(config) }
+    }
+
+    /// The same, with the requests per source and the bans that all engines of a node share.
+    #[must_use]
+    pub fn with_bans(self, bans: Bans) -> Self {
+        Self { bans, ..self }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -404,7 +409,6 @@ impl Engine {
         self.offline = crate::offline::Memory::default();
         self.media = crate::media::Memory::default();
         self.timers.clear();
-        self.flood.clear();
         self.names.forget();
         self.watched.clear();
         self.acks.clear();

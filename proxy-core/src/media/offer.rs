@@ -101,6 +101,12 @@ impl Engine {
         if passage.method != Method::Invite {
             return None;
         }
+        if !self.settings.config.routing.has_media() {
+            self.explain("media", || {
+                String::from("goes its own way: withindlg, manage_branch or manage_reply is switched off")
+            });
+            return None;
+        }
         let rule = passage.found.media_rule.clone().unwrap_or_default();
         let RouteMedia { usage, set, caller, callee } = rule;
         let config = &self.settings.config.media;

@@ -10,6 +10,7 @@ use crate::engine::settings::Settings;
 use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::breadth::MAX_BREADTH;
 use crate::route::withindlg::Approach;
+use crate::routing::Stage;
 use crate::state::{Asserted, Branch, Dress, Flow, Renamed, Transport};
 use crate::trunk::{ASSERTED, PREFERRED, PRIVACY};
 
@@ -37,7 +38,7 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
         forward.request_uri(&branch.target);
     }
     forward.push_via(&via);
-    if is_record_routed(request, &approach) {
+    if settings.config.routing.has(Stage::Withindlg) && is_record_routed(request, &approach) {
         // Each side must find an address of its own family and transport; requests within the dialog bring both back.
         forward.record_route(&outer);
         if inner != outer {

@@ -7,6 +7,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
+use crate::routing::Stage;
 use crate::state::{BranchState, Flow, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctAction, IctState, IstAction, NictAction, SharedBytes};
 
@@ -284,7 +285,9 @@ impl Engine {
         let bytes = crate::dialog::session::with_timer(&invite, &branch.record, bytes);
         let told = bytes.clone();
         let response = &Message::parse(&told).unwrap_or_else(|_| response.clone());
-        let dialog = (!call.in_dialog)
+        // Who is not on its path would never hear of its end.
+        let on_path = self.settings.config.routing.has(Stage::Withindlg);
+        let dialog = (!call.in_dialog && on_path)
             .then(|| {
                 crate::dialog::made(
                     &self.settings,

@@ -4,6 +4,7 @@ use super::call::Call;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Uri};
 use crate::nat::{alias, detect};
+use crate::routing::Stage;
 use crate::state::{Branch, Flow};
 
 impl Engine {
@@ -19,7 +20,8 @@ impl Engine {
     /// A response of whoever a branch went to by `flow`, with an alias in its Contact if that one is behind a NAT.
     /// With a proxy between, that proxy knows its clients.
     pub(super) fn with_alias(&self, bytes: Vec<u8>, branch: &Branch, flow: Flow) -> Vec<u8> {
-        if !self.settings.config.nat.alias || !branch.route.is_empty() {
+        let is_on = self.settings.config.routing.has(Stage::ManageReply);
+        if !is_on || !self.settings.config.nat.alias || !branch.route.is_empty() {
             return bytes;
         }
         let Ok(message) = Message::parse(&bytes) else { return bytes };

@@ -27,11 +27,6 @@ impl Engine {
         if !self.settings.config.auth.enabled {
             return Step::Next;
         }
-        if let Some(user) = &passage.found.user {
-            let user = user.clone();
-            self.explain("next", || format!("taken to be {user}, as asked"));
-            return Step::Next;
-        }
         if passage.found.trusted && passage.method != Method::Register {
             self.explain("trusts", || String::from("it comes from the address of a trunk"));
             return Step::Next;
@@ -112,7 +107,8 @@ impl Engine {
     fn judged(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {
         let court =
             Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
-        let (judgement, used) = court.judge(passage.message, passage.method, passage.flow);
+        let (judgement, used) =
+            court.judge(passage.message, passage.method, passage.flow, self.presumed_user());
         if let Some(using) = used {
             self.count_used(cx, using);
         }
@@ -130,7 +126,8 @@ impl Engine {
                 Step::Next
             }
             Judgement::Proven { aor, realm } => {
-                self.explain("knows", || format!("it is {aor}, by password for realm {realm:?}"));
+                let how = if self.presumed_user().is_some() { "as asked" } else { "by password" };
+                self.explain("knows", || format!("it is {aor}, {how}, for realm {realm:?}"));
                 passage.found.user = Some(aor.strip_prefix("sip:").unwrap_or(&aor).to_owned());
                 if !matches!(passage.method, Method::Register | Method::Publish) {
                     passage.found.spent = Some(Spent { header: credentials_header(passage.method), realm });

@@ -1,5 +1,10 @@
 //! Kamailio's CANCEL block, corrected: a CANCEL that matches no transaction in memory is looked up among the
 //! replicated INVITEs, so that it works after a takeover (RFC 3261 §9.2, §16.10).
+//!
+//! | CANCEL | the stage is on | switched off |
+//! |---|---|---|
+//! | of a call that is known | ends it | ends it |
+//! | of nothing known | 481 | the way of its INVITE, without state (§16.10), as in stateless mode |
 
 use super::passage::{Passage, Step};
 use super::retransmission::Known;
@@ -10,6 +15,15 @@ use crate::proxy::exchange::ExchangeKey;
 impl Engine {
     /// A CANCEL ends its INVITE; everything else goes on.
     pub(super) fn stage_cancel(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        match self.cancel_what_is_known(cx, passage) {
+            // §16.11: without state it goes the way of its INVITE.
+            Step::Next if passage.method == Method::Cancel && !self.is_stateless() => Step::Reject(481, ""),
+            step => step,
+        }
+    }
+
+    /// The same, but for a CANCEL of nothing that is known here.
+    pub(super) fn cancel_what_is_known(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         if passage.method != Method::Cancel {
             return Step::Next;
         }
@@ -19,14 +33,10 @@ impl Engine {
             return Step::Answered;
         }
         let Known::Call(call) = self.known_call(cx, &passage.key, passage.message) else {
-            if self.is_stateless() {
-                // §16.11: it goes the way of its INVITE.
-                return Step::Next;
-            }
-            if self.cancel_parked(cx, passage) {
+            if !self.is_stateless() && self.cancel_parked(cx, passage) {
                 return Step::Answered;
             }
-            return Step::Reject(481, "");
+            return Step::Next;
         };
         let Some(exchange) =
             self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true)

@@ -1,7 +1,12 @@
 //! Kamailio's `ds_select_dst`: a backend of a dispatcher set, and the others for when it fails.
 //!
-//! A rule names the set; without one the default set takes what no user of ours is found for. The Request-URI stays,
-//! as with `ds_select_dst`: a PBX sees what was dialled.
+//! | request | goes to |
+//! |---|---|
+//! | of any method, by a rule that names a set | that set |
+//! | a call (INVITE) to a user of ours who cannot be reached | the default set, if there is one |
+//! | anything else to him | nobody: what is no call is for phones (MESSAGE, OPTIONS …) or for the proxy (SUBSCRIBE, PUBLISH) |
+//!
+//! The Request-URI stays, as with `ds_select_dst`: a PBX sees what was dialled.
 
 use super::passage::{Passage, Step, Targets, Way};
 use crate::dispatch::{Algorithm, Choice, order};
@@ -10,24 +15,42 @@ use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, NameAddr};
 use crate::state::{Backend, Branch, NextStep, When};
 
+/// What is answered when no destination of a set is alive, unless voicemail takes the call.
+pub(super) const NO_DESTINATION: (u16, &str) = (503, "No Destination Available");
+
 impl Engine {
     /// Chooses, where this request goes to a set.
     pub(super) fn stage_dispatch(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         let set = match (&passage.found.way, self.settings.config.dispatch.default_set) {
             (Some(Way::Dispatcher(set)), _) => *set,
-            (None, Some(set)) if passage.found.targets.is_none() && is_nobody_here(passage) => set,
+            (None, Some(set)) if passage.found.targets.is_none() && is_nobody_here(passage) => {
+                if !self.starts_call(passage.method) {
+                    self.explain("next", || {
+                        format!("default_set = {set} is for calls, not for {}", passage.method.as_str())
+                    });
+                    return Step::Next;
+                }
+                set
+            }
             _ => return Step::Next,
         };
         let targets = self.targets_of_set(cx, passage, set);
         if targets.branches.is_empty() {
             self.explain("no target", || format!("set {set} has no destination that is alive"));
-            // A message to somebody who is out of reach can be kept, whatever has become of the backends.
-            if passage.found.way.is_some() || passage.method == Method::Invite {
-                passage.found.failing = Some((503, "No Destination Available"));
-            }
+            passage.found.failing = Some(NO_DESTINATION);
             return Step::Next;
         }
         Step::Targets(targets)
+    }
+
+    /// Whether a request is a call, or goes the way of one because nothing is known of it.
+    fn starts_call(&self, method: Method<'_>) -> bool {
+        match method {
+            Method::Invite => true,
+            Method::Cancel => self.passes_cancels(),
+            Method::Ack => self.is_stateless(),
+            _ => false,
+        }
     }
 
     fn targets_of_set(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, set: u32) -> Targets {

@@ -60,6 +60,9 @@ impl Engine {
     /// A request came.
     pub(crate) fn on_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) {
         self.enter(Stage::Reqinit);
+        if !self.settings.config.routing.has(Stage::Reqinit) {
+            self.explain("off", || String::from("switched off but for what RFC 3261 §16.3 demands"));
+        }
         if !self.accept_request(cx, flow, request) {
             return;
         }
@@ -85,8 +88,7 @@ impl Engine {
         let by_source = || cx.state.trunks_with_source(flow.remote.ip()).any(|t| !t.account.disabled);
         let trusted = from_trunk.is_some() && by_source();
         let uri = message.request_uri_str().to_owned();
-        let user = self.presumed_user();
-        let found = Found { uri, user, from_trunk, trusted, ..Found::default() };
+        let found = Found { uri, from_trunk, trusted, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }
@@ -100,14 +102,17 @@ impl Engine {
                 continue;
             }
             self.enter(stage);
-            if !self.settings.config.routing.has(stage) {
+            let is_on = self.settings.config.routing.has(stage);
+            if !is_on {
                 self.explain("off", || String::from("switched off in the configuration"));
-                continue;
             }
             if stage == Stage::Sipout && self.settings.config.dns.enabled {
                 resume = Some((number, passage.found.clone()));
             }
-            let step = self.stage(cx, stage, &mut passage);
+            let step = match is_on {
+                true => self.stage(cx, stage, &mut passage),
+                false => self.what_is_left(cx, stage, &mut passage),
+            };
             if self.names.is_waiting() {
                 // What WITHINDLG leaves is the same the second time.
                 let (number, found) = resume.unwrap_or_else(|| (number, passage.found.clone()));
@@ -191,6 +196,17 @@ impl Engine {
             Stage::Voicemail => self.stage_voicemail(cx, passage),
             Stage::Relay => self.stage_relay(cx, passage),
             Stage::Reqinit | Stage::ManageBranch | Stage::ManageReply | Stage::ManageFailure => Step::Next,
+        }
+    }
+
+    /// A stage that is switched off: what has to be done all the same. The table is in [`Stage`]'s file.
+    fn what_is_left(&mut self, cx: Cx<'_>, stage: Stage, passage: &mut Passage<'_, '_>) -> Step {
+        match stage {
+            Stage::Cancel => self.cancel_what_is_known(cx, passage),
+            Stage::Retransmission => self.drop_retransmission(cx, passage),
+            Stage::Withindlg => self.keep_out_of_dialogs(cx, passage),
+            Stage::Relay => self.refuse_to_relay(passage),
+            _ => Step::Next,
         }
     }
 

@@ -10,7 +10,12 @@ use crate::routing::{Action, Pattern, Rule, Subject};
 impl Engine {
     /// Walks through the rules.
     pub(super) fn stage_policy(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
-        if matches!(passage.method, Method::Ack | Method::Cancel) && !self.is_stateless() {
+        let goes_with_its_invite = match passage.method {
+            Method::Ack => self.is_stateless(),
+            Method::Cancel => self.passes_cancels(),
+            _ => true,
+        };
+        if !goes_with_its_invite {
             return Step::Next;
         }
         for number in 0..self.settings.config.routing.rules.len() {

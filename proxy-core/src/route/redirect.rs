@@ -9,6 +9,7 @@ use crate::location::Target;
 use crate::msg::{Message, Method, Uri};
 use crate::proxy::call::{Call, CallBranch};
 use crate::proxy::manage_failure::winner_of_round;
+use crate::routing::Stage;
 use crate::state::trunk::Account;
 use crate::state::trunk_style::Redirects;
 use crate::state::{Backend, Backing, Branch};
@@ -41,7 +42,8 @@ impl Engine {
     /// Branches for the contacts of a 3xx that is the best of the last round, where redirects are followed here: by
     /// descending q as they would be of a user, without what has been tried already, at most [`MAX_FORKS`].
     pub(crate) fn branches_of_redirect(&self, cx: Cx<'_>, call: &Call) -> Vec<Branch> {
-        if call.round >= MAX_REDIRECT_ROUNDS {
+        let is_on = self.settings.config.routing.has(Stage::ManageFailure);
+        if !is_on || call.round >= MAX_REDIRECT_ROUNDS {
             return Vec::new();
         }
         let winner = winner_of_round(call).filter(|f| (300..400).contains(&f.status));

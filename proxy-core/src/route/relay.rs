@@ -6,7 +6,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::Method;
 use crate::proxy::call::{Call, CallBranch, Phase, cost};
-use crate::routing::Mode;
+use crate::routing::{Mode, Stage};
 use crate::state::SipCommand;
 use crate::transaction::Ist;
 
@@ -17,6 +17,18 @@ impl Engine {
             return step;
         }
         let Some(mut targets) = passage.found.targets.take() else { return Step::Next };
+        for stage in Stage::COPIES {
+            if !self.settings.config.routing.has(stage) {
+                self.explain(&format!("without {stage}"), || {
+                    String::from("switched off in the configuration")
+                });
+            }
+        }
+        if !self.settings.config.routing.has(Stage::ManageFailure) {
+            // The round that is sent now decides; it may ring as long as a route says, not as long as voicemail wants.
+            targets.plan.clear();
+            targets.after = None;
+        }
         if passage.found.ring.is_some() {
             targets.after = passage.found.ring;
         }
@@ -31,6 +43,10 @@ impl Engine {
         if self.settings.config.routing.mode == Mode::Redirect && !passage.found.in_dialog {
             let contacts: Vec<String> = targets.branches.into_iter().map(|b| b.target).collect();
             return self.redirect_to_contacts(passage, &contacts, 302);
+        }
+        if passage.method == Method::Cancel {
+            self.pass_cancel(passage, &targets);
+            return Step::Answered;
         }
         if passage.method == Method::Invite {
             self.relay_invite(cx, passage, targets);
@@ -50,6 +66,16 @@ impl Engine {
             }
         }
         Step::Answered
+    }
+
+    /// In place of it: nothing goes through. Who is to be redirected is, as nothing is relayed for that.
+    pub(super) fn refuse_to_relay(&mut self, passage: &mut Passage<'_, '_>) -> Step {
+        let Some(targets) = passage.found.targets.take() else { return Step::Next };
+        if self.settings.config.routing.mode == Mode::Redirect && !passage.found.in_dialog {
+            let contacts: Vec<String> = targets.branches.into_iter().map(|b| b.target).collect();
+            return self.redirect_to_contacts(passage, &contacts, 302);
+        }
+        Step::Reject(403, "Not relaying")
     }
 
     fn relay_invite(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, targets: Targets) {

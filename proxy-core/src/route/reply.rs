@@ -41,7 +41,9 @@ impl Engine {
                 self.on_plain_response(cx, id, index, response, status);
             }
             (Some(Client::Errand(id)), Some(_)) => self.on_errand_response(cx, id, response, status),
-            (None, Some(_)) if self.is_stateless() => {
+            (None, Some(method))
+                if self.is_stateless() || (method == Method::Cancel && self.passes_cancels()) =>
+            {
                 let number = response.cseq().map_or(0, |c| c.number);
                 if !self.pass_response(cx, flow, response, number, None) {
                     self.counters.dropped_stray += 1;

@@ -12,6 +12,9 @@
 //! | Proxy-Require | 420 (§16.3 step 5) |
 //! | a Via of ours with the same digest: a loop; many of ours: a spiral without end | 482 (§16.3 step 4) |
 //!
+//! Switched off, it lets in floods, scanners and requests of any size, and answers no OPTIONS. What remains is what
+//! protects the proxy itself and what RFC 3261 §16.3 demands of each.
+//!
 //! There is no check for merged requests (§8.2.2.2): that is for the one who answers. A proxy that refused them would
 //! break the call of a user who forwards to another user here.
 
@@ -20,6 +23,7 @@ use crate::engine::keys::loop_digest_in;
 use crate::engine::limits::{MAX_KEY_BYTES, MAX_SPIRALS};
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Method, Response, ViaStamp};
+use crate::routing::Stage;
 use crate::state::Flow;
 
 /// What the proxy itself says it can do (RFC 3261 §11.2): all methods pass.
@@ -28,7 +32,8 @@ const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, INFO, 
 impl Engine {
     /// Whether the request may go on; if not, it has been answered or dropped, and counted.
     pub(super) fn accept_request(&mut self, cx: Cx<'_>, flow: Flow, request: &Message<'_>) -> bool {
-        if self.is_flood(cx, flow) || self.is_scanner(request) {
+        let is_on = self.settings.config.routing.has(Stage::Reqinit);
+        if is_on && (self.is_flood(cx, flow) || self.is_scanner(request)) {
             return false;
         }
         let method = request.method();
@@ -44,11 +49,11 @@ impl Engine {
         let screen = &self.settings.config.routing.screen;
         let (max_bytes, max_uri_bytes, keepalive) =
             (screen.max_bytes, screen.max_uri_bytes, screen.keepalive);
-        if request.raw().len() > max_bytes {
+        if is_on && request.raw().len() > max_bytes {
             self.refuse(flow, request, 513, "", &[]);
             return false;
         }
-        if request.request_uri_str().len() > max_uri_bytes {
+        if is_on && request.request_uri_str().len() > max_uri_bytes {
             self.refuse(flow, request, 414, "", &[]);
             return false;
         }
@@ -71,7 +76,7 @@ impl Engine {
             self.refuse(flow, request, 483, "", &[]);
             return false;
         }
-        if keepalive && method == Some(Method::Options) && self.is_for_proxy(flow, request) {
+        if is_on && keepalive && method == Some(Method::Options) && self.is_for_proxy(flow, request) {
             match self.unsupported_of(request) {
                 Some(tags) => self.refuse_extensions(flow, request, &tags),
                 None => self.answer_options(flow, request),
@@ -101,9 +106,20 @@ impl Engine {
     /// Whether the source sends too much. Nothing is said to it: its address may be forged.
     fn is_flood(&mut self, cx: Cx<'_>, flow: Flow) -> bool {
         let Some(limit) = &self.settings.config.routing.screen.flood else { return false };
-        let verdict = self.flood.count(limit, cx.now.mono, flow.remote.ip());
-        if verdict == Verdict::Pass {
-            return false;
+        let source = flow.remote.ip();
+        if self.is_explaining() {
+            // A question is no request: it counts for nothing, but a ban that is there holds.
+            let Some(ban) = self.bans.of(source, cx.now.mono) else { return false };
+            self.explain("drops it", || {
+                let left = ban.left.as_secs();
+                format!("{source} is banned for {left} s more: it has sent too much; relevo ban clear {source} lets it in")
+            });
+            return true;
+        }
+        match self.bans.count(limit, cx.now.mono, source) {
+            Verdict::Pass => return false,
+            Verdict::BannedNow => self.counters.banned += 1,
+            Verdict::Banned => {}
         }
         self.counters.dropped_flood += 1;
         true

@@ -49,6 +49,29 @@ impl Engine {
         }
     }
 
+    /// In place of it: what came before is no new request all the same, and gets no word.
+    pub(super) fn drop_retransmission(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Step {
+        let is_known = match passage.method {
+            Method::Ack => false,
+            _ if self.is_parked(&passage.key, passage.method) => true,
+            Method::Invite => match self.known_call(cx, &passage.key, passage.message) {
+                Known::Call(id) => {
+                    self.caller_is_at(cx, id, passage.flow);
+                    true
+                }
+                Known::Other => return Step::Reject(400, "Branch In Use"),
+                Known::Nothing => false,
+            },
+            _ => self.exchange_of(&ExchangeKey::new(passage.key.clone(), passage.message)).is_some(),
+        };
+        if !is_known {
+            return Step::Next;
+        }
+        self.counters.retransmissions_in += 1;
+        self.explain("drops it", || String::from("the request is known"));
+        Step::Answered
+    }
+
     /// Looks for the INVITE transaction of a request: here, then among the replicated ones. Those are found that were
     /// committed and forgotten here, because the verdict was lost or another node had it.
     pub(super) fn known_call(&mut self, cx: Cx<'_>, key: &ServerKey, message: &Message<'_>) -> Known {

@@ -5,13 +5,26 @@ use crate::engine::{Cx, Engine};
 use crate::location::Hop;
 use crate::msg::Message;
 use crate::proxy::build;
-use crate::routing::Mode;
+use crate::routing::{Mode, Stage};
 use crate::state::{Flow, Renamed, Transport};
 
 impl Engine {
     /// Whether requests are passed on without state.
     pub(super) fn is_stateless(&self) -> bool {
         self.settings.config.routing.mode == Mode::Stateless
+    }
+
+    /// Whether a CANCEL of nothing that is known goes the way of its INVITE.
+    pub(super) fn passes_cancels(&self) -> bool {
+        self.is_stateless() || !self.settings.config.routing.has(Stage::Cancel)
+    }
+
+    /// Sends a CANCEL that belongs to nothing here to all that its INVITE would be sent to (§16.10).
+    pub(super) fn pass_cancel(&mut self, passage: &Passage<'_, '_>, targets: &Targets) {
+        for branch in &targets.branches {
+            let bytes = build::copy(&self.settings, passage.message, passage.flow, branch);
+            self.transmit(branch.flow, &bytes);
+        }
     }
 
     /// Sends the first copy. A retransmission takes the same way, as the order of targets is that of the replicated

@@ -89,9 +89,12 @@ impl Engine {
         for uuid in uuids {
             match cx.state.trunk(uuid).filter(|t| !t.account.disabled) {
                 Some(trunk) => list.push((self.drawback_of(cx, trunk), trunk)),
-                None => {
-                    self.explain("no target", || format!("there is no trunk {uuid:?} that is switched on"))
-                }
+                None => self.explain("no target", || match cx.state.trunk(uuid) {
+                    Some(_) => format!("trunk {uuid:?} is switched off; relevo trunk enable {uuid}"),
+                    None => format!(
+                        "there is no trunk {uuid:?}; relevo trunk add makes it, relevo trunk list names all"
+                    ),
+                }),
             }
         }
         // Stable: equals stay in the order of the rule.
@@ -100,7 +103,9 @@ impl Engine {
             list.retain(|(drawback, _)| *drawback < FULL);
         }
         let names: Vec<&str> = list.iter().map(|(_, t)| t.account.uuid.as_str()).collect();
-        self.explain("chooses", || format!("trunk {}", names.join(", then ")));
+        if !names.is_empty() {
+            self.explain("chooses", || format!("trunk {}", names.join(", then ")));
+        }
         let mut branches = Vec::new();
         for (number, (_, trunk)) in (0..).zip(list.into_iter().take(MAX_FAILOVERS)) {
             match self.branch_to_trunk(passage, trunk, number) {

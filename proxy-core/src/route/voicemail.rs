@@ -1,6 +1,7 @@
 //! Kamailio's TOVOICEMAIL: where calls go that nobody takes. At once for a user without a phone or if a rule says so;
-//! otherwise as the last step of the plan.
+//! otherwise as the last step of the plan. A user whose backends are all dead is one without a phone.
 
+use super::dispatch::NO_DESTINATION;
 use super::passage::{Passage, Step, Targets, Way};
 use crate::engine::{Cx, Engine};
 use crate::msg::{Method, Uri};
@@ -30,8 +31,9 @@ impl Engine {
             };
         }
         // Calls that leave our users alone have no voicemail here.
-        let for_user = matches!(passage.found.way, None | Some(Way::Location))
-            && Uri::parse(&passage.found.uri).is_ok_and(|u| self.settings.is_local(&u, passage.flow.local));
+        let is_ours =
+            Uri::parse(&passage.found.uri).is_ok_and(|u| self.settings.is_local(&u, passage.flow.local));
+        let for_user = matches!(passage.found.way, None | Some(Way::Location)) && is_ours;
         let targets = passage.found.targets.take();
         match targets {
             Some(mut targets) if for_user || self.rule_has_voicemail(passage) => {
@@ -51,10 +53,14 @@ impl Engine {
                 Step::Next
             }
             None => {
-                let status = passage.found.failing.map(|(status, _)| status);
-                // 480 is how a user without a reachable phone looks; Kamailio knows only 404 for both.
-                let is_listed = status
-                    .is_some_and(|s| voicemail.on.contains(&s) || (s == 480 && voicemail.on.contains(&404)));
+                let is_on = |status: u16| voicemail.on.contains(&status);
+                let is_listed = passage.found.failing.is_some_and(|failing| {
+                    is_on(failing.0)
+                        // How a user without a reachable phone looks; Kamailio knows only 404 for both.
+                        || (failing.0 == 480 && is_on(404))
+                        // Nobody there, or nobody who would answer: that all backends are dead is both.
+                        || (failing == NO_DESTINATION && is_ours && (is_on(404) || is_on(408)))
+                });
                 if !is_listed {
                     return Step::Next;
                 }

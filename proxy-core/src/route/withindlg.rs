@@ -9,6 +9,8 @@
 //! | any | none left | the request goes to the Request-URI |
 //! | with a `maddr` of ours | any | `maddr` goes, with port and transport (§16.4) |
 //!
+//! Switched off, the proxy is not on the path of dialogs: no Record-Route, and To with a tag gets `404 Not here`.
+//!
 //! A request is within a dialog if it has a To tag and has come by a Route of ours. Without To tag its Routes are
 //! preloaded: ours are stripped and others ignored, as in Kamailio, or this would be an open relay.
 
@@ -61,6 +63,22 @@ impl Engine {
 }
 
 impl Engine {
+    /// In place of it: the proxy has no part in dialogs. A request within one has come here by mistake, but for those
+    /// whose other end is the proxy, and the ACKs of its own transactions.
+    pub(super) fn keep_out_of_dialogs(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let mut approach = Approach::of(&self.settings, passage.message, passage.flow.local);
+        match passage.method {
+            Method::Ack => {
+                approach.in_dialog = false;
+                self.route_ack(cx, passage, &approach)
+            }
+            Method::Register | Method::Cancel => Step::Next,
+            _ if self.is_for_a_subscription(passage, &approach) => self.subscribe_again(cx, passage),
+            _ if passage.message.to_tag().is_some() => Step::Reject(404, "Not here"),
+            _ => Step::Next,
+        }
+    }
+
     /// A SUBSCRIBE within a dialog whose other end is the proxy: it has our Contact for its target.
     fn is_for_a_subscription(&self, passage: &Passage<'_, '_>, approach: &Approach<'_>) -> bool {
         self.settings.config.presence.enabled

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `stage` | the stages, their order and names, which of them may be switched off |
+//! | `stage` | the stages, their order and names, what is left of each when it is switched off |
 //! | `screen` | what REQINIT lets in: floods, scanners, sizes |
 //! | `rule` | a route of the configuration: what it matches, what it does |
 //! | `pattern`, `cidr` | what users, headers and sources are matched with |
@@ -17,6 +17,7 @@ mod screen;
 mod stage;
 mod voicemail;
 
+pub use crate::route::flood::{Ban, Bans, NewBans, counted_as};
 pub use cidr::Cidr;
 pub use explain::{Explain, Line};
 pub use pattern::{Pattern, PatternError};
@@ -60,7 +61,7 @@ pub enum Fork {
 pub struct RoutingConfig {
     /// Proxy, redirect server or stateless proxy.
     pub mode: Mode,
-    /// Stages that are switched off; only [`Stage::can_be_off`] ones are.
+    /// Stages that are switched off; what is left of them then is in the table of [`Stage`]'s file.
     pub off: BTreeSet<Stage>,
     /// What REQINIT lets in.
     pub screen: Screen,
@@ -106,5 +107,11 @@ impl RoutingConfig {
     #[must_use]
     pub fn has(&self, stage: Stage) -> bool {
         !self.off.contains(&stage)
+    }
+
+    /// Whether new calls may use an rtpengine: what one of these stages asks of it, another has to follow up.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        [Stage::Withindlg, Stage::ManageBranch, Stage::ManageReply].into_iter().all(|stage| self.has(stage))
     }
 }

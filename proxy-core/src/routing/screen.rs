@@ -9,8 +9,8 @@ use crate::msg::DEFAULT_MAX_FORWARDS;
 /// Words in a User-Agent that scanners of SIP servers use (Kamailio's list); compared without regard to case.
 const SCANNERS: [&str; 6] = ["friendly", "scanner", "sipcli", "sipvicious", "vaxsipuseragent", "pplsip"];
 
-/// How many requests a source may send (Kamailio's `pike` and its `ipban` table). Counted by each engine for itself:
-/// what one client sends within a dialog or a registration meets one engine.
+/// How many requests a source may send (Kamailio's `pike` and its `ipban` table). Counted over all engines of a node that
+/// share their [`Bans`](super::Bans).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloodLimit {
     /// Requests of one address per window; more bans it.

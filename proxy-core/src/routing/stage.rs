@@ -1,4 +1,16 @@
-//! The stages of the way of a request, in Kamailio's order.
+//! The stages of the way of a request, in Kamailio's order, and what is left of each when it is switched off:
+//!
+//! | stage | switched off | what happens all the same |
+//! |---|---|---|
+//! | REQINIT | no flood limit, scanners, sizes, keepalive | syntax, 483, 420, 482: RFC 3261 §16.3 |
+//! | CANCEL | one of nothing known here goes the way of its INVITE without state (§16.10), in place of a 481 | a known call ends |
+//! | RETRANSMISSION | what came before is dropped | it is never taken for a new request |
+//! | WITHINDLG | no Record-Route, no dialog; To with a tag: 404 | ACKs of failures, subscriptions at the proxy itself |
+//! | RELAY | 403 for what has a target | redirects |
+//! | MANAGE_BRANCH | no rtpengine for new calls | calls that have one keep it |
+//! | MANAGE_REPLY | no alias in Contacts of callees, no rtpengine for new calls | the same |
+//! | MANAGE_FAILURE | the first round decides | other addresses of one target, credentials for trunks |
+//! | any other | skipped | |
 
 use std::fmt;
 
@@ -88,11 +100,18 @@ impl Stage {
         }
     }
 
-    /// Its name in the configuration, if it may be switched off there: what is left is a proxy all the same.
+    /// Those that the copies of a request and their responses meet, in order.
+    pub const COPIES: [Self; 3] = [Self::ManageBranch, Self::ManageReply, Self::ManageFailure];
+
+    /// Its name in the configuration.
     #[must_use]
-    pub fn name(self) -> Option<&'static str> {
-        Some(match self {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reqinit => "reqinit",
             Self::Natdetect => "natdetect",
+            Self::Cancel => "cancel",
+            Self::Retransmission => "retransmission",
+            Self::Withindlg => "withindlg",
             Self::Auth => "auth",
             Self::Policy => "routes",
             Self::Sipout => "sipout",
@@ -102,25 +121,54 @@ impl Stage {
             Self::Location => "location",
             Self::Dispatch => "dispatch",
             Self::Voicemail => "voicemail",
-            _ => return None,
-        })
+            Self::Relay => "relay",
+            Self::ManageBranch => "manage_branch",
+            Self::ManageReply => "manage_reply",
+            Self::ManageFailure => "manage_failure",
+        }
     }
 
-    /// Whether the configuration may switch it off.
+    /// What of the cluster's promises, or of what an operator expects, is lost while it is switched off; `None` if only what
+    /// its name says is.
     #[must_use]
-    pub fn can_be_off(self) -> bool {
-        self.name().is_some()
+    pub fn cost(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Reqinit => {
+                "floods, scanners and requests of any size come in, and OPTIONS to the proxy is no keepalive"
+            }
+            Self::Retransmission => {
+                "an answer that is lost on the way is not said again when the client asks again"
+            }
+            Self::Withindlg => {
+                "the proxy leaves the path of calls: answered ones have no dialog here, so no CDR, no limit, no session \
+                 timer, no rtpengine, and a trunk that asks for a password cannot be used"
+            }
+            Self::Relay => "no request and no call goes through: only what is answered here is answered",
+            Self::ManageBranch => "no rtpengine for new calls: phones behind NATs may hear nothing",
+            Self::ManageReply => {
+                "phones behind NATs that are called cannot be reached within their calls, and no rtpengine for new calls"
+            }
+            Self::ManageFailure => {
+                "who is called first decides: no voicemail, no other contact, backend or trunk after a failure, also when a \
+                 backend dies while a call rings there"
+            }
+            _ => return None,
+        })
     }
 
     /// The stage with this name in the configuration.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::REQUEST.into_iter().find(|s| s.name() == Some(name))
+        Self::all().find(|s| s.name() == name)
     }
 
-    /// All names that the configuration may switch off.
+    /// All names, as the configuration may switch them off.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        Self::REQUEST.into_iter().filter_map(Self::name)
+        Self::all().map(Self::name)
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::REQUEST.into_iter().chain(Self::COPIES)
     }
 }
 
