@@ -427,7 +427,8 @@ impl SipState {
         let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
         let subscriptions = self.index.subscriptions.next_end();
         let messages = self.index.messages.next_end();
-        [bindings, pending, dialogs, subscriptions, messages].into_iter().flatten().min()
+        let nonces = self.records.nonces.next_end();
+        [bindings, pending, dialogs, subscriptions, messages, nonces].into_iter().flatten().min()
     }
 
     /// Whether the derived index says what the records say; for tests and simulations. Walks over everything.

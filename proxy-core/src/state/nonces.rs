@@ -125,10 +125,15 @@ impl NonceCounts {
 
     /// The oldest nonces go as far as they are of no use any more. They leave no trace: another one of that time would
     /// be of no use either.
-    fn forget_dead(&mut self, now: WallTime) {
+    pub(super) fn forget_dead(&mut self, now: WallTime) {
         while self.windows.first_key_value().is_some_and(|(_, window)| window.ends <= now) {
             self.windows.pop_first();
         }
+    }
+
+    /// When the oldest nonce is of no use any more.
+    pub(super) fn next_end(&self) -> Option<WallTime> {
+        self.windows.first_key_value().map(|(_, window)| window.ends)
     }
 
     /// Nonces of which something is known.

@@ -6,7 +6,7 @@ use super::dispatcher::Destination;
 use super::message_store::StoredMessage;
 use super::subscriptions::Subscription;
 use super::trunk::Trunk;
-use super::{Binding, CountUse, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
+use super::{Binding, CountUse, DialogId, DialogRecord, NonceCounts, PendingInvite, ServerKey, SipState};
 use crate::time::WallTime;
 
 impl SipState {
@@ -117,8 +117,19 @@ impl SipState {
 
     /// Takes note of a nonce count.
     pub(super) fn take_count(&mut self, using: &CountUse) {
+        self.change_nonces(|nonces| {
+            nonces.take(using);
+        });
+    }
+
+    /// Removes what is known of nonces that are of no use any more.
+    pub(super) fn forget_nonces(&mut self, now: WallTime) {
+        self.change_nonces(|nonces| nonces.forget_dead(now));
+    }
+
+    fn change_nonces(&mut self, change: impl FnOnce(&mut NonceCounts)) {
         self.index.remove_nonces(self.records.nonces.len());
-        self.records.nonces.take(using);
+        change(&mut self.records.nonces);
         self.index.add_nonces(self.records.nonces.len());
     }
 
