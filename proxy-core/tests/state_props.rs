@@ -18,9 +18,9 @@ use proxy_core::state::limits::DIALOG_GRACE_MS;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::trunk_style::TrunkStyle;
 use proxy_core::state::{
-    AccountingCommand, Asserted, Backend, Binding, BranchState, DialogBacking, DialogId, DialogRecord, Dress,
-    EndedBy, Ending, InviteState, MediaCommand, MediaSession, ProvisionAnswer, RegisterChange,
-    RegisterCommand, Renamed, SipCommand, SipResponse, SipState, Swap,
+    AccountingCommand, Asserted, Backend, Binding, BranchState, CountUse, DialogBacking, DialogId,
+    DialogRecord, Dress, EndedBy, Ending, InviteState, MediaCommand, MediaSession, NonceId, ProvisionAnswer,
+    RegisterChange, RegisterCommand, Renamed, SipCommand, SipResponse, SipState, Swap,
 };
 use proxy_core::time::WallTime;
 
@@ -168,8 +168,24 @@ fn command() -> impl Strategy<Value = SipCommand> {
         1 => (0u32..3).prop_map(|n| SipCommand::InviteEnding { key: key(n), by: EndedBy::Operator }),
         1 => accounting().prop_map(SipCommand::Accounting),
         1 => media().prop_map(SipCommand::Media),
+        1 => counted(),
         1 => moment().prop_map(|up_to| SipCommand::Expire { up_to }),
     ]
+}
+
+fn counted() -> impl Strategy<Value = SipCommand> {
+    let counts = vec((0u64..4, 1u32..9, (0u64..400).prop_map(at)), 1..3);
+    (counts, option::of(dialog_id())).prop_map(|(counts, id)| {
+        let using = |(salt, count, at): (u64, u32, WallTime)| CountUse {
+            nonce: NonceId { made_at: at, salt, key_id: 1 },
+            count,
+            by: salt,
+            at,
+            ends: WallTime(u64::MAX),
+        };
+        let then = id.map(|id| Box::new(SipCommand::DialogEnding { id, by: EndedBy::Operator }));
+        SipCommand::Counted { counts: counts.into_iter().map(using).collect(), then }
+    })
 }
 
 fn accounting() -> impl Strategy<Value = AccountingCommand> {
@@ -318,7 +334,11 @@ proptest! {
     fn a_refused_command_leaves_the_state_as_it_was(log in log()) {
         let mut state = SipState::default();
         for command in &log {
-            let before = state.clone();
+            let mut before = state.clone();
+            if let SipCommand::Counted { counts, .. } = command {
+                // Its request has used them, whatever comes of the command.
+                before.apply(&SipCommand::Counted { counts: counts.clone(), then: None });
+            }
             let response = state.apply(command);
             let may_change = match response {
                 SipResponse::Done | SipResponse::Registered(_) | SipResponse::Expired { .. } => true,

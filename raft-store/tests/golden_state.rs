@@ -16,10 +16,10 @@ use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
-    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, DialogBacking,
-    DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand, MediaSession, NextStep,
-    PendingInvite, ProvisionCommand, RefusedCall, RegisterChange, RegisterCommand, RegisterRefusal,
-    ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
+    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, CountUse,
+    DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand,
+    MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RefusedCall, RegisterChange,
+    RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::Kind;
@@ -289,7 +289,22 @@ fn commands() -> Vec<Command> {
             reason: "Not Found".into(),
             at: WallTime(7_000),
         }))),
+        sip(SipCommand::Counted { counts: vec![count_use(1), count_use(3)], then: None }),
+        sip(SipCommand::Counted {
+            counts: vec![count_use(4)],
+            then: Some(Box::new(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator })),
+        }),
     ]
+}
+
+fn count_use(count: u32) -> CountUse {
+    CountUse {
+        nonce: NonceId { made_at: WallTime(5_000), salt: 7, key_id: 1 },
+        count,
+        by: 11,
+        at: WallTime(6_000),
+        ends: WallTime(605_000),
+    }
 }
 
 fn dispatcher(command: DispatcherCommand) -> Command {
@@ -470,11 +485,13 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::DialogAcked { .. } => 42,
             SipCommand::InviteEnding { .. } => 43,
             SipCommand::Accounting(AccountingCommand::Refused(_)) => 44,
+            SipCommand::Counted { then: None, .. } => 45,
+            SipCommand::Counted { .. } => 46,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..45).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..47).collect::<Vec<_>>());
 }

@@ -167,12 +167,14 @@ impl Judge {
         match codec::decode::<Entry>(Kind::Entry, bytes).map(|entry| entry.payload) {
             Ok(EntryPayload::Normal(batch)) => {
                 for command in &batch.0 {
-                    if let Command::Sip(SipCommand::Trunk(trunk)) = command {
+                    if let Command::Sip(sip) = command
+                        && let SipCommand::Trunk(trunk) = sip.bare()
+                    {
                         self.registers(trunk);
                     }
                     let response = self.state.apply(index, command);
                     if let (Command::Sip(command), Response::Sip(response)) = (command, response) {
-                        self.learn(command, &response);
+                        self.learn(command.bare(), &response);
                     }
                 }
             }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::AuthConfig;
-use crate::digest::{Algorithm, Count, Credentials, Nonce, Replay};
+use crate::digest::{Algorithm, Credentials, Nonce, Replay};
 use crate::engine::settings::Settings;
 use crate::location::aor_of;
 use crate::msg::{HeaderName, Message, Method, Uri};
-use crate::state::{Flow, Provision, SipState, Subscriber};
+use crate::state::{Count, CountUse, Flow, NonceId, Provision, SipState, Subscriber};
 use crate::time::WallTime;
 
 /// What a request is worth.
@@ -56,13 +56,26 @@ impl Court<'_> {
     }
 
     /// Judges a request that starts something. A subscriber who is `presumed` (`name@domain`, in an explanation) has proven
-    /// who he is.
+    /// who he is. With the judgement comes the nonce count that it has used.
     pub(crate) fn judge(
         &self,
         message: &Message<'_>,
         method: Method<'_>,
         flow: Flow,
         presumed: Option<&str>,
+    ) -> (Judgement, Option<CountUse>) {
+        let mut used = None;
+        let judgement = self.judge_counting(message, method, flow, presumed, &mut used);
+        (judgement, used)
+    }
+
+    fn judge_counting(
+        &self,
+        message: &Message<'_>,
+        method: Method<'_>,
+        flow: Flow,
+        presumed: Option<&str>,
+        used: &mut Option<CountUse>,
     ) -> Judgement {
         let is_register = method == Method::Register;
         if !is_register
@@ -84,7 +97,7 @@ impl Court<'_> {
         let known = |aor: &str| self.state.provision().subscriber(aor).is_some_and(|s| s.realm == realm);
         let aor = match presumed.map(|user| format!("sip:{user}")).filter(|aor| known(aor)) {
             Some(aor) => aor,
-            None => match self.proven_by_password(message, method, &realm, domain) {
+            None => match self.proven_by_password(message, method, (&realm, domain), used) {
                 Ok(aor) => aor,
                 Err(judgement) => return judgement,
             },
@@ -108,8 +121,8 @@ impl Court<'_> {
         &self,
         message: &Message<'_>,
         method: Method<'_>,
-        realm: &str,
-        domain: &str,
+        (realm, domain): (&str, &str),
+        used: &mut Option<CountUse>,
     ) -> Result<String, Judgement> {
         let offered = Credentials::of(message, credentials_header(method), realm);
         let mut proven = None;
@@ -124,7 +137,12 @@ impl Court<'_> {
         if self.config().check_uri && !credentials.is_for(message) {
             return Err(Judgement::OtherUri);
         }
-        if self.is_fresh(credentials, realm, message) { Ok(aor) } else { Err(challenge(true)) }
+        match self.fresh(credentials, realm, message) {
+            Freshness::Stale => return Err(challenge(true)),
+            Freshness::Uncounted => {}
+            Freshness::Counted(using) => *used = Some(using),
+        }
+        Ok(aor)
     }
 
     /// Who the request says it is from (the canonical AOR, empty if there is none), of which domain, and the realm of
@@ -159,18 +177,36 @@ impl Court<'_> {
     }
 
     /// Whether the nonce is one of ours that lives, and its count was not used.
-    fn is_fresh(&self, credentials: &Credentials<'_>, realm: &str, message: &Message<'_>) -> bool {
+    fn fresh(&self, credentials: &Credentials<'_>, realm: &str, message: &Message<'_>) -> Freshness {
         let life = self.config().nonce_life;
-        let Some(nonce) = Nonce::read(credentials.nonce) else { return false };
+        let Some(nonce) = Nonce::read(credentials.nonce) else { return Freshness::Stale };
         let key = self.state.provision().nonce_key_of(nonce.key_id);
         if !key.is_some_and(|key| nonce.is_made_with(key, realm)) || !nonce.is_alive(self.now, life) {
-            return false;
+            return Freshness::Stale;
         }
         // Old phones count nothing: what they say is good for as long as its nonce.
-        let Some(count) = credentials.count else { return true };
-        let transaction = self.settings.keys.transaction_digest(message);
-        self.replay.use_count(&nonce, count, transaction, self.now, kept(life)) != Count::Used
+        let Some(count) = credentials.count else { return Freshness::Uncounted };
+        let using = CountUse {
+            nonce: NonceId { made_at: nonce.made_at, salt: nonce.salt, key_id: nonce.key_id },
+            count,
+            by: self.settings.keys.transaction_digest(message),
+            at: self.now,
+            ends: nonce.made_at + kept(life),
+        };
+        // What another node has taken, and what this one has.
+        if self.state.nonce_counts().is_used(&using) || self.replay.take(&using) == Count::Used {
+            return Freshness::Stale;
+        }
+        Freshness::Counted(using)
     }
+}
+
+/// What a nonce and its count are worth.
+enum Freshness {
+    Stale,
+    /// Old phones count nothing.
+    Uncounted,
+    Counted(CountUse),
 }
 
 /// How long a count is remembered: a nonce from a clock that is ahead lives longer here than its life.

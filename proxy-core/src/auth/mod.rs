@@ -11,6 +11,7 @@
 //!
 //! A user that is not there is judged like a wrong password, in the same time: nobody learns who has an account.
 
+mod counts;
 mod info;
 mod judge;
 mod key;

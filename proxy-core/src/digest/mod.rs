@@ -21,7 +21,7 @@ pub use client::{Asked, Challenge, Login, Password, Unanswerable, answer_challen
 pub use credentials::Credentials;
 pub(crate) use fields::quoted;
 pub use nonce::Nonce;
-pub use replay::{Count, MAX_NONCES, Replay};
+pub use replay::Replay;
 
 use std::fmt;
 use std::fmt::Write as _;

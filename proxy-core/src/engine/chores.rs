@@ -21,6 +21,8 @@ impl Engine {
         self.dialog_tick(cx);
         self.presence_tick(cx);
         self.messages_tick(cx);
+        // Last: what was proposed before has taken them along.
+        self.tell_counts();
         self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));
     }
 

@@ -48,6 +48,8 @@ pub const MAX_TRUNKS_PER_TICK: usize = 100;
 pub const MAX_PINGS_PER_TICK: usize = 5_000;
 /// Dialogs whose BYEs are begun in one go of the chores.
 pub const MAX_ENDS_PER_TICK: usize = 100;
+/// Nonce counts that wait for a command to travel with; then they go by themselves.
+pub const MAX_COUNTS: usize = 64;
 /// How often an engine looks what it has to do by itself: probes, registrations at trunks, pings, ends of calls.
 pub const CHORES_INTERVAL: Duration = Duration::from_millis(500);
 /// NOTIFYs numbered by one engine between two goes of the chores: also how fast all watchers are told after a takeover.

@@ -39,7 +39,7 @@ use crate::msg::{Message, ParseError};
 use crate::proxy::call::Call;
 use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::routing::{Bans, Explain};
-use crate::state::{Flow, ServerKey, SipCommand, SipResponse, SipState};
+use crate::state::{CountUse, Flow, ServerKey, SipCommand, SipResponse, SipState};
 use crate::time::{MonoTime, Now};
 use crate::transaction::TimerQueue;
 use crate::uac::Errand;
@@ -126,6 +126,8 @@ pub struct Engine {
     held_bytes: usize,
     /// Nonce counts that were used.
     pub(crate) replay: Replay,
+    /// Those that the other nodes have not been told of.
+    pub(crate) counts: Vec<CountUse>,
 }
 
 impl Engine {
@@ -166,6 +168,7 @@ impl Engine {
             explain: None,
             held_bytes: 0,
             replay: Replay::default(),
+            counts: Vec::new(),
         }
     }
 
@@ -412,6 +415,7 @@ impl Engine {
         self.expiring = false;
         self.pings = crate::nat::ping::Lap::default();
         self.held_bytes = 0;
+        self.counts.clear();
     }
 
     /// A number that this engine has not used before, also not before a deactivation.
@@ -434,6 +438,7 @@ impl Engine {
             self.counters.dropped_overload += 1;
             return false;
         }
+        let command = self.with_counts(command);
         let ticket = Ticket(self.new_id());
         self.tickets.insert(ticket, awaiting);
         self.outputs.push_back(Output::Propose { ticket, command });

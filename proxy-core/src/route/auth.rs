@@ -104,10 +104,15 @@ impl Engine {
         Some(without_credentials(&message, header, &realm))
     }
 
-    fn judged(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {
+    fn judged(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {
         let court =
             Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
-        court.judge(passage.message, passage.method, passage.flow, self.presumed_user())
+        let (judgement, used) =
+            court.judge(passage.message, passage.method, passage.flow, self.presumed_user());
+        if let Some(using) = used {
+            self.count_used(cx, using);
+        }
+        judgement
     }
 
     fn answer_judgement(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>, judgement: Judgement) -> Step {

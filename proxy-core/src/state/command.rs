@@ -10,6 +10,7 @@ use super::accounting::AccountingCommand;
 use super::dispatcher::DispatcherCommand;
 use super::media::MediaCommand;
 use super::message_store::MessageCommand;
+use super::nonces::CountUse;
 use super::parties::{CountKey, EndedBy, Ending, SessionTimer};
 use super::provision::{AclKey, Domain, Ha1, NonceSecret, Subscriber};
 use super::subscriptions::SubscriptionCommand;
@@ -180,6 +181,24 @@ pub enum SipCommand {
         /// Who wants it.
         by: EndedBy,
     },
+    /// Nonce counts that were used (RFC 7616 §5.12), and the command that they travel with: its answer is the answer.
+    Counted {
+        /// The counts, in the order of their use.
+        counts: Vec<CountUse>,
+        /// The command; never another one of this kind.
+        then: Option<Box<SipCommand>>,
+    },
+}
+
+impl SipCommand {
+    /// The command itself, without the nonce counts that travel with it.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Counted { then: Some(then), .. } => then,
+            command => command,
+        }
+    }
 }
 
 /// A change of what is provisioned. AORs are canonical (`sip:user@domain`), names of domains in lower case.

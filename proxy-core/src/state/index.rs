@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use super::accounting::record_bytes;
 use super::backing::Backend;
 use super::dispatcher::{Destination, Dispatcher};
-use super::limits::{DIALOG_GRACE_MS, PENDING_GRACE_MS};
+use super::limits::{DIALOG_GRACE_MS, NONCE_BYTES, PENDING_GRACE_MS};
 use super::media::{media_bytes, media_of_pending};
 use super::message_store::{MessageIndex, StoredMessage, messages_bytes, receipts_bytes};
 use super::news::{News, NewsItem};
@@ -90,6 +90,7 @@ impl Index {
         records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
         records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
         records.messages.receipts.iter().for_each(|(receipt, ends)| this.add_receipt(*receipt, *ends));
+        this.add_nonces(records.nonces.len());
         this
     }
 
@@ -148,6 +149,14 @@ impl Index {
     pub(super) fn remove_messages(&mut self, aor: &str, list: &BTreeMap<u64, StoredMessage>) {
         self.messages.remove(aor, list);
         self.bytes = self.bytes.saturating_sub(messages_bytes(aor, list) as u64);
+    }
+
+    pub(super) fn add_nonces(&mut self, count: usize) {
+        self.bytes += (count * NONCE_BYTES) as u64;
+    }
+
+    pub(super) fn remove_nonces(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_sub((count * NONCE_BYTES) as u64);
     }
 
     pub(super) fn add_receipt(&mut self, receipt: u64, ends: WallTime) {

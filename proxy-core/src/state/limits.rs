@@ -95,6 +95,10 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 pub const MAX_RECEIPTS: usize = 200_000;
 /// Bytes counted for a receipt.
 pub const RECEIPT_BYTES: usize = 16;
+/// Nonces whose counts are remembered; then the oldest go, and are not taken again.
+pub const MAX_NONCES: usize = 200_000;
+/// Bytes counted for one of them.
+pub const NONCE_BYTES: usize = 64;
 
 /// Whether one more INVITE is admitted beside so many.
 pub(super) fn admits_invite(pending: usize, dialogs: usize) -> bool {

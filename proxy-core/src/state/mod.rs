@@ -12,6 +12,7 @@ pub mod limits;
 pub mod media;
 pub mod message_store;
 mod news;
+mod nonces;
 mod parties;
 mod provision;
 mod store;
@@ -31,6 +32,7 @@ pub use command::{
 pub use dress::{Asserted, Dress, Renamed, Swap};
 pub use media::{MediaCommand, MediaNodes, MediaSession};
 pub use news::NewsItem;
+pub use nonces::{Count, CountUse, NonceCounts, NonceId};
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
@@ -69,6 +71,7 @@ struct Records {
     subscriptions: subscriptions::Subscriptions,
     messages: message_store::MessageStore,
     media: media::MediaNodes,
+    nonces: NonceCounts,
 }
 
 impl PartialEq for SipState {
@@ -319,6 +322,12 @@ impl SipState {
         })
     }
 
+    /// Which nonce counts were used, by requests to any node.
+    #[must_use]
+    pub fn nonce_counts(&self) -> &NonceCounts {
+        &self.records.nonces
+    }
+
     /// A subscription.
     #[must_use]
     pub fn subscription(&self, id: &DialogId) -> Option<&subscriptions::Subscription> {
@@ -418,7 +427,8 @@ impl SipState {
         let dialogs = self.index.dialogs.first().map(|(end, _)| index::dialog_forgotten(*end));
         let subscriptions = self.index.subscriptions.next_end();
         let messages = self.index.messages.next_end();
-        [bindings, pending, dialogs, subscriptions, messages].into_iter().flatten().min()
+        let nonces = self.records.nonces.next_end();
+        [bindings, pending, dialogs, subscriptions, messages, nonces].into_iter().flatten().min()
     }
 
     /// Whether the derived index says what the records say; for tests and simulations. Walks over everything.

@@ -6,7 +6,7 @@ use super::dispatcher::Destination;
 use super::message_store::StoredMessage;
 use super::subscriptions::Subscription;
 use super::trunk::Trunk;
-use super::{Binding, DialogId, DialogRecord, PendingInvite, ServerKey, SipState};
+use super::{Binding, CountUse, DialogId, DialogRecord, NonceCounts, PendingInvite, ServerKey, SipState};
 use crate::time::WallTime;
 
 impl SipState {
@@ -113,6 +113,24 @@ impl SipState {
             self.index.add_messages(aor, &list);
             self.records.messages.users.insert(aor.to_owned(), list);
         }
+    }
+
+    /// Takes note of a nonce count.
+    pub(super) fn take_count(&mut self, using: &CountUse) {
+        self.change_nonces(|nonces| {
+            nonces.take(using);
+        });
+    }
+
+    /// Removes what is known of nonces that are of no use any more.
+    pub(super) fn forget_nonces(&mut self, now: WallTime) {
+        self.change_nonces(|nonces| nonces.forget_dead(now));
+    }
+
+    fn change_nonces(&mut self, change: impl FnOnce(&mut NonceCounts)) {
+        self.index.remove_nonces(self.records.nonces.len());
+        change(&mut self.records.nonces);
+        self.index.add_nonces(self.records.nonces.len());
     }
 
     /// Adds the receipt of a message that was taken. It must not be there.

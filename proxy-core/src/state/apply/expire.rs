@@ -42,6 +42,7 @@ impl SipState {
         }
         self.expire_subscriptions(up_to);
         self.expire_messages(up_to);
+        self.forget_nonces(up_to);
         SipResponse::Expired { bindings, pending, dialogs }
     }
 }

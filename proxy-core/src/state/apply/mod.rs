@@ -25,9 +25,11 @@
 //! | DialogAcked | `NotFound` | `Done` | its end is due: `Superseded` |
 //! | InviteEnding | `NotFound` | `Done` | answered, failed: `Superseded` |
 //! | Media | `SetDisabled`, `Health`: `Done`, `Full`; `Moved`: `NotFound` | `Done` | |
+//! | Counted | as its command; without one `Done` | | |
 //!
-//! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was. A command that comes
-//! twice in a row changes nothing the second time: who does not know whether a proposal went through may repeat it.
+//! Everything but `Done`, `Registered`, `Expired` and the second 2xx leaves the state as it was, but for the nonce
+//! counts that came with it. A command that comes twice in a row changes nothing the second time: who does not know
+//! whether a proposal went through may repeat it.
 
 mod accounting;
 mod dialog;
@@ -37,6 +39,7 @@ mod invite;
 mod media;
 mod message_store;
 mod moved;
+mod nonces;
 mod provision;
 mod register;
 mod subscriptions;
@@ -90,6 +93,7 @@ impl SipState {
             SipCommand::Media(command) => self.media_changed(command),
             SipCommand::DialogAcked { id, at } => self.dialog_acked(id, *at),
             SipCommand::InviteEnding { key, by } => self.invite_ending(key, *by),
+            SipCommand::Counted { counts, then } => self.counted(counts, then.as_deref()),
         }
     }
 }
