@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use failover::*;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Match, Pattern, Rule};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::{Flow, SipCommand, Transport};
 use proxy_core::time::WallTime;
@@ -162,7 +163,19 @@ fn without_probes_nobody_is_asked() {
 
 #[test]
 fn a_request_reaches_the_second_backend_when_the_first_is_silent_and_no_408_is_made_rfc4320() {
-    let mut w = backends(|_| {});
+    // The default set takes calls alone; a rule sends what it likes.
+    let rule = Rule {
+        name: String::from("all"),
+        matching: Match { users: vec![Pattern::glob("*").expect("a pattern")], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Dispatcher(1),
+        voicemail: None,
+        ring: None,
+        media: None,
+    };
+    let mut w = backends(|c| c.routing.rules.push(rule));
     w.send(ALICE, &request("OPTIONS", NUMBER, ALICE, "o1", ""));
     w.expect(FIRST, "OPTIONS ");
     w.pass(Duration::from_millis(3100));
