@@ -202,3 +202,38 @@ fn the_wait_for_an_ack_can_be_set_and_switched_off() {
     w.pass(secs(3600));
     w.expect_nothing(BOB);
 }
+
+#[test]
+fn a_request_that_comes_right_after_the_first_ack_does_not_overtake_it() {
+    let mut w = with(DialogConfig::default());
+    let (_, ok) = answered(&mut w);
+    w.cluster = Cluster::Waits;
+    let bye = in_dialog_of_caller("BYE", 2, &ok, ALICE);
+    w.send(ALICE, &ack(&ok));
+    w.send(ALICE, &bye);
+    w.send(ALICE, &ack(&ok));
+    w.send(ALICE, &bye);
+    w.expect_nothing(BOB);
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    let all = w.take(BOB);
+    let methods: Vec<_> = all.iter().filter_map(|m| m.split(' ').next()).collect();
+    assert_eq!(methods, ["ACK", "BYE"]);
+    w.send(BOB, &respond(&all[1], 200, "b1", ""));
+    w.expect(ALICE, "SIP/2.0 200 ");
+    assert_eq!(w.state.counts().dialogs, 0);
+}
+
+#[test]
+fn a_request_behind_an_ack_that_the_cluster_refuses_has_its_own_answer() {
+    let mut w = with(DialogConfig::default());
+    let (_, ok) = answered(&mut w);
+    w.cluster = Cluster::Waits;
+    w.send(ALICE, &ack(&ok));
+    w.send(ALICE, &in_dialog_of_caller("INFO", 2, &ok, ALICE));
+    w.expect_nothing(BOB);
+    w.cluster = Cluster::Refuses(Refusal::Unknown);
+    w.commit_all();
+    w.expect(BOB, "INFO ");
+    w.expect_nothing(BOB);
+}

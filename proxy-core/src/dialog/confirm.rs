@@ -3,9 +3,12 @@
 //! | ACK of the caller | then |
 //! |---|---|
 //! | the first one | it waits until a majority knows that it came, and goes on |
-//! | repeated | it goes on at once |
+//! | repeated | while the first one waits, nothing; later it goes on at once |
 //! | refused by the cluster, or the node is lost meanwhile | silence: the callee repeats its 2xx, the caller its ACK |
 //! | never | the dialog is ended by `end` |
+//!
+//! What the caller sends within the dialog meanwhile waits behind the ACK: a BYE that came to the callee first would end
+//! what it does not yet know to have begun.
 //!
 //! Were it sent on before, a node that takes over in that moment would wait for an ACK that never comes again, and hang up
 //! on two who talk.
@@ -14,17 +17,24 @@ use std::collections::BTreeMap;
 
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method};
+use crate::msg::Message;
 use crate::route::passage::{Found, Passage};
 use crate::routing::Stage;
-use crate::state::{Flow, ServerKey, SipCommand};
+use crate::state::{DialogId, Flow, ServerKey, SipCommand};
 
 /// ACKs that wait for a verdict at once; more are dropped, and asked for again by the 2xx.
 const MAX_WAITING: usize = 4096;
+/// Requests that wait behind one of them; more are dropped, and sent again by their caller.
+const MAX_BEHIND: usize = 8;
 
 /// ACKs that wait for a verdict.
 #[derive(Debug, Default)]
-pub(crate) struct Acks(BTreeMap<u64, Waiting>);
+pub(crate) struct Acks {
+    /// By dialog: its ACK, and what has come after it.
+    waiting: BTreeMap<DialogId, Vec<Waiting>>,
+    /// Which dialog a proposal is about.
+    proposed: BTreeMap<u64, DialogId>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -32,6 +42,13 @@ struct Waiting {
     key: ServerKey,
     bytes: Vec<u8>,
     found: Found,
+}
+
+impl Waiting {
+    fn of(passage: &Passage<'_, '_>) -> Self {
+        let (bytes, found) = (passage.message.raw().to_vec(), passage.found.clone());
+        Self { flow: passage.flow, key: passage.key.clone(), bytes, found }
+    }
 }
 
 impl Engine {
@@ -45,32 +62,68 @@ impl Engine {
         if dialog.ack_until.is_none_or(|until| until <= cx.now.wall) {
             return false;
         }
-        if self.confirming.0.len() >= MAX_WAITING {
+        if self.confirming.waiting.contains_key(&dialog.id) {
+            return true;
+        }
+        if self.confirming.waiting.len() >= MAX_WAITING {
             self.counters.dropped_overload += 1;
             return true;
         }
         let ack = self.new_id();
         let command = SipCommand::DialogAcked { id: dialog.id.clone(), at: cx.now.wall };
         if self.propose(command, Awaiting::Ack { ack }) {
-            let bytes = passage.message.raw().to_vec();
-            let (flow, key) = (passage.flow, passage.key.clone());
-            let found = Found { confirmed: true, ..passage.found.clone() };
-            self.confirming.0.insert(ack, Waiting { flow, key, bytes, found });
+            let mut waiting = Waiting::of(passage);
+            waiting.found.confirmed = true;
+            self.confirming.waiting.insert(dialog.id.clone(), vec![waiting]);
+            self.confirming.proposed.insert(ack, dialog.id.clone());
         }
+        true
+    }
+
+    /// A request of the caller does not overtake the ACK. `true`: it waits, or is dropped.
+    pub(crate) fn follow_ack(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        if self.confirming.waiting.is_empty() || self.is_explaining() {
+            return false;
+        }
+        let Some((dialog, true)) = crate::dialog::of(cx.state, passage.message) else { return false };
+        let Some(queue) = self.confirming.waiting.get_mut(&dialog.id) else { return false };
+        if queue.iter().any(|w| w.key == passage.key) {
+            // It comes again.
+            return true;
+        }
+        if queue.len() > MAX_BEHIND {
+            self.counters.dropped_overload += 1;
+            return true;
+        }
+        queue.push(Waiting::of(passage));
         true
     }
 
     /// The cluster knows of the ACK, or of no such dialog.
     pub(crate) fn on_ack_safe(&mut self, cx: Cx<'_>, ack: u64) {
-        let Some(Waiting { flow, key, bytes, found }) = self.confirming.0.remove(&ack) else { return };
-        let Ok(message) = Message::parse(&bytes) else { return };
-        let within = Stage::REQUEST.iter().position(|s| *s == Stage::Withindlg).unwrap_or(0);
-        let passage = Passage { message: &message, method: Method::Ack, flow, key, found };
-        self.walk(cx, passage, within);
+        for waiting in self.confirmed(ack) {
+            self.resume_in_dialog(cx, waiting);
+        }
     }
 
-    /// The cluster does not know of the ACK.
-    pub(crate) fn on_ack_refused(&mut self, ack: u64) {
-        self.confirming.0.remove(&ack);
+    /// The cluster does not know of the ACK. What came behind it is told so when it is to be made safe itself.
+    pub(crate) fn on_ack_refused(&mut self, cx: Cx<'_>, ack: u64) {
+        for waiting in self.confirmed(ack).into_iter().skip(1) {
+            self.resume_in_dialog(cx, waiting);
+        }
+    }
+
+    fn confirmed(&mut self, ack: u64) -> Vec<Waiting> {
+        let acks = &mut self.confirming;
+        acks.proposed.remove(&ack).and_then(|id| acks.waiting.remove(&id)).unwrap_or_default()
+    }
+
+    fn resume_in_dialog(&mut self, cx: Cx<'_>, waiting: Waiting) {
+        let Waiting { flow, key, bytes, found } = waiting;
+        let Ok(message) = Message::parse(&bytes) else { return };
+        let Some(method) = message.method() else { return };
+        let within = Stage::REQUEST.iter().position(|s| *s == Stage::Withindlg).unwrap_or(0);
+        let passage = Passage { message: &message, method, flow, key, found };
+        self.walk(cx, passage, within);
     }
 }

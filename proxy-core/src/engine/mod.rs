@@ -295,7 +295,7 @@ impl Engine {
             Awaiting::Trunk { attempt } => self.on_trunk_refused(attempt),
             Awaiting::Notify { attempt } => self.on_notify_refused(attempt),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, false),
-            Awaiting::Ack { ack } => self.on_ack_refused(ack),
+            Awaiting::Ack { ack } => self.on_ack_refused(cx, ack),
             Awaiting::Refused => self.on_refused_recorded(None),
             Awaiting::Expire => self.expiring = false,
             Awaiting::Nothing => {}

@@ -38,6 +38,9 @@ impl Engine {
             Method::Register => return Step::Next,
             _ => {}
         }
+        if self.follow_ack(cx, passage) {
+            return Step::Answered;
+        }
         if self.is_for_a_subscription(passage, &approach) {
             return self.subscribe_again(cx, passage);
         }
