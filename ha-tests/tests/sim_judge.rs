@@ -116,6 +116,11 @@ fn lamps_that_do_not_change_are_found() {
 }
 
 #[test]
+fn lamps_that_show_calls_that_are_over_are_found() {
+    found(Mutation::StaleLamps, &["invariant 12: watch"]);
+}
+
+#[test]
 fn subscriptions_that_are_forgotten_are_found() {
     found(Mutation::NoLamps, &["invariant 12"]);
 }

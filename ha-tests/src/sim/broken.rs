@@ -49,6 +49,8 @@ pub enum Mutation {
     EarlyLamp,
     /// Nobody is told of a change.
     LostLamps,
+    /// Calls that are over are shown as if they went on.
+    StaleLamps,
     /// A subscription that was accepted is forgotten.
     NoLamps,
     /// All NOTIFYs have the same number.
@@ -129,6 +131,12 @@ pub fn send(mutation: Mutation, to: SocketAddr, bytes: Vec<u8>, out: &mut Vec<(S
                 let other = format!("SIP/2.0 503 Service Unavailable\r\n{rest}");
                 out.push((to, other.into_bytes()));
             }
+        }
+        Mutation::StaleLamps if text.starts_with("NOTIFY ") => {
+            // As long as before, so that its length is right.
+            let stale = text.replace("<state>terminated</state>", "<state>confirmed </state>");
+            out.push((to, stale.into_bytes()));
+            return;
         }
         Mutation::LostLamps
             if text.starts_with("NOTIFY ") && sip::cseq(&text).is_some_and(|(n, _)| n > 1) =>
