@@ -180,6 +180,7 @@ impl Engine {
         } else {
             if was_open && !exchange.nist.is_open() {
                 exchange.request = None;
+                self.media.offers_no_more(id);
                 // What is left are its last response and its keys.
                 let cost = exchange.cost.min(2 * TRANSACTION_BYTES);
                 self.held_bytes = self.held_bytes.saturating_sub(exchange.cost - cost);
@@ -205,6 +206,7 @@ impl Engine {
     }
 
     fn drop_exchange(&mut self, id: u64, exchange: &Exchange) {
+        self.media.offers_no_more(id);
         self.held_bytes = self.held_bytes.saturating_sub(exchange.cost);
         self.timers.set(Timer::Exchange(id), None);
         if self.exchange_by_key.get(&exchange.key) == Some(&id) {

@@ -12,7 +12,8 @@ use crate::engine::limits::TRANSACTION_BYTES;
 use crate::media::Treated;
 use crate::msg::{HeaderName, Message};
 use crate::state::{
-    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, Renamed, ServerKey,
+    Backend, Branch, BranchState, CallFacts, EarlyMedia, Flow, MediaSession, NextStep, PendingInvite, Renamed,
+    ServerKey,
 };
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, IctState, Ist, Nict, SharedBytes};
@@ -209,8 +210,8 @@ pub(crate) struct Call {
     pub(crate) media: Option<Box<MediaSession>>,
     /// The branch and tag whose SDP an rtpengine has taken last.
     pub(crate) spoke_last: Option<(usize, String)>,
-    /// Tags whose offer in a provisional response a PRACK has answered: SDP of the next PRACK is an offer.
-    pub(crate) settled_early: Vec<String>,
+    /// What callees have settled or changed of their media before the 2xx.
+    pub(crate) early_media: Vec<EarlyMedia>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -358,6 +359,7 @@ impl Call {
             facts: self.facts.clone(),
             media: self.media.clone(),
             ending: None,
+            early_media: self.early_media.clone(),
         }
     }
 }
