@@ -221,6 +221,7 @@ impl Engine {
         let key = call.key.clone();
         let timer_c_at = extend.then_some(call.timer_c_wall);
         let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.heard_ringing(response.to_tag());
         let is_news = match (&branch.record.state, &news) {
             (
                 BranchState::Proceeding { status: old, to_tag: old_tag },
