@@ -99,6 +99,7 @@ fn the_commands_say_what_kamctl_said_and_their_errors_what_why_and_cure() {
         "{said}"
     );
     assert!(ok(&["acl", "check", "2", "10.1.2.3:5070"], "").contains("10.0.0.0/8"));
+    ok(&["acl", "rm", "2", "10.0.0.0/8", "--port", "5070"], "");
     ok(&["domain", "add", "Two.Test"], "");
     assert!(ok(&["domain", "list"], "").contains("two.test"));
     ok(&["subscriber", "add", "alice@two.test"], "x\n");
