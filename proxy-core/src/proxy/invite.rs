@@ -37,6 +37,9 @@ impl Engine {
                 return;
             }
             SipResponse::LimitReached(key) => {
+                if self.is_admitted_elsewhere(cx, id, key) {
+                    return;
+                }
                 self.with_call(cx, id, |engine, call| {
                     engine.release_media(cx, call);
                     engine.refuse_for_limit(cx, call.flow, &call.request, call.facts.as_deref(), key);
@@ -343,7 +346,8 @@ impl Engine {
         status: u16,
     ) {
         let bytes = build::without_via(response, call.flow, call.cseq, call.names(index));
-        if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
+        let refused = Final { status, response: bytes.clone() };
+        if matches!(status, 430 | 503) && self.goes_elsewhere(cx, id, call, index, Some(refused)) {
             return;
         }
         let Some(branch) = call.branches.get_mut(index) else { return };
