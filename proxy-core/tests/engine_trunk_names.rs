@@ -10,6 +10,7 @@ mod trunk;
 use std::time::Duration;
 
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::Mode;
 use proxy_core::state::trunk::Account;
 use proxy_core::state::trunk_style::{Identity, Plus, TrunkStyle};
 use proxy_core::trunk::TrunkConfig;
@@ -282,6 +283,54 @@ fn of_an_anonymous_caller_a_trunk_that_is_not_told_reads_nothing_rfc3325_7() {
 }
 
 #[test]
+fn a_stateless_proxy_tells_a_trunk_of_the_caller_what_a_stateful_one_does_rfc3325_7() {
+    let claims = "P-Asserted-Identity: <sip:201@lab.test>\r\nP-Preferred-Identity: <sip:201@lab.test>\r\n";
+    let private = format!("{claims}Privacy: id\r\n");
+    let anonymous = ("From: <sip:alice@lab.test>", "From: <sip:anonymous@anonymous.invalid>");
+    let as_is = ("", "");
+    let account = Some(Identity::Account);
+    for (told, extra, from) in [
+        (None, claims, as_is),
+        (None, private.as_str(), as_is),
+        (None, claims, anonymous),
+        (Some(Identity::Caller), private.as_str(), as_is),
+        (account.clone(), claims, as_is),
+        (account, "", anonymous),
+    ] {
+        let says = |mode: Mode| {
+            let mut w = asking(TrunkStyle { asserted: told.clone(), ..TrunkStyle::default() });
+            w.config.routing.mode = mode;
+            w.fail_over(Duration::from_millis(300));
+            let call = request("INVITE", OUT, auth::OTHER, "c1", extra).replace(from.0, from.1);
+            w.send(auth::OTHER, &call);
+            let sent = w.expect(CARRIER, "INVITE ");
+            ["P-Asserted-Identity", "P-Preferred-Identity", "Privacy"].map(|name| header(&sent, name))
+        };
+        assert_eq!(says(Mode::Stateless), says(Mode::Proxy), "{told:?} {extra:?} {from:?}");
+    }
+}
+
+#[test]
+fn neither_a_cancel_nor_an_ack_names_the_caller_to_a_trunk_rfc3325_9_1() {
+    let mut w = asking(TrunkStyle { asserted: Some(Identity::Account), ..TrunkStyle::default() });
+    w.config.routing.mode = Mode::Stateless;
+    w.fail_over(Duration::from_millis(300));
+    w.send(auth::OTHER, &invite(OUT, auth::OTHER, "c1"));
+    let sent = w.expect(CARRIER, "INVITE ");
+    assert!(asserted(&sent).is_some(), "{sent}");
+    w.send(auth::OTHER, &cancel(OUT, auth::OTHER, "c1"));
+    let stop = w.expect(CARRIER, "CANCEL ");
+    assert_eq!(asserted(&stop), None, "{stop}");
+    w.send(CARRIER, &respond(&sent, 486, "k", ""));
+    let busy = w.take(auth::OTHER).pop().expect("486");
+    let ack = invite(OUT, auth::OTHER, "c1").replace("INVITE sip", "ACK sip").replace("1 INVITE", "1 ACK");
+    let to = header(&busy, "To").expect("To");
+    w.send(auth::OTHER, &ack.replace(&format!("To: <{OUT}>"), &format!("To: {to}")));
+    let ack = w.expect(CARRIER, "ACK ");
+    assert_eq!(asserted(&ack), None, "{ack}");
+}
+
+#[test]
 fn a_call_in_keeps_what_its_trunk_asserts_but_for_who_wants_to_be_private_rfc3325_7() {
     for (privacy, expected) in [("", Some("<sip:+4989@carrier.test>")), ("Privacy: user;id\r\n", None)] {
         let mut w = asking(TrunkStyle::default());
@@ -317,4 +366,79 @@ fn who_wants_to_be_private_is_so_within_the_call_too_rfc3325_7() {
     w.send(CARRIER, &info);
     let sent = w.expect(auth::BOB, "INFO ");
     assert_eq!(asserted(&sent), None, "{sent}");
+}
+
+const CLAIMS: &str = "P-Asserted-Identity: <sip:boss@lab.test>\r\nP-Preferred-Identity: <sip:boss@lab.test>\r\n\
+                      Remote-Party-ID: <sip:boss@lab.test>\r\n";
+
+/// Bob is registered and asked for passwords, or nobody is. Somebody trusted calls him; gives the INVITE that he got.
+fn bob_called(mode: Mode, asks: bool) -> (World, String) {
+    let mut w = asking(TrunkStyle::default());
+    auth::subscribe(&mut w.state, "bob", "lab.test", "lab.test", "secret-b");
+    auth::register_bob(&mut w);
+    w.config.routing.mode = mode;
+    w.config.auth.enabled = asks;
+    w.fail_over(Duration::from_millis(300));
+    w.send(auth::OTHER, &invite("sip:bob@lab.test", auth::OTHER, "c1"));
+    let sent = w.expect(auth::BOB, "INVITE ");
+    w.take(auth::OTHER);
+    (w, sent)
+}
+
+#[test]
+fn what_an_untrusted_callee_asserts_in_an_answer_is_taken_out_rfc3325_5() {
+    let contact = format!("Contact: <sip:bob@{}>\r\n", auth::BOB);
+    for mode in [Mode::Proxy, Mode::Stateless] {
+        for (status, takeover) in [(180, false), (200, false), (200, true), (486, false), (486, true)] {
+            let (mut w, sent) = bob_called(mode, true);
+            if takeover {
+                w.fail_over(Duration::from_millis(300));
+                w.take(auth::BOB);
+            }
+            w.send(auth::BOB, &respond(&sent, status, "b", &format!("{contact}{CLAIMS}")));
+            let heard = w.take(auth::OTHER);
+            assert!(!heard.is_empty() && heard.iter().all(|m| !m.contains("boss")), "{mode:?} {heard:#?}");
+            assert!(heard.iter().any(|m| m.starts_with(&format!("SIP/2.0 {status} "))), "{heard:#?}");
+        }
+    }
+    // Any other request.
+    let (mut w, _) = bob_called(Mode::Proxy, true);
+    w.send(auth::OTHER, &request("MESSAGE", "sip:bob@lab.test", auth::OTHER, "c2", ""));
+    let got = w.take(auth::BOB).into_iter().find(|m| m.starts_with("MESSAGE ")).expect("MESSAGE");
+    w.send(auth::BOB, &respond(&got, 200, "b", CLAIMS));
+    let heard = w.expect(auth::OTHER, "SIP/2.0 200 ");
+    assert!(!heard.contains("boss"), "{heard}");
+    // Where nobody is asked, nobody is told from anybody, as in requests.
+    let (mut w, sent) = bob_called(Mode::Proxy, false);
+    w.send(auth::BOB, &respond(&sent, 180, "b", CLAIMS));
+    assert!(w.expect(auth::OTHER, "SIP/2.0 180 ").contains(CLAIMS));
+}
+
+#[test]
+fn what_a_trunk_or_a_trusted_callee_asserts_in_an_answer_goes_on_unless_it_is_to_be_kept_rfc3325_7() {
+    let said = "P-Asserted-Identity: <sip:+4989@carrier.test>\r\n";
+    let id = "<sip:+4989@carrier.test>";
+    for (privacy, to_trusted, to_stranger) in [
+        ("", Some(id), Some(id)),
+        ("Privacy: id\r\n", Some(id), None),
+        ("Privacy: user\r\n", Some(id), Some(id)),
+    ] {
+        for source in [true, false] {
+            let mut w = asking(both());
+            if !source {
+                put(&mut w, Account { sources: Vec::new(), ..styled(both()) });
+            }
+            w.send(auth::OTHER, &invite(OUT, auth::OTHER, "c1"));
+            let sent = w.expect(CARRIER, "INVITE ");
+            w.take(auth::OTHER);
+            w.send(CARRIER, &respond(&sent, 180, "k", &format!("{said}{privacy}")));
+            assert_eq!(asserted(&w.expect(auth::OTHER, "SIP/2.0 180 ")).as_deref(), to_trusted);
+            let sent = proved(&mut w, &invite(OUT, ALICE, "c2"));
+            w.take(ALICE);
+            w.send(CARRIER, &respond(&sent, 180, "k", &format!("{said}{privacy}")));
+            let heard = w.expect(ALICE, "SIP/2.0 180 ");
+            assert_eq!(asserted(&heard).as_deref(), to_stranger, "{heard}");
+            assert_eq!(heard.contains("Privacy: "), !privacy.is_empty());
+        }
+    }
 }
