@@ -50,6 +50,8 @@ pub(super) struct Index {
     pub(super) bytes: u64,
     /// Bytes of the records that wait.
     pub(super) outbox_bytes: u64,
+    /// Refused calls whose repetitions are known.
+    pub(super) refused: BTreeSet<[u8; 16]>,
     /// Of what is provisioned.
     pub(super) provision: ProvisionIndex,
     /// Users by the names of their registrations (RFC 5627).
@@ -86,6 +88,7 @@ impl Index {
         let (provision, bytes) = ProvisionIndex::build(&records.provision);
         this.provision = provision;
         this.outbox_bytes = records.outbox.records.values().map(|r| record_bytes(r) as u64).sum();
+        this.refused = records.outbox.refused.iter().copied().collect();
         this.bytes += bytes;
         records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
         records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
