@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::accounting::record_bytes;
-use super::backing::Backend;
+use super::backing::{Backend, backend_bytes};
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, NONCE_BYTES, PENDING_GRACE_MS};
 use super::media::{media_bytes, media_of_pending};
@@ -393,14 +393,6 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
         + texts(&a.sources)
         + texts(&t.registration.service_route)
         + a.style.bytes()
-}
-
-pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
-    match backend {
-        Some(Backend::Destination { uri, .. }) => uri.len(),
-        Some(Backend::Trunk { uuid }) => uuid.len(),
-        None => 0,
-    }
 }
 
 fn earliest_end(list: &[Binding]) -> Option<WallTime> {
