@@ -10,7 +10,7 @@ mod trunk;
 use std::time::Duration;
 
 use proxy_core::io::EngineConfig;
-use proxy_core::routing::Mode;
+use proxy_core::routing::{Action, Match, Mode, RoutingConfig, Rule, Stage};
 use proxy_core::state::trunk::Account;
 use proxy_core::state::trunk_style::{Identity, Plus, TrunkStyle};
 use proxy_core::trunk::TrunkConfig;
@@ -441,4 +441,119 @@ fn what_a_trunk_or_a_trusted_callee_asserts_in_an_answer_goes_on_unless_it_is_to
             assert_eq!(heard.contains("Privacy: "), !privacy.is_empty());
         }
     }
+}
+
+/// SUBSCRIBE and REFER go out by the trunk.
+fn subscribing() -> World {
+    let rule = Rule {
+        name: String::from("out"),
+        matching: Match { methods: vec!["SUBSCRIBE".into(), "REFER".into()], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Trunk(vec![String::from("carrier")]),
+        voicemail: None,
+        ring: None,
+        media: None,
+    };
+    let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    put(&mut w, styled(TrunkStyle { plus: Plus::Plus, ..both() }));
+    w
+}
+
+/// A request of the carrier within the dialog that `request` of alice has begun, by the routes that came with it.
+fn of_carrier(method: &str, cseq: u32, request: &str, extra: &str) -> String {
+    let routes = header(request, "Record-Route").expect("Record-Route");
+    format!(
+        "{method} sip:alice@{ALICE} SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{method}{cseq};rport\r\n\
+         Route: {routes}\r\nMax-Forwards: 70\r\nFrom: {};tag=k\r\nTo: {}\r\nCall-ID: {}\r\n\
+         CSeq: {cseq} {method}\r\nContact: <sip:gw@{CARRIER}>\r\n{extra}Content-Length: 0\r\n\r\n",
+        header(request, "To").expect("To"),
+        header(request, "From").expect("From"),
+        header(request, "Call-ID").expect("Call-ID"),
+    )
+}
+
+const ACTIVE: &str = "Event: presence\r\nSubscription-State: active;expires=600\r\n";
+
+fn tag(message: &str, name: &str) -> Option<String> {
+    header(message, name).and_then(|value| Some(value.split_once(";tag=")?.1.to_owned()))
+}
+
+#[test]
+fn the_notifys_of_a_subscription_by_a_trunk_carry_the_names_each_side_knows_also_after_a_takeover_rfc6665() {
+    for (method, extra) in [("SUBSCRIBE", "Event: presence\r\n"), ("REFER", "Refer-To: <sip:x@lab.test>\r\n")]
+    {
+        for takeover in [false, true] {
+            let mut w = subscribing();
+            let contact = format!("Contact: <sip:alice@{ALICE}>\r\n");
+            w.send(ALICE, &request(method, OUT, ALICE, "s1", &format!("{extra}{contact}")));
+            let asked = w.expect(CARRIER, method);
+            reads(&asked, AT_CARRIER);
+            w.send(CARRIER, &challenge(&asked, 407));
+            let sent = w.expect(CARRIER, method);
+            reads(&sent, AT_CARRIER);
+            // The NOTIFY may come before the 200.
+            w.send(CARRIER, &of_carrier("NOTIFY", 1, &sent, ACTIVE));
+            let told = w.expect(ALICE, "NOTIFY ");
+            reads(&told, turned(AT_ALICE));
+            assert_eq!((tag(&told, "From"), tag(&told, "To")), (Some("k".into()), tag(&sent, "From")));
+            w.send(ALICE, &respond(&told, 200, "", ""));
+            let heard = w.expect(CARRIER, "SIP/2.0 200 ");
+            reads(&heard, turned(AT_CARRIER));
+            w.send(CARRIER, &respond(&sent, 200, "k", &format!("Contact: <sip:gw@{CARRIER}>\r\n")));
+            let ok = w.expect(ALICE, "SIP/2.0 200 ");
+            reads(&ok, AT_ALICE);
+            if takeover {
+                w.fail_over(Duration::from_millis(300));
+            }
+            // It is refreshed, and ended, by the names that the carrier knows.
+            w.send(ALICE, &in_dialog_of_caller("SUBSCRIBE", 3, &ok, ALICE));
+            let again = w.expect(CARRIER, "SUBSCRIBE ");
+            reads(&again, AT_CARRIER);
+            assert_eq!(tag(&again, "To").as_deref(), Some("k"));
+            w.send(CARRIER, &respond(&again, 200, "k", ""));
+            reads(&w.expect(ALICE, "SIP/2.0 200 "), AT_ALICE);
+            for (number, from) in [(2, &sent), (3, &again)] {
+                let mut notify = of_carrier("NOTIFY", number, from, ACTIVE);
+                notify = notify.replace(";tag=k;tag=k", ";tag=k");
+                w.send(CARRIER, &notify);
+                reads(&w.expect(ALICE, "NOTIFY "), turned(AT_ALICE));
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_somebody_else_wrote_or_that_are_of_another_dialog_are_not_taken_rfc6665() {
+    let mut w = subscribing();
+    w.send(ALICE, &request("SUBSCRIBE", OUT, ALICE, "s1", "Event: presence\r\n"));
+    let sent = w.expect(CARRIER, "SUBSCRIBE ");
+    let right = of_carrier("NOTIFY", 1, &sent, ACTIVE);
+    let other = right.replace("Call-ID: s1", "Call-ID: s2");
+    let (_, after) = right.split_once("alice").expect("a name");
+    assert!(after.contains("alice%40lab.test"), "{right}");
+    let forged = right.replace("alice%40lab.test", "eve%40lab.test");
+    for (number, bad) in [other, forged].iter().enumerate() {
+        w.send(CARRIER, &bad.replace("z9hG4bKNOTIFY1", &format!("z9hG4bKbad{number}")));
+        reads(&w.expect(ALICE, "NOTIFY "), turned(AT_CARRIER));
+    }
+}
+
+#[test]
+fn a_subscription_whose_names_could_not_be_taken_back_keeps_them_rfc6665() {
+    // Too long for a Record-Route.
+    let mut w = subscribing();
+    let long = format!("sip:alice{}@lab.test", "x".repeat(800));
+    let text = request("SUBSCRIBE", OUT, ALICE, "s1", "Event: presence\r\n");
+    w.send(ALICE, &text.replace("From: <sip:alice@lab.test>", &format!("From: <{long}>")));
+    let sent = w.expect(CARRIER, "SUBSCRIBE ");
+    assert_eq!(names(&sent), (format!("<{long}>"), format!("<{OUT}>")));
+    // The proxy is not on the path of dialogs.
+    w.config.routing.off.insert(Stage::Withindlg);
+    w.fail_over(Duration::from_millis(300));
+    w.send(ALICE, &request("SUBSCRIBE", OUT, ALICE, "s2", "Event: presence\r\n"));
+    let sent = w.take(CARRIER).pop().expect("SUBSCRIBE");
+    reads(&sent, AT_ALICE);
 }

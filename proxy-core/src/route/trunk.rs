@@ -14,8 +14,8 @@ use super::target::with_user;
 use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, NameAddr, Uri};
-use crate::proxy::build;
 use crate::proxy::rename::name_of;
+use crate::proxy::{build, carried};
 use crate::state::trunk::{Account, Trunk};
 use crate::state::{Backend, Branch, CountKey, Dress, Leg, NextStep, Renamed, When};
 use crate::trunk::{Caller, dressed, is_anonymous};
@@ -204,7 +204,8 @@ impl Engine {
         // Who is trusted speaks for whom he likes; where nobody is asked, our users are taken at their word.
         let believed = passage.found.trusted || (!self.settings.config.auth.enabled && is_ours());
         let mut dress = dressed(account, passage.message, Caller { proved, believed }, target);
-        if self.is_stateless() {
+        // Where nobody could take them back, the names stay.
+        if self.is_stateless() || !carried::fits(&self.settings, passage.message, &dress.renamed) {
             dress.renamed = Renamed::default();
         }
         Some(Box::new(dress)).filter(|d| !d.is_plain())
@@ -254,7 +255,8 @@ impl Engine {
             }
             None => self.early_leg(message),
         };
-        let renamed = names.map(|names| as_it_comes(*names, message)).unwrap_or_default();
+        let names = names.map(|names| *names).or_else(|| carried::names_of(&self.settings, message));
+        let renamed = names.map(|names| as_it_comes(names, message)).unwrap_or_default();
         let trunk = leg.trunk.as_deref().and_then(|uuid| cx.state.trunk(uuid));
         let told = trunk.is_some_and(|t| t.account.style.asserted.is_some());
         for branch in branches.iter_mut() {
