@@ -1,7 +1,5 @@
 //! Subscribers, and phones that answer challenges.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use proxy_core::auth::AuthConfig;
 use proxy_core::digest::{Algorithm, Asked, Login, Password, answer_challenge, ha1};
 use proxy_core::io::EngineConfig;
@@ -11,7 +9,7 @@ use proxy_core::state::{
     AclKey, NonceSecret, ProvisionAnswer, ProvisionCommand, SipCommand, SipResponse, SipState, Subscriber,
 };
 
-use crate::story::{World, config, header, register};
+use crate::common::story::{World, config, header, register};
 
 pub const ALICE: &str = "10.77.0.201:5061";
 pub const BOB: &str = "10.77.0.202:5062";

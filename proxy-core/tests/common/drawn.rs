@@ -11,7 +11,7 @@ use proxy_core::state::{
 };
 use proxy_core::time::WallTime;
 
-use super::common::flow;
+use crate::common::state::flow;
 
 const USERS: [&str; 2] = ["x", "y"];
 const DOMAINS: [&str; 2] = ["lab.test", "a.test"];

@@ -1,10 +1,8 @@
 //! Backends, servers of a name, and trunks, of which some are dead.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::time::Duration;
 
-use crate::story::*;
+use crate::common::story::*;
 use proxy_core::digest::ha1;
 use proxy_core::dispatch::{Algorithm, DispatchConfig};
 use proxy_core::dns::{Kind, Question, Record, Srv};

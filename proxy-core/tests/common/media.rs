@@ -1,12 +1,10 @@
 //! rtpengines that answer, and phones with SDP.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::story::*;
+use crate::common::story::*;
 use proxy_core::io::EngineConfig;
 use proxy_core::media::bencode::{Dict, Value};
 use proxy_core::media::{MediaConfig, Node, Usage};

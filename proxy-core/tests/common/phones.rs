@@ -1,8 +1,7 @@
 //! Phones that follow the RFC by themselves: a caller and callees with retransmissions, on millisecond clocks.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
-use crate::story::{header, in_dialog_of_caller, invite, respond};
+use crate::common::story;
+use crate::common::story::{header, in_dialog_of_caller, invite, respond};
 
 /// T1 and T2 in milliseconds.
 const T1: u64 = 500;
@@ -190,7 +189,7 @@ impl Caller {
         let Plan::CancelAt(at) = self.plan else { return };
         if !self.cancel_sent && self.heard && self.finals.is_empty() && now >= self.start + at {
             self.cancel_sent = true;
-            let text = crate::story::cancel(&self.uri, self.at, &self.call);
+            let text = story::cancel(&self.uri, self.at, &self.call);
             out.push(text.clone());
             self.cancel = Some(Repeated::new(now, text, T2));
         }

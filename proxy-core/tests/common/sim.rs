@@ -1,8 +1,6 @@
 //! One call of automatic phones through nodes that die: a network with delay, a cluster with delay, and a node that is
 //! lost after any one of its outputs.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +11,8 @@ use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::state::{BranchState, SipCommand, SipResponse, SipState};
 use proxy_core::time::{MonoTime, Now, WallTime};
 
-use crate::phones::{Callee, Caller};
-use crate::story::{addr, flow_of, header, register};
+use crate::common::phones::{Callee, Caller};
+use crate::common::story::{addr, flow_of, header, register};
 
 /// Milliseconds a datagram takes, and a commit.
 const NETWORK: u64 = 1;

@@ -1,7 +1,5 @@
 //! Records for the tests of the replicated state.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxy_core::state::{

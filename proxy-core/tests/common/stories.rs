@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::phones::*;
-use crate::story::addr;
+use crate::common::phones::*;
+use crate::common::story::addr;
 use proxy_core::dispatch::{Algorithm, DispatchConfig};
 use proxy_core::dns::{Kind, Question, Record, Srv};
 use proxy_core::routing::{Fork, RoutingConfig, Voicemail};

@@ -1,7 +1,5 @@
 //! Stories: engines over one replicated state, a cluster that commits or refuses, a network, and time moved by hand.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;

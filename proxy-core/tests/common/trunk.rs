@@ -1,8 +1,6 @@
 //! A carrier, and a trunk to it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
-use crate::story::*;
+use crate::common::story::*;
 use proxy_core::digest::{Algorithm, Credentials, ha1};
 use proxy_core::io::EngineConfig;
 use proxy_core::msg::{HeaderName, Message};

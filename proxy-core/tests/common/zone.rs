@@ -1,7 +1,5 @@
 //! A zone in a table, and names resolved in it as the engine does.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

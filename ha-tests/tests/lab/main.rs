@@ -1,0 +1,24 @@
+//! Drills in the lab of three nodes, a file per subject: real phones and peers, and the holder killed in the middle.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/phone.rs"]
+mod phone;
+
+mod accounting;
+mod auth;
+mod backends;
+mod calls;
+mod dialogs;
+mod digest;
+mod hep;
+mod lamps;
+mod media;
+mod messages;
+mod modes;
+mod names;
+mod nat;
+mod registrar;
+mod routing;
+mod streams;
+mod trunks;

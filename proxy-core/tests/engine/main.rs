@@ -1,0 +1,44 @@
+//! Stories of one engine or several over a replicated state: what an operator and his phones see, a file per subject.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accounts;
+mod auth;
+mod blf;
+mod blf_refused;
+mod bounds;
+mod calls;
+mod dialogs;
+mod dispatch;
+mod ended;
+mod explain;
+mod failover;
+mod failover_backends;
+mod failover_trunks;
+mod media;
+mod media_bodies;
+mod media_forks;
+mod media_nodes;
+mod media_takeover;
+mod messages;
+mod messages_lost;
+mod names;
+mod nat;
+mod no_ack;
+mod nonces;
+mod nonces_lost;
+mod refused;
+mod registrar;
+mod routing;
+mod serial;
+mod stages;
+mod streams;
+mod sweep;
+mod switches;
+mod takeover;
+mod trunk;
+mod trunk_calls;
+mod trunk_names;
+mod trunk_peers;
+mod trunk_sweep;
