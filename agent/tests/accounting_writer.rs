@@ -99,6 +99,7 @@ impl Fake {
             facts: Some(Box::new(facts)),
             media: None,
             ending: None,
+            early_media: Vec::new(),
         };
         let mut state = self.state.lock().expect("state");
         state.apply(&SipCommand::InviteReceived(Box::new(record)));

@@ -241,6 +241,8 @@ pub struct Counters {
     pub media_failed: u64,
     /// Calls whose media go through another media proxy than before.
     pub media_moved: u64,
+    /// Offers within a call that were refused, so that its media proxy was told again what was agreed on before.
+    pub media_restored: u64,
     /// Refused calls that left no record: there were too many at once, or the outbox is filling.
     pub refused_unrecorded: u64,
 }

@@ -16,10 +16,11 @@ use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
-    AccountingCommand, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey, CountUse,
-    DialogBacking, DialogId, DialogRecord, EndedBy, Ending, Flow, Ha1, InviteState, MediaCommand,
-    MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RefusedCall, RegisterChange,
-    RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse, Transport, When,
+    AccountingCommand, Agreed, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey,
+    CountUse, DialogBacking, DialogId, DialogRecord, EarlyMedia, EndedBy, Ending, Flow, Ha1, InviteState,
+    MediaCommand, MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RefusedCall,
+    RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse,
+    Spoken, Transport, When,
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::Kind;
@@ -98,6 +99,7 @@ fn invite() -> PendingInvite {
         facts: Some(Box::new(facts())),
         media: Some(Box::new(media())),
         ending: None,
+        early_media: vec![early()],
     }
 }
 
@@ -107,7 +109,18 @@ fn media() -> MediaSession {
         set: 1,
         to_caller: "RTP/AVP ICE=remove".into(),
         to_callee: "RTP/SAVPF ICE=force".into(),
+        agreed: Some(agreed()),
     }
+}
+
+fn agreed() -> Box<Agreed> {
+    let offer = Spoken { sdp: b"v=0\r\no=a\r\n".to_vec(), source: None };
+    let answer = Spoken { sdp: b"v=0\r\no=b\r\n".to_vec(), source: Some([192, 168, 1, 5].into()) };
+    Box::new(Agreed { by_caller: true, offer, answer: Some(answer) })
+}
+
+fn early() -> EarlyMedia {
+    EarlyMedia { to_tag: "b".into(), settled_by: Some(1), agreed: Some(agreed()) }
 }
 
 fn dialog_id() -> DialogId {
@@ -275,7 +288,11 @@ fn commands() -> Vec<Command> {
             disabled: true,
             at: WallTime(6_000),
         })),
-        sip(SipCommand::Media(MediaCommand::Moved { id: dialog_id(), node: addr("[fd77::41]:2223") })),
+        sip(SipCommand::Media(MediaCommand::Agreed {
+            id: dialog_id(),
+            node: addr("[fd77::41]:2223"),
+            agreed: Some(agreed()),
+        })),
         trunk(TrunkCommand::Style { uuid: "carrier".into(), style: style() }),
         trunk(TrunkCommand::Probed { uuid: "carrier".into(), up: false }),
         sip(SipCommand::Media(MediaCommand::Health { node: media().node, dead: true, at: WallTime(6_500) })),
@@ -294,6 +311,7 @@ fn commands() -> Vec<Command> {
             counts: vec![count_use(4)],
             then: Some(Box::new(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator })),
         }),
+        sip(SipCommand::Media(MediaCommand::Early { key: key(), node: media().node, early: early() })),
     ]
 }
 
@@ -480,18 +498,19 @@ fn no_variant_is_missing_from_the_golden_files() {
             SipCommand::Subscription(_) => 35,
             SipCommand::Message(_) => 36,
             SipCommand::Media(MediaCommand::SetDisabled { .. }) => 37,
-            SipCommand::Media(MediaCommand::Moved { .. }) => 38,
+            SipCommand::Media(MediaCommand::Agreed { .. }) => 38,
             SipCommand::Media(MediaCommand::Health { .. }) => 41,
             SipCommand::DialogAcked { .. } => 42,
             SipCommand::InviteEnding { .. } => 43,
             SipCommand::Accounting(AccountingCommand::Refused(_)) => 44,
             SipCommand::Counted { then: None, .. } => 45,
             SipCommand::Counted { .. } => 46,
+            SipCommand::Media(MediaCommand::Early { .. }) => 47,
         },
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..47).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..48).collect::<Vec<_>>());
 }

@@ -324,6 +324,7 @@ impl Sip {
             sum.media_timeouts += c.media_timeouts;
             sum.media_failed += c.media_failed;
             sum.media_moved += c.media_moved;
+            sum.media_restored += c.media_restored;
             sum.refused_unrecorded += c.refused_unrecorded;
             sum.transport_failures += c.transport_failures;
         }

@@ -105,6 +105,7 @@ fn media_figures(e: &Counters) -> Value {
         "timeouts": e.media_timeouts,
         "failed": e.media_failed,
         "moved": e.media_moved,
+        "restored": e.media_restored,
     })
 }
 

@@ -180,6 +180,7 @@ impl Engine {
         } else {
             if was_open && !exchange.nist.is_open() {
                 exchange.request = None;
+                self.media.offers_no_more(id);
                 // What is left are its last response and its keys.
                 let cost = exchange.cost.min(2 * TRANSACTION_BYTES);
                 self.held_bytes = self.held_bytes.saturating_sub(exchange.cost - cost);
@@ -205,6 +206,7 @@ impl Engine {
     }
 
     fn drop_exchange(&mut self, id: u64, exchange: &Exchange) {
+        self.media.offers_no_more(id);
         self.held_bytes = self.held_bytes.saturating_sub(exchange.cost);
         self.timers.set(Timer::Exchange(id), None);
         if self.exchange_by_key.get(&exchange.key) == Some(&id) {
@@ -256,14 +258,19 @@ impl Engine {
         self.calls.keys().copied().collect()
     }
 
-    /// What stands behind the newest branch of a call that this side has begun and nobody has answered.
-    pub(crate) fn early_backing(&self, call_id: &str, from_tag: &str) -> Option<&Backing> {
-        let from = (call_id.to_owned(), 0);
-        let of_call = self.call_by_cseq.range(from..).take_while(|((id, _), _)| id == call_id);
-        let calls = of_call.filter_map(|(_, id)| self.calls.get(id));
-        let mut open = calls.filter(|call| {
+    /// What stands behind the branch of a call that this side has begun and nobody has answered, where `to_tag` rings. If
+    /// that is not known: behind the newest one.
+    pub(crate) fn early_backing(
+        &self,
+        call_id: &str,
+        from_tag: &str,
+        to_tag: Option<&str>,
+    ) -> Option<&Backing> {
+        let mut open = self.calls_of(call_id).map(|(_, call)| call).filter(|call| {
             call.is_undecided() && Message::parse(&call.request).is_ok_and(|m| m.from_tag() == Some(from_tag))
         });
-        open.next()?.branches.last().map(|b| &b.record.backing)
+        let branches = &open.next()?.branches;
+        let rings = to_tag.and_then(|tag| branches.iter().rfind(|b| b.rings_as(tag)));
+        rings.or(branches.last()).map(|b| &b.record.backing)
     }
 }

@@ -1,14 +1,17 @@
 //! SDP in responses to INVITE, UPDATE and PRACK, before they reach their branch: so that what is replicated and passed on has
 //! the SDP of the rtpengine, also where the node that asked for it is gone.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::ng::Verb;
 use super::park::{Ask, ReplyKey, Treated, Who};
+use super::restore::kept;
 use super::sdp;
 use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::{Message, Method};
 use crate::proxy::call::Phase;
-use crate::state::{Flow, MediaSession};
+use crate::state::{Agreed, Flow, MediaSession, Spoken};
 
 /// What is known of the transaction that a response belongs to.
 struct Context {
@@ -163,25 +166,41 @@ impl Engine {
     pub(super) fn note_treated(
         &mut self,
         cx: Cx<'_>,
-        id: u64,
-        index: usize,
-        session: MediaSession,
+        (id, index): (u64, usize),
+        node: SocketAddr,
         response: &Message<'_>,
-        given: Option<Vec<u8>>,
+        treated: impl FnOnce(Vec<u8>) -> Treated,
     ) {
-        let Some(given) = given else { return };
         let Some(asked) = sdp::of(response).map(<[u8]>::to_vec) else { return };
-        let to_tag = response.to_tag().unwrap_or_default().to_owned();
+        let treated = treated(asked);
         self.with_call(cx, id, |_, call| {
             if let Some(known) = call.media.as_deref_mut() {
-                known.node = session.node;
+                known.node = node;
             }
             let Some(branch) = call.branches.get_mut(index) else { return };
-            branch.treated.retain(|t| t.to_tag != to_tag || t.asked != asked);
+            branch.treated.retain(|t| t.to_tag != treated.to_tag || t.asked != treated.asked);
             if branch.treated.len() >= MAX_ANSWERS_PER_BRANCH {
                 branch.treated.remove(0);
             }
-            branch.treated.push(Treated { to_tag, asked, given });
+            branch.treated.push(treated);
+        });
+    }
+
+    /// Keeps the answer to the offer of an exchange.
+    pub(super) fn note_answer(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        response: &Message<'_>,
+        source: Option<IpAddr>,
+    ) {
+        let Some(sdp) = sdp::of(response).map(<[u8]>::to_vec) else { return };
+        self.with_exchange(cx, id, |_, exchange| {
+            let Some(session) = exchange.media.as_deref_mut() else { return };
+            if let Some(agreed) = session.agreed.take() {
+                let answer = Some(Spoken { sdp, source });
+                session.agreed = kept(Agreed { answer, ..*agreed });
+            }
         });
     }
 }

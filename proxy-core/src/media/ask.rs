@@ -5,7 +5,8 @@
 //! | the answer | what waits goes on |
 //! | none for a moment | the same datagram again, at growing intervals: the cookie makes it one question |
 //! | none within `MediaConfig::timeout` | the rtpengine counts as dead until it answers a ping; what waits tries another |
-//! | one is dead, or answers again | the cluster is told: who takes over does not begin with a dead one |
+//! | a later offer or the end of the call, while a session is told again | that is void: what comes now counts |
+//! | one is dead, or answers again, or is dead and not configured any more | the cluster is told: who takes over does not begin with a dead one |
 //! | silence for `MediaConfig::ping`, or dead for [`DEAD_PING`] | a ping |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use super::choice::{self, Health};
 use super::ng::{self, Said, Talk, Verb};
+use super::restore::{Pair, Restore};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::state::{MediaCommand, SipCommand, SipState};
@@ -32,6 +34,8 @@ pub(super) struct Questions {
     open: BTreeMap<u64, Question>,
     /// Deletions, by Call-ID and rtpengine: a call that was moved has one at each. A new offer there makes them void.
     deletions: BTreeMap<(String, SocketAddr), u64>,
+    /// Sessions that are being told again. A new offer of the same two makes them void, and so does the end of the call.
+    restores: BTreeMap<Pair, u64>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub(super) enum Purpose {
     Delete(String),
     /// To know that it is there.
     Ping,
+    /// An offer was refused: it is told what holds.
+    Restore(Box<Restore>),
 }
 
 impl Engine {
@@ -67,6 +73,9 @@ impl Engine {
             // Its retransmission would end what begins here.
             self.end_question(id);
         }
+        if let Some(answerer) = talk.answerer {
+            self.drop_restore(&Pair::new(talk.call_id, talk.offerer, answerer));
+        }
         self.question(cx, node, Purpose::Waiter(waiter), |cookie| ng::talk(cookie, talk))
     }
 
@@ -75,9 +84,36 @@ impl Engine {
         if self.media.questions.deletions.contains_key(&(call_id.to_owned(), node)) {
             return;
         }
+        // Its retransmission would begin the call anew there.
+        self.drop_restores_of(call_id, node);
         self.counters.media_deletes += 1;
         let purpose = Purpose::Delete(call_id.to_owned());
         self.question(cx, node, purpose, |cookie| ng::delete(cookie, call_id, from_tag));
+    }
+
+    /// Has the next part of what holds told again: the offer, then the answer.
+    pub(super) fn ask_restore(&mut self, cx: Cx<'_>, restore: Box<Restore>) {
+        self.drop_restore(&restore.pair());
+        let node = restore.node;
+        let told = restore.clone();
+        self.question(cx, node, Purpose::Restore(restore), |cookie| ng::talk(cookie, told.talk()));
+    }
+
+    fn drop_restore(&mut self, pair: &Pair) {
+        if let Some(id) = self.media.questions.restores.remove(pair) {
+            self.end_question(id);
+        }
+    }
+
+    fn drop_restores_of(&mut self, call_id: &str, node: SocketAddr) {
+        let questions = &self.media.questions;
+        let from = Pair::first_of(call_id);
+        let of_call = questions.restores.range(from..).take_while(|(pair, _)| pair.call_id == call_id);
+        let there = |id: &u64| questions.open.get(id).is_some_and(|q| q.node == node);
+        let ids: Vec<u64> = of_call.map(|(_, id)| *id).filter(there).collect();
+        for id in ids {
+            self.end_question(id);
+        }
     }
 
     fn question(
@@ -106,6 +142,9 @@ impl Engine {
         if let Purpose::Delete(call_id) = &purpose {
             self.media.questions.deletions.insert((call_id.clone(), node), id);
         }
+        if let Purpose::Restore(restore) = &purpose {
+            self.media.questions.restores.insert(restore.pair(), id);
+        }
         self.set_media_timer(id, Some(repeat_at));
         let question = Question { node, cookie, bytes, repeat_at, interval: FIRST_REPEAT, ends, purpose };
         self.media.questions.open.insert(id, question);
@@ -117,6 +156,9 @@ impl Engine {
         self.set_media_timer(id, None);
         if let Purpose::Delete(call_id) = &question.purpose {
             self.media.questions.deletions.remove(&(call_id.clone(), question.node));
+        }
+        if let Purpose::Restore(restore) = &question.purpose {
+            self.media.questions.restores.remove(&restore.pair());
         }
         Some((question.node, question.purpose))
     }
@@ -144,8 +186,10 @@ impl Engine {
         let Some((node, purpose)) = self.end_question(id) else { return };
         self.media.fares.entry(node).or_default().heard_at = Some(now.mono);
         self.note_health(cx, node, false);
-        if let Purpose::Waiter(waiter) = purpose {
-            self.on_media_said(cx, waiter, said);
+        match purpose {
+            Purpose::Waiter(waiter) => self.on_media_said(cx, waiter, said),
+            Purpose::Restore(restore) => self.on_restore_said(cx, restore, &said),
+            Purpose::Delete(_) | Purpose::Ping => {}
         }
         self.read_news(cx);
     }
@@ -175,8 +219,10 @@ impl Engine {
         let Some((node, purpose)) = self.end_question(id) else { return };
         self.counters.media_timeouts += 1;
         self.note_health(cx, node, true);
-        if let Purpose::Waiter(waiter) = purpose {
-            self.on_media_silent(cx, waiter);
+        match purpose {
+            Purpose::Waiter(waiter) => self.on_media_silent(cx, waiter),
+            Purpose::Restore(_) => self.counters.media_failed += 1,
+            Purpose::Delete(_) | Purpose::Ping => {}
         }
     }
 
@@ -205,8 +251,23 @@ impl Engine {
         }
     }
 
+    /// Nobody asks one that is not configured any more whether it is back, so it would be dead for ever.
+    fn forget_removed_nodes(&mut self, cx: Cx<'_>) {
+        let nodes = &self.settings.config.media.nodes;
+        let dead = cx.state.media_nodes().dead.keys();
+        let removed: Vec<SocketAddr> =
+            dead.filter(|dead| nodes.iter().all(|n| n.address != **dead)).copied().collect();
+        for node in removed {
+            let command = MediaCommand::Health { node, dead: false, at: cx.now.wall };
+            self.propose(SipCommand::Media(command), Awaiting::Nothing);
+        }
+    }
+
     /// Pings those that have been silent, and those that are dead. What the cluster has been told may be said again.
     pub(crate) fn media_tick(&mut self, cx: Cx<'_>) {
+        if self.is_first_shard() {
+            self.forget_removed_nodes(cx);
+        }
         if self.settings.config.media.nodes.is_empty() {
             return;
         }

@@ -6,7 +6,7 @@
 //! | BYE | it was answered, before its end is proposed: if this node is lost then, the BYE comes again |
 //! | longest duration, session timer, operator | the BYEs leave |
 //! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it |
-//! | an offer within a call comes to nothing | only the rtpengine that it was to bring the call to |
+//! | an offer within a call comes to nothing | only the one that it was to bring the call to; the other: see `restore` |
 
 use std::net::SocketAddr;
 
@@ -44,7 +44,11 @@ impl Engine {
     ) {
         let call_id = request.call_id().unwrap_or_default();
         let stays = if within {
-            self.media_node_of(cx, request).is_none_or(|node| node == session.node)
+            let stays = self.media_node_of(cx, request).is_none_or(|node| node == session.node);
+            if stays {
+                self.restore_media(cx, request);
+            }
+            stays
         } else {
             cx.state.dialogs_of_call(call_id).any(|d| d.media.is_some()) || self.has_open_media(call_id)
         };
@@ -69,8 +73,7 @@ impl Engine {
     /// This node has taken over: the last one may not have come to it.
     pub(crate) fn delete_media_again(&mut self, cx: Cx<'_>) {
         for id in self.call_ids() {
-            let failed =
-                self.call(id).is_some_and(|c| c.phase == Phase::Failed && c.media.is_some() && !c.in_dialog);
+            let failed = self.call(id).is_some_and(|c| c.phase == Phase::Failed && c.media.is_some());
             if failed {
                 self.with_call(cx, id, |engine, call| engine.release_media(cx, call));
             }

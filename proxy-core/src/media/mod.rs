@@ -10,6 +10,7 @@
 //! | 18x, 2xx to one of these | answer | the response, before it reaches its branch |
 //! | 18x, 2xx to an INVITE without SDP | offer | the same |
 //! | ACK with SDP | answer | WITHINDLG |
+//! | a failure of one of these within a call | offer and answer of what holds | the failure |
 //! | BYE, CANCEL, failure, longest duration, session timer | delete | the end of the call, as it is replicated |
 //!
 //! What waits for an rtpengine is put aside; when it comes again meanwhile it is absorbed.
@@ -27,6 +28,7 @@
 //! | `offer` | requests |
 //! | `answer` | responses |
 //! | `end` | calls that are over |
+//! | `restore` | offers within a call that come to nothing |
 
 mod answer;
 mod ask;
@@ -39,6 +41,7 @@ mod multipart;
 pub mod ng;
 mod offer;
 mod park;
+mod restore;
 mod sdp;
 
 pub use ask::{DEAD_PING, MAX_QUESTIONS};
@@ -47,7 +50,9 @@ pub use config::{DEFAULT_FLAGS, MAX_NODES, MediaConfig, Node, OnFailure, RouteMe
 pub use park::MAX_WAITING;
 
 pub(crate) use park::Treated;
+pub(crate) use restore::agreed_of;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::engine::Engine;
@@ -61,6 +66,24 @@ pub(crate) struct Memory {
     fares: Fares,
     questions: Questions,
     waiting: Waiting,
+    /// Exchanges without a final response that have brought an offer, and their Call-IDs.
+    offering: BTreeMap<u64, String>,
+}
+
+impl Memory {
+    /// An exchange has brought an offer.
+    pub(crate) fn offers_in(&mut self, exchange: u64, call_id: &str) {
+        self.offering.insert(exchange, call_id.to_owned());
+    }
+
+    /// It has its final response, or is forgotten.
+    pub(crate) fn offers_no_more(&mut self, exchange: u64) {
+        self.offering.remove(&exchange);
+    }
+
+    fn offering_of(&self, call_id: &str) -> impl Iterator<Item = u64> {
+        self.offering.iter().filter(move |(_, of)| *of == call_id).map(|(id, _)| *id)
+    }
 }
 
 impl Engine {

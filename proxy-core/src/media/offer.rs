@@ -7,20 +7,22 @@
 //! | PRACK within such a call | the same: SDP of an INVITE that had some is a new offer, else it answers that of the response |
 //! | ACK with SDP of such a call | the same one |
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::config::{OnFailure, RouteMedia, Usage};
 use super::ng::Verb;
 use super::park::{Ask, Who, Why};
+use super::restore::{agreed_of, kept, sides_of_early};
 use super::{choice, sdp};
-use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
+use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Method};
 use crate::nat::detect;
 use crate::proxy::call::Call;
 use crate::route::passage::{MediaStep, Passage, Step};
 use crate::routing::{Mode, Stage};
-use crate::state::{DialogId, MediaCommand, MediaSession, SipCommand};
+use crate::state::limits::MAX_EARLY_MEDIA;
+use crate::state::{Agreed, EarlyMedia, MediaCommand, MediaSession, SipCommand, Spoken};
 
 impl Engine {
     /// A request with targets. `None`: RELAY goes on with it.
@@ -39,9 +41,9 @@ impl Engine {
             return None;
         }
         if passage.method == Method::Prack
-            && let Some((call, session)) = self.answered_by_prack(passage.message)
+            && let Some(offered) = self.answered_by_prack(passage.message)
         {
-            return self.answer_of_prack(cx, passage, call, session);
+            return self.answer_of_prack(cx, passage, offered);
         }
         let mut session = self.session_for(cx, passage)?;
         let Some(node) = self.node_for(cx, passage, &session) else {
@@ -49,7 +51,9 @@ impl Engine {
             return self.go_without_media(cx, passage);
         };
         session.node = node;
-        let session = *session;
+        // What holds stays in the record; this is what is to be.
+        session.agreed = None;
+        let mut session = *session;
         self.explain("media", || {
             format!(
                 "by rtpengine {node}, {:?} to the callee, {:?} back",
@@ -62,13 +66,16 @@ impl Engine {
             return None;
         };
         let message = passage.message;
+        let source = source_of(passage, sdp);
+        let offer = Spoken { sdp: sdp.to_vec(), source };
+        session.agreed = kept(Agreed { by_caller: true, offer, answer: None });
         let ask = Ask {
             verb: Verb::Offer,
             call_id: message.call_id().unwrap_or_default().to_owned(),
             offerer: message.from_tag().unwrap_or_default().to_owned(),
             answerer: message.to_tag().map(str::to_owned),
             flags: session.to_callee.clone(),
-            source: source_of(passage, sdp),
+            source,
         };
         let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Relay).unwrap_or_default();
         if self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
@@ -121,6 +128,7 @@ impl Engine {
                 set: set.unwrap_or(config.set),
                 to_caller: caller.unwrap_or_else(|| config.caller.clone()),
                 to_callee: callee.unwrap_or_else(|| config.callee.clone()),
+                agreed: None,
             })
         });
         if session.is_none() {
@@ -156,18 +164,21 @@ impl Engine {
         choice::choose(nodes, session.set, seed, &[], fares, cx.state)
     }
 
-    /// The call whose offer a PRACK with SDP answers, as its INVITE had none (RFC 3262 §5), and its media as the sender
-    /// sees them. `None` if the SDP is an offer.
-    fn answered_by_prack(&self, prack: &Message<'_>) -> Option<(u64, MediaSession)> {
-        let cseq = prack.header_str(HeaderName::RAck)?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-        let id = self.call_of_cseq(prack.call_id()?, cseq)?;
+    /// The call whose offer a PRACK with SDP answers, as its INVITE had none (RFC 3262 §5), its media as the sender sees
+    /// them, and the RSeq of that offer. `None` if the SDP is an offer.
+    fn answered_by_prack(&self, prack: &Message<'_>) -> Option<(u64, MediaSession, u32)> {
+        let mut rack = prack.header_str(HeaderName::RAck)?.split_ascii_whitespace();
+        let rseq = rack.next()?.parse().ok()?;
+        let id = self.call_of_cseq(prack.call_id()?, rack.next()?.parse().ok()?)?;
         let call = self.call(id)?;
         let invite = Message::parse(&call.request).ok()?;
         let to_tag = prack.to_tag()?;
+        let early = call.early_media.iter().find(|early| early.to_tag == to_tag);
         let offered_by_callee = sdp::of(&invite).is_none()
             && invite.from_tag() == prack.from_tag()
-            && !call.settled_early.iter().any(|tag| tag == to_tag);
-        offered_by_callee.then(|| call.media.as_deref().cloned())?.map(|session| (id, session))
+            // The same again: who has taken over sees it for the first time.
+            && early.and_then(|early| early.settled_by).is_none_or(|by| by == rseq);
+        offered_by_callee.then(|| call.media.as_deref().cloned())?.map(|session| (id, session, rseq))
     }
 
     /// It goes on as it is if nobody can be asked, as an ACK does.
@@ -175,30 +186,30 @@ impl Engine {
         &mut self,
         cx: Cx<'_>,
         passage: &Passage<'_, '_>,
-        call: u64,
-        session: MediaSession,
+        (call, session, rseq): (u64, MediaSession, u32),
     ) -> Option<Step> {
         let message = passage.message;
         let sdp = sdp::of(message).filter(|_| !self.is_explaining())?;
+        let source = source_of(passage, sdp);
         let ask = Ask {
             verb: Verb::Answer,
             call_id: message.call_id().unwrap_or_default().to_owned(),
             offerer: message.to_tag().unwrap_or_default().to_owned(),
             answerer: message.from_tag().map(str::to_owned),
             flags: session.to_callee.clone(),
-            source: source_of(passage, sdp),
+            source,
         };
         let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Relay).unwrap_or_default();
         if !self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session)) {
             self.counters.media_failed += 1;
             return None;
         }
-        let to_tag = message.to_tag().unwrap_or_default().to_owned();
-        self.with_call(cx, call, |_, call| {
-            if call.settled_early.len() < MAX_ANSWERS_PER_BRANCH {
-                call.settled_early.push(to_tag);
-            }
-        });
+        let to_tag = message.to_tag().unwrap_or_default();
+        let offered = self.call(call).and_then(|call| agreed_of(call, to_tag));
+        let answer = Some(Spoken { sdp: sdp.to_vec(), source });
+        let agreed = offered.and_then(|offered| kept(Agreed { answer, ..*offered }));
+        let early = EarlyMedia { to_tag: to_tag.to_owned(), settled_by: Some(rseq), agreed };
+        self.note_early_media(cx, call, None, early);
         Some(Step::Answered)
     }
 
@@ -224,33 +235,80 @@ impl Engine {
         self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session))
     }
 
-    /// A request within a call was answered: if it has brought the media to another rtpengine, that is remembered. Of a
-    /// call that nobody has answered only here: its 2xx brings it into the record.
-    pub(crate) fn move_media(&mut self, cx: Cx<'_>, request: &Message<'_>, session: Option<&MediaSession>) {
-        let Some(session) = session else { return };
-        let Some((dialog, _)) = crate::dialog::of(cx.state, request) else {
-            self.move_early_media(cx, request, session.node);
-            return;
-        };
-        let Some(known) = dialog.media.as_ref().filter(|known| known.node != session.node) else { return };
-        self.counters.media_moved += 1;
-        let id: DialogId = dialog.id.clone();
-        self.ask_delete(cx, known.node, &id.call_id, &id.from_tag);
-        let command = MediaCommand::Moved { id, node: session.node };
-        self.propose(SipCommand::Media(command), crate::engine::ticket::Awaiting::Nothing);
+    /// An rtpengine has taken the answer in an ACK: that is what the two have agreed on.
+    pub(super) fn agree_by_ack(&mut self, cx: Cx<'_>, ack: &Message<'_>, source: Option<IpAddr>) {
+        let Some((dialog, from_caller)) = crate::dialog::of(cx.state, ack) else { return };
+        let Some(session) = dialog.media.as_deref() else { return };
+        let offered = session.agreed.as_deref().filter(|a| a.answer.is_none() && a.by_caller != from_caller);
+        let (Some(offered), Some(sdp)) = (offered, sdp::of(ack)) else { return };
+        let answer = Some(Spoken { sdp: sdp.to_vec(), source });
+        let agreed = kept(Agreed { answer, ..offered.clone() });
+        let command = MediaCommand::Agreed { id: dialog.id.clone(), node: session.node, agreed };
+        self.propose(SipCommand::Media(command), Awaiting::Nothing);
     }
 
-    fn move_early_media(&mut self, cx: Cx<'_>, request: &Message<'_>, node: SocketAddr) {
-        let Some((id, _)) = self.early_call(request) else { return };
-        let old = self.with_call(cx, id, |_, call| {
-            let from_tag = Message::parse(&call.request).ok()?.from_tag()?.to_owned();
-            let known = call.media.as_deref_mut().filter(|known| known.node != node)?;
-            Some((std::mem::replace(&mut known.node, node), from_tag))
-        });
-        if let Some((old, from_tag)) = old.flatten() {
-            self.counters.media_moved += 1;
-            self.ask_delete(cx, old, request.call_id().unwrap_or_default(), &from_tag);
+    /// A request within a call was answered: what the two have agreed on is remembered, and if it has brought the media
+    /// to another rtpengine, that as well. `agreed` is as the sender sees it.
+    pub(crate) fn move_media(
+        &mut self,
+        cx: Cx<'_>,
+        request: &Message<'_>,
+        node: SocketAddr,
+        agreed: Option<Box<Agreed>>,
+    ) {
+        let turned =
+            |from_caller, agreed: Box<Agreed>| if from_caller { agreed } else { Box::new(agreed.turned()) };
+        let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request) else {
+            let Some((id, call)) = self.early_call(request) else { return };
+            let Some((caller, callee)) = sides_of_early(call, request) else { return };
+            let agreed = agreed.map(|agreed| turned(request.from_tag() == Some(caller.as_str()), agreed));
+            let settled_by =
+                call.early_media.iter().find(|e| e.to_tag == callee).and_then(|early| early.settled_by);
+            let early = EarlyMedia { to_tag: callee, settled_by, agreed };
+            self.note_early_media(cx, id, Some((node, caller)), early);
+            return;
+        };
+        let Some(known) = dialog.media.as_deref() else { return };
+        let agreed = agreed.map(|agreed| turned(from_caller, agreed));
+        if known.node == node && known.agreed == agreed {
+            return;
         }
+        let id = dialog.id.clone();
+        if known.node != node {
+            self.counters.media_moved += 1;
+            self.ask_delete(cx, known.node, &id.call_id, &id.from_tag);
+        }
+        self.propose(SipCommand::Media(MediaCommand::Agreed { id, node, agreed }), Awaiting::Nothing);
+    }
+
+    /// Two have settled or changed their media before the 2xx, perhaps to another rtpengine: who takes over has to know.
+    /// With `node` comes the tag of the caller.
+    fn note_early_media(
+        &mut self,
+        cx: Cx<'_>,
+        id: u64,
+        node: Option<(SocketAddr, String)>,
+        early: EarlyMedia,
+    ) {
+        let noted = self.with_call(cx, id, |_, call| {
+            let session = call.media.as_deref_mut()?;
+            let old = session.node;
+            if let Some((node, _)) = &node {
+                session.node = *node;
+            }
+            let is_known = old == session.node && call.early_media.contains(&early);
+            call.early_media.retain(|e| e.to_tag != early.to_tag);
+            if call.early_media.len() < MAX_EARLY_MEDIA {
+                call.early_media.push(early.clone());
+            }
+            (!is_known).then(|| (call.key.clone(), call.call_id.clone(), old, session.node))
+        });
+        let Some((key, call_id, old, new)) = noted.flatten() else { return };
+        if let Some((_, caller)) = node.filter(|_| old != new) {
+            self.counters.media_moved += 1;
+            self.ask_delete(cx, old, &call_id, &caller);
+        }
+        self.propose(SipCommand::Media(MediaCommand::Early { key, node: new, early }), Awaiting::Nothing);
     }
 }
 

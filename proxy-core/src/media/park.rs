@@ -11,10 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::config::OnFailure;
 use super::ng::{Said, Talk, Verb};
+use super::restore::Pair;
 use super::{choice, sdp};
 use crate::engine::limits::{MAX_HELD_BYTES, TRANSACTION_BYTES};
 use crate::engine::{Client, Cx, Engine};
-use crate::msg::Message;
+use crate::msg::{Message, Method};
 use crate::route::passage::{Found, MediaStep, Passage};
 use crate::state::{Flow, MediaSession, ServerKey};
 
@@ -26,6 +27,8 @@ pub const MAX_WAITING: usize = 4096;
 pub(crate) struct Treated {
     pub(crate) to_tag: String,
     pub(crate) asked: Vec<u8>,
+    /// Where it came from, if the address in it could not be reached.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) given: Vec<u8>,
 }
 
@@ -97,6 +100,15 @@ impl super::Memory {
     /// Whether this response waits.
     pub(super) fn has_reply(&self, key: &ReplyKey) -> bool {
         self.waiting.replies.contains_key(key)
+    }
+
+    /// Whether an offer of the two waits.
+    pub(super) fn has_open_offer(&self, pair: &Pair) -> bool {
+        self.waiting.all.values().any(|waiter| {
+            let Ask { verb, call_id, offerer, answerer, .. } = &waiter.ask;
+            let answerer = answerer.as_deref().filter(|_| *verb == Verb::Offer && *call_id == pair.call_id);
+            answerer.is_some_and(|answerer| Pair::new(call_id, offerer, answerer) == *pair)
+        })
     }
 
     /// Whether a 2xx to this call waits that is not of `to_tag`.
@@ -185,6 +197,9 @@ impl Engine {
         let waiter = self.take_waiter(id)?;
         if waiter.ask.answerer.is_none() {
             self.ask_delete(cx, waiter.session.node, &waiter.ask.call_id, &waiter.ask.offerer);
+        } else if let Ok(request) = Message::parse(&waiter.bytes) {
+            // It may have taken the offer by now.
+            self.release_offer(cx, &request, &waiter.session, true);
         }
         Some((waiter.flow, waiter.bytes))
     }
@@ -244,6 +259,9 @@ impl Engine {
                 let Some(method) = next.method() else { return };
                 let mut found = *found;
                 let offers = waiter.ask.verb == Verb::Offer;
+                if outcome.is_ok() && method == Method::Ack {
+                    self.agree_by_ack(cx, &message, waiter.ask.source);
+                }
                 let session = (outcome.is_ok() && offers).then(|| Box::new(waiter.session));
                 found.media = MediaStep::Settled(session);
                 let passage = Passage { message: &next, method, flow: waiter.flow, key, found };
@@ -255,8 +273,14 @@ impl Engine {
                 }
             }
             Who::Reply(key) => {
-                if let Some(Client::Call(call, index)) = key.client {
-                    self.note_treated(cx, call, index, waiter.session, &message, outcome.ok());
+                let source = waiter.ask.source;
+                match (key.client, outcome) {
+                    (Some(Client::Call(call, index)), Ok(given)) => {
+                        let treated = |asked| Treated { to_tag: key.to_tag, asked, source, given };
+                        self.note_treated(cx, (call, index), waiter.session.node, &message, treated);
+                    }
+                    (Some(Client::Exchange(id, _)), Ok(_)) => self.note_answer(cx, id, &message, source),
+                    _ => {}
                 }
                 self.take_response(cx, waiter.flow, &next, true);
             }

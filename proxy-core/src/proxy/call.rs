@@ -8,11 +8,12 @@
 //! | Answered | timers | the first 2xx, its dialog |
 //! | Failed | timers | the failure |
 
-use crate::engine::limits::TRANSACTION_BYTES;
+use crate::engine::limits::{MAX_ANSWERS_PER_BRANCH, TRANSACTION_BYTES};
 use crate::media::Treated;
 use crate::msg::{HeaderName, Message};
 use crate::state::{
-    Backend, Branch, BranchState, CallFacts, Flow, MediaSession, NextStep, PendingInvite, Renamed, ServerKey,
+    Backend, Branch, BranchState, CallFacts, EarlyMedia, Flow, MediaSession, NextStep, PendingInvite,
+    Renamed, ServerKey,
 };
 use crate::time::{MonoTime, WallTime};
 use crate::transaction::{Ict, IctState, Ist, Nict, SharedBytes};
@@ -98,6 +99,8 @@ pub(crate) struct CallBranch {
     pub(crate) heard_by: Option<Flow>,
     /// SDP that a media proxy has taken, and what came of it.
     pub(crate) treated: Vec<Treated>,
+    /// To tags of its provisional responses that this node has heard: it may fork further on.
+    pub(crate) rings_as: Vec<String>,
 }
 
 /// A copy at an address that its branch has left: it was refused there, or nobody said a word.
@@ -136,6 +139,24 @@ impl CallBranch {
             late: Vec::new(),
             heard_by: None,
             treated: Vec::new(),
+            rings_as: Vec::new(),
+        }
+    }
+
+    /// Whether a provisional response of it had this To tag.
+    pub(crate) fn rings_as(&self, to_tag: &str) -> bool {
+        let in_record = matches!(&self.record.state,
+            BranchState::Proceeding { to_tag: Some(tag), .. } if tag == to_tag);
+        in_record || self.rings_as.iter().any(|tag| tag == to_tag)
+    }
+
+    /// Notes the To tag of a provisional response.
+    pub(crate) fn heard_ringing(&mut self, to_tag: Option<&str>) {
+        if let Some(tag) = to_tag
+            && !self.rings_as.iter().any(|known| known == tag)
+            && self.rings_as.len() < MAX_ANSWERS_PER_BRANCH
+        {
+            self.rings_as.push(tag.to_owned());
         }
     }
 
@@ -209,8 +230,8 @@ pub(crate) struct Call {
     pub(crate) media: Option<Box<MediaSession>>,
     /// The branch and tag whose SDP an rtpengine has taken last.
     pub(crate) spoke_last: Option<(usize, String)>,
-    /// Tags whose offer in a provisional response a PRACK has answered: SDP of the next PRACK is an offer.
-    pub(crate) settled_early: Vec<String>,
+    /// What callees have settled or changed of their media before the 2xx.
+    pub(crate) early_media: Vec<EarlyMedia>,
     /// Within a dialog: it makes none.
     pub(crate) in_dialog: bool,
     pub(crate) ist: Ist,
@@ -358,6 +379,7 @@ impl Call {
             facts: self.facts.clone(),
             media: self.media.clone(),
             ending: None,
+            early_media: self.early_media.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::{Cx, Engine};
 use crate::io::Refusal;
 use crate::msg::Message;
 use crate::routing::Stage;
-use crate::state::{BranchState, Flow, SipCommand, SipResponse};
+use crate::state::{BranchState, Flow, MediaSession, SipCommand, SipResponse};
 use crate::transaction::{Ict, IctAction, IctState, IstAction, NictAction, SharedBytes};
 
 impl Engine {
@@ -221,6 +221,7 @@ impl Engine {
         let key = call.key.clone();
         let timer_c_at = extend.then_some(call.timer_c_wall);
         let Some(branch) = call.branches.get_mut(index) else { return };
+        branch.heard_ringing(response.to_tag());
         let is_news = match (&branch.record.state, &news) {
             (
                 BranchState::Proceeding { status: old, to_tag: old_tag },
@@ -276,6 +277,7 @@ impl Engine {
             return;
         };
         let bytes = self.manage_reply(cx, call, index, bytes);
+        let agreed = crate::media::agreed_of(call, to_tag);
         // What the caller is told is what the dialog is made of.
         let told = bytes.clone();
         let Ok(response) = &Message::parse(&told) else { return };
@@ -300,7 +302,11 @@ impl Engine {
                 )
             })
             .flatten();
-        let dialog = dialog.map(|dialog| crate::state::DialogRecord { media: call.media.clone(), ..dialog });
+        let dialog = dialog.map(|dialog| {
+            let session =
+                |session: &MediaSession| Box::new(MediaSession { agreed: agreed.clone(), ..session.clone() });
+            crate::state::DialogRecord { media: call.media.as_deref().map(session), ..dialog }
+        });
         if call.in_dialog {
             // Proposed when it was challenged, too; if that was refused, the ACK must not be the first to miss it.
             self.shift_leg(cx, &invite, branch.record.backing.cseq_shift);
@@ -319,7 +325,9 @@ impl Engine {
         }
         branch.answers.push(Answer { id: answer, to_tag: to_tag.to_owned(), response: bytes, safe: false });
         if call.in_dialog {
-            self.move_media(cx, &invite, call.media.as_deref());
+            if let Some(session) = call.media.as_deref() {
+                self.move_media(cx, &invite, session.node, agreed);
+            }
             self.refresh_dialog(cx, &invite, response);
         }
     }

@@ -196,7 +196,8 @@ impl Engine {
                 self.send_to_client(exchange, action);
                 match exchange.media.as_deref() {
                     Some(session) if status >= 300 => self.release_offer(cx, &request, session, true),
-                    session => self.move_media(cx, &request, session),
+                    Some(session) => self.move_media(cx, &request, session.node, session.agreed.clone()),
+                    None => {}
                 }
                 if let Some(response) = response.filter(|_| method == "UPDATE" && status < 300) {
                     self.refresh_dialog(cx, &request, response);

@@ -47,7 +47,7 @@ impl Engine {
             facts: None,
             media: record.media.clone(),
             spoke_last: None,
-            settled_early: Vec::new(),
+            early_media: record.early_media.clone(),
             in_dialog,
             ist: Ist::new(&timers, record.flow.transport.is_reliable()),
             phase: match record.state {

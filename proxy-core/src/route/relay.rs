@@ -57,6 +57,7 @@ impl Engine {
             self.open_planned_exchange(cx, passage.key.clone(), passage.flow, message, targets, false);
         match (opened, passage.found.media.session()) {
             (Some(id), Some(session)) => {
+                self.media.offers_in(id, message.call_id().unwrap_or_default());
                 self.with_exchange(cx, id, |_, exchange| exchange.media = Some(session));
             }
             (Some(_), None) => {}
@@ -101,7 +102,7 @@ impl Engine {
             facts,
             media: passage.found.media.session(),
             spoke_last: None,
-            settled_early: Vec::new(),
+            early_media: Vec::new(),
             in_dialog: passage.found.in_dialog,
             ist: Ist::new(&timers, passage.flow.transport.is_reliable()),
             phase: Phase::Admitting,

@@ -282,12 +282,13 @@ impl Engine {
 
     /// The other side of a call that is not answered yet, with the names it knows: PRACK, UPDATE, or a BYE by the caller.
     fn early_leg(&self, message: &Message<'_>) -> (Leg, Option<Box<Renamed>>) {
-        let by_tag = |tag: Option<&str>| self.early_backing(message.call_id()?, tag?);
-        if let Some(backing) = by_tag(message.from_tag()) {
+        let (from, to) = (message.from_tag(), message.to_tag());
+        let of = |caller: Option<&str>, callee| self.early_backing(message.call_id()?, caller?, callee);
+        if let Some(backing) = of(from, to) {
             let dialog = backing.of_dialog();
             return (dialog.towards_callee, dialog.renamed);
         }
-        let dialog = by_tag(message.to_tag()).map(|backing| backing.of_dialog());
+        let dialog = of(to, from).map(|backing| backing.of_dialog());
         let names = dialog.and_then(|d| d.renamed).map(|names| Box::new(names.reversed()));
         (Leg::default(), names)
     }

@@ -10,7 +10,7 @@ use super::accounting::record_bytes;
 use super::backing::{Backend, backend_bytes};
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, NONCE_BYTES, PENDING_GRACE_MS};
-use super::media::{media_bytes, media_of_pending};
+use super::media::{early_bytes, media_bytes, media_of_pending};
 use super::message_store::{MessageIndex, StoredMessage, messages_bytes, receipts_bytes};
 use super::news::{News, NewsItem};
 use super::parties::{CallFacts, CallLimit, CountKey, facts_bytes};
@@ -433,6 +433,7 @@ pub(super) fn pending_bytes(p: &PendingInvite) -> usize {
     let branches: usize = p.branches.iter().chain(planned).map(branch_bytes).sum();
     facts_bytes(p.facts.as_deref())
         + media_bytes(p.media.as_deref())
+        + early_bytes(&p.early_media)
         + key_bytes(&p.key)
         + p.call_id.len()
         + p.request.len()

@@ -27,7 +27,12 @@ pub const MAX_BINDING_BYTES: usize = 8 * 1024;
 /// Bytes of text and messages in one pending INVITE when it is admitted, or when branches are added.
 pub const MAX_PENDING_BYTES: usize = 256 * 1024;
 /// Bytes of text in one dialog.
-pub const MAX_DIALOG_BYTES: usize = 16 * 1024;
+pub const MAX_DIALOG_BYTES: usize = 32 * 1024;
+/// Bytes of SDP kept of what two phones have agreed on, offer and answer together: much less than a dialog may have, as
+/// no dialog must be left out for it.
+pub const MAX_AGREED_BYTES: usize = 16 * 1024;
+/// Callees of one INVITE with whom media were settled or changed before the 2xx.
+pub const MAX_EARLY_MEDIA: usize = 16;
 /// Bytes of text and messages in all records together; what they take in memory is up to three times as much.
 pub const MAX_STATE_BYTES: u64 = 1 << 30;
 /// Destinations of the dispatcher over all sets.

@@ -1,11 +1,11 @@
 //! Media proxies (rtpengine): which one a call uses, and which ones the operator has put aside.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DialogId, InviteState, PendingInvite};
+use super::{DialogId, InviteState, PendingInvite, ServerKey};
 use crate::time::WallTime;
 
 /// The media proxy of a call, and what it is told about the two sides: all that a node needs that takes over.
@@ -20,6 +20,9 @@ pub struct MediaSession {
     pub to_caller: String,
     /// The same for the other side.
     pub to_callee: String,
+    /// What the phones have agreed on last; of an INVITE that has brought an offer: that, without an answer. `None` if
+    /// that is not known, or larger than [`MAX_AGREED_BYTES`](super::limits::MAX_AGREED_BYTES).
+    pub agreed: Option<Box<Agreed>>,
 }
 
 impl MediaSession {
@@ -27,8 +30,55 @@ impl MediaSession {
     #[must_use]
     pub fn turned(&self) -> Self {
         let (to_caller, to_callee) = (self.to_callee.clone(), self.to_caller.clone());
-        Self { node: self.node, set: self.set, to_caller, to_callee }
+        let agreed = self.agreed.as_deref().map(|agreed| Box::new(agreed.turned()));
+        Self { node: self.node, set: self.set, to_caller, to_callee, agreed }
     }
+}
+
+/// SDP as a phone has said it, before any media proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    /// The SDP.
+    pub sdp: Vec<u8>,
+    /// Where it came from, if the address in it could not be reached.
+    pub source: Option<IpAddr>,
+}
+
+/// An offer and its answer (RFC 3264). A media proxy is told them again when a later offer is refused: the phones then
+/// go on with these (RFC 3261 §14.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// The one who asked (of a dialog: the caller) has made the offer.
+    pub by_caller: bool,
+    /// The offer.
+    pub offer: Spoken,
+    /// The answer, once it is known.
+    pub answer: Option<Spoken>,
+}
+
+impl Agreed {
+    /// Seen from the other side.
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        Self { by_caller: !self.by_caller, ..self.clone() }
+    }
+
+    /// Bytes of SDP.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.offer.sdp.len() + self.answer.as_ref().map_or(0, |answer| answer.sdp.len())
+    }
+}
+
+/// What has been said of media with one callee before the 2xx (RFC 3262 §5, RFC 3311).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyMedia {
+    /// The callee, by the To tag of its responses.
+    pub to_tag: String,
+    /// The RSeq of the response whose offer a PRACK has answered: SDP of a later PRACK is an offer.
+    pub settled_by: Option<u32>,
+    /// What the two have agreed on, if it is not what INVITE and response say. Seen from the caller.
+    pub agreed: Option<Box<Agreed>>,
 }
 
 /// What is known of media proxies.
@@ -52,12 +102,14 @@ pub enum MediaCommand {
         /// Wall time of the proposer.
         at: WallTime,
     },
-    /// The media of a dialog go through another one from now on.
-    Moved {
+    /// The two of a dialog have agreed on other media, perhaps through another one.
+    Agreed {
         /// Which dialog.
         id: DialogId,
         /// Where its media are now.
         node: SocketAddr,
+        /// On what, as [`MediaSession::agreed`].
+        agreed: Option<Box<Agreed>>,
     },
     /// One has not answered the active node in time, or answers again.
     Health {
@@ -68,11 +120,29 @@ pub enum MediaCommand {
         /// Wall time of the proposer.
         at: WallTime,
     },
+    /// The two have settled or changed media before the 2xx.
+    Early {
+        /// Of which INVITE.
+        key: ServerKey,
+        /// Where its media are now.
+        node: SocketAddr,
+        /// With whom, and how.
+        early: EarlyMedia,
+    },
 }
 
 /// Bytes of text in what is known of the media of a call.
 pub(super) fn media_bytes(session: Option<&MediaSession>) -> usize {
-    session.map_or(0, |s| s.to_caller.len() + s.to_callee.len())
+    session.map_or(0, |s| s.to_caller.len() + s.to_callee.len() + agreed_bytes(s.agreed.as_deref()))
+}
+
+fn agreed_bytes(agreed: Option<&Agreed>) -> usize {
+    agreed.map_or(0, Agreed::bytes)
+}
+
+/// Bytes of text in what was said before the 2xx.
+pub(super) fn early_bytes(list: &[EarlyMedia]) -> usize {
+    list.iter().map(|early| early.to_tag.len() + agreed_bytes(early.agreed.as_deref())).sum()
 }
 
 /// The media proxy that an INVITE uses while it is not decided; then its dialogs do. One within a dialog adds nothing.

@@ -30,7 +30,7 @@ pub use command::{
     SipResponse,
 };
 pub use dress::{Asserted, Dress, Renamed, Swap};
-pub use media::{MediaCommand, MediaNodes, MediaSession};
+pub use media::{Agreed, EarlyMedia, MediaCommand, MediaNodes, MediaSession, Spoken};
 pub use news::NewsItem;
 pub use nonces::{Count, CountUse, NonceCounts, NonceId};
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};

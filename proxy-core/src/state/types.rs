@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backing::{Backing, DialogBacking};
-use super::media::MediaSession;
+use super::media::{EarlyMedia, MediaSession};
 use super::parties::{CallFacts, EndedBy, SessionTimer};
 use crate::time::WallTime;
 
@@ -157,6 +157,8 @@ pub struct PendingInvite {
     pub media: Option<Box<MediaSession>>,
     /// Somebody wants the proxy to end it. Its dialogs inherit that.
     pub ending: Option<EndedBy>,
+    /// What callees have settled or changed of their media before the 2xx.
+    pub early_media: Vec<EarlyMedia>,
 }
 
 /// What is tried next in a call (serial forking): failover to another backend or address, voicemail.

@@ -23,6 +23,8 @@ pub struct Media {
     pub dead: BTreeSet<SocketAddr>,
     /// What a question gets in place of SDP.
     pub refuses: Option<&'static str>,
+    /// Whose SDP was in the questions, by its `o=`, and where it was said to come from.
+    pub told: Vec<String>,
 }
 
 pub fn media(usage: Usage) -> MediaConfig {
@@ -37,7 +39,7 @@ pub fn world() -> Media {
 
 pub fn with(media: MediaConfig) -> Media {
     let w = World::with(EngineConfig { media, ..config() });
-    Media { w, dead: BTreeSet::new(), refuses: None }
+    Media { w, dead: BTreeSet::new(), refuses: None, told: Vec::new() }
 }
 
 pub fn dict(bytes: &[u8]) -> (String, Dict) {
@@ -70,6 +72,10 @@ impl Media {
             let tags = format!("{}>{}", word(&dict, "from-tag"), word(&dict, "to-tag"));
             if verb != "ping" {
                 asked.push(format!("{verb} {tags} at {to}"));
+                let sdp = word(&dict, "sdp");
+                let whose = sdp.lines().find_map(|l| l.strip_prefix("o=")).unwrap_or_default();
+                let source = dict.get(b"received-from".as_slice()).map_or("", |_| " from elsewhere");
+                self.told.push(format!("{verb} {whose}{source}"));
             }
             if self.dead.contains(&to) {
                 return asked;

@@ -96,6 +96,7 @@ pub fn invite(n: u32, targets: &[&str]) -> PendingInvite {
         facts: None,
         media: None,
         ending: None,
+        early_media: Vec::new(),
     }
 }
 

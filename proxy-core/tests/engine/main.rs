@@ -20,6 +20,7 @@ mod media;
 mod media_bodies;
 mod media_forks;
 mod media_nodes;
+mod media_refused;
 mod media_takeover;
 mod messages;
 mod messages_lost;

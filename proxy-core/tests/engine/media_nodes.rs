@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::common::media::*;
 use crate::common::story::*;
 use proxy_core::media::{DEAD_PING, MAX_WAITING, MediaConfig, OnFailure, Usage};
+use proxy_core::state::{MediaCommand, SipCommand};
 
 #[test]
 fn a_question_is_repeated_with_its_cookie_and_then_another_rtpengine_is_asked() {
@@ -319,4 +320,39 @@ fn two_nodes_choose_the_same_and_calls_are_shared() {
         m.serve();
     }
     assert_eq!((m.w.state.media_load(addr(ONE)), m.w.state.media_load(addr(TWO))), (4, 4));
+}
+
+#[test]
+fn a_dead_rtpengine_that_is_not_configured_any_more_is_forgotten_by_the_cluster() {
+    let stale = |m: &mut Media| {
+        for node in [ONE, "10.77.0.49:2223"] {
+            let at = m.w.now.wall;
+            let command = MediaCommand::Health { node: addr(node), dead: true, at };
+            m.w.state.apply(&SipCommand::Media(command));
+        }
+    };
+    let mut m = world();
+    m.dead.insert(addr(ONE));
+    stale(&mut m);
+    m.pass(Duration::from_secs(2));
+    let left: Vec<_> = m.w.state.media_nodes().dead.keys().copied().collect();
+    assert_eq!(left, [addr(ONE)], "one that is configured stays until it answers");
+    let told = m.w.log.iter().filter(|c| matches!(c, SipCommand::Media(_))).count();
+    assert_eq!(told, 1);
+    // Also where none is configured; and what the operator has put aside is the operator's.
+    let mut m = with(MediaConfig::default());
+    stale(&mut m);
+    let node = addr(ONE);
+    m.w.state.apply(&SipCommand::Media(MediaCommand::SetDisabled { node, disabled: true, at: m.w.now.wall }));
+    m.pass(Duration::from_secs(2));
+    assert!(m.w.state.media_nodes().dead.is_empty());
+    assert!(m.w.state.media_nodes().disabled.contains_key(&node));
+    // One engine tells the cluster, not each.
+    let mut m = world();
+    m.w.config.shards = 2;
+    m.w.config.shard = 1;
+    m.w.fail_over(Duration::from_millis(300));
+    stale(&mut m);
+    m.pass(Duration::from_secs(2));
+    assert!(m.w.state.media_nodes().dead.contains_key(&addr("10.77.0.49:2223")));
 }

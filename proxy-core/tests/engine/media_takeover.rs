@@ -152,6 +152,109 @@ fn a_cancelled_call_is_deleted_by_who_takes_over() {
     assert_eq!(m.serve(), ["delete ac1> at 10.77.0.41:2223"]);
 }
 
+/// Alice calls without SDP; bob offers in a reliable 183, which she answers in a PRACK. The INVITE as bob got it, and the
+/// PRACK as she has sent it.
+fn settled_by_prack(m: &mut Media) -> (String, String) {
+    m.only(ONE);
+    m.w.register("bob", BOB);
+    m.w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+    let got = m.w.expect(BOB, "INVITE ");
+    let reliable = format!("{}Require: 100rel\r\nRSeq: 1\r\n", contact(BOB));
+    m.w.send(BOB, &with_sdp(&respond(&got, 183, "b", &reliable), "bob"));
+    m.serve();
+    let prack = with_sdp(&prack(&got, 2, 1), "alice");
+    m.w.send(ALICE, &prack);
+    assert_eq!(m.serve(), ["answer b>ac1 at 10.77.0.41:2223"]);
+    m.w.take(ALICE);
+    (got, prack)
+}
+
+fn prack(got: &str, cseq: u32, rseq: u32) -> String {
+    in_dialog_of_caller("PRACK", cseq, &respond(got, 183, "b", &contact(BOB)), ALICE)
+        .replace("Content-Length", &format!("RAck: {rseq} 1 INVITE\r\nContent-Length"))
+}
+
+#[test]
+fn who_takes_over_knows_that_a_prack_has_answered_so_that_the_next_one_offers_rfc3262_5() {
+    let mut m = world();
+    let (got, first) = settled_by_prack(&mut m);
+    m.w.fail_over(Duration::from_millis(300));
+    m.w.take(BOB);
+    // Nobody has answered the PRACK, so alice says it again: it is what it was.
+    m.w.send(ALICE, &first);
+    assert_eq!(m.serve(), ["answer b>ac1 at 10.77.0.41:2223"]);
+    let at_bob = m.w.expect(BOB, "PRACK ");
+    m.w.send(BOB, &respond(&at_bob, 200, "b", ""));
+    m.w.expect(ALICE, "SIP/2.0 200 ");
+    m.w.send(ALICE, &with_sdp(&prack(&got, 3, 2), "more"));
+    assert_eq!(m.serve(), ["offer ac1>b at 10.77.0.41:2223"]);
+    let at_bob = m.w.expect(BOB, "PRACK ");
+    // Refused: what the first PRACK has settled holds, also here.
+    m.told.clear();
+    m.w.send(BOB, &respond(&at_bob, 488, "b", ""));
+    m.serve();
+    assert_eq!(m.told, ["offer bob", "answer alice"]);
+    m.w.expect(ALICE, "SIP/2.0 488 ");
+    m.w.send(BOB, &respond(&got, 200, "b", &contact(BOB)));
+    m.w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(m.w.state.index_is_right());
+}
+
+#[test]
+fn media_that_an_early_update_has_moved_are_found_by_who_takes_over_before_the_2xx() {
+    let mut m = world();
+    m.only(ONE);
+    let got = m.call("c1");
+    m.w.send(BOB, &with_sdp(&respond(&got, 183, "b", &contact(BOB)), "bob"));
+    m.serve();
+    m.w.take(ALICE);
+    m.both();
+    m.dead.insert(addr(ONE));
+    m.w.send(BOB, &with_sdp(&in_dialog_of_callee("UPDATE", 7, &got, "b", BOB), "again"));
+    m.pass(Duration::from_millis(1100));
+    let update = m.w.take(ALICE).into_iter().find(|r| r.starts_with("UPDATE ")).expect("the UPDATE");
+    m.w.send(ALICE, &with_sdp(&respond(&update, 200, "ac1", ""), "answer"));
+    m.serve();
+    assert_eq!((m.w.state.media_load(addr(ONE)), m.w.state.media_load(addr(TWO))), (0, 1));
+    // The old one is back: the media are not there any more.
+    m.dead.clear();
+    m.w.fail_over(Duration::from_millis(300));
+    m.serve();
+    m.w.take(ALICE);
+    m.w.take(BOB);
+    m.w.send(BOB, &with_sdp(&in_dialog_of_callee("UPDATE", 8, &got, "b", BOB), "more"));
+    assert_eq!(m.serve(), ["offer b>ac1 at 10.77.0.42:2223"]);
+    let update = m.w.expect(ALICE, "UPDATE ");
+    m.w.send(ALICE, &with_sdp(&respond(&update, 200, "ac1", ""), "answer"));
+    assert_eq!(m.serve(), ["answer b>ac1 at 10.77.0.42:2223"]);
+    m.w.take(BOB);
+    m.w.send(BOB, &respond(&got, 200, "b", &contact(BOB)));
+    m.w.take(ALICE).into_iter().find(|r| r.starts_with("SIP/2.0 200 ")).expect("a 200");
+    let dialog = m.w.state.dialogs().next().expect("a dialog");
+    assert_eq!(dialog.media.as_ref().map(|s| s.node), Some(addr(TWO)));
+    assert!(m.w.state.index_is_right());
+}
+
+#[test]
+fn media_that_an_early_update_has_moved_end_where_they_are_when_the_caller_gives_up_after_a_takeover() {
+    let mut m = world();
+    m.only(ONE);
+    let got = m.call("c1");
+    m.w.send(BOB, &with_sdp(&respond(&got, 183, "b", &contact(BOB)), "bob"));
+    m.serve();
+    m.both();
+    m.dead.insert(addr(ONE));
+    m.w.send(BOB, &with_sdp(&in_dialog_of_callee("UPDATE", 7, &got, "b", BOB), "again"));
+    m.pass(Duration::from_millis(1100));
+    let update = m.w.take(ALICE).into_iter().find(|r| r.starts_with("UPDATE ")).expect("the UPDATE");
+    m.w.send(ALICE, &with_sdp(&respond(&update, 200, "ac1", ""), "answer"));
+    m.serve();
+    m.w.fail_over(Duration::from_millis(300));
+    m.w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+    m.w.send(BOB, &respond(&got, 487, "b", ""));
+    assert!(m.serve().contains(&String::from("delete ac1> at 10.77.0.42:2223")));
+}
+
 /// Offers of new calls, so many that both rtpengines would get some.
 fn offers(m: &mut Media, from: usize) -> Vec<String> {
     let mut asked = Vec::new();

@@ -275,7 +275,7 @@ fn without_one_of_its_stages_no_call_uses_an_rtpengine() {
     for stage in [Stage::Withindlg, Stage::ManageBranch, Stage::ManageReply] {
         let media = media::media(Usage::Always);
         let w = World::with(EngineConfig { media, routing: off(&[stage]), ..config() });
-        let mut m = Media { w, dead: BTreeSet::new(), refuses: None };
+        let mut m = Media { w, dead: BTreeSet::new(), refuses: None, told: Vec::new() };
         m.w.register("bob", BOB);
         let offer = with_sdp(&invite(BOB_URI, ALICE, "c1"), "alice");
         m.w.send(ALICE, &offer);

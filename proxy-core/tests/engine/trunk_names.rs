@@ -8,7 +8,7 @@ use crate::common::trunk::*;
 use proxy_core::io::EngineConfig;
 use proxy_core::routing::{Action, Match, Mode, RoutingConfig, Rule, Stage};
 use proxy_core::state::trunk::Account;
-use proxy_core::state::trunk_style::{Identity, Plus, TrunkStyle};
+use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::trunk::TrunkConfig;
 
 const OUT: &str = "sip:0049301234@lab.test";
@@ -550,4 +550,82 @@ fn a_subscription_whose_names_could_not_be_taken_back_keeps_them_rfc6665() {
     w.send(ALICE, &request("SUBSCRIBE", OUT, ALICE, "s2", "Event: presence\r\n"));
     let sent = w.take(CARRIER).pop().expect("SUBSCRIBE");
     reads(&sent, AT_ALICE);
+}
+
+const GATEWAY: &str = "10.77.0.230:5060";
+
+/// The message of that kind that a side has got, whatever else it has.
+#[track_caller]
+fn heard(w: &mut World, at: &str, start: &str) -> String {
+    let all = w.take(at);
+    all.iter().find(|m| m.starts_with(start)).cloned().unwrap_or_else(|| panic!("no {start} in {all:#?}"))
+}
+
+/// The trunk sends a call on to itself and to a gateway that knows everybody by the names of the caller; both ring. The
+/// INVITE of each.
+fn both_ring(w: &mut World) -> (String, String) {
+    w.send(ALICE, &invite(OUT, ALICE, "c1"));
+    let first = w.expect(CARRIER, "INVITE ");
+    let contacts = format!("Contact: <sip:99@carrier.test>;q=1, <sip:99@{GATEWAY}>;q=0.5\r\n");
+    w.send(CARRIER, &respond(&first, 302, "x", &contacts));
+    let at_carrier = heard(w, CARRIER, "INVITE ");
+    let at_gateway = heard(w, GATEWAY, "INVITE ");
+    reads(&at_carrier, AT_CARRIER);
+    reads(&at_gateway, AT_ALICE);
+    for (at, got, tag) in [(CARRIER, &at_carrier, "k"), (GATEWAY, &at_gateway, "g")] {
+        w.send(at, &respond(got, 183, tag, &format!("Contact: <sip:gw@{at}>\r\n")));
+    }
+    w.take(ALICE);
+    (at_carrier, at_gateway)
+}
+
+#[test]
+fn before_the_answer_requests_of_each_fork_have_the_names_that_it_knows_rfc3311_rfc3262() {
+    for lost in [false, true] {
+        let mut w = world(styled(TrunkStyle { redirects: Redirects::Any, ..both() }));
+        let (at_carrier, at_gateway) = both_ring(&mut w);
+        if lost {
+            w.fail_over(Duration::from_millis(300));
+            for at in [CARRIER, GATEWAY, ALICE] {
+                w.take(at);
+            }
+        }
+        let forks = [(CARRIER, at_carrier, "k", AT_CARRIER), (GATEWAY, at_gateway, "g", AT_ALICE)];
+        for (number, (at, got, tag, names)) in (7..).zip(forks) {
+            w.send(at, &in_dialog_of_callee("UPDATE", number, &got, tag, at));
+            let update = heard(&mut w, ALICE, "UPDATE ");
+            reads(&update, turned(AT_ALICE));
+            w.send(ALICE, &respond(&update, 200, "a", ""));
+            reads(&heard(&mut w, at, "SIP/2.0 200 "), turned(names));
+            // What the caller sends to this one.
+            let ringing = respond(&got, 183, tag, &format!("Contact: <sip:gw@{at}>\r\n"));
+            let ringing =
+                [("From", AT_ALICE.0), ("To", AT_ALICE.1)].iter().fold(ringing, |text, (name, goes)| {
+                    let old = header(&text, name).expect("a name");
+                    let tag = old.split(";tag=").nth(1).expect("a tag");
+                    text.replace(&format!("{name}: {old}"), &format!("{name}: {goes};tag={tag}"))
+                });
+            let prack = in_dialog_of_caller("PRACK", number, &ringing, ALICE);
+            w.send(ALICE, &prack.replace("Content-Length", "RAck: 1 1 INVITE\r\nContent-Length"));
+            let prack = heard(&mut w, at, "PRACK ");
+            reads(&prack, names);
+            w.send(at, &respond(&prack, 200, tag, ""));
+            reads(&heard(&mut w, ALICE, "SIP/2.0 200 "), AT_ALICE);
+        }
+    }
+}
+
+#[test]
+fn a_branch_that_rings_with_several_tags_is_known_by_each_of_them() {
+    let mut w = world(styled(TrunkStyle { redirects: Redirects::Any, ..both() }));
+    let (at_carrier, _) = both_ring(&mut w);
+    for tag in ["k2", "k3"] {
+        w.send(CARRIER, &respond(&at_carrier, 183, tag, &format!("Contact: <sip:gw@{CARRIER}>\r\n")));
+    }
+    w.take(ALICE);
+    for (number, tag) in (20..).zip(["k", "k2", "k3"]) {
+        w.send(CARRIER, &in_dialog_of_callee("UPDATE", number, &at_carrier, tag, CARRIER));
+        reads(&heard(&mut w, ALICE, "UPDATE "), turned(AT_ALICE));
+        w.take(CARRIER);
+    }
 }

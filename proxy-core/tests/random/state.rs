@@ -10,13 +10,14 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
-use proxy_core::state::limits::DIALOG_GRACE_MS;
+use proxy_core::state::limits::{DIALOG_GRACE_MS, MAX_AGREED_BYTES};
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::trunk_style::TrunkStyle;
 use proxy_core::state::{
-    AccountingCommand, Asserted, Backend, Binding, BranchState, CountUse, DialogBacking, DialogId,
-    DialogRecord, Dress, EndedBy, Ending, InviteState, MediaCommand, MediaSession, NonceId, ProvisionAnswer,
-    RegisterChange, RegisterCommand, Renamed, SipCommand, SipResponse, SipState, Swap,
+    AccountingCommand, Agreed, Asserted, Backend, Binding, BranchState, CountUse, DialogBacking, DialogId,
+    DialogRecord, Dress, EarlyMedia, EndedBy, Ending, InviteState, MediaCommand, MediaSession, NonceId,
+    ProvisionAnswer, RegisterChange, RegisterCommand, Renamed, SipCommand, SipResponse, SipState, Spoken,
+    Swap,
 };
 use proxy_core::time::WallTime;
 
@@ -75,7 +76,22 @@ fn media_node() -> impl Strategy<Value = SocketAddr> {
 }
 
 fn session(node: SocketAddr) -> MediaSession {
-    MediaSession { node, set: 0, to_caller: String::from("RTP/AVP"), to_callee: String::from("RTP/SAVPF") }
+    MediaSession {
+        node,
+        set: 0,
+        to_caller: String::from("RTP/AVP"),
+        to_callee: String::from("RTP/SAVPF"),
+        agreed: None,
+    }
+}
+
+/// Also larger than what is kept.
+fn agreed() -> impl Strategy<Value = Option<Box<Agreed>>> {
+    let spoken = |length: usize| Spoken { sdp: vec![b'x'; length], source: None };
+    let sizes = prop_oneof![Just(0), Just(7), Just(MAX_AGREED_BYTES)];
+    option::of((any::<bool>(), sizes, option::of(0usize..9)).prop_map(move |(by_caller, offer, answer)| {
+        Box::new(Agreed { by_caller, offer: spoken(offer), answer: answer.map(spoken) })
+    }))
 }
 
 fn media() -> impl Strategy<Value = MediaCommand> {
@@ -84,7 +100,13 @@ fn media() -> impl Strategy<Value = MediaCommand> {
             .prop_map(|(node, disabled, at)| MediaCommand::SetDisabled { node, disabled, at }),
         1 => (media_node(), any::<bool>(), moment())
             .prop_map(|(node, dead, at)| MediaCommand::Health { node, dead, at }),
-        1 => (dialog_id(), media_node()).prop_map(|(id, node)| MediaCommand::Moved { id, node }),
+        1 => (dialog_id(), media_node(), agreed())
+            .prop_map(|(id, node, agreed)| MediaCommand::Agreed { id, node, agreed }),
+        1 => (0u32..3, media_node(), 0u8..3, agreed()).prop_map(|(n, node, tag, agreed)| MediaCommand::Early {
+            key: key(n),
+            node,
+            early: EarlyMedia { to_tag: format!("t{tag}"), settled_by: Some(1), agreed },
+        }),
     ]
 }
 
