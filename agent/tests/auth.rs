@@ -92,6 +92,14 @@ fn the_commands_say_what_kamctl_said_and_their_errors_what_why_and_cure() {
         let said = fails(code, args, input);
         assert!(said.contains(word), "{args:?}: {said}");
     }
+    ok(&["acl", "add", "2", "10.0.0.0/8", "--port", "5070"], "");
+    let said = fails(1, &["acl", "check", "2", "10.1.2.3"], "");
+    assert!(
+        said.contains("from port 5070 only") && said.contains("relevo acl check 2 10.1.2.3:5070"),
+        "{said}"
+    );
+    assert!(ok(&["acl", "check", "2", "10.1.2.3:5070"], "").contains("10.0.0.0/8"));
+    ok(&["acl", "rm", "2", "10.0.0.0/8", "--port", "5070"], "");
     ok(&["domain", "add", "Two.Test"], "");
     assert!(ok(&["domain", "list"], "").contains("two.test"));
     ok(&["subscriber", "add", "alice@two.test"], "x\n");

@@ -20,8 +20,11 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Dispatc
         let name = s.string(reader, "algorithm");
         match (id, name) {
             (Some(id), Some(name)) => {
-                if let (Some(id), Some(algorithm)) = (set(reader, &id), algorithm(reader, &name)) {
-                    d.algorithms.insert(id, algorithm);
+                if let (Some(id), Some(algorithm)) = (set(reader, &id), algorithm(reader, &name))
+                    && d.algorithms.insert(id, algorithm).is_some()
+                {
+                    let what = format!("set {id} is there twice");
+                    reader.fault(s.line, what, "remove one of them: a set has one algorithm");
                 }
             }
             _ => reader.fault(s.line, "[[dispatcher.set]] needs id and algorithm", "write both"),

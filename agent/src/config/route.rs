@@ -3,7 +3,7 @@
 use proxy_core::msg::Uri;
 use proxy_core::routing::{Action, Cidr, MAX_RULES, Match, Pattern, Rule, Voicemail};
 
-use super::sip::is_domain;
+use super::sip::domain;
 use super::table::{At, Reader, Table};
 use super::values::{cidrs, failures, ring_time, server_uri};
 
@@ -77,13 +77,14 @@ fn matching(t: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Match {
         m.methods.push(at.value.to_ascii_uppercase());
     }
     for at in list(t, reader, "domain") {
-        if !is_domain(&at.value) {
-            let what = format!("{:?} is no domain", at.value);
-            reader.fault(at.line, what, "write it as \"example.org\"");
-        }
-        m.domains.push(at.value.to_ascii_lowercase());
+        m.domains.extend(domain(reader, &at));
     }
     for at in list(t, reader, "user") {
+        // No user has a bracket (RFC 3261 §25.1), so this would be a route that fits nobody.
+        if at.value.contains(['[', ']', '{', '}', '|', '^']) {
+            let what = format!("user = {:?} would fit nobody: only * and ? stand for others", at.value);
+            reader.fault(at.line, what, "write user_regex = \"^0[1-9]\" for a regular expression");
+        }
         match Pattern::glob(&at.value) {
             Ok(pattern) => m.users.push(pattern),
             Err(why) => reader.fault(at.line, format!("user cannot be used: {why}"), "write a shorter one"),

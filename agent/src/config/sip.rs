@@ -1,9 +1,11 @@
 //! `[sip]`: the registrar, timers, addresses and domains.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::table::{Reader, Table};
+use proxy_core::msg::Host;
+
+use super::table::{At, Reader, Table};
 use super::{MAX_ADDRESSES, MAX_DOMAINS};
 use crate::net::stream::Limits;
 
@@ -90,10 +92,7 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Sip {
             reader.fault(list.line, "too many domains", format!("at most {MAX_DOMAINS}"));
         }
         for at in list.value.iter().take(MAX_DOMAINS) {
-            if !is_domain(&at.value) {
-                reader.fault(at.line, format!("{:?} is no domain", at.value), "write it as \"example.org\"");
-            }
-            s.domains.push(at.value.to_ascii_lowercase());
+            s.domains.extend(domain(reader, at));
         }
     }
     s.any_domain = s.domains.is_empty();
@@ -158,10 +157,17 @@ fn streams(s: &mut Sip, t: &mut Table<'_, '_>, reader: &mut Reader<'_>) {
     s.udp_max_bytes = count(most);
 }
 
-/// Whether this may be a domain: letters, digits, hyphens, dots, and what IPv6 literals need.
-pub(super) fn is_domain(text: &str) -> bool {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    !text.is_empty() && text.bytes().all(ok)
+/// A domain the way hosts of URIs are compared with it: lower case, IPv6 in brackets. With a scheme or a port, as in
+/// Kamailio's `alias`, it would be equal to none.
+pub(super) fn domain(reader: &mut Reader<'_>, at: &At<String>) -> Option<String> {
+    let name = at.value.strip_suffix('.').unwrap_or(&at.value).to_ascii_lowercase();
+    let name = if name.parse::<Ipv6Addr>().is_ok() { format!("[{name}]") } else { name };
+    let host = Host::parse(&name).map(|host| host.to_string());
+    if host.is_none() {
+        let cure = "write it as \"example.org\", without sip: and without a port";
+        reader.fault(at.line, format!("{:?} is no domain", at.value), cure);
+    }
+    host
 }
 
 fn small(v: i64) -> u16 {

@@ -11,6 +11,7 @@ use proxy_core::time::Now;
 use raft_store::command::GrantReason;
 use serde_json::{Value, json};
 
+use super::desk::not_taken;
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
 use crate::accounting::writer::Running;
@@ -254,10 +255,7 @@ impl<C: Cluster> Desk<C> {
                 Reply::error(format!("{aor} {which}"), "see what there is: relevo ul show")
             }
             Ok(Ok(_)) => Reply::Ok { ok: json!({ "removed": true, "aor": aor }) },
-            Ok(Err(why)) => Reply::error(
-                format!("the cluster did not take it ({why:?})"),
-                "see relevo status: is there a leader? then try again",
-            ),
+            Ok(Err(why)) => not_taken(why),
             Err(_) => {
                 Reply::error("the cluster did not answer in time", "see relevo status: is there a leader?")
             }

@@ -190,3 +190,37 @@ fn each_fault_names_its_line_and_a_cure() {
         }
     }
 }
+
+#[test]
+fn what_could_never_fit_a_request_is_named_instead_of_kept() {
+    for (text, what) in [
+        (
+            "[[route]]\ndomain = \"sip:lab.test\"\naction = \"location\"",
+            "r.toml:2: \"sip:lab.test\" is no domain",
+        ),
+        ("[[route]]\ndomain = \"lab.test:5060\"\naction = \"location\"", "without sip: and without a port"),
+        (
+            "[[route]]\nuser = \"0[1-9]*\"\naction = \"location\"",
+            "r.toml:2: user = \"0[1-9]*\" would fit nobody",
+        ),
+        ("[sip]\ndomains = [\"lab.test:5060\"]", "r.toml:2: \"lab.test:5060\" is no domain"),
+        (
+            "[[dispatcher.set]]\nid = 2\nalgorithm = \"weight\"\n[[dispatcher.set]]\nid = 2\nalgorithm = \"call-id\"",
+            "r.toml:4: set 2 is there twice",
+        ),
+        ("[sip]\ndomains = [\"sip:lab.test\"]", "without sip: and without a port"),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn domains_are_kept_as_hosts_of_uris_are_compared_with_them() {
+    let config = Config::parse(
+        Path::new("r.toml"),
+        "[sip]\ndomains = [\"LAB.test.\", \"2001:DB8::1\", \"[2001:db8::2]\", \"192.0.2.1\"]",
+    );
+    let domains = config.expect("a configuration").sip.domains;
+    assert_eq!(domains, ["lab.test", "[2001:db8::1]", "[2001:db8::2]", "192.0.2.1"]);
+}

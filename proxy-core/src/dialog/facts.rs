@@ -3,6 +3,7 @@
 use crate::engine::settings::Settings;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Uri};
+use crate::route::dispatch::NO_DESTINATION;
 use crate::route::passage::{Passage, Targets};
 use crate::state::{Backend, CallFacts, CallLimit, CountKey, account_text};
 
@@ -77,6 +78,7 @@ impl Engine {
             CountKey::Callee(_) => (limits.callee_status, ""),
             CountKey::Trunk(_) => (limits.trunk_status, "Too Many Calls"),
             CountKey::Source(_) => (limits.source_status, "Too Many Calls"),
+            CountKey::Destination { .. } => NO_DESTINATION,
         };
         self.counters.limited += 1;
         if let Ok(message) = Message::parse(request) {

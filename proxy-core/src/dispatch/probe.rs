@@ -1,6 +1,6 @@
 //! OPTIONS to the destinations, by the engine of the first shard: what they answer moves their state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::DispatchConfig;
@@ -36,6 +36,9 @@ pub(crate) struct Memory {
     doubted: BTreeMap<Key, MonoTime>,
     /// Turns of each set so far.
     turns: BTreeMap<u32, u64>,
+    /// Calls to sets that go by load which may still wait for their commit. Looked through with each choice by load;
+    /// the calls of this engine are its bound.
+    pub(crate) on_their_way: BTreeSet<u64>,
 }
 
 impl Memory {

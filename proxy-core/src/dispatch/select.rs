@@ -6,12 +6,13 @@
 //! | round robin | the turn's | those after it, around |
 //! | priority | the highest | the next highest |
 //! | weight | the turn's, each `weight` turns of all | by weight |
-//! | call load | fewest calls; those at their `maxload` not at all | the next fewest |
+//! | call load | fewest calls, those that wait for their commit included; those at their `maxload` not at all | the next fewest |
 //!
 //! The hash is taken with each destination and not modulo their number, so that one that dies gives away its own
 //! calls and no others. Inactive and disabled ones are left out. Equal ones stand in the order of the set.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
@@ -29,6 +30,8 @@ pub struct Choice<'c> {
     pub key: &'c str,
     /// Number of the turn, counted by whoever chooses.
     pub turn: u64,
+    /// Calls at each destination that no load counts yet.
+    pub ahead: &'c BTreeMap<String, u32>,
 }
 
 /// The destinations of a set that may be tried, in order.
@@ -45,8 +48,10 @@ pub fn order<'s>(state: &'s SipState, set: u32, choice: Choice<'_>) -> Vec<&'s D
         Algorithm::Priority => {}
         Algorithm::Weight => by_weight(&mut list, choice.turn),
         Algorithm::CallLoad => {
-            list.retain(|d| d.attrs.max_load == 0 || state.load_of(set, &d.uri) < d.attrs.max_load);
-            list.sort_by_cached_key(|d| state.load_of(set, &d.uri));
+            let ahead = |d: &Destination| choice.ahead.get(&d.uri).copied().unwrap_or(0);
+            let load = |d: &Destination| state.load_of(set, &d.uri).saturating_add(ahead(d));
+            list.retain(|d| d.attrs.max_load == 0 || load(d) < d.attrs.max_load);
+            list.sort_by_cached_key(|d| load(d));
         }
     }
     list
@@ -99,8 +104,6 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::state::SipCommand;
     use crate::state::dispatcher::{Attributes, DispatcherCommand, flag};
@@ -131,7 +134,10 @@ mod tests {
     }
 
     fn uris(state: &SipState, algorithm: Algorithm, key: &str, turn: u64) -> Vec<String> {
-        order(state, 1, Choice { algorithm, key, turn }).iter().map(|d| d.uri.clone()).collect()
+        order(state, 1, Choice { algorithm, key, turn, ahead: &BTreeMap::new() })
+            .iter()
+            .map(|d| d.uri.clone())
+            .collect()
     }
 
     #[test]
@@ -152,7 +158,14 @@ mod tests {
         for (algorithm, _, _) in Algorithm::ALL {
             assert!(uris(&state, algorithm, "k", 7).is_empty());
         }
-        assert!(order(&state, 9, Choice { algorithm: Algorithm::Weight, key: "", turn: 3 }).is_empty());
+        assert!(
+            order(
+                &state,
+                9,
+                Choice { algorithm: Algorithm::Weight, key: "", turn: 3, ahead: &BTreeMap::new() }
+            )
+            .is_empty()
+        );
     }
 
     #[test]

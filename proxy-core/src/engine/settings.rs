@@ -70,12 +70,20 @@ impl Settings {
             return false;
         }
         match (uri.host.ip(), uri.host) {
-            (Some(ip), _) => self.is_own_address(ip, uri.port_or_default(), local),
+            (Some(ip), host) => {
+                self.is_own_address(ip, uri.port_or_default(), local)
+                    || (self.is_named_address(host) && self.is_own_port(uri.port_or_default(), local))
+            }
             (None, Host::Name(name)) => {
                 self.is_domain(name) && self.is_own_port(uri.port_or_default(), local)
             }
             _ => false,
         }
+    }
+
+    /// Whether an operator has named this address as a domain, in the configuration or by command.
+    fn is_named_address(&self, host: Host<'_>) -> bool {
+        self.is_domain(&host.to_string())
     }
 
     /// Whether a Request-URI is for somebody here: its domain is ours, and no `maddr` leads elsewhere (RFC 3261 §16.4,
@@ -120,7 +128,9 @@ impl Settings {
         }
         let port_fits = uri.port.is_none_or(|p| self.is_own_port(p, local));
         match (uri.host.ip(), uri.host) {
-            (Some(ip), _) => port_fits && self.config.is_own_ip(ip, Some(local)),
+            (Some(ip), host) => {
+                port_fits && (self.config.is_own_ip(ip, Some(local)) || self.is_named_address(host))
+            }
             (None, Host::Name(name)) => port_fits && self.is_domain(name),
             _ => false,
         }
@@ -157,7 +167,18 @@ impl EngineConfig {
 
     fn is_own_ip(&self, ip: IpAddr, local: Option<SocketAddr>) -> bool {
         let ip = ip.to_canonical();
-        self.listen.iter().chain(&local).any(|a| a.ip().to_canonical() == ip)
+        self.listen.iter().chain(&local).any(|a| a.ip().to_canonical() == ip) || self.names_address(ip)
+    }
+
+    /// Whether the configuration names this address among the domains: phones know the proxy by one that this machine does not
+    /// have, such as that of a NAT in front of it.
+    fn names_address(&self, ip: IpAddr) -> bool {
+        let host = match ip {
+            IpAddr::V4(ip) => Host::V4(ip),
+            IpAddr::V6(ip) => Host::V6(ip),
+        };
+        let host = host.to_string();
+        self.domains.iter().any(|d| d.eq_ignore_ascii_case(&host))
     }
 }
 

@@ -4,7 +4,7 @@ use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES}
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
 use crate::msg::Message;
-use crate::proxy::call::Call;
+use crate::proxy::call::{Call, Phase};
 use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{Backing, Flow, ServerKey, SipCommand};
 use crate::transaction::SharedBytes;
@@ -95,6 +95,11 @@ impl Engine {
             self.calls.insert(id, call);
         }
         Some(result)
+    }
+
+    /// A call that waits for its first commit.
+    pub(crate) fn admitting(&self, id: u64) -> Option<&Call> {
+        self.calls.get(&id).map(|call| &**call).filter(|call| call.phase == Phase::Admitting)
     }
 
     /// Responses with this branch belong to this client.

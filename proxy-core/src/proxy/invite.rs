@@ -37,6 +37,9 @@ impl Engine {
                 return;
             }
             SipResponse::LimitReached(key) => {
+                if self.is_admitted_elsewhere(cx, id, key) {
+                    return;
+                }
                 self.with_call(cx, id, |engine, call| {
                     engine.release_media(cx, call);
                     engine.refuse_for_limit(cx, call.flow, &call.request, call.facts.as_deref(), key);

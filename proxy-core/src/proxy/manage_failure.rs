@@ -142,6 +142,41 @@ impl Engine {
         }
     }
 
+    /// Somebody else was faster at the trunk or the destination of a call that nobody has heard of yet: it is proposed anew with
+    /// the next step of its plan that has room. `false` if there is none, or if it is not its backend that is full.
+    pub(super) fn is_admitted_elsewhere(&mut self, cx: Cx<'_>, id: u64, full: &CountKey) -> bool {
+        self.with_call(cx, id, |engine, call| {
+            if !call.branches.iter().any(|branch| is_at(&branch.record, full)) {
+                return false;
+            }
+            let next = call
+                .plan
+                .iter()
+                .enumerate()
+                .skip(usize::from(call.steps_used))
+                .find(|(_, step)| fits(&step.when, &[End::Unreachable]) && !is_full(cx, &call.key, step));
+            let Some((number, step)) = next else { return false };
+            let step = step.clone();
+            call.steps_used = u16::try_from(number + 1).unwrap_or(u16::MAX);
+            call.no_answer = step.after.map(|after| (cx.now.mono + after, cx.now.wall + after));
+            for (index, branch) in std::mem::take(&mut call.branches).into_iter().enumerate() {
+                engine.unwatch(&branch.record.flow, Client::Call(id, index));
+                engine.remove_client(&branch.record.via_branch, Client::Call(id, index));
+            }
+            if let Some(facts) = &mut call.facts {
+                facts.count_under_trunk_of(&step.branches);
+            }
+            for (index, branch) in step.branches.into_iter().enumerate() {
+                engine.add_client(&branch.via_branch, id, index);
+                engine.watch(&branch, call.has_more_to_try(), Client::Call(id, index));
+                call.branches.push(CallBranch::new(branch));
+            }
+            let record = call.record(cx.now.wall);
+            engine.propose(SipCommand::InviteReceived(Box::new(record)), Awaiting::Invite { call: id })
+        })
+        .unwrap_or(false)
+    }
+
     /// Verdict on `BranchesAdded`.
     pub(crate) fn on_step_safe(&mut self, cx: Cx<'_>, id: u64, response: &SipResponse) {
         self.with_call(cx, id, |engine, call| {
@@ -264,8 +299,8 @@ impl Engine {
     }
 }
 
-/// Whether a step leads to a trunk that has as many calls as it may. The call itself has a place already under the trunk
-/// that it came by, or that it was tried at last.
+/// Whether a step leads to a trunk or a destination that has as many calls as it may. The call itself has a place already
+/// under the trunk that it came by, or that it was tried at last.
 fn is_full(cx: Cx<'_>, call: &ServerKey, step: &NextStep) -> bool {
     let facts = cx.state.pending(call).and_then(|p| p.facts.as_deref());
     let has_place = |key: &CountKey| facts.is_some_and(|f| f.counted.iter().any(|c| c.key == *key));
@@ -274,8 +309,20 @@ fn is_full(cx: Cx<'_>, call: &ServerKey, step: &NextStep) -> bool {
             let key = CountKey::Trunk(uuid.clone());
             !has_place(&key) && cx.state.calls_of(&key) >= most
         }
+        (Some(Backend::Destination { set, uri }), Some(most)) => cx.state.load_of(*set, uri) >= most,
         _ => false,
     })
+}
+
+/// Whether a copy is for the trunk or the destination of this key.
+fn is_at(branch: &Branch, key: &CountKey) -> bool {
+    match (&branch.backing.backend, key) {
+        (Some(Backend::Trunk { uuid }), CountKey::Trunk(of)) => uuid == of,
+        (Some(Backend::Destination { set, uri }), CountKey::Destination { set: of, uri: at }) => {
+            set == of && uri == at
+        }
+        _ => false,
+    }
 }
 
 /// A branch of a round that is over: how it ends counts no more.

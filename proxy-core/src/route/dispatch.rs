@@ -8,6 +8,8 @@
 //!
 //! The Request-URI stays, as with `ds_select_dst`: a PBX sees what was dialled.
 
+use std::collections::BTreeMap;
+
 use super::passage::{Passage, Step, Targets, Way};
 use crate::dispatch::{Algorithm, Choice, order};
 use crate::engine::limits::MAX_FAILOVERS;
@@ -16,7 +18,7 @@ use crate::msg::{Message, Method, NameAddr};
 use crate::state::{Backend, Branch, NextStep, When};
 
 /// What is answered when no destination of a set is alive, unless voicemail takes the call.
-pub(super) const NO_DESTINATION: (u16, &str) = (503, "No Destination Available");
+pub(crate) const NO_DESTINATION: (u16, &str) = (503, "No Destination Available");
 
 impl Engine {
     /// Chooses, where this request goes to a set.
@@ -56,11 +58,17 @@ impl Engine {
     fn targets_of_set(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, set: u32) -> Targets {
         let algorithm = self.settings.config.dispatch.algorithm_of(set);
         let key = hash_key(passage.message, algorithm);
-        let choice = Choice { algorithm, key, turn: self.dispatch.turn(set) };
+        // Engines of one node take turns of their own; they do not all begin with the same destination.
+        let turn = self.dispatch.turn(set).wrapping_add(u64::from(self.settings.config.shard));
+        let ahead = match algorithm {
+            Algorithm::CallLoad => self.calls_on_their_way(set),
+            _ => BTreeMap::new(),
+        };
+        let choice = Choice { algorithm, key, turn, ahead: &ahead };
         let uris: Vec<String> = order(cx.state, set, choice).iter().map(|d| d.uri.clone()).collect();
         self.explain("chooses", || format!("by {} of set {set}: {}", algorithm.name(), uris.join(", then ")));
         let mut rounds = uris.into_iter().take(MAX_FAILOVERS).enumerate().filter_map(|(number, uri)| {
-            self.branch_to_destination(passage, set, uri, u16::try_from(number).ok()?)
+            self.branch_to_destination(cx, passage, set, uri, u16::try_from(number).ok()?)
         });
         let Some(first) = rounds.next() else { return Targets::default() };
         let mut when = When::backend_down(&[]);
@@ -71,8 +79,37 @@ impl Engine {
         Targets { branches: vec![first], after, plan }
     }
 
+    /// Calls that have been given to the destinations of a set and wait for their commit: no load counts them yet.
+    fn calls_on_their_way(&mut self, set: u32) -> BTreeMap<String, u32> {
+        let mut ahead = BTreeMap::new();
+        let mut on_their_way = std::mem::take(&mut self.dispatch.on_their_way);
+        on_their_way.retain(|id| {
+            let Some(call) = self.admitting(*id) else { return false };
+            for (of, uri) in call.branches.iter().filter_map(|branch| destination_of(&branch.record)) {
+                if of == set {
+                    *ahead.entry(uri.to_owned()).or_default() += 1;
+                }
+            }
+            true
+        });
+        self.dispatch.on_their_way = on_their_way;
+        ahead
+    }
+
+    /// Has a call counted by [`Engine::calls_on_their_way`], should its set go by load.
+    pub(super) fn is_on_its_way(&mut self, id: u64) {
+        let Some(call) = self.admitting(id) else { return };
+        let config = &self.settings.config.dispatch;
+        let mut sets = call.branches.iter().filter_map(|branch| destination_of(&branch.record));
+        let by_load = sets.any(|(set, _)| config.algorithm_of(set) == Algorithm::CallLoad);
+        if by_load {
+            self.dispatch.on_their_way.insert(id);
+        }
+    }
+
     fn branch_to_destination(
         &self,
+        cx: Cx<'_>,
         passage: &Passage<'_, '_>,
         set: u32,
         uri: String,
@@ -82,6 +119,11 @@ impl Engine {
         branch.target.clone_from(&passage.found.uri);
         let patience = self.settings.config.dispatch.patience.as_millis();
         branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
+        if self.settings.config.dispatch.algorithm_of(set) == Algorithm::CallLoad {
+            let destination =
+                cx.state.dispatcher().sets.get(&set).into_iter().flatten().find(|d| d.uri == uri);
+            branch.backing.most_calls = destination.map(|d| d.attrs.max_load).filter(|most| *most > 0);
+        }
         // A backend is one of us.
         branch.backing.dress = None;
         branch.backing.backend = Some(Backend::Destination { set, uri });
@@ -93,6 +135,14 @@ impl Engine {
 /// phone of his takes, are not for the default set either.
 fn is_nobody_here(passage: &Passage<'_, '_>) -> bool {
     passage.found.failing.is_none_or(|(status, _)| matches!(status, 404 | 480))
+}
+
+/// The destination that a copy is for.
+fn destination_of(branch: &Branch) -> Option<(u32, &str)> {
+    match &branch.backing.backend {
+        Some(Backend::Destination { set, uri }) => Some((*set, uri)),
+        _ => None,
+    }
 }
 
 /// What is hashed. A user that cannot be read is the same for all who write such things.

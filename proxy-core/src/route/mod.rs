@@ -28,7 +28,7 @@ mod auth;
 pub(crate) mod breadth;
 mod cancel;
 mod claims;
-mod dispatch;
+pub(crate) mod dispatch;
 pub(crate) mod flood;
 mod location;
 mod natdetect;

@@ -130,7 +130,9 @@ impl Engine {
             self.remove_call(id);
             self.give_offer_up(cx, passage);
             self.reject_overload(passage.flow, message.raw());
+            return;
         }
+        self.is_on_its_way(id);
     }
 
     /// A request goes nowhere after all: the rtpengine that has taken its offer is told.

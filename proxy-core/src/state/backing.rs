@@ -38,7 +38,7 @@ pub struct Backing {
     pub called: Option<String>,
     /// What the copy says that the request does not.
     pub dress: Option<Box<Dress>>,
-    /// Calls that its trunk may have at a time, where they are counted.
+    /// Calls that its trunk or its destination may have at a time, where they are counted.
     pub most_calls: Option<u32>,
 }
 

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::MAX_ACCOUNT_TEXT;
+use super::limits::{MAX_ACCOUNT_TEXT, MAX_COUNT_KEYS};
+use super::{Backend, Branch};
 use crate::time::WallTime;
 
 /// Of an INVITE that starts a call. Taken at admission and handed on to the dialogs that come of it. No text is longer
@@ -35,6 +36,29 @@ pub struct CallFacts {
     pub counted: Vec<CallLimit>,
 }
 
+impl CallFacts {
+    /// The call goes out by the trunks of these copies, and by no other any more: it counts under them. The trunk that it came
+    /// by counts it all the same.
+    pub(crate) fn count_under_trunk_of(&mut self, branches: &[Branch]) {
+        let came_by = self.from_trunk.as_ref();
+        self.counted.retain(|limit| match &limit.key {
+            CountKey::Trunk(uuid) => came_by == Some(uuid),
+            _ => true,
+        });
+        for branch in branches {
+            if let (Some(Backend::Trunk { uuid }), Some(most)) =
+                (&branch.backing.backend, branch.backing.most_calls)
+            {
+                let key = CountKey::Trunk(uuid.clone());
+                let is_known = self.counted.iter().any(|limit| limit.key == key);
+                if !is_known && self.counted.len() < MAX_COUNT_KEYS {
+                    self.counted.push(CallLimit { key, most });
+                }
+            }
+        }
+    }
+}
+
 /// Under what calls are counted: those that are under way and those that are answered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CountKey {
@@ -46,6 +70,14 @@ pub enum CountKey {
     Trunk(String),
     /// Calls from this address.
     Source(IpAddr),
+    /// Calls at this destination of the dispatcher. Counted by what the call is at, not by a limit of its own
+    /// ([`crate::state::SipState::load_of`]).
+    Destination {
+        /// Its set.
+        set: u32,
+        /// Its URI.
+        uri: String,
+    },
 }
 
 impl CountKey {
@@ -54,6 +86,7 @@ impl CountKey {
         match self {
             Self::Caller(name) | Self::Callee(name) | Self::Trunk(name) => name.len(),
             Self::Source(_) => 16,
+            Self::Destination { uri, .. } => uri.len(),
         }
     }
 }

@@ -142,3 +142,25 @@ fn an_alias_of_somebody_elsewhere_is_relayed_only_for_who_may() {
     w.expect(ALICE, "SIP/2.0 100 ");
     w.expect(OTHER, "INVITE sip:x@10.99.0.9 ");
 }
+
+#[test]
+fn an_address_that_is_named_as_a_domain_is_ours_though_this_machine_does_not_have_it() {
+    // That of the NAT in front of the proxy: what phones have configured, Kamailio's `alias="203.0.113.7"`.
+    let domains = ["lab.test", "203.0.113.7", "[2001:db8::7]"].map(String::from).to_vec();
+    let mut w = World::with(EngineConfig { domains, ..config() });
+    for (cseq, host, port) in [(1, "203.0.113.7", ""), (2, "[2001:db8::7]", ":5060")] {
+        let text = register("alice", ALICE, cseq, &format!("<sip:alice@{ALICE}>"));
+        let text = text.replace("lab.test", &format!("{host}{port}"));
+        w.send(ALICE, &text);
+        w.expect(ALICE, "SIP/2.0 200 ");
+        // Another name of the first domain, as the addresses that it has.
+        assert_eq!(w.state.bindings("sip:alice@lab.test").len(), 1, "{host}");
+        w.send(BOB, &request("MESSAGE", &format!("sip:alice@{host}{port}"), BOB, host, ""));
+        w.expect(ALICE, "MESSAGE ");
+    }
+    // Another port is another server, and another address is somebody else's.
+    for uri in ["sip:alice@203.0.113.7:5080", "sip:alice@203.0.113.8"] {
+        w.send(BOB, &request("MESSAGE", uri, BOB, uri, ""));
+        w.expect(BOB, "SIP/2.0 403 ");
+    }
+}

@@ -464,3 +464,105 @@ fn rule_to_set() -> Rule {
         media: None,
     }
 }
+
+/// An engine of another thread of the same node has taken the same place a moment ago.
+fn another_engine_is_faster(w: &mut World, id: &str) {
+    let mut other = World::with(w.config.clone());
+    other.state = w.state.clone();
+    other.cluster = Cluster::Waits;
+    other.send(ALICE, &invite(NUMBER, ALICE, id));
+    let (_, command) = other.waiting.pop_front().expect("a proposal");
+    w.state.apply(&command);
+}
+
+#[test]
+fn calls_that_wait_for_their_commit_count_for_the_load() {
+    let mut w = world(|d| d.algorithm = Algorithm::CallLoad);
+    w.cluster = Cluster::Waits;
+    for id in ["c1", "c2", "c3", "c4"] {
+        w.send(ALICE, &invite(NUMBER, ALICE, id));
+    }
+    w.commit_all();
+    assert_eq!(w.take(PBX1).len(), 2);
+    assert_eq!(w.take(PBX2).len(), 2);
+}
+
+#[test]
+fn a_destination_gets_no_more_than_its_maxload_whoever_asks_at_the_same_moment() {
+    let mut w = World::with(configured(|d| d.algorithm = Algorithm::CallLoad));
+    for at in [PBX1, PBX2, PBX3] {
+        add(&mut w, at, "maxload=1");
+    }
+    w.cluster = Cluster::Waits;
+    w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+    another_engine_is_faster(&mut w, "c2");
+    w.commit_all();
+    w.expect_nothing(PBX1);
+    w.expect(PBX2, "INVITE ");
+    w.expect(ALICE, "SIP/2.0 100 ");
+    // The last place, and then none: nobody is called, and the caller hears so.
+    w.send(ALICE, &invite(NUMBER, ALICE, "c3"));
+    another_engine_is_faster(&mut w, "c4");
+    w.commit_all();
+    for at in [PBX1, PBX2, PBX3] {
+        w.expect_nothing(at);
+    }
+    w.expect(ALICE, "SIP/2.0 503 ");
+    assert_eq!(w.state.load_of(1, &format!("sip:{PBX1}")), 1);
+    assert_eq!(w.state.load_of(1, &format!("sip:{PBX3}")), 1);
+}
+
+#[test]
+fn a_call_that_found_its_place_taken_survives_a_takeover_where_it_went_instead() {
+    let mut w = World::with(configured(|d| d.algorithm = Algorithm::CallLoad));
+    for at in [PBX1, PBX2, PBX3] {
+        add(&mut w, at, "maxload=1");
+    }
+    w.cluster = Cluster::Waits;
+    w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+    another_engine_is_faster(&mut w, "c2");
+    w.commit_all();
+    w.cluster = Cluster::Commits;
+    let first = w.expect(PBX2, "INVITE ");
+    w.fail_over(Duration::from_millis(300));
+    let again = w.expect(PBX2, "INVITE ");
+    assert_eq!(header(&again, "Via"), header(&first, "Via"));
+    // It fails there: the third is tried, and not the first, which is full.
+    w.take(PBX1);
+    w.send(PBX2, &respond(&again, 503, "p2", ""));
+    w.expect(PBX3, "INVITE ");
+    w.expect_nothing(PBX1);
+}
+
+#[test]
+fn a_caller_who_hangs_up_while_his_call_looks_for_another_place_is_believed() {
+    let mut w = World::with(configured(|d| d.algorithm = Algorithm::CallLoad));
+    for at in [PBX1, PBX2] {
+        add(&mut w, at, "maxload=1");
+    }
+    w.cluster = Cluster::Waits;
+    w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+    another_engine_is_faster(&mut w, "c2");
+    w.send(ALICE, &cancel(NUMBER, ALICE, "c1"));
+    w.commit_all();
+    w.expect_nothing(PBX1);
+    w.expect_nothing(PBX2);
+    let heard: Vec<String> = w.take(ALICE).iter().map(|m| m[8..11].to_owned()).collect();
+    assert_eq!(heard, ["100", "200", "487"]);
+}
+
+#[test]
+fn engines_of_one_node_do_not_all_begin_their_turns_with_the_same_destination() {
+    let firsts: Vec<String> = (0..3)
+        .map(|shard| {
+            let mut w = World::with(EngineConfig { shard, shards: 3, ..configured(|_| {}) });
+            for at in [PBX1, PBX2, PBX3] {
+                add(&mut w, at, "");
+            }
+            w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
+            let at = [PBX1, PBX2, PBX3].into_iter().find(|at| !w.take(at).is_empty());
+            at.expect("somebody is called").to_owned()
+        })
+        .collect();
+    assert_eq!(firsts, [PBX1, PBX2, PBX3]);
+}

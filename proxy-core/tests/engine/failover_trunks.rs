@@ -6,8 +6,8 @@ use crate::common::failover::*;
 use crate::common::story::*;
 use proxy_core::dialog::config::DialogConfig;
 use proxy_core::io::EngineConfig;
-use proxy_core::state::SipCommand;
 use proxy_core::state::trunk::TrunkCommand;
+use proxy_core::state::{CountKey, SipCommand};
 
 #[test]
 fn a_silent_trunk_is_followed_by_the_next_one_after_its_patience_also_across_a_takeover() {
@@ -102,4 +102,35 @@ fn a_trunk_that_asks_for_credentials_late_has_its_whole_patience_for_the_copy_wi
     w.expect_nothing(SECOND);
     w.send(FIRST, &respond(&again, 200, "t", ""));
     w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_call_whose_trunk_is_filled_by_another_engine_at_that_moment_goes_out_by_the_next_one() {
+    let limits = |c: &mut EngineConfig| {
+        c.dialog.limits.trunks.insert(String::from("one"), 1);
+        c.dialog.limits.trunks.insert(String::from("two"), 1);
+    };
+    let mut w = trunks(limits);
+    w.cluster = Cluster::Waits;
+    let another_engine_is_faster = |w: &mut World, id: &str| {
+        let mut other = World::with(w.config.clone());
+        other.state = w.state.clone();
+        other.cluster = Cluster::Waits;
+        other.send(ALICE, &invite(OUT, ALICE, id));
+        let (_, command) = other.waiting.pop_front().expect("a proposal");
+        w.state.apply(&command);
+    };
+    w.send(ALICE, &invite(OUT, ALICE, "c1"));
+    another_engine_is_faster(&mut w, "c2");
+    w.commit_all();
+    w.expect_nothing(FIRST);
+    let second = w.expect(SECOND, "INVITE sip:0301234@two.test ");
+    w.expect(ALICE, "SIP/2.0 100 ");
+    let calls_of = |w: &World, uuid: &str| w.state.calls_of(&CountKey::Trunk(uuid.into()));
+    assert_eq!((calls_of(&w, "one"), calls_of(&w, "two")), (1, 1));
+    // It counts under the second until it ends.
+    w.cluster = Cluster::Commits;
+    w.send(SECOND, &respond(&second, 486, "t", ""));
+    w.expect(ALICE, "SIP/2.0 486 ");
+    assert_eq!((calls_of(&w, "one"), calls_of(&w, "two")), (1, 0));
 }

@@ -1,7 +1,7 @@
 //! Subscribers, domains, aliases, access lists: each change is a proposal, and seen on every node when it is answered
 //! here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 
 use proxy_core::auth::realm_of;
@@ -17,6 +17,7 @@ use crate::admin::Reply;
 use crate::admin::provision::{self as views, Ask, Secret};
 use crate::bridge::Cluster;
 use crate::run::backend::{COMMIT_LIMIT, Desk};
+use crate::run::desk::not_taken;
 
 /// A user as the operator named him.
 struct Named {
@@ -252,10 +253,22 @@ impl<C: Cluster> Desk<C> {
         let found =
             self.cluster.read(|s| s.acl_match(group, address, port).map(|(k, t)| views::acl_entry(k, t)));
         found.ok_or_else(|| {
-            Reply::error(
-                format!("group {group} does not cover {address}"),
-                format!("add it: relevo acl add {group} {address}"),
-            )
+            let on_a_port = self.cluster.read(|s| {
+                let address = address.to_canonical();
+                let covers = |key: &AclKey| AclKey { address, ..*key }.canonical() == Some(*key);
+                let keys = s.provision().acl().map(|(key, _)| *key);
+                keys.filter(|key| key.group == group && key.port != 0).find(covers)
+            });
+            match on_a_port {
+                Some(key) => Reply::error(
+                    format!("group {group} covers {address} from port {} only", key.port),
+                    format!("name the port: relevo acl check {group} {}", SocketAddr::new(address, key.port)),
+                ),
+                None => Reply::error(
+                    format!("group {group} does not cover {address}"),
+                    format!("add it: relevo acl add {group} {address}"),
+                ),
+            }
         })
     }
 
@@ -271,10 +284,7 @@ impl<C: Cluster> Desk<C> {
                 format!("the cluster gave an answer of another kind ({other:?})"),
                 "do all nodes run the same release? see relevo version",
             )),
-            Ok(Err(why)) => Err(Reply::error(
-                format!("the cluster did not take it ({why:?})"),
-                "see relevo status: is there a leader? then try again",
-            )),
+            Ok(Err(why)) => Err(not_taken(why)),
             Err(_) => Err(Reply::error(
                 "the cluster did not answer in time: the change may still come",
                 "see relevo status: is there a leader? then try again",

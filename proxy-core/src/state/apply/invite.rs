@@ -15,7 +15,8 @@ impl SipState {
         if self.records.pending.contains_key(&record.key) {
             return SipResponse::Duplicate;
         }
-        if let Some(limit) = self.limit_reached(record) {
+        let limit = self.limit_reached(record).or_else(|| self.destination_full(&record.branches, None));
+        if let Some(limit) = limit {
             return SipResponse::LimitReached(limit);
         }
         let bytes = pending_bytes(record);
@@ -37,6 +38,23 @@ impl SipState {
     fn limit_reached(&self, record: &PendingInvite) -> Option<CountKey> {
         let limits = record.facts.iter().flat_map(|f| &f.counted);
         limits.into_iter().find(|limit| self.calls_of(&limit.key) >= limit.most).map(|l| l.key.clone())
+    }
+
+    /// The destination among these that has as many calls as it may; one that has this call (`known`) already is not.
+    fn destination_full(&self, branches: &[Branch], known: Option<&PendingInvite>) -> Option<CountKey> {
+        branches.iter().find_map(|branch| {
+            let (Some(backend @ Backend::Destination { set, uri }), Some(most)) =
+                (&branch.backing.backend, branch.backing.most_calls)
+            else {
+                return None;
+            };
+            let is_there = known.is_some_and(|record| {
+                let is_open = |b: &Branch| !matches!(b.state, BranchState::Final { .. });
+                record.branches.iter().any(|b| is_open(b) && b.backing.backend.as_ref() == Some(backend))
+            });
+            let full = !is_there && self.load_of(*set, uri) >= most;
+            full.then(|| CountKey::Destination { set: *set, uri: uri.clone() })
+        })
     }
 
     pub(super) fn branch_progress(
@@ -111,7 +129,8 @@ impl SipState {
             }
             grown.branches.push(Branch { round, ..branch.clone() });
         }
-        if let Some(full) = self.count_anew(&mut grown, branches) {
+        let full = self.destination_full(branches, Some(record));
+        if let Some(full) = full.or_else(|| self.count_anew(&mut grown, branches)) {
             return SipResponse::LimitReached(full);
         }
         let bytes = pending_bytes(&grown);
@@ -127,26 +146,11 @@ impl SipState {
     /// as are allowed, if any.
     fn count_anew(&self, grown: &mut PendingInvite, branches: &[Branch]) -> Option<CountKey> {
         let facts = grown.facts.as_mut()?;
-        let came_by = facts.from_trunk.clone();
         let before = facts.counted.clone();
-        let is_out = |key: &CountKey| matches!(key, CountKey::Trunk(uuid) if came_by.as_ref() != Some(uuid));
-        facts.counted.retain(|limit| !is_out(&limit.key));
-        for branch in branches {
-            let (Some(Backend::Trunk { uuid }), Some(most)) =
-                (&branch.backing.backend, branch.backing.most_calls)
-            else {
-                continue;
-            };
-            let key = CountKey::Trunk(uuid.clone());
-            if facts.counted.iter().any(|limit| limit.key == key) || facts.counted.len() >= MAX_COUNT_KEYS {
-                continue;
-            }
-            if !before.iter().any(|limit| limit.key == key) && self.calls_of(&key) >= most {
-                return Some(key);
-            }
-            facts.counted.push(CallLimit { key, most });
-        }
-        None
+        facts.count_under_trunk_of(branches);
+        let is_new = |limit: &&CallLimit| !before.iter().any(|known| known.key == limit.key);
+        let mut new = facts.counted.iter().filter(is_new);
+        new.find(|limit| self.calls_of(&limit.key) >= limit.most).map(|limit| limit.key.clone())
     }
 
     pub(super) fn invite_cancelled(&mut self, key: &ServerKey) -> SipResponse {
