@@ -90,6 +90,7 @@ impl Fake {
                 round: 0,
                 next: Vec::new(),
                 left: Vec::new(),
+                others: Vec::new(),
             }],
             state: InviteState::Proceeding,
             plan: Vec::new(),

@@ -89,3 +89,43 @@ fn a_trunk_that_is_registered_before_that_is_due_is_found() {
 fn two_nodes_that_register_a_trunk_under_one_number_are_found() {
     found(Mutation::NoNumbers, &["invariant 10"]);
 }
+
+#[test]
+fn a_message_that_is_promised_before_it_is_committed_is_found() {
+    found(Mutation::EarlyNote, &["invariant 11"]);
+}
+
+#[test]
+fn messages_that_never_come_are_found() {
+    found(Mutation::LostNotes, &["invariant 11"]);
+}
+
+#[test]
+fn a_message_that_comes_twice_is_found() {
+    found(Mutation::TwoNotes, &["invariant 11"]);
+}
+
+#[test]
+fn a_subscription_that_is_promised_before_it_is_committed_is_found() {
+    found(Mutation::EarlyLamp, &["invariant 12"]);
+}
+
+#[test]
+fn lamps_that_do_not_change_are_found() {
+    found(Mutation::LostLamps, &["invariant 12"]);
+}
+
+#[test]
+fn lamps_that_show_calls_that_are_over_are_found() {
+    found(Mutation::StaleLamps, &["invariant 12: watch"]);
+}
+
+#[test]
+fn subscriptions_that_are_forgotten_are_found() {
+    found(Mutation::NoLamps, &["invariant 12"]);
+}
+
+#[test]
+fn notifies_under_one_number_are_found() {
+    found(Mutation::SameNotify, &["invariant 12"]);
+}

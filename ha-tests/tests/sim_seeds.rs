@@ -28,6 +28,7 @@ fn every_invariant_holds_in_two_hundred_worlds() {
         assert!(total.faults.len() >= 20, "every kind of fault: {:?}", total.faults);
         assert!(total.elections > 3 * count && total.moves > count, "{}", summary.tell());
         assert!(total.calls_answered > count && total.promises > 100 * count, "{}", summary.tell());
+        assert!(total.kept > count / 2 && total.notified > 5 * count, "{}", summary.tell());
         assert!(total.failovers > 0 && total.moved > 0 && total.registered > 0, "{}", summary.tell());
     }
 }

@@ -22,6 +22,8 @@ pub struct Target {
     pub fixed: bool,
     /// q in thousandths.
     pub q: u16,
+    /// The other flows of the same phone (RFC 5626 §7): only for the case that this one is dead.
+    pub others: Vec<Target>,
 }
 
 /// Where a request for some URI goes over the transports that exist.
@@ -88,7 +90,8 @@ pub fn aor_of(username: &str, domain: &str) -> Option<String> {
 /// All places where `aor` (canonical) can be reached at `now`, to be tried at once, highest q first, then newest
 /// first. `listen` holds the addresses that the proxy sends from.
 ///
-/// Of several flows to one instance only the first is given: a request must not reach a phone twice (RFC 5626 §7).
+/// Of several flows to one instance only the first is a target, the others come with it: a request must not reach a
+/// phone twice, and reaches it by the next flow when one is dead (RFC 5626 §7).
 #[must_use]
 pub fn lookup(state: &SipState, aor: &str, now: WallTime, listen: &[SocketAddr]) -> Vec<Target> {
     lookup_some(state, aor, now, listen, |_| true)
@@ -105,14 +108,9 @@ pub(crate) fn lookup_some(
     let bindings = state.bindings(aor);
     let flow_of_instance = |b: &Binding| b.reg_id.and(b.instance.as_deref()).map(str::to_owned);
     let mut targets = Vec::with_capacity(bindings.len());
-    let mut instances = Vec::new();
+    let mut instances: Vec<(String, usize)> = Vec::new();
     for binding in bindings.iter().filter(|b| b.expires_at > now && wanted(b)) {
-        if let Some(instance) = flow_of_instance(binding) {
-            if instances.contains(&instance) {
-                continue;
-            }
-            instances.push(instance);
-        }
+        let instance = flow_of_instance(binding);
         let (hop, next) = hops_of_binding(binding, listen);
         let target = Target {
             uri: binding.contact.clone(),
@@ -121,12 +119,19 @@ pub(crate) fn lookup_some(
             next,
             fixed: (binding.natted || binding.outbound) && binding.path.is_empty(),
             q: binding.q,
+            others: Vec::new(),
         };
+        let known = instances.iter().find(|(known, _)| instance.as_ref() == Some(known));
+        if let Some(first) = known.and_then(|(_, at)| targets.get_mut(*at)) {
+            let first: &mut Target = first;
+            first.others.push(target);
+            continue;
+        }
         // A target set holds nothing twice (§16.5), though two instances may have registered the same.
-        if !targets
-            .iter()
-            .any(|t: &Target| (&t.uri, &t.route, &t.hop) == (&target.uri, &target.route, &target.hop))
-        {
+        let is_same = |t: &Target| (&t.uri, &t.route, &t.hop) == (&target.uri, &target.route, &target.hop);
+        let at = targets.iter().position(is_same);
+        instances.extend(instance.map(|instance| (instance, at.unwrap_or(targets.len()))));
+        if at.is_none() {
             targets.push(target);
         }
     }

@@ -18,7 +18,7 @@ use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::state::{
     AccountingCommand, Agreed, Backing, Binding, Branch, BranchState, CallFacts, CallLimit, CountKey,
     CountUse, DialogBacking, DialogId, DialogRecord, EarlyMedia, EndedBy, Ending, Flow, Ha1, InviteState,
-    MediaCommand, MediaSession, NextStep, NonceId, PendingInvite, ProvisionCommand, RefusedCall,
+    MediaCommand, MediaSession, NextStep, NonceId, PendingInvite, Place, ProvisionCommand, RefusedCall,
     RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse,
     Spoken, Transport, When,
 };
@@ -62,6 +62,14 @@ fn key() -> ServerKey {
     ServerKey { branch: "z9hG4bK1".into(), sent_by: "10.77.0.50:5070".into() }
 }
 
+fn place(name: &str) -> Place {
+    Place {
+        target: format!("sip:{name}@10.77.0.60:5080"),
+        route: vec![format!("<sip:{name}@10.77.0.80;lr;ob>")],
+        flow: flow(),
+    }
+}
+
 fn branch(n: u8) -> Branch {
     Branch {
         target: format!("sip:bob{n}@10.77.0.60:5080"),
@@ -69,7 +77,8 @@ fn branch(n: u8) -> Branch {
         flow: flow(),
         via_branch: format!("z9hG4bKr{n}"),
         next: vec![Flow { transport: Transport::Tcp, ..flow() }],
-        left: vec![(String::from("z9hG4bKleft"), flow())],
+        left: vec![(String::from("z9hG4bKleft"), place("left"))],
+        others: vec![place("other")],
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: vec![("P-Hint".into(), "outbound".into())],

@@ -11,7 +11,8 @@
 
 use super::base::{MS, Rng};
 use super::callee::{Callee, Manner};
-use super::phones::{Caller, Plan, Registrar};
+use super::caller::{Caller, Plan};
+use super::client::Registrar;
 use super::setup::{CARRIER, MAILBOX, PBXS, name_of, phone};
 
 /// See the table above.
@@ -29,6 +30,20 @@ pub enum Kind {
     Trunk,
     /// A name with two servers.
     Named,
+}
+
+impl Kind {
+    /// What names of its users begin with.
+    fn letter(self) -> char {
+        match self {
+            Self::Forks => 'u',
+            Self::Serial => 'q',
+            Self::Mailbox => 'v',
+            Self::Pool => 'd',
+            Self::Trunk => 't',
+            Self::Named => 'h',
+        }
+    }
 }
 
 /// One call: phones that register, are called, and end it somehow.
@@ -70,15 +85,15 @@ impl Call {
     /// Call number `n`; its phones register at `from`.
     #[must_use]
     pub fn new(n: u16, from: u64, rng: &mut Rng) -> Self {
-        let (kind, letter) = match rng.between(0, 11) {
-            0..=3 => (Kind::Forks, 'u'),
-            4 | 5 => (Kind::Serial, 'q'),
-            6 | 7 => (Kind::Mailbox, 'v'),
-            8 | 9 => (Kind::Pool, 'd'),
-            10 => (Kind::Trunk, 't'),
-            _ => (Kind::Named, 'h'),
+        let kind = match rng.between(0, 11) {
+            0..=3 => Kind::Forks,
+            4 | 5 => Kind::Serial,
+            6 | 7 => Kind::Mailbox,
+            8 | 9 => Kind::Pool,
+            10 => Kind::Trunk,
+            _ => Kind::Named,
         };
-        let user = format!("{letter}{n}");
+        let user = format!("{}{n}", kind.letter());
         let id = format!("call{n}");
         let plan = if rng.chance(35) {
             Plan::CancelAfter(rng.between(50, 2500) * MS)
@@ -125,6 +140,12 @@ impl Call {
         let must_be_answered = waits && callees.iter().any(|c| matches!(c.manner, Manner::Answers(_)));
         let caller = Caller::new(phone(n, 0), &user, &id, plan);
         Self { id, kind, caller, registrars, callees, must_be_answered, from, begun: None }
+    }
+
+    /// The user who is called, if this is call number `n`.
+    #[must_use]
+    pub fn user(&self, n: u16) -> String {
+        format!("{}{n}", self.kind.letter())
     }
 
     /// Whether it has come to an end.

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::client::{Repeated, T2};
 use super::peers::challenge;
-use super::phones::{Repeated, T2};
 use super::sip;
 
 /// What a callee does.

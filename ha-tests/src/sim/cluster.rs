@@ -7,13 +7,14 @@ use agent::bridge::{Cluster, Store, Verdict};
 use agent::cluster::answer;
 use agent::control::{Facts, Place};
 use proxy_core::io::Refusal;
+use proxy_core::state::message_store::MessageCommand;
+use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::{SipCommand, SipState};
 use raft_store::command::{Command, GrantReason};
 
+use super::broken::{Mutation, spoilt};
 use super::kernel::clock;
-use super::machine::Mutation;
 use super::process::{Process, Running};
-use super::setup;
 
 /// One process's part of the cluster.
 #[derive(Clone)]
@@ -43,14 +44,26 @@ impl Store for SimCluster {
 
     fn propose(&self, command: SipCommand, done: Verdict) {
         let Some(running) = self.door.get() else { return done(Err(Refusal::NotActive)) };
-        if self.mutation == Mutation::EarlyVerdict {
+        if is_early(self.mutation, &command) {
             let mut state = self.read(SipState::clone);
             done(Ok(state.apply(&command)));
             running.core.propose(vec![Command::Sip(command)], Box::new(|_| {}));
             return;
         }
-        let commands = self.read(|state| setup::spoilt(self.mutation, command, state));
+        let commands = self.read(|state| spoilt(self.mutation, command, state));
         running.core.propose(commands.into_iter().map(Command::Sip).collect(), answer(done));
+    }
+}
+
+/// Whether a broken store says that this is committed as soon as it is asked.
+fn is_early(mutation: Mutation, command: &SipCommand) -> bool {
+    match mutation {
+        Mutation::EarlyVerdict => true,
+        Mutation::EarlyNote => matches!(command, SipCommand::Message(MessageCommand::Keep { .. })),
+        Mutation::EarlyLamp => {
+            matches!(command, SipCommand::Subscription(SubscriptionCommand::Subscribe(_)))
+        }
+        _ => false,
     }
 }
 

@@ -12,6 +12,8 @@
 //! | 8 | a promised call has one end, and the right one where somebody would answer; nobody is left ringing or talking |
 //! | 9 | accounting says everything once: one CDR for each answered leg that has ended, one for each failed call |
 //! | 10 | a trunk is registered under one number by one node, not before that is due, and is registered after healing |
+//! | 11 | a message that was taken is delivered, and not again when that is committed (`laws::notes`) |
+//! | 12 | a lamp that was promised shines as its calls do; numbers of NOTIFYs rise (`laws::lamps`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -32,6 +34,7 @@ use raft_store::node::{Place, RaftId};
 use raft_store::state::ClusterState;
 
 use super::base::hash;
+use super::laws;
 use super::machine::Agent;
 use super::net::Body;
 use super::sip;
@@ -71,6 +74,10 @@ pub struct Judge {
     numbered: BTreeMap<u32, Option<Place>>,
     /// Term and candidate of the newest vote that a node has given.
     votes: BTreeMap<RaftId, (u64, RaftId)>,
+    /// Of those who watch calls.
+    pub lamps: laws::lamps::Law,
+    /// Of messages that are kept.
+    pub notes: laws::notes::Law,
     token: u64,
     acting: Option<Place>,
     /// Times that another node than before became active.
@@ -203,6 +210,12 @@ impl Judge {
     }
 
     fn learn(&mut self, command: &SipCommand, response: &SipResponse) {
+        if let SipCommand::Subscription(subscription) = command {
+            self.lamps.learn(subscription, response);
+        }
+        if let SipCommand::Message(message) = command {
+            self.notes.learn(message, response, self.state.sip());
+        }
         if let (SipCommand::Register(register), SipResponse::Registered(_)) = (command, response) {
             self.registered.insert((register.call_id.clone(), register.cseq));
         }
@@ -270,6 +283,16 @@ impl Judge {
                 ));
             }
             return;
+        }
+        if method == "MESSAGE"
+            && let Some(what) = self.notes.sent(text)
+        {
+            self.accuse(format!("invariant 11: node {place} {what}: {}", sip::short(text)));
+        }
+        if matches!(method.as_str(), "SUBSCRIBE" | "NOTIFY")
+            && let Some(what) = self.lamps.sent(text)
+        {
+            self.accuse(format!("invariant 12: node {place} {what}: {}", sip::short(text)));
         }
         let none = Safe::default();
         let safe = self.calls.get(&call).unwrap_or(&none);

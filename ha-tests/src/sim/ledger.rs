@@ -30,6 +30,7 @@ pub fn calls(judge: &mut Judge, phones: &Phones, losses: &[(u64, u64)]) {
             judge.accuse(format!("invariant 8: {} is over, and {} rings on: {callee:?}", call.id, callee.at));
         }
         if !caller.gave_up
+            && !caller.stays()
             && let Some(callee) = call.callees.iter().find(|c| c.is_talking())
         {
             judge.accuse(format!("invariant 8: {} is over, and {} talks on: {callee:?}", call.id, callee.at));

@@ -12,49 +12,15 @@ use raft_store::log::Durability;
 use raft_store::node::{Peer, RaftId, Role};
 
 use super::base::{MS, Rng};
+use super::broken::Mutation;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
 use super::net::Body;
-use super::process::{Disks, Failure, Process, Start};
-use super::service::{Petted, Service};
+use super::process::{Disks, Process, Start};
+use super::service::{Done, Petted, Service};
+use super::setup::Site;
 
 /// Silence of the agent after which the guard kills it, ns.
 const GUARD_PATIENCE: u64 = 300 * MS;
-
-/// What a test breaks, to see that the judge notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mutation {
-    /// Nothing.
-    #[default]
-    None,
-    /// The control thread takes a lease of three seconds for granted.
-    LongLease,
-    /// The kernel's timeouts are 400 ms late.
-    LateKernel,
-    /// Nothing is synced before it is acknowledged.
-    NoFsync,
-    /// Engines are told "committed" as soon as they ask.
-    EarlyVerdict,
-    /// A restarted voter votes at once.
-    NoSilence,
-    /// The engine is not told to stop when the lease has gone.
-    NoStop,
-    /// What is to be tried after the first phones is not replicated.
-    NoPlan,
-    /// Backends are neither probed nor given up.
-    NoFailover,
-    /// CANCEL never leaves.
-    NoCancel,
-    /// Who was told how a call ended is told otherwise, too.
-    SecondFinal,
-    /// Nothing is accounted for.
-    NoRecords,
-    /// Failed calls are accounted for twice.
-    TwoRecords,
-    /// A registration at a trunk is followed by another one at once.
-    EagerTrunk,
-    /// All registrations at trunks have the same number.
-    NoNumbers,
-}
 
 /// One agent process.
 pub struct Agent {
@@ -64,21 +30,6 @@ pub struct Agent {
     petted: Arc<Mutex<Petted>>,
     /// Next index that the judge looks at.
     pub judged: u64,
-}
-
-/// What a machine did in one tick.
-#[derive(Default)]
-pub struct Done {
-    /// Datagrams that the engine sends.
-    pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// What it asks the DNS.
-    pub questions: Vec<Question>,
-    /// It became active under this token.
-    pub activated: Option<u64>,
-    /// It is active no more.
-    pub deactivated: bool,
-    /// Why its agent ended.
-    pub failure: Option<Failure>,
 }
 
 /// One machine.
@@ -117,16 +68,6 @@ pub struct Machine {
     pub cut_at_vote: bool,
     runs: u32,
     last_petted: Petted,
-}
-
-/// What all machines of a world share.
-pub struct Site {
-    /// Seed of the world.
-    pub seed: u64,
-    /// All places.
-    pub places: Vec<Peer>,
-    /// What is broken on purpose.
-    pub mutation: Mutation,
 }
 
 impl Machine {
@@ -216,7 +157,7 @@ impl Machine {
             seed: site.seed,
         })?;
         let petted = Arc::new(Mutex::new(Petted { at: times.mono.0, ..Petted::default() }));
-        let service = Service::new(self, &process, site, petted.clone());
+        let service = Service::new(self.place, self.role, &self.kernel, &process, site, petted.clone());
         self.agent = Some(Agent { process, service: Some(service), petted, judged: 0 });
         Ok(())
     }

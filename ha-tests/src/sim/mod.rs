@@ -15,25 +15,37 @@
 //! | `cluster` | the store as control thread and engine see it |
 //! | `machine` | a machine with agent, guard, kernel and disks |
 //! | `service` | the agent's control thread and SIP engine |
-//! | `setup` | the proxy's configuration, what an operator puts in, the zone of the DNS; and what is broken on purpose |
+//! | `setup` | the proxy's configuration, what an operator puts in, the zone of the DNS |
+//! | `broken` | what is broken on purpose, to see that the judge finds it |
 //! | `sip` | messages that phones write and read |
 //! | `call` | kinds of calls: forks, one after the other, voicemail, PBXs, a trunk, names |
-//! | `phones`, `callee`, `peers` | callers and registrations; who is called; PBXs and the carrier of the trunk |
+//! | `client`, `caller`, `callee` | what every phone repeats, and registrations; who calls; who is called |
+//! | `lamps` | who watches the calls of others |
+//! | `notes` | who writes MESSAGE to users without a phone, and their phones |
+//! | `peers` | PBXs and the carrier of the trunk |
+//! | `phones` | all of them together |
 //! | `plan` | which faults come, and when |
 //! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
+//! | `laws` | the invariants of single features |
 //! | `world` | all of it together, millisecond by millisecond |
 //! | `world::faults`, `world::phases` | how faults come and go; phones, healing, the last comparison |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;
+mod broken;
 mod call;
 mod callee;
+mod caller;
+mod client;
 mod cluster;
 mod judge;
 mod kernel;
+mod lamps;
+mod laws;
 mod ledger;
 mod machine;
 mod net;
+mod notes;
 mod peers;
 mod phones;
 mod plan;
@@ -44,6 +56,6 @@ mod sip;
 pub mod sweep;
 mod world;
 
-pub use machine::Mutation;
+pub use broken::Mutation;
 pub use plan::Fault;
 pub use world::{Options, Outcome, run};

@@ -19,11 +19,11 @@ use proxy_core::state::{Flow, SipCommand, SipResponse, Transport};
 use raft_store::node::Role;
 
 use super::base::MS;
+use super::broken::{self, Mutation};
 use super::cluster::SimCluster;
-use super::kernel::clock;
-use super::machine::{Done, Machine, Mutation, Site};
-use super::process::{LEASE, Process};
-use super::setup;
+use super::kernel::{Kernel, clock};
+use super::process::{Failure, LEASE, Process};
+use super::setup::{self, Site, vip};
 
 /// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
 const ROUND: u64 = 18 * MS;
@@ -50,6 +50,21 @@ pub struct Service {
     pub active: Option<u64>,
 }
 
+/// What a machine did in one tick.
+#[derive(Default)]
+pub struct Done {
+    /// Datagrams that the engine sends.
+    pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// What it asks the DNS.
+    pub questions: Vec<Question>,
+    /// It became active under this token.
+    pub activated: Option<u64>,
+    /// It is active no more.
+    pub deactivated: bool,
+    /// Why its agent ended.
+    pub failure: Option<Failure>,
+}
+
 /// What the guard was told last.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Petted {
@@ -63,24 +78,25 @@ pub struct Petted {
     pub heir: Option<Place>,
 }
 
-/// The floating IP's SIP address.
-#[must_use]
-pub fn vip() -> SocketAddr {
-    SocketAddr::from(([10, 9, 0, 1], 5060))
-}
-
 impl Service {
-    /// The threads of an agent that starts on `machine`; what its guard is told goes to `petted`.
+    /// The threads of an agent that starts at `place`; what its guard is told goes to `petted`.
     #[must_use]
-    pub fn new(machine: &Machine, process: &Process, site: &Site, petted: Arc<Mutex<Petted>>) -> Self {
+    pub fn new(
+        place: Place,
+        role: Role,
+        kernel: &Kernel,
+        process: &Process,
+        site: &Site,
+        petted: Arc<Mutex<Petted>>,
+    ) -> Self {
         let (tx, messages) = sync_channel(MAX_MESSAGES);
         let appliances = site.places.iter().filter(|p| p.role == Role::Appliance).map(|p| p.place).collect();
         let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
-        let address = (machine.role == Role::Appliance).then(|| Box::new(machine.kernel.clone()) as Box<_>);
+        let address = (role == Role::Appliance).then(|| Box::new(kernel.clone()) as Box<_>);
         let driver = Driver {
-            place: machine.place,
+            place,
             cluster: SimCluster::new(process, site.mutation),
-            control: Control::new(Settings { place: machine.place, appliances, lease }),
+            control: Control::new(Settings { place, appliances, lease }),
             steps: Steps::new(address, None),
             live: Arc::default(),
             messages,
@@ -212,7 +228,9 @@ impl Service {
         });
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Transmit { flow, bytes } => setup::send(self.mutation, flow.remote, bytes, done),
+                Output::Transmit { flow, bytes } => {
+                    broken::send(self.mutation, flow.remote, bytes, &mut done.datagrams)
+                }
                 Output::Resolve { question } => done.questions.push(question),
                 // There is no rtpengine here.
                 Output::Media { .. } => {}

@@ -1,5 +1,4 @@
-//! What the simulated proxies are set up with: their configuration, what an operator puts in, the zone of the DNS. And
-//! the parts that are broken on purpose, to see that the judge finds them.
+//! What the simulated proxies are set up with: their configuration, what an operator puts in, the zone of the DNS.
 //!
 //! | users | go to |
 //! |---|---|
@@ -13,19 +12,31 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use proxy_core::blf::PresenceConfig;
 use proxy_core::digest::ha1;
 use proxy_core::dispatch::DispatchConfig;
 use proxy_core::dns::{Answer, Kind, Question, Record, Srv};
 use proxy_core::io::EngineConfig;
+use proxy_core::offline::MessageStoreConfig;
 use proxy_core::routing::{Action, Fork, Match, Pattern, PatternError, RoutingConfig, Rule, Voicemail};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::trunk::{Account, TrunkCommand};
-use proxy_core::state::{ServerKey, SipCommand, SipState};
+use proxy_core::state::{SipCommand, SipState};
+use raft_store::node::Peer;
 
+use super::broken::Mutation;
 use super::kernel::clock;
-use super::machine::{Done, Mutation};
-use super::service::vip;
 use super::sip;
+
+/// What all machines of a world share.
+pub struct Site {
+    /// Seed of the world.
+    pub seed: u64,
+    /// All places.
+    pub places: Vec<Peer>,
+    /// What is broken on purpose.
+    pub mutation: Mutation,
+}
 
 /// The PBXs of dispatcher set 1.
 pub const PBXS: [SocketAddr; 3] = [at(4, 5061), at(4, 5062), at(4, 5063)];
@@ -81,6 +92,12 @@ pub fn zone(question: &Question) -> Answer {
     records.map_or(Answer::Absent { ttl }, |records| Answer::Records { records, ttl })
 }
 
+/// The floating IP's SIP address.
+#[must_use]
+pub fn vip() -> SocketAddr {
+    SocketAddr::from(([10, 9, 0, 1], 5060))
+}
+
 fn rule(users: &str, action: Action) -> Result<Rule, PatternError> {
     Ok(Rule {
         name: users.to_owned(),
@@ -133,6 +150,8 @@ pub fn engine_config(mutation: Mutation) -> EngineConfig {
             ..RoutingConfig::default()
         },
         dispatch,
+        presence: PresenceConfig { enabled: true, min_expires_s: 1, ..PresenceConfig::default() },
+        message_store: MessageStoreConfig { enabled: true, ..MessageStoreConfig::default() },
         ..EngineConfig::default()
     }
 }
@@ -175,69 +194,6 @@ pub fn provisioning() -> Vec<SipCommand> {
 #[must_use]
 pub fn is_provisioned(state: &SipState) -> bool {
     state.trunk(TRUNK).is_some() && state.dispatcher().sets.get(&1).is_some_and(|set| set.len() == PBXS.len())
-}
-
-/// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.
-#[must_use]
-pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<SipCommand> {
-    match (mutation, command) {
-        (Mutation::NoPlan, SipCommand::InviteReceived(mut record)) => {
-            record.plan.clear();
-            record.no_answer_at = None;
-            vec![SipCommand::InviteReceived(record)]
-        }
-        (Mutation::NoRecords, SipCommand::InviteReceived(mut record)) => {
-            record.facts = None;
-            vec![SipCommand::InviteReceived(record)]
-        }
-        (Mutation::TwoRecords, SipCommand::InviteFailed { key, response, at, forget_at, .. }) => {
-            let other = ServerKey { branch: format!("{}-x", key.branch), sent_by: key.sent_by.clone() };
-            let twin = state.pending(&key).cloned().map(|mut twin| {
-                twin.key = other.clone();
-                SipCommand::InviteReceived(Box::new(twin))
-            });
-            let failed = |key, to_tag: &str| SipCommand::InviteFailed {
-                key,
-                response: response.clone(),
-                to_tag: to_tag.to_owned(),
-                at,
-                forget_at,
-            };
-            twin.into_iter().chain([failed(other, "x"), failed(key, "")]).collect()
-        }
-        (Mutation::EagerTrunk, SipCommand::Trunk(outcome @ TrunkCommand::Outcome { .. })) => {
-            let TrunkCommand::Outcome { uuid, cseq, .. } = &outcome else { return Vec::new() };
-            let next_at = clock().wall + Duration::from_secs(40);
-            let again = TrunkCommand::Registering { uuid: uuid.clone(), cseq: cseq + 1, next_at };
-            [outcome.clone(), again, outcome].map(SipCommand::Trunk).to_vec()
-        }
-        (_, command) => vec![command],
-    }
-}
-
-/// Sends a datagram of the engine, as a socket does that may be broken on purpose.
-pub fn send(mutation: Mutation, to: SocketAddr, bytes: Vec<u8>, done: &mut Done) {
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    match mutation {
-        Mutation::NoCancel if text.starts_with("CANCEL ") => return,
-        Mutation::SecondFinal if sip::status(&text).is_some_and(|s| (200..500).contains(&s)) => {
-            if sip::cseq(&text).is_some_and(|(_, method)| method == "INVITE")
-                && let Some((_, rest)) = text.split_once("\r\n")
-            {
-                let other = format!("SIP/2.0 503 Service Unavailable\r\n{rest}");
-                done.datagrams.push((to, other.into_bytes()));
-            }
-        }
-        Mutation::NoNumbers if text.starts_with("REGISTER ") => {
-            if let Some((number, _)) = sip::cseq(&text) {
-                let same = text.replace(&format!("CSeq: {number} "), "CSeq: 1 ");
-                done.datagrams.push((to, same.into_bytes()));
-                return;
-            }
-        }
-        _ => {}
-    }
-    done.datagrams.push((to, bytes));
 }
 
 #[cfg(test)]

@@ -123,6 +123,12 @@ pub fn respond_with(request: &str, status: u16, tag: &str, extra: &str) -> Strin
     out
 }
 
+/// What follows the headers.
+#[must_use]
+pub fn body(message: &str) -> &str {
+    message.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
 /// First line and what it belongs to, for the trace.
 #[must_use]
 pub fn short(message: &str) -> String {

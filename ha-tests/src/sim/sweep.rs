@@ -70,6 +70,8 @@ fn add(summary: &mut Summary, outcome: Outcome) {
     total.failovers += outcome.failovers;
     total.moved += outcome.moved;
     total.registered += outcome.registered;
+    total.kept += outcome.kept;
+    total.notified += outcome.notified;
     total.heal_ms = total.heal_ms.max(outcome.heal_ms);
     for (fault, count) in &outcome.faults {
         *total.faults.entry(*fault).or_default() += count;
@@ -93,7 +95,8 @@ impl Summary {
              {all} faults: {}\n\
              {} elections, {} moves of the service, {} entries committed, {} messages between nodes\n\
              {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n\
-             {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n",
+             {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n\
+             {} messages kept, {} NOTIFYs to watchers\n",
             self.worlds,
             self.worlds as f64 / seconds,
             t.simulated_ms / 1000,
@@ -110,6 +113,8 @@ impl Summary {
             t.failovers,
             t.moved,
             t.registered,
+            t.kept,
+            t.notified,
         );
         for outcome in &self.failed {
             let why = outcome.failure.as_deref().unwrap_or_default();

@@ -17,12 +17,14 @@ use raft_store::node::{Peer, Place, Role};
 use self::faults::Due;
 use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
+use super::broken::Mutation;
 use super::judge::Judge;
-use super::machine::{Machine, Mutation, Site};
+use super::machine::Machine;
 use super::net::{Body, Letter, Net, Parcel};
 use super::phones::Phones;
 use super::plan::{Fault, Plan};
 use super::process::{Failure, LEASE};
+use super::setup::Site;
 use super::sip;
 
 /// One step of the world, ns.
@@ -76,6 +78,10 @@ pub struct Outcome {
     pub moved: u64,
     /// Registrations of the trunk that the carrier accepted.
     pub registered: u64,
+    /// NOTIFYs to watchers of calls.
+    pub notified: u64,
+    /// Messages that were kept.
+    pub kept: u64,
     /// Time from healing to service, ms.
     pub heal_ms: u64,
 }
@@ -208,6 +214,8 @@ impl World {
             calls: calls.len() as u64,
             failovers: self.judge.rounds,
             moved: self.judge.moved,
+            notified: self.judge.lamps.told(),
+            kept: self.judge.notes.kept(),
             registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
             ..self.outcome

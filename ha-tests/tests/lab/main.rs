@@ -14,6 +14,7 @@ mod digest;
 mod hep;
 mod lamps;
 mod media;
+mod media_refused;
 mod messages;
 mod modes;
 mod names;

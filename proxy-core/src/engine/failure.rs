@@ -106,7 +106,7 @@ impl Engine {
     /// Has the client transaction of a branch told when its flow fails. `elsewhere` if its call has something else to
     /// try.
     pub(crate) fn watch(&mut self, branch: &Branch, elsewhere: bool, client: Client) {
-        if branch.flow.transport.is_reliable() || !branch.next.is_empty() || elsewhere {
+        if branch.flow.transport.is_reliable() || branch.following().is_some() || elsewhere {
             self.watch_flow(branch.flow, client);
         }
     }

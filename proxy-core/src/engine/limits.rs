@@ -20,6 +20,8 @@ pub const MAX_OUTPUTS: usize = 400_000;
 pub const MAX_FORKS: usize = 32;
 /// Other addresses of one target that a branch may go on at (RFC 3263 §4.3).
 pub const MAX_NEXT_FLOWS: usize = 7;
+/// Other flows of one phone that a branch may go on by (RFC 5626 §7).
+pub const MAX_OTHER_FLOWS: usize = 3;
 /// How often one request may come through this proxy with different targets (a spiral) before that is a loop.
 pub const MAX_SPIRALS: usize = 4;
 /// Rounds of branches of one call; a 3xx that comes later is passed on, not followed.

@@ -4,13 +4,16 @@
 //! |---|---|
 //! | for a user of ours without a contact that can be reached | kept; 202 when that is replicated (RFC 3428 §7) |
 //! | for a user whom nobody knows, where there are subscribers | the answer that there would be without the store |
-//! | too large, or no room | the same |
+//! | too large, no room, or `Expires: 0` | the same |
+//! | with `Expires` | kept no longer than that |
 //! | the same MESSAGE again, within twice the time of a transaction | 202 again, and nothing else, whichever node has taken it |
 //! | within a dialog, to domains of others, from a trunk to another | not looked at |
 
+use std::time::Duration;
+
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
-use crate::msg::{Message, Method, Uri};
+use crate::msg::{HeaderName, Message, Method, Uri};
 use crate::proxy::build;
 use crate::route::passage::{Passage, Step, Way};
 use crate::state::message_store::{MessageCommand, StoredMessage};
@@ -18,7 +21,9 @@ use crate::state::{SipCommand, SipResponse};
 use crate::time::WallTime;
 
 /// Headers that mean the same to the receiver later.
-const KEPT_HEADERS: [&str; 9] = [
+const KEPT_HEADERS: [&str; 10] = [
+    // With Date it says until when the message is worth reading (RFC 3428 §4).
+    "Expires",
     "Content-Encoding",
     "Content-Disposition",
     "Content-Language",
@@ -47,6 +52,11 @@ impl Engine {
         if !is_meant {
             return None;
         }
+        let asked = passage.message.header(HeaderName::Expires).and_then(crate::registrar::delta_seconds);
+        let life = asked.map_or(config.life, |s| config.life.min(Duration::from_secs(s.into())));
+        if life.is_zero() {
+            return None;
+        }
         let local = passage.flow.local;
         let uri = Uri::parse(&passage.found.uri).ok().filter(|uri| uri.user.is_some())?;
         let aor =
@@ -59,7 +69,7 @@ impl Engine {
         let receipt = self.settings.keys.message_receipt(passage.message);
         // A client gives up after 64*T1 and may try another server for as long (RFC 3261 §17.1.2.2, RFC 3263 §4.3).
         let receipt_ends = cx.now.wall + self.settings.timers.t1_64() * 2;
-        let message = stored(passage.message, (receipt, receipt_ends), cx, config.life)?;
+        let message = stored(passage.message, (receipt, receipt_ends), cx, life)?;
         let (max_per_user, max_total) = (config.max_per_user, config.max_total);
         let opened =
             self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true);
@@ -113,7 +123,7 @@ fn stored(
     message: &Message<'_>,
     (receipt, receipt_ends): (u64, WallTime),
     cx: Cx<'_>,
-    life: std::time::Duration,
+    life: Duration,
 ) -> Option<StoredMessage> {
     let from = message.from().ok()?;
     let from_uri = from.uri.to_owned();
@@ -131,7 +141,7 @@ fn stored(
             headers.push((name.to_owned(), value));
         }
     }
-    let content_type = message.header(crate::msg::HeaderName::ContentType);
+    let content_type = message.header(HeaderName::ContentType);
     Some(StoredMessage {
         receipt,
         receipt_ends,

@@ -196,6 +196,10 @@ pub(crate) fn response(
     if status > 100 {
         response.to_tag(tag);
     }
+    if (200..300).contains(&status) && request.method() == Some(Method::Subscribe) {
+        // It makes a dialog (RFC 3261 §12.1.1): the watcher learns his routes from it.
+        response.copy_record_route();
+    }
     for (name, value) in extra {
         response.header(name, value);
     }

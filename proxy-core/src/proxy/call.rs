@@ -89,9 +89,9 @@ pub(crate) struct CallBranch {
     pub(crate) rebuilt: bool,
     /// It goes on at another address as soon as that is safe.
     pub(crate) moving: bool,
-    /// The 503 that made it move, until it is acknowledged.
-    pub(crate) refused: Option<Vec<u8>>,
-    /// Copies at addresses it has left, at most one per entry of `Branch::next`.
+    /// The 503 or 430 that made it move, until it is acknowledged.
+    pub(crate) refused: Option<Final>,
+    /// Copies at addresses it has left, at most one per entry of `Branch::next` and `Branch::others`.
     pub(crate) retired: Vec<Retired>,
     /// 2xx that nobody waits for.
     pub(super) late: Vec<super::late::Late>,

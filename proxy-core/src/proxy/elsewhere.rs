@@ -3,8 +3,9 @@
 //!
 //! | the branch | then |
 //! |---|---|
-//! | heard nothing for too long (`patience`, timer B), or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next) |
-//! | was told 503 | the same; the 503 is acknowledged once that is safe |
+//! | heard nothing for too long (`patience`, timer B), or its flow failed | the next flow of [`Branch::next`](crate::state::Branch::next), then of [`Branch::others`](crate::state::Branch::others) |
+//! | was told 503 | the same, of the same contact; the 503 is acknowledged once that is safe |
+//! | was told 430 by the proxy that keeps the flow of a phone | the same, or another flow of that phone (RFC 5626 §7) |
 //! | has no flow left, was cancelled, its round is over, or another has declined with 6xx | fails as it did |
 //! | waits for the verdict on its move when the call is decided | goes nowhere; its 503 is acknowledged |
 //!
@@ -18,7 +19,7 @@ use super::rename::ack_for_failure;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
-use crate::state::{BranchState, Flow, SipCommand, SipResponse};
+use crate::state::{Branch, BranchState, Flow, SipCommand, SipResponse};
 use crate::transaction::{IctAction, IctState, Nict, NictAction};
 
 impl Engine {
@@ -40,7 +41,7 @@ impl Engine {
             let Some(ict) = branch.ict.as_mut() else { return };
             // After a takeover the phone's connection is gone, but what it says next comes by a new one.
             let rings = branch.rebuilt && matches!(branch.record.state, BranchState::Proceeding { .. });
-            let may_fail = flow.transport.is_reliable() || !branch.record.next.is_empty() || elsewhere;
+            let may_fail = flow.transport.is_reliable() || branch.record.following().is_some() || elsewhere;
             if ict.state() != IctState::Calling || !may_fail {
                 return;
             }
@@ -61,17 +62,21 @@ impl Engine {
         id: u64,
         call: &mut Call,
         index: usize,
-        refused: Option<Vec<u8>>,
+        refused: Option<Final>,
     ) -> bool {
         if call.phase != Phase::Open || call.deciding.is_some() || call.is_declined() {
             return false;
         }
         let Some(branch) = call.branches.get_mut(index) else { return false };
+        let leads_on = match &refused {
+            Some(end) => leads_on_after(&branch.record, end.status),
+            None => branch.record.following().is_some(),
+        };
         let usable = branch.outcome.is_none()
             && branch.answers.is_empty()
             && !branch.cancel_wanted
             && !branch.passed_over
-            && !branch.record.next.is_empty();
+            && leads_on;
         if !usable {
             return false;
         }
@@ -83,12 +88,12 @@ impl Engine {
 
     fn propose_move(&mut self, cx: Cx<'_>, id: u64, call: &mut Call, index: usize) {
         let Some(branch) = call.branches.get(index) else { return };
-        let Some(to) = branch.record.next.first() else { return };
+        let Some(to) = branch.record.following() else { return };
         let command = SipCommand::BranchMoved {
             key: call.key.clone(),
             branch: u16::try_from(index).unwrap_or(u16::MAX),
             from: branch.record.flow,
-            via_branch: self.settings.keys.next_via_branch(&branch.record.via_branch, *to),
+            via_branch: self.settings.keys.next_via_branch(&branch.record.via_branch, to),
         };
         if !self.propose(command, Awaiting::Moved { call: id, branch: index }) {
             call.retry_at = Some(cx.now.mono + self.settings.timers.t1());
@@ -185,7 +190,7 @@ impl Engine {
             self.fails_here(cx, id, call, index, 503);
             return;
         };
-        branch.outcome = Some(Final { status: 503, response });
+        branch.outcome = Some(response);
         self.weigh(cx, id, call, Some(index));
     }
 
@@ -203,7 +208,9 @@ impl Engine {
         let Some(refused) = branch.refused.take() else { return };
         let Some(mut ict) = branch.ict.take() else { return };
         let mut ack = Vec::new();
-        if ack_for_failure(ict.request(), &refused, branch.record.backing.renamed(), &mut ack).is_err() {
+        if ack_for_failure(ict.request(), &refused.response, branch.record.backing.renamed(), &mut ack)
+            .is_err()
+        {
             return;
         }
         let flow = branch.record.flow;
@@ -246,15 +253,12 @@ impl Engine {
         };
         let Ok(request) = Message::parse(&request) else { return false };
         let Some(branch) = exchange.branches.get_mut(index) else { return false };
-        if branch.record.next.is_empty() || branch.outcome.is_some() {
-            return false;
-        }
+        let Some(to) = branch.record.following().filter(|_| branch.outcome.is_none()) else { return false };
         let client = Client::Exchange(id, index);
         self.unwatch(&branch.record.flow, client);
         self.remove_client(&branch.record.via_branch, client);
-        let to = branch.record.next.remove(0);
-        branch.record.via_branch = self.settings.keys.next_via_branch(&branch.record.via_branch, to);
-        branch.record.flow = to;
+        let via_branch = self.settings.keys.next_via_branch(&branch.record.via_branch, to);
+        branch.record.follow(via_branch);
         let bytes = build::copy(&self.settings, &request, incoming, &branch.record);
         self.counters.moved += 1;
         self.transmit(to, &bytes);
@@ -275,5 +279,16 @@ impl Engine {
                 }
             });
         }
+    }
+}
+
+/// Whether a branch that was refused with this status goes on by what is left to it. A 503 is of the server at one
+/// address; of a phone it is an answer, and its other flows would lead to the same phone (RFC 5626 §7). A 430 says that
+/// a flow is dead.
+pub(super) fn leads_on_after(branch: &Branch, status: u16) -> bool {
+    match status {
+        503 => !branch.next.is_empty(),
+        430 => !branch.others.is_empty(),
+        _ => false,
     }
 }

@@ -346,7 +346,8 @@ impl Engine {
         status: u16,
     ) {
         let bytes = build::without_via(response, call.flow, call.cseq, call.names(index));
-        if status == 503 && self.goes_elsewhere(cx, id, call, index, Some(bytes.clone())) {
+        let refused = Final { status, response: bytes.clone() };
+        if matches!(status, 430 | 503) && self.goes_elsewhere(cx, id, call, index, Some(refused)) {
             return;
         }
         let Some(branch) = call.branches.get_mut(index) else { return };

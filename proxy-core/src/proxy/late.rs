@@ -20,7 +20,7 @@ use super::call::{Call, Retired};
 use crate::engine::limits::MAX_ANSWERS_PER_BRANCH;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, build_ack_for_failure, build_cancel};
-use crate::state::{Branch, Flow};
+use crate::state::{Branch, Flow, Place};
 use crate::transaction::{Ict, IctAction, Nict, NictAction, SharedBytes};
 use crate::uac::{Originated, Purpose};
 
@@ -64,13 +64,15 @@ impl Engine {
         let came_by = call.flow;
         let Some(branch) = call.branches.get_mut(index) else { return };
         let mut all = Vec::new();
-        for (via_branch, flow) in &branch.record.left {
-            let copy = Branch { via_branch: via_branch.clone(), flow: *flow, ..branch.record.clone() };
+        for (via_branch, place) in &branch.record.left {
+            let Place { target, route, flow } = place.clone();
+            let via_branch = via_branch.clone();
+            let copy = Branch { via_branch, target, route, flow, ..branch.record.clone() };
             let bytes = build::copy(&self.settings, request, came_by, &copy).into();
             let mut ict = Ict::new(cx.now.mono, &self.settings.timers, flow.transport.is_reliable(), bytes);
             ict.on_response(cx.now.mono, 100);
             ict.on_cancel_sent(cx.now.mono);
-            all.push(Retired { via_branch: via_branch.clone(), flow: *flow, ict, cancel: None });
+            all.push(Retired { via_branch: copy.via_branch, flow, ict, cancel: None });
         }
         for retired in &mut all {
             self.cancel_retired(cx, retired);

@@ -2,7 +2,7 @@
 //!
 //! | silent for | and | then |
 //! |---|---|---|
-//! | `failover.next_address` | the next address of its name is another host | it goes on there (RFC 3263 §4.3) |
+//! | `failover.next_address` | the next address of its name is another host, or its phone has another flow | it goes on there (RFC 3263 §4.3, RFC 5626 §7) |
 //! | its own patience (`dispatcher`, `trunk`) | the plan has somebody for it | as if unreachable: the next step |
 //! | the same | nobody is left | it counts as a failed probe; the call may as well wait |
 //! | `failover.fr_timer` | – | 408 of the branch, as timer B makes it later |
@@ -54,8 +54,12 @@ fn next_limit(
 }
 
 /// Whether the next address is one of another host: a second copy for the same one would be a loop to it (§8.2.2.2).
+/// Another flow of a phone is there for the case that this one is dead, which nobody but the phone may know (RFC 5626).
 fn leads_elsewhere(branch: &Branch) -> bool {
-    branch.next.first().is_some_and(|next| next.remote.ip() != branch.flow.remote.ip())
+    match branch.next.first() {
+        Some(next) => next.remote.ip() != branch.flow.remote.ip(),
+        None => !branch.others.is_empty(),
+    }
 }
 
 impl CallBranch {
@@ -221,6 +225,7 @@ mod tests {
             round: 0,
             next: next.iter().map(|n| flow(n)).collect(),
             left: Vec::new(),
+            others: Vec::new(),
         };
         let mut all = Vec::new();
         let mut limit = next_limit(&branch, &config, None);

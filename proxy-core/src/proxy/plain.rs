@@ -3,6 +3,7 @@
 use super::best::{Best, best};
 use super::build;
 use super::call::Final;
+use super::elsewhere::leads_on_after;
 use super::exchange::{Exchange, ExchangeKey, PlainBranch};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -131,7 +132,8 @@ impl Engine {
                 engine.on_plain_challenge(cx, id, exchange, index, response);
                 return;
             }
-            if status == 503 && engine.copy_goes_elsewhere(cx, id, exchange, index) {
+            let leads_on = leads_on_after(&branch.record, status);
+            if leads_on && engine.copy_goes_elsewhere(cx, id, exchange, index) {
                 return;
             }
             let Some(branch) = exchange.branches.get_mut(index) else { return };

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use super::passage::Passage;
 use super::withindlg::Approach;
-use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS};
+use crate::engine::limits::{MAX_FORKS, MAX_NEXT_FLOWS, MAX_OTHER_FLOWS};
 use crate::engine::{Cx, Engine};
 use crate::location::{Target, hop_of_uri, lookup_some};
 use crate::msg::{Message, Method, Uri};
 use crate::nat::alias;
 use crate::proxy::build;
 use crate::registrar::{gruu, method_names, takes};
-use crate::state::{Asserted, Backing, Binding, Branch, BranchState, Dress, Flow, Transport};
+use crate::state::{Asserted, Backing, Binding, Branch, BranchState, Dress, Flow, Place, Transport};
 use crate::trunk::{ASSERTED, wants_id_kept};
 
 /// A response in place of a target.
@@ -90,10 +90,20 @@ impl Engine {
         round: u16,
     ) -> Vec<Branch> {
         let seed = self.settings.keys.server_seed(&passage.key);
-        let reachable = places.into_iter().filter_map(|place| {
-            let mut flows = self.flows_to(&place.hop, seed);
-            flows.extend(place.next);
+        let reachable = places.into_iter().filter_map(|mut place| {
+            let others = std::mem::take(&mut place.others);
+            let mut ways = std::iter::once(place).chain(others).filter_map(|place| {
+                let mut flows = self.flows_to(&place.hop, seed);
+                flows.extend(place.next);
+                (!flows.is_empty()).then_some((place, flows))
+            });
+            let (place, flows) = ways.next()?;
             let mut branch = self.branch_by(passage, place.uri, place.route, flows, round, place.fixed)?;
+            let others = ways.filter_map(|(place, flows)| {
+                let target = in_request_line(place.uri);
+                flows.first().map(|flow| Place { target, route: place.route, flow: *flow })
+            });
+            branch.others = others.take(MAX_OTHER_FLOWS).collect();
             branch.backing.called.clone_from(&passage.found.called);
             Some(branch)
         });
@@ -262,11 +272,7 @@ impl Engine {
         flow: Flow,
         round: u16,
     ) -> Branch {
-        let target = match Uri::for_request_line(&target) {
-            Cow::Owned(fit) => fit,
-            Cow::Borrowed(fit) if fit.len() < target.len() => fit.to_owned(),
-            Cow::Borrowed(_) => target,
-        };
+        let target = in_request_line(target);
         let class = match passage.method {
             Method::Cancel => "INVITE",
             // Without state the ACK of a failure cannot be told from that of a 2xx; both take the way of the INVITE.
@@ -300,12 +306,22 @@ impl Engine {
             round: 0,
             next: Vec::new(),
             left: Vec::new(),
+            others: Vec::new(),
             backing: Backing {
                 from_trunk: passage.found.from_trunk.clone(),
                 dress: dress_for_strangers(passage.message),
                 ..Backing::default()
             },
         }
+    }
+}
+
+/// What may stand in a request line of a URI (RFC 3261 §16.6 step 2).
+fn in_request_line(uri: String) -> String {
+    match Uri::for_request_line(&uri) {
+        Cow::Owned(fit) => fit,
+        Cow::Borrowed(fit) if fit.len() < uri.len() => fit.to_owned(),
+        Cow::Borrowed(_) => uri,
     }
 }
 

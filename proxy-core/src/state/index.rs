@@ -18,7 +18,8 @@ use super::provision::ProvisionIndex;
 use super::subscriptions::{Subscription, SubscriptionIndex, subscription_bytes};
 use super::trunk::{Trunk, TrunkIndex};
 use super::{
-    Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Records, ServerKey,
+    Binding, Branch, BranchState, DialogId, DialogRecord, InviteState, PendingInvite, Place, Records,
+    ServerKey,
 };
 use crate::time::WallTime;
 
@@ -447,11 +448,16 @@ fn branch_bytes(b: &Branch) -> usize {
     let backing =
         backend_bytes(b.backing.backend.as_ref()) + b.backing.from_trunk.as_ref().map_or(0, String::len);
     let called = b.backing.called.as_ref().map_or(0, String::len);
-    let left: usize = b.left.iter().map(|(via_branch, _)| via_branch.len() + FLOW_BYTES).sum();
-    let flows = b.next.len() * FLOW_BYTES + left;
+    let left: usize = b.left.iter().map(|(via_branch, place)| via_branch.len() + place_bytes(place)).sum();
+    let others: usize = b.others.iter().map(place_bytes).sum();
+    let flows = b.next.len() * FLOW_BYTES + left + others;
     let texts = b.target.len() + texts(&b.route) + b.via_branch.len() + headers + backing;
     let dress = b.backing.dress.as_ref().map_or(0, |d| d.bytes());
     texts + flows + called + dress + branch_state_bytes(&b.state)
+}
+
+fn place_bytes(place: &Place) -> usize {
+    place.target.len() + texts(&place.route) + FLOW_BYTES
 }
 
 /// Bytes of text and messages in the state of a branch.

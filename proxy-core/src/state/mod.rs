@@ -37,7 +37,7 @@ pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer,
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
-    PendingInvite, ServerKey, Transport, When,
+    PendingInvite, Place, ServerKey, Transport, When,
 };
 
 use std::collections::BTreeMap;

@@ -269,8 +269,47 @@ pub struct Branch {
     pub round: u16,
     /// Other flows to the same target, tried in order when this one leads nowhere (RFC 3263 §4.3, RFC 3261 §18.1.1).
     pub next: Vec<Flow>,
-    /// The copies at flows that it has left, by the branch parameter of our Via: somebody may answer there after all.
-    pub left: Vec<(String, Flow)>,
+    /// The copies at places that it has left, by the branch parameter of our Via: somebody may answer there after all.
+    pub left: Vec<(String, Place)>,
+    /// Other flows of the same phone (RFC 5626 §7), tried in order when this one and those of `next` turn out to be dead.
+    pub others: Vec<Place>,
+}
+
+/// Where a copy goes, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Request-URI of the copy.
+    pub target: String,
+    /// Route headers to put in front, top first.
+    pub route: Vec<String>,
+    /// Flow to send on.
+    pub flow: Flow,
+}
+
+impl Branch {
+    /// Where it goes now.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { target: self.target.clone(), route: self.route.clone(), flow: self.flow }
+    }
+
+    /// The flow that it would go on at: another address of its target, then another flow of the same phone.
+    #[must_use]
+    pub fn following(&self) -> Option<Flow> {
+        self.next.first().copied().or_else(|| self.others.first().map(|place| place.flow))
+    }
+
+    /// Goes there as `via_branch`; what it has left is not noted. Without another flow nothing changes.
+    pub fn follow(&mut self, via_branch: String) {
+        if !self.next.is_empty() {
+            self.flow = self.next.remove(0);
+        } else if !self.others.is_empty() {
+            Place { target: self.target, route: self.route, flow: self.flow } = self.others.remove(0);
+        } else {
+            return;
+        }
+        self.via_branch = via_branch;
+    }
 }
 
 /// What is known of a branch. States only move downwards in this list.

@@ -70,6 +70,7 @@ pub fn branch(target: &str) -> Branch {
         via_branch: format!("z9hG4bK-{target}"),
         next: Vec::new(),
         left: Vec::new(),
+        others: Vec::new(),
         state: BranchState::Trying,
         backing: Backing::default(),
         headers: Vec::new(),

@@ -475,4 +475,6 @@ fn a_subscription_that_came_by_a_proxy_is_told_by_it_rfc3261_12_1_1() {
     let all = w.take(proxy);
     assert!(all.len() == 2 && all[1].starts_with("NOTIFY sip:carol@10.77.0.70:5070 "), "{all:#?}");
     assert_eq!(header(&all[1], "Route").as_deref(), Some("<sip:10.77.0.80:5060;lr>"));
+    // The watcher learns from the 200 by whom he refreshes it.
+    assert_eq!(header(&all[0], "Record-Route").as_deref(), Some("<sip:10.77.0.80:5060;lr>"));
 }

@@ -207,7 +207,7 @@ fn a_session_timer_that_is_too_small_gets_422_with_min_se_rfc4028_8_1() {
     let mut w = with(DialogConfig { min_se_s: 120, ..DialogConfig::default() });
     w.register("bob", BOB);
     w.send(ALICE, &with_timer("100"));
-    let refused = w.expect(ALICE, "SIP/2.0 422 ");
+    let refused = w.expect(ALICE, "SIP/2.0 422 Session Interval Too Small\r\n");
     assert_eq!(header(&refused, "Min-SE").as_deref(), Some("120"));
     w.expect_nothing(BOB);
     // Who does not know timers may not be refused for one.

@@ -299,6 +299,33 @@ fn a_message_goes_when_its_time_is_over() {
 }
 
 #[test]
+fn a_message_that_its_sender_lets_expire_goes_then_and_says_so_to_the_phone_rfc3428_7() {
+    let expiring = |call: &str, seconds: &str| {
+        message(call, call).replace("Subject", &format!("Expires: {seconds}\r\nSubject"))
+    };
+    let mut w = world();
+    w.send(ALICE, &expiring("m1", "100"));
+    w.expect(ALICE, "SIP/2.0 202 ");
+    // Nobody is to read it later: it cannot wait.
+    w.send(ALICE, &expiring("m2", "0"));
+    w.expect(ALICE, "SIP/2.0 404 ");
+    // No longer than any other.
+    w.send(ALICE, &expiring("m3", "4294967295"));
+    w.expect(ALICE, "SIP/2.0 202 ");
+    w.pass(Duration::from_secs(90));
+    let got = first_try(&mut w);
+    assert_eq!(
+        (text_of(&got), header(&got, "Expires").as_deref()),
+        ("m1", Some("100")),
+        "Date says since when"
+    );
+    w.pass(Duration::from_secs(12));
+    assert_eq!(w.state.counts().messages, 1);
+    w.pass(store().life);
+    assert_eq!(w.state.counts().messages, 0);
+}
+
+#[test]
 fn what_there_is_no_room_for_is_refused_as_without_a_store() {
     let mut w = world();
     for call in ["m1", "m2", "m3"] {

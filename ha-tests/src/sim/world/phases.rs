@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use super::World;
-use crate::sim::base::MS;
-use crate::sim::call::Call;
+use crate::sim::base::{MS, Rng};
+use crate::sim::call::{Call, Kind};
 use crate::sim::callee::Callee;
+use crate::sim::client::Registrar;
 use crate::sim::kernel::set_clock;
-use crate::sim::ledger;
-use crate::sim::phones::{Phones, Registrar};
+use crate::sim::phones::Phones;
 use crate::sim::setup;
+use crate::sim::{laws, ledger};
 
 /// Time in which a healed cluster must serve, with all nodes caught up, ns.
 pub const HEAL_LIMIT: u64 = 10_000 * MS;
@@ -27,11 +28,24 @@ impl World {
             let contact = format!("<sip:r{n}@{at}>");
             self.phones.registrars.push(Registrar::new(at, format!("r{n}"), contact, begin, every));
         }
+        self.phones.notes.draw(from, until, &mut Rng::of(self.site.seed, 0x6e6f_7465));
         let span = (until - from) / MS;
         for n in 0..u16::try_from(rng.between(8, 24)).unwrap_or(8) {
             let begin = from.saturating_sub(1_000 * MS) + rng.between(0, span) * MS;
             self.phones.calls.push(Call::new(n, begin, rng));
         }
+        // From a source of their own: calls are as they would be without.
+        let rng = &mut Rng::of(self.site.seed, 0x6c61_6d70);
+        let mut users = vec![String::from("caller")];
+        for (n, call) in (0..).zip(&mut self.phones.calls) {
+            if matches!(call.kind, Kind::Forks | Kind::Serial | Kind::Mailbox) {
+                users.push(call.user(n));
+            }
+            if rng.chance(10) {
+                call.caller.stay();
+            }
+        }
+        self.phones.lamps.draw(&users, from, until, rng);
     }
 
     /// An operator puts in backends and a trunk, and looks now and then whether they are there.
@@ -102,6 +116,13 @@ impl World {
         settled && serves
     }
 
+    /// Asked now and then: it takes a while.
+    fn lamps_are_right(&self) -> bool {
+        let (state, watchers) = (self.judge.sip(), &self.phones.lamps.watchers);
+        self.now.is_multiple_of(20 * MS)
+            && watchers.iter().all(|w| laws::lamps::of_watcher(state, w).is_none())
+    }
+
     /// No new calls; those under way must end, and a last registration must be confirmed.
     pub(super) fn drain(&mut self) {
         if self.judge.verdict.is_some() {
@@ -120,6 +141,8 @@ impl World {
             if confirmed(&self.phones)
                 && self.phones.calls.iter().all(|c| c.over() && quiet(c))
                 && self.phones.carrier.until > self.now
+                && self.phones.notes.over()
+                && self.lamps_are_right()
             {
                 break;
             }
@@ -136,6 +159,16 @@ impl World {
         }
         ledger::calls(&mut self.judge, &self.phones, &self.losses);
         ledger::trunk(&mut self.judge, &self.phones, self.now);
+        let state = self.judge.sip();
+        let wrong =
+            self.phones.lamps.watchers.iter().find_map(|w| Some((w, laws::lamps::of_watcher(state, w)?)));
+        if let Some((watcher, why)) = wrong {
+            let what = format!("invariant 12: {} {why}", watcher.call);
+            self.judge.accuse(what);
+        }
+        if let Some(why) = laws::notes::at_the_end(&self.phones.notes) {
+            self.judge.accuse(format!("invariant 11: {why}"));
+        }
         // All that is still on its way is applied everywhere; then the last comparison.
         for _ in 0..1_000 {
             if self.judge.verdict.is_some() || self.whole() {

@@ -1,4 +1,4 @@
-//! A branch that goes on at another address of the same target.
+//! A branch that goes on at another address of the same target, or by another flow of the same phone.
 
 use crate::state::limits::MAX_PENDING_BYTES;
 use crate::state::{BranchState, Flow, InviteState, ServerKey, SipResponse, SipState};
@@ -15,20 +15,21 @@ impl SipState {
     ) -> SipResponse {
         let Some(record) = self.records.pending.get(key) else { return SipResponse::NotFound };
         let Some(branch) = record.branches.get(usize::from(index)) else { return SipResponse::NotFound };
-        if branch.flow != from && branch.via_branch == via_branch {
+        if branch.via_branch == via_branch {
             return SipResponse::Done;
         }
         let open = record.state == InviteState::Proceeding
             && branch.flow == from
+            // Two flows of a phone may go by the same proxy.
+            && !branch.left.iter().any(|(before, _)| before == via_branch)
             && !matches!(branch.state, BranchState::Final { .. });
-        if !open || branch.next.is_empty() || via_branch.len() > MAX_PENDING_BYTES {
+        if !open || branch.following().is_none() || via_branch.len() > MAX_PENDING_BYTES {
             return SipResponse::Superseded;
         }
         self.change_pending(key, |record| {
             if let Some(branch) = record.branches.get_mut(usize::from(index)) {
-                let before = std::mem::replace(&mut branch.via_branch, via_branch.to_owned());
-                branch.left.push((before, branch.flow));
-                branch.flow = branch.next.remove(0);
+                branch.left.push((branch.via_branch.clone(), branch.place()));
+                branch.follow(via_branch.to_owned());
                 branch.state = BranchState::Trying;
             }
         });

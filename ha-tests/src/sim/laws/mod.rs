@@ -1,0 +1,4 @@
+//! Invariants of one feature each, of which the judge is told what is committed and what leaves the proxy.
+
+pub mod lamps;
+pub mod notes;
