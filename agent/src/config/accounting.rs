@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use proxy_core::accounting::AccountingConfig;
+use proxy_core::state::limits::MAX_REFUSED_PER_S;
 
 use super::table::{Reader, Table};
+
+/// Refused calls that leave a record in a second, where nothing is said and a file takes them.
+const REFUSED_PER_S: i64 = 20;
 
 /// The `[accounting]` part. Empty: this node writes no records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +60,9 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Account
     accounting.csv_line = csv.as_ref().map(|(line, _)| *line);
     accounting.json = json.map(|(_, path)| path);
     accounting.csv = csv.map(|(_, path)| path);
-    let per_s = t.number(reader, "refused_per_s", (0, 1000), 20);
+    // Each costs a commit: where no file takes them they are not worth it.
+    let usual = if accounting.json.is_some() || accounting.csv.is_some() { REFUSED_PER_S } else { 0 };
+    let per_s = t.number(reader, "refused_per_s", (0, i64::from(MAX_REFUSED_PER_S)), usual);
     accounting.engine.refused_per_s = u32::try_from(per_s).unwrap_or(0);
     t.done(reader);
     accounting

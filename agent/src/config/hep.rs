@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::routing::cidrs;
 use super::table::{Reader, Table};
+use super::values::cidrs;
 use crate::capture::{HepConfig, WHOLE};
 
 /// Longest node name and password, bytes.

@@ -25,6 +25,7 @@ mod rtpengine;
 mod sip;
 mod table;
 mod trunk;
+mod values;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use proxy_core::msg::Uri;
 use proxy_core::routing::{Action, Cidr, MAX_RULES, Match, Pattern, Rule, Voicemail};
 
-use super::routing::{cidrs, failures, ring_time, server_uri};
 use super::sip::domain;
 use super::table::{At, Reader, Table};
+use super::values::{cidrs, failures, ring_time, server_uri};
 
 /// Most characters that a route strips.
 const MAX_STRIP: i64 = 64;

@@ -14,7 +14,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn without_a_word_nothing_is_written_nothing_is_limited_and_calls_last_half_a_day() {
     let c = parse("").expect("right");
     assert_eq!((&c.accounting.json, &c.accounting.csv), (&None, &None));
-    assert_eq!(c.accounting.engine.refused_per_s, 20);
+    assert_eq!(c.accounting.engine.refused_per_s, 0);
     assert_eq!(c.dialog.max_duration, Duration::from_secs(43_200));
     assert_eq!(c.dialog.config, DialogConfig::default());
     assert_eq!(c.dialog.config.limits, CallLimits::default());
@@ -66,6 +66,19 @@ calls = 1
     assert_eq!(said, [480, 600, 486, 403]);
     let trunks: Vec<(&str, u32)> = limits.trunks.iter().map(|(name, n)| (name.as_str(), *n)).collect();
     assert_eq!(trunks, [("carrier", 30), ("other", 1)]);
+}
+
+#[test]
+fn refused_calls_leave_records_without_a_word_only_where_a_file_takes_them() {
+    for (text, per_s) in [
+        ("[accounting]", 0),
+        ("[accounting]\njson = \"x\"", 20),
+        ("[accounting]\ncsv = \"x\"", 20),
+        ("[accounting]\nrefused_per_s = 7", 7),
+        ("[accounting]\njson = \"x\"\nrefused_per_s = 0", 0),
+    ] {
+        assert_eq!(parse(text).expect("right").accounting.engine.refused_per_s, per_s, "{text}");
+    }
 }
 
 #[test]

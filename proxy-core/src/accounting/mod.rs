@@ -19,16 +19,11 @@ use crate::state::{AccountingCommand, CallFacts, RefusedCall, SipCommand, SipRes
 use crate::time::MonoTime;
 
 /// What the engine is told about records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AccountingConfig {
-    /// Refused calls that leave a record, at most so many in a second over all engines of a node; 0: none does.
+    /// Refused calls that leave a record, at most so many in a second over all engines of a node; 0: none does. At most
+    /// [`MAX_REFUSED_PER_S`](crate::state::limits::MAX_REFUSED_PER_S).
     pub refused_per_s: u32,
-}
-
-impl Default for AccountingConfig {
-    fn default() -> Self {
-        Self { refused_per_s: 20 }
-    }
 }
 
 /// How many have left a record in the second at hand.

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::limits::TRANSACTION_BYTES;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::msg::Message;
@@ -22,7 +23,8 @@ use crate::route::passage::{Found, Passage};
 use crate::routing::Stage;
 use crate::state::{DialogId, Flow, ServerKey, SipCommand};
 
-/// ACKs that wait for a verdict at once; more are dropped, and asked for again by the 2xx.
+/// ACKs that wait for a verdict at once; more are dropped, and asked for again by the 2xx. Their bytes, and those of what
+/// waits behind them, are among those that [`crate::engine::limits::MAX_HELD_BYTES`] bounds.
 const MAX_WAITING: usize = 4096;
 /// Requests that wait behind one of them; more are dropped, and sent again by their caller.
 const MAX_BEHIND: usize = 8;
@@ -49,6 +51,11 @@ impl Waiting {
         let (bytes, found) = (passage.message.raw().to_vec(), passage.found.clone());
         Self { flow: passage.flow, key: passage.key.clone(), bytes, found }
     }
+
+    /// Bytes it holds.
+    fn cost(&self) -> usize {
+        TRANSACTION_BYTES + self.bytes.len()
+    }
 }
 
 impl Engine {
@@ -65,15 +72,17 @@ impl Engine {
         if self.confirming.waiting.contains_key(&dialog.id) {
             return true;
         }
-        if self.confirming.waiting.len() >= MAX_WAITING {
+        let mut waiting = Waiting::of(passage);
+        waiting.found.confirmed = true;
+        let cost = waiting.cost();
+        if self.confirming.waiting.len() >= MAX_WAITING || !self.may_hold(cost) {
             self.counters.dropped_overload += 1;
             return true;
         }
         let ack = self.new_id();
         let command = SipCommand::DialogAcked { id: dialog.id.clone(), at: cx.now.wall };
         if self.propose(command, Awaiting::Ack { ack }) {
-            let mut waiting = Waiting::of(passage);
-            waiting.found.confirmed = true;
+            self.hold(cost);
             self.confirming.waiting.insert(dialog.id.clone(), vec![waiting]);
             self.confirming.proposed.insert(ack, dialog.id.clone());
         }
@@ -86,16 +95,19 @@ impl Engine {
             return false;
         }
         let Some((dialog, true)) = crate::dialog::of(cx.state, passage.message) else { return false };
-        let Some(queue) = self.confirming.waiting.get_mut(&dialog.id) else { return false };
+        let Some(queue) = self.confirming.waiting.get(&dialog.id) else { return false };
         if queue.iter().any(|w| w.key == passage.key) {
             // It comes again.
             return true;
         }
-        if queue.len() > MAX_BEHIND {
+        let waiting = Waiting::of(passage);
+        let cost = waiting.cost();
+        if queue.len() > MAX_BEHIND || !self.may_hold(cost) {
             self.counters.dropped_overload += 1;
             return true;
         }
-        queue.push(Waiting::of(passage));
+        self.hold(cost);
+        self.confirming.waiting.entry(dialog.id.clone()).or_default().push(waiting);
         true
     }
 
@@ -115,7 +127,9 @@ impl Engine {
 
     fn confirmed(&mut self, ack: u64) -> Vec<Waiting> {
         let acks = &mut self.confirming;
-        acks.proposed.remove(&ack).and_then(|id| acks.waiting.remove(&id)).unwrap_or_default()
+        let queue = acks.proposed.remove(&ack).and_then(|id| acks.waiting.remove(&id)).unwrap_or_default();
+        self.let_go(queue.iter().map(Waiting::cost).sum());
+        queue
     }
 
     fn resume_in_dialog(&mut self, cx: Cx<'_>, waiting: Waiting) {

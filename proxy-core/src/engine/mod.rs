@@ -360,7 +360,7 @@ impl Engine {
         (self.calls.len(), self.exchanges.len(), self.tickets.len())
     }
 
-    /// Bytes of messages that the transactions in memory keep, as bounded by [`limits::MAX_HELD_BYTES`].
+    /// Bytes of messages that transactions and what waits keep in memory, as bounded by [`limits::MAX_HELD_BYTES`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -378,6 +378,11 @@ impl Engine {
     /// When the question to a media proxy is looked at again; never if `None`.
     pub(crate) fn set_media_timer(&mut self, id: u64, at: Option<MonoTime>) {
         self.timers.set(Timer::Media(id), at);
+    }
+
+    /// Whether there is room for so many bytes more.
+    pub(crate) fn may_hold(&self, bytes: usize) -> bool {
+        self.held_bytes + bytes <= limits::MAX_HELD_BYTES
     }
 
     /// Adds to, or takes from, what is held.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use super::carried;
 use super::rename::Names;
 use crate::engine::settings::Settings;
 use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
@@ -30,15 +31,20 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     let approach = Approach::of(settings, request, flow.local);
     let transport = branch.flow.transport.via_name();
     let via = format!("SIP/2.0/{transport} {};branch={}", branch.flow.local, branch.via_branch);
-    let outer = record_route_value(branch.flow);
-    let inner = record_route_value(flow);
+    let is_routed = settings.config.routing.has(Stage::Withindlg) && is_record_routed(request, &approach);
+    let carried = match is_routed && request.method() != Some(Method::Invite) {
+        true => carried::parameter(settings, request, branch.backing.renamed()),
+        false => String::new(),
+    };
+    let outer = record_route_value(branch.flow, &carried);
+    let inner = record_route_value(flow, &carried);
     let names = Names::out(request, branch.backing.renamed());
     let mut forward = Forward::new(request);
     if branch.target != request.request_uri_str() {
         forward.request_uri(&branch.target);
     }
     forward.push_via(&via);
-    if settings.config.routing.has(Stage::Withindlg) && is_record_routed(request, &approach) {
+    if is_routed {
         // Each side must find an address of its own family and transport; requests within the dialog bring both back.
         forward.record_route(&outer);
         if inner != outer {
@@ -115,12 +121,12 @@ fn state_length<'e>(forward: &mut Forward<'_, '_, 'e>, message: &Message<'e>, fl
     }
 }
 
-/// UDP is what a SIP URI means without a word (§19.1.2).
-fn record_route_value(flow: Flow) -> String {
+/// UDP is what a SIP URI means without a word (§19.1.2). `more` are further parameters.
+fn record_route_value(flow: Flow, more: &str) -> String {
     let local = flow.local;
     match flow.transport {
-        Transport::Udp => format!("<sip:{local};lr>"),
-        other => format!("<sip:{local};transport={};lr>", other.uri_name()),
+        Transport::Udp => format!("<sip:{local};lr{more}>"),
+        other => format!("<sip:{local};transport={};lr{more}>", other.uri_name()),
     }
 }
 

@@ -21,7 +21,7 @@ use super::exchange::{Exchange, PlainBranch};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
-use crate::state::{Backend, Branch, CountKey, NextStep, SipCommand, SipResponse, When};
+use crate::state::{Backend, Branch, CountKey, NextStep, ServerKey, SipCommand, SipResponse, When};
 use crate::transaction::Nict;
 
 /// How a round ended, as far as it matters for what comes next.
@@ -105,7 +105,7 @@ impl Engine {
             .iter()
             .enumerate()
             .skip(used)
-            .find(|(_, step)| fits(&step.when, ends) && !is_full(cx, step));
+            .find(|(_, step)| fits(&step.when, ends) && !is_full(cx, &call.key, step));
         let Some((number, step)) = next else { return false };
         let (branches, after) = (step.branches.clone(), step.after);
         let used = u16::try_from(number + 1).unwrap_or(u16::MAX);
@@ -154,7 +154,7 @@ impl Engine {
                 .iter()
                 .enumerate()
                 .skip(usize::from(call.steps_used))
-                .find(|(_, step)| fits(&step.when, &[End::Unreachable]) && !is_full(cx, step));
+                .find(|(_, step)| fits(&step.when, &[End::Unreachable]) && !is_full(cx, &call.key, step));
             let Some((number, step)) = next else { return false };
             let step = step.clone();
             call.steps_used = u16::try_from(number + 1).unwrap_or(u16::MAX);
@@ -299,11 +299,15 @@ impl Engine {
     }
 }
 
-/// Whether a step leads to a trunk or a destination that has as many calls as it may.
-fn is_full(cx: Cx<'_>, step: &NextStep) -> bool {
+/// Whether a step leads to a trunk or a destination that has as many calls as it may. The call itself has a place already
+/// under the trunk that it came by, or that it was tried at last.
+fn is_full(cx: Cx<'_>, call: &ServerKey, step: &NextStep) -> bool {
+    let facts = cx.state.pending(call).and_then(|p| p.facts.as_deref());
+    let has_place = |key: &CountKey| facts.is_some_and(|f| f.counted.iter().any(|c| c.key == *key));
     step.branches.iter().any(|branch| match (&branch.backing.backend, branch.backing.most_calls) {
         (Some(Backend::Trunk { uuid }), Some(most)) => {
-            cx.state.calls_of(&CountKey::Trunk(uuid.clone())) >= most
+            let key = CountKey::Trunk(uuid.clone());
+            !has_place(&key) && cx.state.calls_of(&key) >= most
         }
         (Some(Backend::Destination { set, uri }), Some(most)) => cx.state.load_of(*set, uri) >= most,
         _ => false,

@@ -8,6 +8,7 @@
 //! | `best` | which response goes back when all branches are done |
 //! | `build` | the copies of a request and the responses as they are sent |
 //! | `cancel` | CANCEL from the caller and to the phones |
+//! | `carried` | other names in subscriptions, which their own messages carry |
 //! | `elsewhere` | a branch that goes on at another address of its target |
 //! | `late` | what comes of copies that nobody waits for any more |
 //! | `ended` | calls that nobody has answered, and that an operator ends |
@@ -25,6 +26,7 @@ pub(crate) mod best;
 pub(crate) mod build;
 pub(crate) mod call;
 mod cancel;
+pub(crate) mod carried;
 mod decide;
 mod elsewhere;
 mod ended;

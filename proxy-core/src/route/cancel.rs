@@ -4,13 +4,14 @@
 //! | CANCEL | the stage is on | switched off |
 //! |---|---|---|
 //! | of a call that is known | ends it | ends it |
-//! | of nothing known | 481 | the way of its INVITE, without state (§16.10), as in stateless mode |
+//! | of nothing known | 481 | the way of its INVITE, without state (§16.10), as in stateless mode; 481 where that was redirected |
 
 use super::passage::{Passage, Step};
 use super::retransmission::Known;
 use crate::engine::{Cx, Engine};
 use crate::msg::Method;
 use crate::proxy::exchange::ExchangeKey;
+use crate::routing::Mode;
 
 impl Engine {
     /// A CANCEL ends its INVITE; everything else goes on.
@@ -22,8 +23,19 @@ impl Engine {
         }
     }
 
+    /// The stage is switched off: a CANCEL of nothing that is known goes the way of its INVITE, where that has gone one.
+    pub(super) fn cancel_without_stage(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+        let redirects = self.settings.config.routing.mode == Mode::Redirect;
+        let begins = passage.message.to_tag().is_none();
+        match self.cancel_what_is_known(cx, passage) {
+            // A redirect server has answered the INVITE itself (§8.3), and has nothing to cancel (§9.2).
+            Step::Next if passage.method == Method::Cancel && redirects && begins => Step::Reject(481, ""),
+            step => step,
+        }
+    }
+
     /// The same, but for a CANCEL of nothing that is known here.
-    pub(super) fn cancel_what_is_known(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+    fn cancel_what_is_known(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         if passage.method != Method::Cancel {
             return Step::Next;
         }

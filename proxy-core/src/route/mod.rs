@@ -202,7 +202,7 @@ impl Engine {
     /// A stage that is switched off: what has to be done all the same. The table is in [`Stage`]'s file.
     fn what_is_left(&mut self, cx: Cx<'_>, stage: Stage, passage: &mut Passage<'_, '_>) -> Step {
         match stage {
-            Stage::Cancel => self.cancel_what_is_known(cx, passage),
+            Stage::Cancel => self.cancel_without_stage(cx, passage),
             Stage::Retransmission => self.drop_retransmission(cx, passage),
             Stage::Withindlg => self.keep_out_of_dialogs(cx, passage),
             Stage::Relay => self.refuse_to_relay(passage),

@@ -10,7 +10,7 @@ use crate::msg::{Message, Method, Uri};
 use crate::proxy::call::{Call, CallBranch};
 use crate::proxy::manage_failure::winner_of_round;
 use crate::routing::Stage;
-use crate::state::trunk::Account;
+use crate::state::trunk::{Account, Trunk};
 use crate::state::trunk_style::Redirects;
 use crate::state::{Backend, Backing, Branch};
 
@@ -90,9 +90,7 @@ impl Engine {
             let Ok(uri) = Uri::parse(&contact) else { continue };
             let own = trunk.filter(|t| uri.user.is_some() && is_of_trunk(&uri, &t.account, by));
             let found = if let Some(trunk) = own {
-                self.branch_within_trunk(&passage, &contact, &uri, &trunk.account, by, round)
-                    .into_iter()
-                    .collect()
+                self.branch_within_trunk(&passage, &contact, &uri, trunk, by, round).into_iter().collect()
             } else if reach == Redirects::Own {
                 Vec::new()
             } else if self.settings.is_for_us(&uri, call.flow.local) {
@@ -123,15 +121,17 @@ impl Engine {
         passage: &Passage<'_, '_>,
         contact: &str,
         uri: &Uri<'_>,
-        account: &Account,
+        trunk: &Trunk,
         by: &Branch,
         round: u16,
     ) -> Option<Branch> {
         // Its domain leads where its calls go; an address leads there.
-        let is_domain =
-            host_of(&format!("sip:{}", account.remote_domain)).is_some_and(|own| own == host(uri));
-        let hop = if is_domain { account.next_hop() } else { contact.to_owned() };
-        let mut branch = self.branch_to_uri(passage, &hop, round).ok()?;
+        let domain = format!("sip:{}", trunk.account.remote_domain);
+        let mut branch = if host_of(&domain).is_some_and(|own| own == host(uri)) {
+            self.branch_to_domain(passage, trunk, round)?
+        } else {
+            self.branch_to_uri(passage, contact, round).ok()?
+        };
         contact.clone_into(&mut branch.target);
         branch.backing = Backing { cseq_shift: 0, ..by.backing.clone() };
         branch.headers.clone_from(&passage.found.headers);
@@ -139,6 +139,10 @@ impl Engine {
     }
 
     fn answer_redirect(&mut self, passage: &Passage<'_, '_>, status: u16, contacts: &[String]) -> Step {
+        if passage.method == Method::Cancel {
+            // Its INVITE was answered here, and nothing is left of it (§9.2).
+            return Step::Reject(481, "");
+        }
         let headers: Vec<(&str, &str)> = contacts.iter().map(|c| ("Contact", c.as_str())).collect();
         self.explain("redirects", || contacts.join(", "));
         self.reject_with(passage.flow, passage.message, status, "", &headers);

@@ -25,10 +25,17 @@ impl Engine {
             self.counters.dropped_stray += 1;
             return;
         };
-        if !treated && self.answer_of_response(cx, self.client_of(branch), flow, response, status) {
+        let client = self.client_of(branch);
+        if let Some(bare) = self.without_claims_of_answer(cx, client, flow, response) {
+            if let Ok(bare) = Message::parse(&bare) {
+                self.take_response(cx, flow, &bare, treated);
+            }
             return;
         }
-        match (self.client_of(branch), response.method()) {
+        if !treated && self.answer_of_response(cx, client, flow, response, status) {
+            return;
+        }
+        match (client, response.method()) {
             (Some(Client::Call(id, index)), Some(Method::Invite)) => {
                 self.on_invite_response(cx, id, index, flow, response, status);
             }

@@ -3,7 +3,7 @@
 //! | request | then |
 //! |---|---|
 //! | a rule names trunks | to the proxy of the first, with the account's domain in the Request-URI; the others are the plan |
-//! | an INVITE to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
+//! | an INVITE (without state also its CANCEL and ACK) to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
 //! | from a source of a trunk, or to the Contact user of its registration | a call in: trusted, to its local user |
 //! | in a dialog with a trunk | names and CSeq as the trunk knows them, credentials if it asks for them |
 
@@ -14,8 +14,8 @@ use super::target::with_user;
 use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, NameAddr, Uri};
-use crate::proxy::build;
 use crate::proxy::rename::name_of;
+use crate::proxy::{build, carried};
 use crate::state::trunk::{Account, Trunk};
 use crate::state::{Backend, Branch, CountKey, Dress, Leg, NextStep, Renamed, When};
 use crate::trunk::{Caller, dressed, is_anonymous};
@@ -155,15 +155,27 @@ impl Engine {
         let number = account.style.number(dialled.user?)?;
         let target = format!("sip:{number}@{}", account.remote_domain);
         Uri::parse(&target).ok()?;
-        // The registrar has said by which way calls out go (RFC 3608 §6.1); an outbound proxy of the operator comes first.
+        let mut branch = self.branch_to_domain(passage, trunk, round)?;
+        branch.target = target;
+        self.back_by_trunk(passage, account, &mut branch);
+        Some(branch)
+    }
+
+    /// A copy for the domain of a trunk: by the way that its registrar has said calls out go (RFC 3608 §6.1). An outbound
+    /// proxy of the operator comes first.
+    pub(super) fn branch_to_domain(
+        &self,
+        passage: &Passage<'_, '_>,
+        trunk: &Trunk,
+        round: u16,
+    ) -> Option<Branch> {
+        let account = &trunk.account;
         let routes = &trunk.registration.service_route;
         let first = routes.first().and_then(|route| NameAddr::parse(route.as_bytes()).ok()).map(|r| r.uri);
         let hop =
             first.filter(|_| account.proxy.is_empty()).map_or_else(|| account.next_hop(), str::to_owned);
         let mut branch = self.branch_to_uri(passage, &hop, round).ok()?;
-        branch.target = target;
         branch.route.clone_from(routes);
-        self.back_by_trunk(passage, account, &mut branch);
         Some(branch)
     }
 
@@ -176,16 +188,14 @@ impl Engine {
         branch.backing.patience_ms = u32::try_from(patience).ok().filter(|ms| *ms > 0);
     }
 
-    /// What the trunk is told of number and caller. Without state nobody could take it back in what the trunk answers.
+    /// What the trunk is told of number and caller. Without state nobody could take other names in From and To back in what
+    /// the trunk answers: there it is told who the caller is, and no more.
     fn dress_for_trunk(
         &self,
         passage: &Passage<'_, '_>,
         account: &Account,
         target: &str,
     ) -> Option<Box<Dress>> {
-        if self.is_stateless() {
-            return None;
-        }
         let proved = passage.found.user.as_deref();
         let is_ours = || {
             let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
@@ -193,7 +203,11 @@ impl Engine {
         };
         // Who is trusted speaks for whom he likes; where nobody is asked, our users are taken at their word.
         let believed = passage.found.trusted || (!self.settings.config.auth.enabled && is_ours());
-        let dress = dressed(account, passage.message, Caller { proved, believed }, target);
+        let mut dress = dressed(account, passage.message, Caller { proved, believed }, target);
+        // Where nobody could take them back, the names stay.
+        if self.is_stateless() || !carried::fits(&self.settings, passage.message, &dress.renamed) {
+            dress.renamed = Renamed::default();
+        }
         Some(Box::new(dress)).filter(|d| !d.is_plain())
     }
 
@@ -201,8 +215,17 @@ impl Engine {
     fn pstn_number(&self, passage: &Passage<'_, '_>) -> Option<(String, String)> {
         let uuid = self.settings.config.trunk.pstn.clone()?;
         let uri = Uri::parse(&passage.found.uri).ok()?;
-        let starts_call = passage.method == Method::Invite && passage.found.from_trunk.is_none();
-        if !starts_call || !self.settings.is_local(&uri, passage.flow.local) {
+        let starts_call = match passage.method {
+            Method::Invite => true,
+            // They go the way of their INVITE.
+            Method::Ack => self.is_stateless(),
+            Method::Cancel => self.passes_cancels(),
+            _ => false,
+        };
+        if !starts_call
+            || passage.found.from_trunk.is_some()
+            || !self.settings.is_local(&uri, passage.flow.local)
+        {
             return None;
         }
         let digits = uri.user.and_then(|u| u.strip_prefix('+').or_else(|| u.strip_prefix("00")))?;
@@ -232,7 +255,8 @@ impl Engine {
             }
             None => self.early_leg(message),
         };
-        let renamed = names.map(|names| as_it_comes(*names, message)).unwrap_or_default();
+        let names = names.map(|names| *names).or_else(|| carried::names_of(&self.settings, message));
+        let renamed = names.map(|names| as_it_comes(names, message)).unwrap_or_default();
         let trunk = leg.trunk.as_deref().and_then(|uuid| cx.state.trunk(uuid));
         let told = trunk.is_some_and(|t| t.account.style.asserted.is_some());
         for branch in branches.iter_mut() {

@@ -3,7 +3,7 @@
 //! | stage | switched off | what happens all the same |
 //! |---|---|---|
 //! | REQINIT | no flood limit, scanners, sizes, keepalive | syntax, 483, 420, 482: RFC 3261 §16.3 |
-//! | CANCEL | one of nothing known here goes the way of its INVITE without state (§16.10), in place of a 481 | a known call ends |
+//! | CANCEL | one of nothing known here goes the way of its INVITE without state (§16.10), in place of a 481; a redirect server says 481 | a known call ends |
 //! | RETRANSMISSION | what came before is dropped | it is never taken for a new request |
 //! | WITHINDLG | no Record-Route, no dialog; To with a tag: 404 | ACKs of failures, subscriptions at the proxy itself |
 //! | RELAY | 403 for what has a target | redirects |

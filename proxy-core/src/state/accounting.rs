@@ -256,5 +256,5 @@ pub(super) fn record_bytes(r: &AccountRecord) -> usize {
     // What has no text has its size, too: there may be very many.
     std::mem::size_of::<AccountRecord>()
         + texts.into_iter().chain(names.into_iter().flatten()).map(String::len).sum::<usize>()
-        + super::index::backend_bytes(r.to.as_ref())
+        + super::backing::backend_bytes(r.to.as_ref())
 }

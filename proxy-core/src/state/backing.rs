@@ -89,3 +89,12 @@ pub struct Leg {
     /// By how much the CSeq of requests to this side is higher than the other side wrote it.
     pub cseq_shift: u32,
 }
+
+/// Bytes of text in what was chosen.
+pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
+    match backend {
+        Some(Backend::Destination { uri, .. }) => uri.len(),
+        Some(Backend::Trunk { uuid }) => uuid.len(),
+        None => 0,
+    }
+}

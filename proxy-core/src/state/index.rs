@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::accounting::record_bytes;
-use super::backing::Backend;
+use super::backing::{Backend, backend_bytes};
 use super::dispatcher::{Destination, Dispatcher};
 use super::limits::{DIALOG_GRACE_MS, NONCE_BYTES, PENDING_GRACE_MS};
 use super::media::{early_bytes, media_bytes, media_of_pending};
@@ -51,6 +51,8 @@ pub(super) struct Index {
     pub(super) bytes: u64,
     /// Bytes of the records that wait.
     pub(super) outbox_bytes: u64,
+    /// Refused calls whose repetitions are known.
+    pub(super) refused: BTreeSet<[u8; 16]>,
     /// Of what is provisioned.
     pub(super) provision: ProvisionIndex,
     /// Users by the names of their registrations (RFC 5627).
@@ -87,6 +89,7 @@ impl Index {
         let (provision, bytes) = ProvisionIndex::build(&records.provision);
         this.provision = provision;
         this.outbox_bytes = records.outbox.records.values().map(|r| record_bytes(r) as u64).sum();
+        this.refused = records.outbox.refused.iter().copied().collect();
         this.bytes += bytes;
         records.subscriptions.all.values().for_each(|s| this.add_subscription(s));
         records.messages.users.iter().for_each(|(aor, list)| this.add_messages(aor, list));
@@ -391,14 +394,6 @@ pub(super) fn trunk_bytes(t: &Trunk) -> usize {
         + texts(&a.sources)
         + texts(&t.registration.service_route)
         + a.style.bytes()
-}
-
-pub(super) fn backend_bytes(backend: Option<&Backend>) -> usize {
-    match backend {
-        Some(Backend::Destination { uri, .. }) => uri.len(),
-        Some(Backend::Trunk { uuid }) => uuid.len(),
-        None => 0,
-    }
 }
 
 fn earliest_end(list: &[Binding]) -> Option<WallTime> {

@@ -63,8 +63,12 @@ pub const MAX_OUTBOX_BYTES: u64 = 192 << 20;
 pub const MAX_OUTBOX_UNCLAIMED: usize = 1_000;
 /// Places that write records.
 pub const MAX_OUTBOX_PLACES: usize = 64;
-/// Refused calls whose repetitions are known: at most so many are asked at each.
-pub const MAX_REFUSED_KNOWN: usize = 1_024;
+/// Refused calls that leave a record in one second, at most.
+pub const MAX_REFUSED_PER_S: u32 = 1_000;
+/// Seconds for which a refused INVITE may be repeated: 64*T1 (RFC 3261 §17.1.1.2).
+pub const REPEATED_S: usize = 32;
+/// Refused calls whose repetitions are known: all that are recorded while one of them may be repeated. 16 bytes each.
+pub const MAX_REFUSED_KNOWN: usize = MAX_REFUSED_PER_S as usize * REPEATED_S;
 /// Keys under which one call is counted.
 pub const MAX_COUNT_KEYS: usize = 16;
 /// Milliseconds past its end after which a dialog goes even if nobody has ended it: much longer than any takeover and the

@@ -10,7 +10,7 @@
 //! A trunk that is not told is not trusted either: what somebody else asserts passes unless `Privacy: id` keeps it,
 //! whether it came or is added here (RFC 3325 §7).
 
-use crate::msg::{Message, NameAddr, Uri};
+use crate::msg::{Message, Method, NameAddr, Uri};
 use crate::proxy::rename::name_of;
 use crate::state::dress::{Asserted, Dress, Renamed, Swap};
 use crate::state::trunk::Account;
@@ -65,6 +65,11 @@ pub(crate) fn dressed(account: &Account, message: &Message<'_>, caller: Caller<'
             Some(uri) => Asserted::Set(format!("<{uri}>")),
             None => Asserted::Removed,
         },
+    };
+    // CANCEL and ACK name nobody (RFC 3325 §9.1): their INVITE did. Where there is no state they pass as they come.
+    let asserted = match (asserted, message.method()) {
+        (Asserted::Set(_), Some(Method::Ack | Method::Cancel)) => Asserted::Removed,
+        (asserted, _) => asserted,
     };
     Dress { renamed: Renamed { from, to }, asserted, private }
 }

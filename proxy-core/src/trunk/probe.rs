@@ -7,13 +7,14 @@
 //! | it has not answered so many times in a row (`dispatcher.inactive_after`) | it is down: replicated |
 //! | it is down | it is tried after the others; calls that wait there go on as their plan says, or fail with 408 |
 //! | it has answered so many times in a row (`dispatcher.active_after`) | it is up again |
+//! | it is down, and probes have been switched off since (`dispatcher.probe_interval_s` = 0) | it is up again: replicated |
 //!
 //! Whatever it answers shows that it is there, but for 408 and 503.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::engine::limits::MAX_PROBES_PER_TICK;
+use crate::engine::limits::{MAX_PROBES_PER_TICK, MAX_TRUNKS_PER_TICK};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::state::trunk::TrunkCommand;
@@ -47,6 +48,7 @@ impl Engine {
         let interval = self.settings.config.dispatch.probe_interval;
         if !cx.state.has_trunks() || interval.is_zero() {
             self.probes.by_trunk.clear();
+            self.trust_trunks(cx);
             return;
         }
         let is_probed = |uuid: &str| cx.state.trunk(uuid).is_some_and(|t| t.is_probed());
@@ -68,6 +70,19 @@ impl Engine {
         for uuid in due {
             self.probes.by_trunk.entry(uuid.clone()).or_default().next_at = now + interval;
             self.probe_trunk(cx, &uuid);
+        }
+    }
+
+    /// What probes have found counts no longer when nobody probes: a trunk that is down would stay so for good.
+    fn trust_trunks(&mut self, cx: Cx<'_>) {
+        if !self.is_first_shard() {
+            return;
+        }
+        let down = cx.state.trunks().filter(|t| t.down).take(MAX_TRUNKS_PER_TICK);
+        let down: Vec<String> = down.map(|t| t.account.uuid.clone()).collect();
+        for uuid in down {
+            // Said again until it is so.
+            self.propose(SipCommand::Trunk(TrunkCommand::Probed { uuid, up: true }), Awaiting::Nothing);
         }
     }
 

@@ -63,6 +63,9 @@ fn without_any_rtpengine_a_request_passes_or_is_refused_as_configured() {
     for (refuses, status) in cases {
         for on_failure in [OnFailure::Pass, OnFailure::Reject] {
             let mut m = with(MediaConfig { on_failure, ..media(Usage::Always) });
+            // Refused calls leave records.
+            m.w.config.accounting.refused_per_s = 20;
+            m.w.fail_over(Duration::from_millis(300));
             m.w.register("bob", BOB);
             m.refuses = refuses;
             if refuses.is_none() {

@@ -222,6 +222,40 @@ fn a_request_that_comes_right_after_the_first_ack_does_not_overtake_it() {
 }
 
 #[test]
+fn an_ack_that_waits_and_what_waits_behind_it_are_counted_until_they_go_on() {
+    for end in [Cluster::Commits, Cluster::Refuses(Refusal::Unknown), Cluster::Waits] {
+        let mut w = with(DialogConfig::default());
+        let (_, ok) = answered(&mut w);
+        let before = w.engine.held_bytes();
+        w.cluster = Cluster::Waits;
+        let (ack, info) = (ack(&ok), in_dialog_of_caller("INFO", 2, &ok, ALICE));
+        w.send(ALICE, &ack);
+        let with_ack = w.engine.held_bytes();
+        assert!(with_ack >= before + ack.len(), "{before} {with_ack}");
+        w.send(ALICE, &ack);
+        assert_eq!(w.engine.held_bytes(), with_ack, "the same one is held once");
+        w.send(ALICE, &info);
+        w.send(ALICE, &info);
+        let with_both = w.engine.held_bytes();
+        assert!(with_both >= with_ack + info.len() && with_both < with_ack + 2 * (info.len() + 1024));
+        w.cluster = end;
+        if w.cluster == Cluster::Waits {
+            // The node gives the service up.
+            w.waiting.clear();
+            w.engine.deactivate();
+            assert_eq!(w.engine.held_bytes(), 0);
+            continue;
+        }
+        w.commit_all();
+        w.settle();
+        w.take(BOB);
+        // Every transaction ends; the INFO that went on, too.
+        w.pass(secs(200));
+        assert_eq!(w.engine.held_bytes(), 0);
+    }
+}
+
+#[test]
 fn a_request_behind_an_ack_that_the_cluster_refuses_has_its_own_answer() {
     let mut w = with(DialogConfig::default());
     let (_, ok) = answered(&mut w);

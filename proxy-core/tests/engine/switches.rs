@@ -10,7 +10,9 @@ use crate::common::story::*;
 use proxy_core::engine::Engine;
 use proxy_core::io::EngineConfig;
 use proxy_core::media::Usage;
-use proxy_core::routing::{FloodLimit, Line, RoutingConfig, Screen, Stage, Voicemail};
+use proxy_core::routing::{
+    Action, FloodLimit, Line, Match, Mode, RoutingConfig, Rule, Screen, Stage, Voicemail,
+};
 
 /// Somebody behind a NAT.
 const NATTED: &str = "203.0.113.9:42000";
@@ -22,6 +24,20 @@ fn off(stages: &[Stage]) -> RoutingConfig {
 
 fn without(stage: Stage) -> World {
     World::with(EngineConfig { routing: off(&[stage]), ..config() })
+}
+
+fn calls_only(action: Action) -> Rule {
+    Rule {
+        name: String::from("r"),
+        matching: Match { methods: vec!["INVITE".into(), "CANCEL".into()], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action,
+        voicemail: None,
+        ring: None,
+        media: None,
+    }
 }
 
 fn explain(w: &World, text: &str) -> Vec<Line> {
@@ -113,6 +129,29 @@ fn without_cancel_one_of_nothing_known_goes_the_way_of_its_invite_rfc3261_16_10(
     w.take(ALICE);
     w.send(ALICE, &cancel("sip:x@192.0.2.9", ALICE, "c2"));
     w.expect(ALICE, "SIP/2.0 403 ");
+}
+
+#[test]
+fn without_cancel_one_of_nothing_known_is_never_redirected_rfc3261_9_2() {
+    let elsewhere = Action::Redirect { contacts: vec![format!("sip:bob@{PBX}")], permanent: false };
+    let by_rule = RoutingConfig { rules: vec![calls_only(elsewhere)], ..off(&[Stage::Cancel]) };
+    let stateless = RoutingConfig { mode: Mode::Stateless, off: BTreeSet::new(), ..by_rule.clone() };
+    let server = |stages: &[Stage]| RoutingConfig { mode: Mode::Redirect, ..off(stages) };
+    let both = server(&[Stage::Cancel, Stage::Relay]);
+    for (n, routing) in [server(&[Stage::Cancel]), both, by_rule, stateless].into_iter().enumerate() {
+        let mut w = World::with(EngineConfig { routing, ..config() });
+        w.register("bob", BOB);
+        w.send(ALICE, &invite(BOB_URI, ALICE, "c1"));
+        w.expect(ALICE, "SIP/2.0 302 ");
+        w.send(ALICE, &cancel(BOB_URI, ALICE, "c1"));
+        let answers = w.take(ALICE);
+        assert!(answers.len() == 1 && answers[0].starts_with("SIP/2.0 481 "), "{n}: {answers:?}");
+        // Nor is one of somebody who is not there.
+        w.send(ALICE, &cancel("sip:carol@lab.test", ALICE, "c2"));
+        let answers = w.take(ALICE);
+        assert!(answers.len() == 1 && answers[0].starts_with("SIP/2.0 481 "), "{n}: {answers:?}");
+        w.expect_nothing(BOB);
+    }
 }
 
 #[test]

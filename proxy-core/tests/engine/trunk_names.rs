@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::common::story::*;
 use crate::common::trunk::*;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::{Action, Match, Mode, RoutingConfig, Rule, Stage};
 use proxy_core::state::trunk::Account;
 use proxy_core::state::trunk_style::{Identity, Plus, Redirects, TrunkStyle};
 use proxy_core::trunk::TrunkConfig;
@@ -276,6 +277,54 @@ fn of_an_anonymous_caller_a_trunk_that_is_not_told_reads_nothing_rfc3325_7() {
 }
 
 #[test]
+fn a_stateless_proxy_tells_a_trunk_of_the_caller_what_a_stateful_one_does_rfc3325_7() {
+    let claims = "P-Asserted-Identity: <sip:201@lab.test>\r\nP-Preferred-Identity: <sip:201@lab.test>\r\n";
+    let private = format!("{claims}Privacy: id\r\n");
+    let anonymous = ("From: <sip:alice@lab.test>", "From: <sip:anonymous@anonymous.invalid>");
+    let as_is = ("", "");
+    let account = Some(Identity::Account);
+    for (told, extra, from) in [
+        (None, claims, as_is),
+        (None, private.as_str(), as_is),
+        (None, claims, anonymous),
+        (Some(Identity::Caller), private.as_str(), as_is),
+        (account.clone(), claims, as_is),
+        (account, "", anonymous),
+    ] {
+        let says = |mode: Mode| {
+            let mut w = asking(TrunkStyle { asserted: told.clone(), ..TrunkStyle::default() });
+            w.config.routing.mode = mode;
+            w.fail_over(Duration::from_millis(300));
+            let call = request("INVITE", OUT, auth::OTHER, "c1", extra).replace(from.0, from.1);
+            w.send(auth::OTHER, &call);
+            let sent = w.expect(CARRIER, "INVITE ");
+            ["P-Asserted-Identity", "P-Preferred-Identity", "Privacy"].map(|name| header(&sent, name))
+        };
+        assert_eq!(says(Mode::Stateless), says(Mode::Proxy), "{told:?} {extra:?} {from:?}");
+    }
+}
+
+#[test]
+fn neither_a_cancel_nor_an_ack_names_the_caller_to_a_trunk_rfc3325_9_1() {
+    let mut w = asking(TrunkStyle { asserted: Some(Identity::Account), ..TrunkStyle::default() });
+    w.config.routing.mode = Mode::Stateless;
+    w.fail_over(Duration::from_millis(300));
+    w.send(auth::OTHER, &invite(OUT, auth::OTHER, "c1"));
+    let sent = w.expect(CARRIER, "INVITE ");
+    assert!(asserted(&sent).is_some(), "{sent}");
+    w.send(auth::OTHER, &cancel(OUT, auth::OTHER, "c1"));
+    let stop = w.expect(CARRIER, "CANCEL ");
+    assert_eq!(asserted(&stop), None, "{stop}");
+    w.send(CARRIER, &respond(&sent, 486, "k", ""));
+    let busy = w.take(auth::OTHER).pop().expect("486");
+    let ack = invite(OUT, auth::OTHER, "c1").replace("INVITE sip", "ACK sip").replace("1 INVITE", "1 ACK");
+    let to = header(&busy, "To").expect("To");
+    w.send(auth::OTHER, &ack.replace(&format!("To: <{OUT}>"), &format!("To: {to}")));
+    let ack = w.expect(CARRIER, "ACK ");
+    assert_eq!(asserted(&ack), None, "{ack}");
+}
+
+#[test]
 fn a_call_in_keeps_what_its_trunk_asserts_but_for_who_wants_to_be_private_rfc3325_7() {
     for (privacy, expected) in [("", Some("<sip:+4989@carrier.test>")), ("Privacy: user;id\r\n", None)] {
         let mut w = asking(TrunkStyle::default());
@@ -311,6 +360,196 @@ fn who_wants_to_be_private_is_so_within_the_call_too_rfc3325_7() {
     w.send(CARRIER, &info);
     let sent = w.expect(auth::BOB, "INFO ");
     assert_eq!(asserted(&sent), None, "{sent}");
+}
+
+const CLAIMS: &str = "P-Asserted-Identity: <sip:boss@lab.test>\r\nP-Preferred-Identity: <sip:boss@lab.test>\r\n\
+                      Remote-Party-ID: <sip:boss@lab.test>\r\n";
+
+/// Bob is registered and asked for passwords, or nobody is. Somebody trusted calls him; gives the INVITE that he got.
+fn bob_called(mode: Mode, asks: bool) -> (World, String) {
+    let mut w = asking(TrunkStyle::default());
+    auth::subscribe(&mut w.state, "bob", "lab.test", "lab.test", "secret-b");
+    auth::register_bob(&mut w);
+    w.config.routing.mode = mode;
+    w.config.auth.enabled = asks;
+    w.fail_over(Duration::from_millis(300));
+    w.send(auth::OTHER, &invite("sip:bob@lab.test", auth::OTHER, "c1"));
+    let sent = w.expect(auth::BOB, "INVITE ");
+    w.take(auth::OTHER);
+    (w, sent)
+}
+
+#[test]
+fn what_an_untrusted_callee_asserts_in_an_answer_is_taken_out_rfc3325_5() {
+    let contact = format!("Contact: <sip:bob@{}>\r\n", auth::BOB);
+    for mode in [Mode::Proxy, Mode::Stateless] {
+        for (status, takeover) in [(180, false), (200, false), (200, true), (486, false), (486, true)] {
+            let (mut w, sent) = bob_called(mode, true);
+            if takeover {
+                w.fail_over(Duration::from_millis(300));
+                w.take(auth::BOB);
+            }
+            w.send(auth::BOB, &respond(&sent, status, "b", &format!("{contact}{CLAIMS}")));
+            let heard = w.take(auth::OTHER);
+            assert!(!heard.is_empty() && heard.iter().all(|m| !m.contains("boss")), "{mode:?} {heard:#?}");
+            assert!(heard.iter().any(|m| m.starts_with(&format!("SIP/2.0 {status} "))), "{heard:#?}");
+        }
+    }
+    // Any other request.
+    let (mut w, _) = bob_called(Mode::Proxy, true);
+    w.send(auth::OTHER, &request("MESSAGE", "sip:bob@lab.test", auth::OTHER, "c2", ""));
+    let got = w.take(auth::BOB).into_iter().find(|m| m.starts_with("MESSAGE ")).expect("MESSAGE");
+    w.send(auth::BOB, &respond(&got, 200, "b", CLAIMS));
+    let heard = w.expect(auth::OTHER, "SIP/2.0 200 ");
+    assert!(!heard.contains("boss"), "{heard}");
+    // Where nobody is asked, nobody is told from anybody, as in requests.
+    let (mut w, sent) = bob_called(Mode::Proxy, false);
+    w.send(auth::BOB, &respond(&sent, 180, "b", CLAIMS));
+    assert!(w.expect(auth::OTHER, "SIP/2.0 180 ").contains(CLAIMS));
+}
+
+#[test]
+fn what_a_trunk_or_a_trusted_callee_asserts_in_an_answer_goes_on_unless_it_is_to_be_kept_rfc3325_7() {
+    let said = "P-Asserted-Identity: <sip:+4989@carrier.test>\r\n";
+    let id = "<sip:+4989@carrier.test>";
+    for (privacy, to_trusted, to_stranger) in [
+        ("", Some(id), Some(id)),
+        ("Privacy: id\r\n", Some(id), None),
+        ("Privacy: user\r\n", Some(id), Some(id)),
+    ] {
+        for source in [true, false] {
+            let mut w = asking(both());
+            if !source {
+                put(&mut w, Account { sources: Vec::new(), ..styled(both()) });
+            }
+            w.send(auth::OTHER, &invite(OUT, auth::OTHER, "c1"));
+            let sent = w.expect(CARRIER, "INVITE ");
+            w.take(auth::OTHER);
+            w.send(CARRIER, &respond(&sent, 180, "k", &format!("{said}{privacy}")));
+            assert_eq!(asserted(&w.expect(auth::OTHER, "SIP/2.0 180 ")).as_deref(), to_trusted);
+            let sent = proved(&mut w, &invite(OUT, ALICE, "c2"));
+            w.take(ALICE);
+            w.send(CARRIER, &respond(&sent, 180, "k", &format!("{said}{privacy}")));
+            let heard = w.expect(ALICE, "SIP/2.0 180 ");
+            assert_eq!(asserted(&heard).as_deref(), to_stranger, "{heard}");
+            assert_eq!(heard.contains("Privacy: "), !privacy.is_empty());
+        }
+    }
+}
+
+/// SUBSCRIBE and REFER go out by the trunk.
+fn subscribing() -> World {
+    let rule = Rule {
+        name: String::from("out"),
+        matching: Match { methods: vec!["SUBSCRIBE".into(), "REFER".into()], ..Match::default() },
+        strip: 0,
+        prefix: String::new(),
+        require_auth: false,
+        action: Action::Trunk(vec![String::from("carrier")]),
+        voicemail: None,
+        ring: None,
+        media: None,
+    };
+    let routing = RoutingConfig { rules: vec![rule], ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    put(&mut w, styled(TrunkStyle { plus: Plus::Plus, ..both() }));
+    w
+}
+
+/// A request of the carrier within the dialog that `request` of alice has begun, by the routes that came with it.
+fn of_carrier(method: &str, cseq: u32, request: &str, extra: &str) -> String {
+    let routes = header(request, "Record-Route").expect("Record-Route");
+    format!(
+        "{method} sip:alice@{ALICE} SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{method}{cseq};rport\r\n\
+         Route: {routes}\r\nMax-Forwards: 70\r\nFrom: {};tag=k\r\nTo: {}\r\nCall-ID: {}\r\n\
+         CSeq: {cseq} {method}\r\nContact: <sip:gw@{CARRIER}>\r\n{extra}Content-Length: 0\r\n\r\n",
+        header(request, "To").expect("To"),
+        header(request, "From").expect("From"),
+        header(request, "Call-ID").expect("Call-ID"),
+    )
+}
+
+const ACTIVE: &str = "Event: presence\r\nSubscription-State: active;expires=600\r\n";
+
+fn tag(message: &str, name: &str) -> Option<String> {
+    header(message, name).and_then(|value| Some(value.split_once(";tag=")?.1.to_owned()))
+}
+
+#[test]
+fn the_notifys_of_a_subscription_by_a_trunk_carry_the_names_each_side_knows_also_after_a_takeover_rfc6665() {
+    for (method, extra) in [("SUBSCRIBE", "Event: presence\r\n"), ("REFER", "Refer-To: <sip:x@lab.test>\r\n")]
+    {
+        for takeover in [false, true] {
+            let mut w = subscribing();
+            let contact = format!("Contact: <sip:alice@{ALICE}>\r\n");
+            w.send(ALICE, &request(method, OUT, ALICE, "s1", &format!("{extra}{contact}")));
+            let asked = w.expect(CARRIER, method);
+            reads(&asked, AT_CARRIER);
+            w.send(CARRIER, &challenge(&asked, 407));
+            let sent = w.expect(CARRIER, method);
+            reads(&sent, AT_CARRIER);
+            // The NOTIFY may come before the 200.
+            w.send(CARRIER, &of_carrier("NOTIFY", 1, &sent, ACTIVE));
+            let told = w.expect(ALICE, "NOTIFY ");
+            reads(&told, turned(AT_ALICE));
+            assert_eq!((tag(&told, "From"), tag(&told, "To")), (Some("k".into()), tag(&sent, "From")));
+            w.send(ALICE, &respond(&told, 200, "", ""));
+            let heard = w.expect(CARRIER, "SIP/2.0 200 ");
+            reads(&heard, turned(AT_CARRIER));
+            w.send(CARRIER, &respond(&sent, 200, "k", &format!("Contact: <sip:gw@{CARRIER}>\r\n")));
+            let ok = w.expect(ALICE, "SIP/2.0 200 ");
+            reads(&ok, AT_ALICE);
+            if takeover {
+                w.fail_over(Duration::from_millis(300));
+            }
+            // It is refreshed, and ended, by the names that the carrier knows.
+            w.send(ALICE, &in_dialog_of_caller("SUBSCRIBE", 3, &ok, ALICE));
+            let again = w.expect(CARRIER, "SUBSCRIBE ");
+            reads(&again, AT_CARRIER);
+            assert_eq!(tag(&again, "To").as_deref(), Some("k"));
+            w.send(CARRIER, &respond(&again, 200, "k", ""));
+            reads(&w.expect(ALICE, "SIP/2.0 200 "), AT_ALICE);
+            for (number, from) in [(2, &sent), (3, &again)] {
+                let mut notify = of_carrier("NOTIFY", number, from, ACTIVE);
+                notify = notify.replace(";tag=k;tag=k", ";tag=k");
+                w.send(CARRIER, &notify);
+                reads(&w.expect(ALICE, "NOTIFY "), turned(AT_ALICE));
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_somebody_else_wrote_or_that_are_of_another_dialog_are_not_taken_rfc6665() {
+    let mut w = subscribing();
+    w.send(ALICE, &request("SUBSCRIBE", OUT, ALICE, "s1", "Event: presence\r\n"));
+    let sent = w.expect(CARRIER, "SUBSCRIBE ");
+    let right = of_carrier("NOTIFY", 1, &sent, ACTIVE);
+    let other = right.replace("Call-ID: s1", "Call-ID: s2");
+    let (_, after) = right.split_once("alice").expect("a name");
+    assert!(after.contains("alice%40lab.test"), "{right}");
+    let forged = right.replace("alice%40lab.test", "eve%40lab.test");
+    for (number, bad) in [other, forged].iter().enumerate() {
+        w.send(CARRIER, &bad.replace("z9hG4bKNOTIFY1", &format!("z9hG4bKbad{number}")));
+        reads(&w.expect(ALICE, "NOTIFY "), turned(AT_CARRIER));
+    }
+}
+
+#[test]
+fn a_subscription_whose_names_could_not_be_taken_back_keeps_them_rfc6665() {
+    // Too long for a Record-Route.
+    let mut w = subscribing();
+    let long = format!("sip:alice{}@lab.test", "x".repeat(800));
+    let text = request("SUBSCRIBE", OUT, ALICE, "s1", "Event: presence\r\n");
+    w.send(ALICE, &text.replace("From: <sip:alice@lab.test>", &format!("From: <{long}>")));
+    let sent = w.expect(CARRIER, "SUBSCRIBE ");
+    assert_eq!(names(&sent), (format!("<{long}>"), format!("<{OUT}>")));
+    // The proxy is not on the path of dialogs.
+    w.config.routing.off.insert(Stage::Withindlg);
+    w.fail_over(Duration::from_millis(300));
+    w.send(ALICE, &request("SUBSCRIBE", OUT, ALICE, "s2", "Event: presence\r\n"));
+    let sent = w.take(CARRIER).pop().expect("SUBSCRIBE");
+    reads(&sent, AT_ALICE);
 }
 
 const GATEWAY: &str = "10.77.0.230:5060";

@@ -6,6 +6,7 @@ use crate::common::failover::*;
 use crate::common::story::*;
 use proxy_core::dialog::config::DialogConfig;
 use proxy_core::io::EngineConfig;
+use proxy_core::routing::Action;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 use proxy_core::state::trunk_style::{Redirects, TrunkStyle};
 use proxy_core::state::{CountKey, SipCommand, SipResponse};
@@ -117,6 +118,35 @@ fn a_call_counts_under_the_trunk_that_carries_it() {
     first(&mut w, ALICE, "SIP/2.0 500");
 }
 
+#[test]
+fn a_call_that_came_by_a_full_trunk_may_go_on_by_it_as_it_has_its_place_there_also_after_a_takeover() {
+    for takeover in [false, true] {
+        let mut w = trunks(|c| {
+            limited(c);
+            let Some(rule) = c.routing.rules.first_mut() else { return };
+            rule.action = Action::Trunk(vec![String::from("two"), String::from("one")]);
+        });
+        let known = w.state.trunk("one").expect("it").account.clone();
+        let account = Box::new(Account { sources: vec![addr(FIRST).ip().to_string()], ..known });
+        let at = w.now.wall;
+        w.state.apply(&SipCommand::Trunk(TrunkCommand::Put { account, call_id: "x".into(), at }));
+        let calls = |w: &World, uuid: &str| w.state.calls_of(&CountKey::Trunk(uuid.to_owned()));
+        w.send(FIRST, &invite(OUT, FIRST, "c1"));
+        assert_eq!((calls(&w, "one"), calls(&w, "two")), (1, 1));
+        let mut sent = first(&mut w, SECOND, "INVITE");
+        if takeover {
+            w.fail_over(Duration::from_millis(300));
+            sent = first(&mut w, SECOND, "INVITE");
+        }
+        w.send(SECOND, &respond(&sent, 503, "k", ""));
+        first(&mut w, FIRST, "INVITE");
+        assert_eq!((calls(&w, "one"), calls(&w, "two")), (1, 0));
+        // For a second one there is no room.
+        w.send(FIRST, &invite(OUT, FIRST, "c2"));
+        first(&mut w, FIRST, "SIP/2.0 503");
+    }
+}
+
 /// The first trunk redirects a call to these contacts.
 fn redirected(redirects: Redirects, contacts: &str) -> World {
     let mut w = trunks(|_| {});
@@ -203,6 +233,46 @@ fn calls_out_take_the_service_route_of_the_registrar_also_after_a_takeover_rfc36
 }
 
 #[test]
+fn a_redirect_to_the_own_domain_of_a_trunk_takes_its_service_route_too_rfc3608_6_1() {
+    for proxy in [true, false] {
+        let mut w = trunks(|_| {});
+        put_trunk(&mut w, "one", FIRST, 600);
+        style(&mut w, "one", TrunkStyle { redirects: Redirects::Own, ..TrunkStyle::default() });
+        let asked = registering(&mut w);
+        let contact = header(&asked, "Contact").expect("Contact");
+        let edge = if proxy { FIRST } else { GATEWAY };
+        let route = format!("Service-Route: <sip:edge@{edge};lr>, <sip:core.one.test;lr>\r\n");
+        w.send(FIRST, &respond(&asked, 200, "r", &format!("Contact: {contact};expires=600\r\n{route}")));
+        if !proxy {
+            let account = w.state.trunk("one").expect("it").account.clone();
+            let account = Box::new(Account { proxy: String::new(), ..account });
+            let at = w.now.wall;
+            w.state.apply(&SipCommand::Trunk(TrunkCommand::Put { account, call_id: "x".into(), at }));
+        }
+        w.take(FIRST);
+        call(&mut w, OUT, "c1");
+        let sent = first(&mut w, edge, "INVITE");
+        // An address of the trunk is not its domain: the way there is that address.
+        let own = format!("Contact: <sip:99@one.test>;q=1, <sip:98@{edge}>;q=0.5\r\n");
+        w.send(edge, &respond(&sent, 302, "k", &own));
+        let to_domain = format!("<sip:edge@{edge};lr>, <sip:core.one.test;lr>");
+        let sent = w.take(edge);
+        let routed = |uri: &str| {
+            let it = sent.iter().find(|m| m.starts_with(&format!("INVITE {uri} ")));
+            header(it.unwrap_or_else(|| panic!("none to {uri}: {sent:#?}")), "Route")
+        };
+        assert_eq!(routed("sip:99@one.test"), Some(to_domain));
+        assert_eq!(routed(&format!("sip:98@{edge}")), None);
+        w.fail_over(Duration::from_millis(300));
+        let again = w.take(edge);
+        assert!(
+            sent.iter().filter(|m| m.contains("sip:99@one.test")).all(|m| again.contains(m)),
+            "{again:#?}"
+        );
+    }
+}
+
+#[test]
 fn the_service_route_of_another_registrar_or_of_none_is_not_taken_rfc3608() {
     let changes: [fn(Account) -> Account; 2] = [
         |known| Account { remote_domain: String::from("other.test"), ..known },
@@ -236,6 +306,23 @@ fn a_trunk_that_is_probed_no_longer_is_not_known_to_be_down() {
     let at = w.now.wall;
     w.state.apply(&SipCommand::Trunk(TrunkCommand::Put { account, call_id: "x".into(), at }));
     assert!(!w.state.trunk("one").expect("it").down, "nobody would ever find it to be up");
+}
+
+#[test]
+fn a_trunk_that_was_down_is_in_use_again_when_probes_are_switched_off() {
+    let mut w = trunks(|_| {});
+    probed(&mut w, "one");
+    pass_with(&mut w, 60, &[SECOND]);
+    assert!(w.state.trunk("one").expect("it").down);
+    w.take(FIRST);
+    // The next owner has `probe_interval_s = 0`: nobody would ever find it to be up.
+    w.config.dispatch.probe_interval = Duration::ZERO;
+    w.fail_over(Duration::from_millis(300));
+    w.pass(Duration::from_secs(1));
+    assert!(!w.state.trunk("one").expect("it").down);
+    w.expect_nothing(FIRST);
+    call(&mut w, OUT, "c1");
+    first(&mut w, FIRST, "INVITE");
 }
 
 #[test]

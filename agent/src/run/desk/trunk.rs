@@ -138,13 +138,10 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
         None => old.map_or_else(nobody, |old| (old.local_user.clone(), old.local_domain.clone())),
     };
     let proxy = match proxy {
-        Some(p) if p.is_empty() || p.starts_with("sip:") => p,
-        Some(p) => format!("sip:{p}"),
+        Some(p) if p.is_empty() => p,
+        Some(p) => proxy_uri(&p)?,
         None => old.map_or_else(String::new, |old| old.proxy.clone()),
     };
-    if !proxy.is_empty() && !Uri::parse(&proxy).is_ok_and(|u| u.is_sip()) {
-        return Err(Reply::error(format!("{proxy:?} is no SIP URI"), "write it as sip:192.0.2.1:5060"));
-    }
     let sources = match (sources.is_empty(), old) {
         (true, Some(old)) => old.sources.clone(),
         _ => sources.into_iter().filter(|s| !s.is_empty()).collect(),
@@ -206,6 +203,26 @@ fn account(what: Add, old: Option<&Account>) -> Result<Account, Reply> {
     })
 }
 
+/// A proxy as the operator wrote it, with the scheme that he may have left out.
+fn proxy_uri(text: &str) -> Result<String, Reply> {
+    let bare = |scheme: &str| {
+        let (typed, rest) = text.split_once(':')?;
+        typed.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    if let Some(rest) = bare("sips") {
+        return Err(Reply::error(
+            format!("the proxy {text:?} asks for TLS, and trunks are reached by UDP or TCP"),
+            format!("write it as sip:{rest}, or sip:{rest};transport=tcp"),
+        ));
+    }
+    let uri = format!("sip:{}", bare("sip").unwrap_or(text));
+    if Uri::parse(&uri).is_ok_and(|u| u.is_sip()) {
+        Ok(uri)
+    } else {
+        Err(Reply::error(format!("{text:?} is no SIP URI"), "write it as sip:192.0.2.1:5060"))
+    }
+}
+
 fn ha1_of(secret: &Secret) -> Result<Ha1, Reply> {
     let bad = || Reply::error("an HA1 is not hex of the right length", "try again");
     Ok(Ha1 {
@@ -261,6 +278,34 @@ mod tests {
         let other =
             changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
         assert_eq!(other, Account { expires_s: 60, proxy: "sip:192.0.2.9".into(), ..old });
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_reached_is_refused_as_it_was_written_with_the_cure() {
+        let refused = |proxy: &str| {
+            let add = serde_json::json!({ "name": "carrier", "remote": "user@carrier.test", "proxy": proxy });
+            match account(serde_json::from_value(add).expect("an Add"), Some(&first())) {
+                Err(Reply::Error { error, cure }) => (error, cure),
+                other => panic!("{proxy}: {other:?}"),
+            }
+        };
+        let (error, cure) = refused("sips:h");
+        assert_eq!(error, "the proxy \"sips:h\" asks for TLS, and trunks are reached by UDP or TCP");
+        assert_eq!(cure, "write it as sip:h, or sip:h;transport=tcp");
+        assert_eq!(refused("SIPS:h:5061").1, "write it as sip:h:5061, or sip:h:5061;transport=tcp");
+        for proxy in ["192.0.2.1:port", "a b", "https://h"] {
+            let (error, cure) = refused(proxy);
+            assert_eq!(error, format!("{proxy:?} is no SIP URI"));
+            assert_eq!(cure, "write it as sip:192.0.2.1:5060");
+        }
+    }
+
+    #[test]
+    fn a_proxy_may_be_written_with_its_scheme_or_without() {
+        for proxy in ["h:5070", "sip:h:5070", "SIP:h:5070"] {
+            let text = format!(r#"{{"name":"carrier","remote":"user@carrier.test","proxy":"{proxy}"}}"#);
+            assert_eq!(changed(&text).proxy, "sip:h:5070");
+        }
     }
 
     #[test]

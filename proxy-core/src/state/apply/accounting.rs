@@ -61,7 +61,7 @@ impl SipState {
     fn call_refused(&mut self, call: &RefusedCall) -> SipResponse {
         let name = name_of(call);
         let outbox = &mut self.records.outbox;
-        if outbox.refused.contains(&name) {
+        if self.index.refused.contains(&name) {
             return SipResponse::Superseded;
         }
         if outbox.records.len() >= most_records(outbox) / 2
@@ -71,8 +71,11 @@ impl SipState {
             return SipResponse::Full;
         }
         outbox.refused.push_back(name);
-        if outbox.refused.len() > MAX_REFUSED_KNOWN {
-            outbox.refused.pop_front();
+        self.index.refused.insert(name);
+        if outbox.refused.len() > MAX_REFUSED_KNOWN
+            && let Some(oldest) = outbox.refused.pop_front()
+        {
+            self.index.refused.remove(&oldest);
         }
         let base = base(&call.facts, &call.call_id, &call.to_tag, call.at);
         let record = AccountRecord { code: call.code, reason: account_text(&call.reason), ..base };
