@@ -48,7 +48,7 @@ pub(in crate::run) fn not_taken(why: Refusal) -> Reply {
         }
         Refusal::Unknown => Reply::error(
             "nobody knows whether the cluster took it: its leader was lost, or has changed meanwhile",
-            "list what there is, and if the change is not there, try again",
+            "see relevo status: is there a leader? then list what there is, and if the change is not there, try again",
         ),
     }
 }
@@ -62,6 +62,8 @@ mod tests {
         for why in [Refusal::NotActive, Refusal::Overloaded, Refusal::Unknown] {
             let text = format!("{:?}", not_taken(why));
             assert!(text.contains("the cluster") && text.contains("try again"), "{text}");
+            let is_shown = why == Refusal::Overloaded || text.contains("relevo status");
+            assert!(is_shown, "whether there is a leader: {text}");
             assert!(!text.contains(&format!("{why:?}")), "no name of a variant: {text}");
         }
     }
