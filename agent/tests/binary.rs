@@ -317,6 +317,37 @@ fn who_sends_too_much_is_listed_logged_explained_and_let_in_again() {
 }
 
 #[test]
+fn a_backend_that_falls_silent_is_in_the_log_once_and_once_more_when_it_is_back() {
+    let mut node = Node::new();
+    let file = fs::read_to_string(node.file()).expect("read");
+    let probes = "[dispatcher]\nprobe_interval_s = 1\nprobe_timeout_s = 1\n";
+    fs::write(node.file(), file + probes).expect("write");
+    node.start();
+    let backend = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let name = format!("destination sip:{backend} of set 1");
+    assert!(node.say(&["dispatcher", "add", "1", &format!("sip:{backend}")]).status.success());
+    let gone = format!("{name} does not answer: no new calls go there (see relevo dispatcher list)");
+    until("the loss is in the log", || node.log().contains(&gone).then_some(()));
+
+    let socket = std::net::UdpSocket::bind(backend).expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let back = format!("{name} is in service again");
+    until("its return is in the log", || {
+        let mut bytes = [0; 2048];
+        if let Ok((length, from)) = socket.recv_from(&mut bytes) {
+            let request = text(&bytes[..length]);
+            let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+            let headers = request.lines().filter(|l| kept.iter().any(|name| l.starts_with(name)));
+            let headers: String = headers.map(|l| format!("{l}\r\n")).collect();
+            let answer = format!("SIP/2.0 200 OK\r\n{headers}Content-Length: 0\r\n\r\n");
+            socket.send_to(answer.as_bytes(), from).expect("sent");
+        }
+        node.log().contains(&back).then_some(())
+    });
+    assert_eq!(node.log().matches(&gone).count(), 1, "{}", node.log());
+}
+
+#[test]
 fn a_clean_end_is_quick_and_leaves_no_socket_behind() {
     let mut node = Node::new();
     node.start();

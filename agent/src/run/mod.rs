@@ -12,6 +12,7 @@
 pub mod backend;
 mod desk;
 pub mod driver;
+mod health;
 pub mod live;
 pub mod log;
 pub mod notices;

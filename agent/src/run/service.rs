@@ -12,6 +12,7 @@ use proxy_core::time::Now;
 
 use super::backend::Desk;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
+use super::health;
 use super::live::Live;
 use super::resources::{Address, Steps};
 use super::setup;
@@ -43,6 +44,7 @@ pub struct Opened {
 pub struct Service {
     control: Handle,
     thread: JoinHandle<End>,
+    _health: health::Running,
     // Removes the file of the socket at the end.
     _admin: Admin,
 }
@@ -107,6 +109,7 @@ pub fn start<C: Cluster>(
         Role::Appliance => Some(records(config, &cluster, clock).map_err(NetError::Thread)?),
         Role::Witness => None,
     };
+    let health = health::start(cluster.clone(), clock).map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),
         engine,
@@ -119,7 +122,7 @@ pub fn start<C: Cluster>(
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, thread, _admin: opened.admin })
+    Ok(Service { control, thread, _health: health, _admin: opened.admin })
 }
 
 /// Starts the thread that writes the records of calls.
