@@ -15,6 +15,7 @@ use crate::dispatch::{Algorithm, Choice, order};
 use crate::engine::limits::MAX_FAILOVERS;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Method, NameAddr};
+use crate::state::dispatcher::Destination;
 use crate::state::{Backend, Branch, NextStep, When};
 
 /// What is answered when no destination of a set is alive, unless voicemail takes the call.
@@ -38,7 +39,7 @@ impl Engine {
         };
         let targets = self.targets_of_set(cx, passage, set);
         if targets.branches.is_empty() {
-            self.explain("no target", || format!("set {set} has no destination that is alive"));
+            self.explain("no target", || why_nobody(cx, set));
             passage.found.failing = Some(NO_DESTINATION);
             return Step::Next;
         }
@@ -135,6 +136,17 @@ impl Engine {
 /// phone of his takes, are not for the default set either.
 fn is_nobody_here(passage: &Passage<'_, '_>) -> bool {
     passage.found.failing.is_none_or(|(status, _)| matches!(status, 404 | 480))
+}
+
+/// Why a set has nobody who takes a call.
+fn why_nobody(cx: Cx<'_>, set: u32) -> String {
+    match cx.state.dispatcher().sets.get(&set) {
+        None => format!("there is no set {set}: relevo dispatcher add {set} URI"),
+        Some(list) if list.iter().any(Destination::is_eligible) => {
+            format!("each destination of set {set} that is alive has as many calls as its maxload")
+        }
+        Some(_) => format!("set {set} has no destination that is alive"),
+    }
 }
 
 /// The destination that a copy is for.

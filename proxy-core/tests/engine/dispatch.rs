@@ -47,6 +47,15 @@ fn world(change: impl FnOnce(&mut DispatchConfig)) -> World {
     w
 }
 
+/// What `relevo route explain` says of a call that the set has nobody for.
+fn why_nobody(w: &World) -> String {
+    let text = invite(NUMBER, ALICE, "explain");
+    let flow = flow_of(addr(ALICE));
+    let lines = Engine::explained(w.config.clone(), w.now, flow, None, text.as_bytes(), &w.state);
+    let of_stage = lines.iter().filter(|l| l.stage == Stage::Dispatch);
+    of_stage.map(|l| format!("{} {}", l.decision, l.why)).collect()
+}
+
 fn letters(w: &World) -> Vec<&'static str> {
     w.state.dispatcher().sets[&1].iter().map(|d| d.letters(false)).collect()
 }
@@ -210,6 +219,9 @@ fn a_set_without_anybody_alive_is_said_to_the_caller() {
     }
     w.send(ALICE, &invite(NUMBER, ALICE, "c1"));
     w.expect(ALICE, "SIP/2.0 503 No Destination Available");
+    assert!(why_nobody(&w).contains("set 1 has no destination that is alive"), "{}", why_nobody(&w));
+    w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Remove { set: 1, uri: None }));
+    assert!(why_nobody(&w).contains("there is no set 1: relevo dispatcher add 1 URI"), "{}", why_nobody(&w));
 }
 
 #[test]
@@ -225,6 +237,7 @@ fn call_load_goes_to_the_one_with_fewest_calls_and_respects_maxload() {
     w.expect(PBX1, "INVITE ");
     w.send(ALICE, &invite(NUMBER, ALICE, "c4"));
     w.expect(ALICE, "SIP/2.0 503 ");
+    assert!(why_nobody(&w).contains("has as many calls as its maxload"), "{}", why_nobody(&w));
     w.send(PBX2, &respond(&at_second, 486, "p2", ""));
     w.take(PBX2);
     w.take(ALICE);
