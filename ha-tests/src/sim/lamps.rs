@@ -111,7 +111,9 @@ impl Watcher {
     }
 
     fn tick(&mut self, now: u64, out: &mut Vec<String>) {
-        if self.asked.as_mut().is_some_and(|r| !r.tick(now, out)) {
+        // Nobody repeats what he does not want any more: a proxy that had accepted it long ago would begin anew.
+        let is_late = !self.stays() && now >= self.from + self.lasts_s * 1_000 * MS;
+        if is_late || self.asked.as_mut().is_some_and(|r| !r.tick(now, out)) {
             self.asked = None;
         }
         let is_due = if self.number == 0 {

@@ -22,9 +22,24 @@ pub const MARK: &str = "s=rtpengine";
 #[must_use]
 pub fn phone_sdp(at: SocketAddr) -> String {
     let (ip, port) = (at.ip(), at.port());
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=phone\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
-    )
+    format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=phone\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
+}
+
+/// Whether this is the word of a question.
+#[must_use]
+pub fn says(question: &[u8], word: &str) -> bool {
+    let word = format!("7:command{}:{word}", word.len()).into_bytes();
+    question.windows(word.len()).any(|at| at == word.as_slice())
+}
+
+/// A question, for the trace.
+#[must_use]
+pub fn short(question: &[u8]) -> String {
+    let at = question.iter().position(|b| *b == b' ').unwrap_or_default();
+    let asked = question.get(at + 1..).and_then(Value::read);
+    let Some(Value::Dict(asked)) = asked else { return String::from("what is no question") };
+    let text = |key: &[u8]| String::from_utf8_lossy(asked.get(key).and_then(Value::text).unwrap_or_default());
+    format!("{} [{}]", text(b"command"), text(b"call-id"))
 }
 
 /// One rtpengine.
@@ -53,13 +68,8 @@ pub struct RtpEngines {
 
 impl Default for RtpEngines {
     fn default() -> Self {
-        let engine = |at| RtpEngine {
-            at,
-            said: BTreeMap::new(),
-            held: BTreeSet::new(),
-            away: None,
-            is_away: false,
-        };
+        let engine =
+            |at| RtpEngine { at, said: BTreeMap::new(), held: BTreeSet::new(), away: None, is_away: false };
         Self { all: RTPENGINES.map(engine).into_iter().collect(), given: 0, deleted: 0 }
     }
 }
