@@ -9,6 +9,7 @@ use proxy_core::state::trunk::TrunkCommand;
 use proxy_core::state::{ServerKey, SipCommand, SipState};
 
 use super::kernel::clock;
+use super::rtp;
 use super::sip;
 
 /// What a test breaks, to see that the judge notices.
@@ -45,6 +46,10 @@ pub enum Mutation {
     EagerTrunk,
     /// All registrations at trunks have the same number.
     NoNumbers,
+    /// No rtpengine is asked for the answer.
+    NoAnswers,
+    /// No rtpengine hears that a call is over.
+    NoDeletes,
     /// A subscription is promised before it is committed.
     EarlyLamp,
     /// Nobody is told of a change.
@@ -153,4 +158,14 @@ pub fn send(mutation: Mutation, to: SocketAddr, bytes: Vec<u8>, out: &mut Vec<(S
         _ => {}
     }
     out.push((to, bytes));
+}
+
+/// Whether a question to an rtpengine never leaves.
+#[must_use]
+pub fn is_lost(mutation: Mutation, bytes: &[u8]) -> bool {
+    match mutation {
+        Mutation::NoAnswers => rtp::says(bytes, "answer"),
+        Mutation::NoDeletes => rtp::says(bytes, "delete"),
+        _ => false,
+    }
 }

@@ -14,6 +14,7 @@
 //! | 10 | a trunk is registered under one number by one node, not before that is due, and is registered after healing |
 //! | 11 | a message that was taken is delivered, and not again when that is committed (`laws::notes`) |
 //! | 12 | a lamp that was promised shines as its calls do; numbers of NOTIFYs rise (`laws::lamps`) |
+//! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -76,6 +77,8 @@ pub struct Judge {
     votes: BTreeMap<RaftId, (u64, RaftId)>,
     /// Of those who watch calls.
     pub lamps: laws::lamps::Law,
+    /// Of media.
+    pub media: laws::media::Law,
     /// Of messages that are kept.
     pub notes: laws::notes::Law,
     token: u64,
@@ -210,6 +213,9 @@ impl Judge {
     }
 
     fn learn(&mut self, command: &SipCommand, response: &SipResponse) {
+        if *response == SipResponse::Done {
+            self.media.learn(command);
+        }
         if let SipCommand::Subscription(subscription) = command {
             self.lamps.learn(subscription, response);
         }
@@ -259,7 +265,7 @@ impl Judge {
     }
 
     /// Invariants 1 and 2: the proxy on `place` sends this, and its kernel lets it pass.
-    pub fn sent(&mut self, place: Place, text: &str) {
+    pub fn sent(&mut self, place: Place, text: &str, now: u64) {
         // An engine that was not stopped when another took over knows its calls as they were: when the floating IP is
         // here again, it must have become active anew before it says a word.
         if self.acting != Some(place) {
@@ -293,6 +299,11 @@ impl Judge {
             && let Some(what) = self.lamps.sent(text)
         {
             self.accuse(format!("invariant 12: node {place} {what}: {}", sip::short(text)));
+        }
+        if method == "INVITE"
+            && let Some(what) = self.media.sent(text, now)
+        {
+            self.accuse(format!("invariant 13: node {place} {what}: {}", sip::short(text)));
         }
         let none = Safe::default();
         let safe = self.calls.get(&call).unwrap_or(&none);

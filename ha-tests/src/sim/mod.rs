@@ -23,6 +23,7 @@
 //! | `lamps` | who watches the calls of others |
 //! | `notes` | who writes MESSAGE to users without a phone, and their phones |
 //! | `peers` | PBXs and the carrier of the trunk |
+//! | `rtp` | rtpengines |
 //! | `phones` | all of them together |
 //! | `plan` | which faults come, and when |
 //! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
@@ -50,6 +51,7 @@ mod peers;
 mod phones;
 mod plan;
 mod process;
+mod rtp;
 mod service;
 mod setup;
 mod sip;

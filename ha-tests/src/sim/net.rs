@@ -10,6 +10,7 @@ use raft_store::node::inbound::{Rpc, RpcReply};
 use raft_store::node::{Place, RaftId};
 
 use super::base::{MS, Rng};
+use super::rtp;
 
 /// Time after which TCP has repeated what was lost at the latest, ms.
 const REPEAT_MS: u64 = 300;
@@ -99,6 +100,9 @@ impl Letter {
     }
 }
 
+/// Datagrams of rtpengines that are lost, in percent.
+const MEDIA_LOSS: u64 = 3;
+
 /// What travels.
 #[derive(Debug, Clone)]
 pub enum Parcel {
@@ -116,6 +120,24 @@ pub enum Parcel {
         /// The phone.
         to: SocketAddr,
         /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A node's question to an rtpengine, from an address of its own.
+    ToMedia {
+        /// The node.
+        place: Place,
+        /// The rtpengine.
+        to: SocketAddr,
+        /// What it is asked.
+        bytes: Vec<u8>,
+    },
+    /// What the rtpengine says to that.
+    FromMedia {
+        /// The node.
+        place: Place,
+        /// The rtpengine.
+        from: SocketAddr,
+        /// What it says.
         bytes: Vec<u8>,
     },
     /// An ICMP error for the floating IP: nothing listens at that address.
@@ -282,6 +304,16 @@ impl Net {
             self.put(now + delays[1] * MS, parcel.clone());
         }
         self.put(now + delays[0] * MS, parcel);
+    }
+
+    /// Takes a datagram from or to an rtpengine. A deletion is not lost: if the node were, too, that would be left to
+    /// the rtpengine, which ends what is silent.
+    pub fn media(&mut self, now: u64, parcel: Parcel) {
+        let (lost, delay) = (self.phones.chance(MEDIA_LOSS), self.phones.between(1, 3));
+        let is_delete = matches!(&parcel, Parcel::ToMedia { bytes, .. } if rtp::says(bytes, "delete"));
+        if !lost || is_delete {
+            self.put(now + delay * MS, parcel);
+        }
     }
 
     /// A node asks the DNS, which does answer.

@@ -24,6 +24,7 @@ use super::net::{Body, Letter, Net, Parcel};
 use super::phones::Phones;
 use super::plan::{Fault, Plan};
 use super::process::{Failure, LEASE};
+use super::rtp;
 use super::setup::Site;
 use super::sip;
 
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub registered: u64,
     /// NOTIFYs to watchers of calls.
     pub notified: u64,
+    /// Answers of rtpengines with SDP, and calls deleted there.
+    pub media: (u64, u64),
     /// Messages that were kept.
     pub kept: u64,
     /// Time from healing to service, ms.
@@ -215,6 +218,7 @@ impl World {
             failovers: self.judge.rounds,
             moved: self.judge.moved,
             notified: self.judge.lamps.told(),
+            media: (self.phones.rtp.given, self.phones.rtp.deleted),
             kept: self.judge.notes.kept(),
             registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
@@ -256,6 +260,16 @@ impl World {
                 Parcel::Resolved { place, question } => {
                     if let Some(machine) = self.machine(place) {
                         machine.resolved(question);
+                    }
+                }
+                Parcel::ToMedia { place, to, bytes } => {
+                    if let Some(bytes) = self.phones.rtp.on(to, &bytes) {
+                        self.net.media(now, Parcel::FromMedia { place, from: to, bytes });
+                    }
+                }
+                Parcel::FromMedia { place, from, bytes } => {
+                    if let Some(machine) = self.machine(place) {
+                        machine.media(from, bytes);
                     }
                 }
                 Parcel::ToPhone { to, .. } if self.phones.is_absent(to) => {
@@ -350,6 +364,10 @@ impl World {
         for question in done.questions {
             self.net.ask(now, place, question);
         }
+        for (to, bytes) in done.media {
+            self.trace.say(format!("node {place} -> {to} {}", rtp::short(&bytes)));
+            self.net.media(now, Parcel::ToMedia { place, to, bytes });
+        }
         for (to, bytes) in done.datagrams {
             let text = String::from_utf8_lossy(&bytes);
             if !machine.answers(now) {
@@ -357,7 +375,7 @@ impl World {
                 continue;
             }
             self.trace.say(format!("node {place} -> {to} {}", sip::short(&text)));
-            self.judge.sent(place, &text);
+            self.judge.sent(place, &text, now);
             self.net.datagram(now, Parcel::ToPhone { to, bytes });
         }
         if let Some(failure) = done.failure {
