@@ -139,3 +139,8 @@ fn answers_that_pass_without_the_rtpengine_are_found() {
 fn calls_that_an_rtpengine_is_left_with_are_found() {
     found(Mutation::NoDeletes, &["invariant 13"]);
 }
+
+#[test]
+fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_their_node() {
+    found(Mutation::NoRepeats, &["invariant 13"]);
+}

@@ -29,7 +29,7 @@
 //! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
 //! | `laws` | the invariants of single features |
 //! | `world` | all of it together, millisecond by millisecond |
-//! | `world::faults`, `world::phases` | how faults come and go; phones, healing, the last comparison |
+//! | `world::faults`, `world::phases`, `world::post` | how faults come and go; phones, healing, the last comparison; what travels |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;
@@ -60,4 +60,5 @@ mod world;
 
 pub use broken::Mutation;
 pub use plan::Fault;
+pub use rtp::MediaCounts;
 pub use world::{Options, Outcome, run};

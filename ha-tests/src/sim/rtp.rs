@@ -25,21 +25,44 @@ pub fn phone_sdp(at: SocketAddr) -> String {
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=phone\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
 }
 
-/// Whether this is the word of a question.
+/// Command and Call-ID of a question.
+fn asked(question: &[u8]) -> Option<(String, String)> {
+    let at = question.iter().position(|b| *b == b' ')?;
+    let Value::Dict(asked) = Value::read(question.get(at + 1..)?)? else { return None };
+    let text = |key: &[u8]| {
+        String::from_utf8_lossy(asked.get(key).and_then(Value::text).unwrap_or_default()).into_owned()
+    };
+    Some((text(b"command"), text(b"call-id")))
+}
+
+/// Whether a question has this command.
 #[must_use]
 pub fn says(question: &[u8], word: &str) -> bool {
-    let word = format!("7:command{}:{word}", word.len()).into_bytes();
-    question.windows(word.len()).any(|at| at == word.as_slice())
+    asked(question).is_some_and(|(command, _)| command == word)
+}
+
+/// The call that a question wants to be deleted.
+#[must_use]
+pub fn deletes(question: &[u8]) -> Option<String> {
+    asked(question).filter(|(command, _)| command == "delete").map(|(_, call)| call)
 }
 
 /// A question, for the trace.
 #[must_use]
 pub fn short(question: &[u8]) -> String {
-    let at = question.iter().position(|b| *b == b' ').unwrap_or_default();
-    let asked = question.get(at + 1..).and_then(Value::read);
-    let Some(Value::Dict(asked)) = asked else { return String::from("what is no question") };
-    let text = |key: &[u8]| String::from_utf8_lossy(asked.get(key).and_then(Value::text).unwrap_or_default());
-    format!("{} [{}]", text(b"command"), text(b"call-id"))
+    asked(question)
+        .map_or(String::from("what is no question"), |(command, call)| format!("{command} [{call}]"))
+}
+
+/// What happened with media in a world.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MediaCounts {
+    /// Offers and answers that rtpengines gave SDP for.
+    pub given: u64,
+    /// Calls that were deleted there.
+    pub deleted: u64,
+    /// Deletions that went with the node that asked.
+    pub excused: u64,
 }
 
 /// One rtpengine.

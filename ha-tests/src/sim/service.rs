@@ -1,7 +1,7 @@
 //! The threads of an agent beside Raft: the control thread, which is the agent's own [`Driver`], round by round, and the
 //! SIP engine, which is `proxy-core`'s, one shard.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct Service {
     socket: VecDeque<(SocketAddr, Vec<u8>)>,
     failed: VecDeque<SocketAddr>,
     media: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What a mutation must not let through twice.
+    asked: BTreeSet<Vec<u8>>,
     resolved: VecDeque<Question>,
     mutation: Mutation,
     /// The token that the engine is active under.
@@ -121,6 +123,7 @@ impl Service {
             socket: VecDeque::new(),
             failed: VecDeque::new(),
             media: VecDeque::new(),
+            asked: BTreeSet::new(),
             resolved: VecDeque::new(),
             mutation: site.mutation,
             active: None,
@@ -247,7 +250,7 @@ impl Service {
                 }
                 Output::Resolve { question } => done.questions.push(question),
                 Output::Media { to, bytes } => {
-                    if !broken::is_lost(self.mutation, &bytes) {
+                    if !broken::is_lost(self.mutation, &bytes, &mut self.asked) {
                         done.media.push((to, bytes));
                     }
                 }

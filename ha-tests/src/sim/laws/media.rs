@@ -5,15 +5,18 @@
 //! | an INVITE with SDP | the SDP is an rtpengine's; one that does not answer is not waited for |
 //! | the first 2xx of a call with a session | the same |
 //!
-//! When all is over, no rtpengine holds a call that had a committed session there and is over.
+//! When all is over, no rtpengine holds a call that had a committed session there and is over. One may if datagrams of
+//! the deletion were lost, and the node that would have repeated them went before it did: rtpengine ends by itself what
+//! is silent.
 //!
 //! Another fork's 2xx is hung up on, and goes on as it is. While an rtpengine is away, and until it is known to be back,
 //! SDP may go on as it is: that is what was configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use proxy_core::state::{InviteState, MediaCommand, SipCommand, SipState};
+use raft_store::node::Place;
 
 use crate::sim::base::MS;
 use crate::sim::rtp::{MARK, RtpEngines};
@@ -23,6 +26,8 @@ use crate::sim::sip;
 const BEFORE: u64 = 1_500 * MS;
 /// So long may it take until one counts as back, ns.
 const AFTER: u64 = 6_000 * MS;
+/// So long is a question repeated, and a little more, ns: clocks differ.
+const ASKS: u64 = 1_100 * MS;
 
 /// What is committed of sessions.
 #[derive(Debug, Default)]
@@ -33,6 +38,10 @@ pub struct Law {
     answered: BTreeMap<String, String>,
     /// When one was away, from and until, ns.
     pub away: Option<(u64, u64)>,
+    /// Deletions of which a datagram was lost, and none has arrived: who asks, where, of which call, and since when, ns.
+    unheard: BTreeMap<(Place, SocketAddr, String), u64>,
+    /// Those whose node went while it asked: where, of which call.
+    gone: BTreeSet<(SocketAddr, String)>,
 }
 
 impl Law {
@@ -71,6 +80,36 @@ impl Law {
         }
     }
 
+    /// A datagram by which `place` has a call deleted is lost at `now`.
+    pub fn unheard(&mut self, place: Place, at: SocketAddr, call: String, now: u64) {
+        self.unheard.entry((place, at, call)).or_insert(now);
+    }
+
+    /// Such a datagram has arrived.
+    pub fn heard(&mut self, at: SocketAddr, call: &str) {
+        self.unheard.retain(|(_, of, lost), _| *of != at || lost != call);
+        self.gone.remove(&(at, call.to_owned()));
+    }
+
+    /// Time goes on; which nodes serve now.
+    pub fn tick(&mut self, now: u64, serves: impl Fn(Place) -> bool) {
+        let gone = &mut self.gone;
+        self.unheard.retain(|(place, at, call), since| {
+            let asks = now <= *since + ASKS;
+            if asks && !serves(*place) {
+                gone.insert((*at, call.clone()));
+                return false;
+            }
+            asks
+        });
+    }
+
+    /// Deletions that went with their node.
+    #[must_use]
+    pub fn excused(&self) -> u64 {
+        self.gone.len() as u64
+    }
+
     /// What is wrong when all is over.
     #[must_use]
     pub fn at_the_end(&self, state: &SipState, engines: &RtpEngines) -> Option<String> {
@@ -81,8 +120,61 @@ impl Law {
         };
         engines.all.iter().find_map(|engine| {
             let mut held = engine.held.iter();
-            let left = held.find(|call| self.nodes.get(*call) == Some(&engine.at) && !is_live(call))?;
+            let is_excused = |call: &String| self.gone.contains(&(engine.at, call.clone()));
+            let is_left = |call: &String| {
+                self.nodes.get(call) == Some(&engine.at) && !is_live(call) && !is_excused(call)
+            };
+            let left = held.find(|call| is_left(call))?;
             Some(format!("{left} is over, and the rtpengine at {} has not heard of it", engine.at))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::setup::RTPENGINES;
+
+    /// An rtpengine that holds a call which is over, and the law that knows of it.
+    fn left() -> (Law, RtpEngines, SocketAddr) {
+        let (mut law, mut engines) = (Law::default(), RtpEngines::default());
+        let [at, _] = RTPENGINES;
+        law.nodes.insert(String::from("c"), at);
+        engines.all[0].held.insert(String::from("c"));
+        (law, engines, at)
+    }
+
+    #[test]
+    fn a_deletion_may_be_missing_only_if_its_node_went_while_it_asked() {
+        let (mut law, engines, at) = left();
+        let state = SipState::default();
+        assert!(law.at_the_end(&state, &engines).is_some(), "nobody has asked");
+        law.unheard(1, at, String::from("c"), 0);
+        law.tick(ASKS, |place| place == 1);
+        law.tick(ASKS + 1, |_| false);
+        assert!(law.at_the_end(&state, &engines).is_some(), "its node had all the time");
+        law.unheard(1, at, String::from("c"), 2 * ASKS);
+        law.tick(2 * ASKS + MS, |_| false);
+        assert!(law.at_the_end(&state, &engines).is_none() && law.excused() == 1);
+    }
+
+    #[test]
+    fn a_call_that_is_held_anew_after_its_deletion_is_left() {
+        let (mut law, engines, at) = left();
+        law.unheard(1, at, String::from("c"), 0);
+        law.tick(MS, |_| false);
+        law.heard(at, "c");
+        assert!(law.at_the_end(&SipState::default(), &engines).is_some());
+    }
+
+    #[test]
+    fn sdp_of_a_phone_passes_only_while_an_rtpengine_is_away() {
+        let mut law = Law::default();
+        let invite = "INVITE sip:u@x SIP/2.0\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nContent-Length: 12\r\n\r\nv=0\r\ns=phone\r\n";
+        let treated = invite.replace("s=phone", MARK);
+        assert!(law.sent(invite, 0).is_some() && law.sent(&treated, 0).is_none());
+        law.away = Some((10 * BEFORE, 11 * BEFORE));
+        assert!(law.sent(invite, 0).is_some() && law.sent(invite, 10 * BEFORE).is_none());
+        assert!(law.sent(invite, 11 * BEFORE + AFTER + 1).is_some());
     }
 }
