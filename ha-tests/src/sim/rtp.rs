@@ -3,7 +3,8 @@
 //! | told | then |
 //! |---|---|
 //! | a cookie that it has seen | what it said then |
-//! | offer, answer | SDP of its own; the call is held |
+//! | offer | SDP of its own; the call is held |
+//! | answer | SDP of its own; an error if the call is not held |
 //! | delete | the call is not held any more |
 //! | anything, while its process is away | nothing; when it is back it knows no calls and no cookies |
 
@@ -61,7 +62,7 @@ pub struct MediaCounts {
     pub given: u64,
     /// Calls that were deleted there.
     pub deleted: u64,
-    /// Deletions that went with the node that asked.
+    /// Calls that one is left with: their deletion went with the node that asked.
     pub excused: u64,
 }
 
@@ -143,6 +144,10 @@ impl RtpEngines {
         let mut result = "ok";
         match text(b"command")? {
             b"ping" => result = "pong",
+            b"answer" if !engine.held.contains(&call) => {
+                result = "error";
+                answer.insert(b"error-reason".to_vec(), Value::from("Unknown call-id"));
+            }
             b"offer" | b"answer" => {
                 let ip = to.ip();
                 let sdp = format!(

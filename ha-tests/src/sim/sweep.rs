@@ -100,7 +100,7 @@ impl Summary {
              {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n\
              {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n\
              {} messages kept, {} NOTIFYs to watchers, {} SDPs of rtpengines, {} calls deleted there, \
-             {} deletions lost with their node\n",
+             {} left there with their node's loss\n",
             self.worlds,
             self.worlds as f64 / seconds,
             t.simulated_ms / 1000,

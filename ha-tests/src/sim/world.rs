@@ -221,7 +221,7 @@ impl World {
             media: MediaCounts {
                 given: self.phones.rtp.given,
                 deleted: self.phones.rtp.deleted,
-                excused: self.judge.media.excused(),
+                excused: self.judge.media.excused(&self.phones.rtp),
             },
             kept: self.judge.notes.kept(),
             registered: self.phones.carrier.accepted,
