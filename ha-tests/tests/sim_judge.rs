@@ -129,3 +129,18 @@ fn subscriptions_that_are_forgotten_are_found() {
 fn notifies_under_one_number_are_found() {
     found(Mutation::SameNotify, &["invariant 12"]);
 }
+
+#[test]
+fn answers_that_pass_without_the_rtpengine_are_found() {
+    found(Mutation::NoAnswers, &["invariant 13"]);
+}
+
+#[test]
+fn calls_that_an_rtpengine_is_left_with_are_found() {
+    found(Mutation::NoDeletes, &["invariant 13"]);
+}
+
+#[test]
+fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_their_node() {
+    found(Mutation::NoRepeats, &["invariant 13"]);
+}

@@ -29,6 +29,8 @@ fn every_invariant_holds_in_two_hundred_worlds() {
         assert!(total.elections > 3 * count && total.moves > count, "{}", summary.tell());
         assert!(total.calls_answered > count && total.promises > 100 * count, "{}", summary.tell());
         assert!(total.kept > count / 2 && total.notified > 5 * count, "{}", summary.tell());
+        let media = &total.media;
+        assert!(media.given > 5 * count && media.deleted > count && media.excused < count / 10, "{media:?}");
         assert!(total.failovers > 0 && total.moved > 0 && total.registered > 0, "{}", summary.tell());
     }
 }

@@ -1,5 +1,6 @@
 //! The parts that are broken on purpose, to see that the judge finds them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use proxy_core::state::trunk::TrunkCommand;
 use proxy_core::state::{ServerKey, SipCommand, SipState};
 
 use super::kernel::clock;
+use super::rtp;
 use super::sip;
 
 /// What a test breaks, to see that the judge notices.
@@ -45,6 +47,12 @@ pub enum Mutation {
     EagerTrunk,
     /// All registrations at trunks have the same number.
     NoNumbers,
+    /// No rtpengine is asked for the answer.
+    NoAnswers,
+    /// No rtpengine hears that a call is over.
+    NoDeletes,
+    /// No rtpengine is told twice that a call is over.
+    NoRepeats,
     /// A subscription is promised before it is committed.
     EarlyLamp,
     /// Nobody is told of a change.
@@ -153,4 +161,15 @@ pub fn send(mutation: Mutation, to: SocketAddr, bytes: Vec<u8>, out: &mut Vec<(S
         _ => {}
     }
     out.push((to, bytes));
+}
+
+/// Whether a question to an rtpengine never leaves. `asked`: those that have left.
+#[must_use]
+pub fn is_lost(mutation: Mutation, bytes: &[u8], asked: &mut BTreeSet<Vec<u8>>) -> bool {
+    match mutation {
+        Mutation::NoRepeats => rtp::says(bytes, "delete") && !asked.insert(bytes.to_vec()),
+        Mutation::NoAnswers => rtp::says(bytes, "answer"),
+        Mutation::NoDeletes => rtp::says(bytes, "delete"),
+        _ => false,
+    }
 }

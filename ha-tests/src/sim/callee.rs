@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::client::{Repeated, T2};
 use super::peers::challenge;
+use super::rtp::phone_sdp;
 use super::sip;
 
 /// What a callee does.
@@ -116,6 +117,9 @@ impl Callee {
 
     fn finish(&mut self, now: u64, status: u16, out: &mut Vec<String>) {
         self.last = sip::respond(&self.invite, status, &self.tag, (status < 300).then_some(self.at));
+        if status < 300 && !sip::body(&self.invite).is_empty() {
+            self.last = sip::with_sdp(&self.last, &phone_sdp(self.at));
+        }
         out.push(self.last.clone());
         self.repeated = Some(Repeated::new(now, self.last.clone(), T2));
         self.act_at = u64::MAX;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::base::MS;
 use super::client::{Repeated, T2};
+use super::rtp::phone_sdp;
 use super::sip;
 
 /// What the caller does.
@@ -26,6 +27,8 @@ pub struct Caller {
     user: String,
     call: String,
     plan: Plan,
+    /// Its INVITE has SDP.
+    pub offers: bool,
     start: u64,
     invite: Option<Repeated>,
     cancel: Option<Repeated>,
@@ -58,6 +61,7 @@ impl Caller {
             user: user.to_owned(),
             call: call.to_owned(),
             plan,
+            offers: false,
             start: 0,
             invite: None,
             cancel: None,
@@ -96,7 +100,10 @@ impl Caller {
 
     /// Sends its INVITE.
     pub fn begin(&mut self, now: u64, out: &mut Vec<String>) {
-        let text = sip::of_call("INVITE", &self.user, self.at, &self.call, "");
+        let mut text = sip::of_call("INVITE", &self.user, self.at, &self.call, "");
+        if self.offers {
+            text = sip::with_sdp(&text, &phone_sdp(self.at));
+        }
         out.push(text.clone());
         self.start = now;
         self.invite = Some(Repeated::new(now, text, u64::MAX));

@@ -8,12 +8,13 @@
 //! | 3 | logs are equal, entry by entry, and equal logs make equal states, byte for byte |
 //! | 4 | when all faults have ended, somebody serves soon, all nodes catch up, and every call ends as it should |
 //! | 6 | a voter that was restarted neither votes nor campaigns for one lease |
-//! | 7 | a node votes once in a term, and in no earlier term later, whatever happens to its machine |
+//! | 7 | a node votes once in a term, and in no earlier term later, whatever happens to its machine (`laws::votes`) |
 //! | 8 | a promised call has one end, and the right one where somebody would answer; nobody is left ringing or talking |
 //! | 9 | accounting says everything once: one CDR for each answered leg that has ended, one for each failed call |
 //! | 10 | a trunk is registered under one number by one node, not before that is due, and is registered after healing |
 //! | 11 | a message that was taken is delivered, and not again when that is committed (`laws::notes`) |
 //! | 12 | a lamp that was promised shines as its calls do; numbers of NOTIFYs rise (`laws::lamps`) |
+//! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -28,7 +29,6 @@ use proxy_core::state::trunk::{RegistrationState, TrunkCommand};
 use proxy_core::state::{BranchState, ServerKey, SipCommand, SipResponse, SipState};
 use raft_store::codec::{self, Kind};
 use raft_store::command::{Command, Response};
-use raft_store::node::inbound::{Rpc, RpcReply};
 use raft_store::node::types::Entry;
 use raft_store::node::{Place, RaftId};
 use raft_store::state::ClusterState;
@@ -72,10 +72,11 @@ pub struct Judge {
     registered: BTreeSet<(String, u32)>,
     /// Numbers of the trunk's registrations that are committed, and who has sent them.
     numbered: BTreeMap<u32, Option<Place>>,
-    /// Term and candidate of the newest vote that a node has given.
-    votes: BTreeMap<RaftId, (u64, RaftId)>,
+    votes: laws::votes::Law,
     /// Of those who watch calls.
     pub lamps: laws::lamps::Law,
+    /// Of media.
+    pub media: laws::media::Law,
     /// Of messages that are kept.
     pub notes: laws::notes::Law,
     token: u64,
@@ -210,6 +211,9 @@ impl Judge {
     }
 
     fn learn(&mut self, command: &SipCommand, response: &SipResponse) {
+        if *response == SipResponse::Done {
+            self.media.learn(command);
+        }
         if let SipCommand::Subscription(subscription) = command {
             self.lamps.learn(subscription, response);
         }
@@ -259,7 +263,7 @@ impl Judge {
     }
 
     /// Invariants 1 and 2: the proxy on `place` sends this, and its kernel lets it pass.
-    pub fn sent(&mut self, place: Place, text: &str) {
+    pub fn sent(&mut self, place: Place, text: &str, now: u64) {
         // An engine that was not stopped when another took over knows its calls as they were: when the floating IP is
         // here again, it must have become active anew before it says a word.
         if self.acting != Some(place) {
@@ -293,6 +297,11 @@ impl Judge {
             && let Some(what) = self.lamps.sent(text)
         {
             self.accuse(format!("invariant 12: node {place} {what}: {}", sip::short(text)));
+        }
+        if method == "INVITE"
+            && let Some(what) = self.media.sent(text, now)
+        {
+            self.accuse(format!("invariant 13: node {place} {what}: {}", sip::short(text)));
         }
         let none = Safe::default();
         let safe = self.calls.get(&call).unwrap_or(&none);
@@ -353,40 +362,16 @@ impl Judge {
 
     /// Invariant 7: the node `id` says these at once, in whatever order. Whether it gives its vote to another.
     pub fn voted<'a>(&mut self, id: RaftId, bodies: impl Iterator<Item = &'a Body>) -> bool {
-        let said = |body: &Body| match body {
-            Body::Answer { reply: Some(RpcReply::Vote(reply)), vote: true, .. } => {
-                Some((reply.vote.leader_id.term, reply.vote.leader_id.voted_for, reply.vote_granted))
-            }
-            // Who campaigns has voted for itself.
-            Body::Ask { rpc: Rpc::Vote(ask), .. } => {
-                Some((ask.vote.leader_id.term, ask.vote.leader_id.voted_for, true))
-            }
-            _ => None,
-        };
-        let mut said: Vec<_> = bodies.filter_map(said).filter(|(.., mine)| *mine).collect();
-        said.sort_unstable();
-        for (term, candidate, _) in &said {
-            let before = self.votes.insert(id, (*term, *candidate)).unwrap_or_default();
-            if *term < before.0 || (*term == before.0 && *candidate != before.1) {
-                self.accuse(format!(
-                    "invariant 7: node id {id} votes for {candidate} in term {term} after {before:?}"
-                ));
-            }
+        let (gives, wrong) = self.votes.voted(id, bodies);
+        if let Some(what) = wrong {
+            self.accuse(format!("invariant 7: node id {id} {what}"));
         }
-        said.iter().any(|(_, candidate, _)| *candidate != id)
+        gives
     }
 
     /// Invariant 6: a process says this.
     pub fn said(&mut self, place: Place, restarted_ago: Option<u64>, lease: u64, body: &Body) {
-        if restarted_ago.is_none_or(|ago| ago >= lease) {
-            return;
-        }
-        let campaign = match body {
-            Body::Ask { rpc, .. } => matches!(rpc, Rpc::Vote(_) | Rpc::PreVote(_)),
-            Body::Answer { reply: Some(RpcReply::Vote(vote)), .. } => vote.vote_granted,
-            _ => false,
-        };
-        if campaign {
+        if restarted_ago.is_some_and(|ago| ago < lease) && laws::votes::is_campaign(body) {
             self.accuse(format!("invariant 6: node {place} votes within a lease after its start"));
         }
     }

@@ -176,6 +176,13 @@ impl Machine {
         }
     }
 
+    /// An rtpengine has answered.
+    pub fn media(&mut self, from: SocketAddr, bytes: Vec<u8>) {
+        if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {
+            service.media(from, bytes);
+        }
+    }
+
     /// The DNS has answered.
     pub fn resolved(&mut self, question: Question) {
         if let Some(service) = self.agent.as_mut().and_then(|a| a.service.as_mut()) {

@@ -23,12 +23,13 @@
 //! | `lamps` | who watches the calls of others |
 //! | `notes` | who writes MESSAGE to users without a phone, and their phones |
 //! | `peers` | PBXs and the carrier of the trunk |
+//! | `rtp` | rtpengines |
 //! | `phones` | all of them together |
 //! | `plan` | which faults come, and when |
 //! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
 //! | `laws` | the invariants of single features |
 //! | `world` | all of it together, millisecond by millisecond |
-//! | `world::faults`, `world::phases` | how faults come and go; phones, healing, the last comparison |
+//! | `world::faults`, `world::phases`, `world::post` | how faults come and go; phones, healing, the last comparison; what travels |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;
@@ -50,6 +51,7 @@ mod peers;
 mod phones;
 mod plan;
 mod process;
+mod rtp;
 mod service;
 mod setup;
 mod sip;
@@ -58,4 +60,5 @@ mod world;
 
 pub use broken::Mutation;
 pub use plan::Fault;
+pub use rtp::MediaCounts;
 pub use world::{Options, Outcome, run};

@@ -99,6 +99,10 @@ impl Letter {
     }
 }
 
+/// Datagrams from and to rtpengines that are lost, in percent. All four of a question that nobody answers: one in a
+/// million.
+const MEDIA_LOSS: u64 = 3;
+
 /// What travels.
 #[derive(Debug, Clone)]
 pub enum Parcel {
@@ -116,6 +120,24 @@ pub enum Parcel {
         /// The phone.
         to: SocketAddr,
         /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A node's question to an rtpengine, from an address of its own.
+    ToMedia {
+        /// The node.
+        place: Place,
+        /// The rtpengine.
+        to: SocketAddr,
+        /// What it is asked.
+        bytes: Vec<u8>,
+    },
+    /// What the rtpengine says to that.
+    FromMedia {
+        /// The node.
+        place: Place,
+        /// The rtpengine.
+        from: SocketAddr,
+        /// What it says.
         bytes: Vec<u8>,
     },
     /// An ICMP error for the floating IP: nothing listens at that address.
@@ -282,6 +304,15 @@ impl Net {
             self.put(now + delays[1] * MS, parcel.clone());
         }
         self.put(now + delays[0] * MS, parcel);
+    }
+
+    /// Takes a datagram from or to an rtpengine. `false`: it is lost.
+    pub fn media(&mut self, now: u64, parcel: Parcel) -> bool {
+        let (lost, delay) = (self.phones.chance(MEDIA_LOSS), self.phones.between(1, 3));
+        if !lost {
+            self.put(now + delay * MS, parcel);
+        }
+        !lost
     }
 
     /// A node asks the DNS, which does answer.

@@ -9,6 +9,7 @@ use super::client::Registrar;
 use super::lamps::Lamps;
 use super::notes::Notes;
 use super::peers::{Carrier, Pbxs};
+use super::rtp::RtpEngines;
 use super::setup::{CARRIER, PBXS};
 use super::sip;
 
@@ -21,6 +22,8 @@ pub struct Phones {
     pub calls: Vec<Call>,
     /// The carrier of the trunk.
     pub carrier: Carrier,
+    /// Rtpengines.
+    pub rtp: RtpEngines,
     /// Watchers.
     pub lamps: Lamps,
     /// Messages.
@@ -97,6 +100,7 @@ impl Phones {
     pub fn tick(&mut self, now: u64) -> Vec<Sent> {
         let mut sent = Vec::new();
         let mut add = |at: SocketAddr, out: &mut Vec<String>| sent.extend(out.drain(..).map(|t| (at, t)));
+        self.rtp.tick(now);
         self.notes.tick(now, &mut add);
         self.lamps.tick(now, &mut add);
         let mut out = Vec::new();

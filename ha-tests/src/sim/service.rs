@@ -1,7 +1,7 @@
 //! The threads of an agent beside Raft: the control thread, which is the agent's own [`Driver`], round by round, and the
 //! SIP engine, which is `proxy-core`'s, one shard.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,9 @@ pub struct Service {
     verdicts: Verdicts,
     socket: VecDeque<(SocketAddr, Vec<u8>)>,
     failed: VecDeque<SocketAddr>,
+    media: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What a mutation must not let through twice.
+    asked: BTreeSet<Vec<u8>>,
     resolved: VecDeque<Question>,
     mutation: Mutation,
     /// The token that the engine is active under.
@@ -55,6 +58,8 @@ pub struct Service {
 pub struct Done {
     /// Datagrams that the engine sends.
     pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// What it asks rtpengines.
+    pub media: Vec<(SocketAddr, Vec<u8>)>,
     /// What it asks the DNS.
     pub questions: Vec<Question>,
     /// It became active under this token.
@@ -117,6 +122,8 @@ impl Service {
             verdicts: Arc::default(),
             socket: VecDeque::new(),
             failed: VecDeque::new(),
+            media: VecDeque::new(),
+            asked: BTreeSet::new(),
             resolved: VecDeque::new(),
             mutation: site.mutation,
             active: None,
@@ -134,6 +141,13 @@ impl Service {
     pub fn unreachable(&mut self, at: SocketAddr) {
         if self.failed.len() < SOCKET_ROOM {
             self.failed.push_back(at);
+        }
+    }
+
+    /// An rtpengine has answered.
+    pub fn media(&mut self, from: SocketAddr, bytes: Vec<u8>) {
+        if self.media.len() < SOCKET_ROOM {
+            self.media.push_back((from, bytes));
         }
     }
 
@@ -202,7 +216,7 @@ impl Service {
         let verdicts: Vec<_> =
             self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);
-        let (failed, resolved) = (&mut self.failed, &mut self.resolved);
+        let (failed, resolved, media) = (&mut self.failed, &mut self.resolved, &mut self.media);
         self.driver.cluster.read(|state| {
             for (of, ticket, outcome) in verdicts {
                 match outcome {
@@ -218,6 +232,9 @@ impl Service {
             for remote in failed.drain(..) {
                 engine.handle_transport_failure(now, flow_of(remote), state);
             }
+            for (from, bytes) in media.drain(..) {
+                engine.handle_media(now, from, &bytes, state);
+            }
             for question in resolved.drain(..) {
                 let answer = setup::zone(&question);
                 engine.handle_resolved(now, question, answer, state);
@@ -232,8 +249,11 @@ impl Service {
                     broken::send(self.mutation, flow.remote, bytes, &mut done.datagrams)
                 }
                 Output::Resolve { question } => done.questions.push(question),
-                // There is no rtpengine here.
-                Output::Media { .. } => {}
+                Output::Media { to, bytes } => {
+                    if !broken::is_lost(self.mutation, &bytes, &mut self.asked) {
+                        done.media.push((to, bytes));
+                    }
+                }
                 Output::Propose { ticket, command } => {
                     let (verdicts, epoch) = (self.verdicts.clone(), self.epoch);
                     let verdict = Box::new(move |outcome| {

@@ -17,6 +17,7 @@ use proxy_core::digest::ha1;
 use proxy_core::dispatch::DispatchConfig;
 use proxy_core::dns::{Answer, Kind, Question, Record, Srv};
 use proxy_core::io::EngineConfig;
+use proxy_core::media::{MediaConfig, Node, Usage};
 use proxy_core::offline::MessageStoreConfig;
 use proxy_core::routing::{Action, Fork, Match, Pattern, PatternError, RoutingConfig, Rule, Voicemail};
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
@@ -48,6 +49,8 @@ pub const CARRIER: SocketAddr = at(5, 5060);
 const PHONES: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 1, 1));
 /// See [`PHONES`].
 const FIRST_PORT: u16 = 10_000;
+/// The rtpengines.
+pub const RTPENGINES: [SocketAddr; 2] = [at(8, 2223), at(9, 2223)];
 /// The trunk's name.
 pub const TRUNK: &str = "carrier";
 /// Call-ID of the trunk's registration.
@@ -151,6 +154,11 @@ pub fn engine_config(mutation: Mutation) -> EngineConfig {
         },
         dispatch,
         presence: PresenceConfig { enabled: true, min_expires_s: 1, ..PresenceConfig::default() },
+        media: MediaConfig {
+            nodes: RTPENGINES.map(|address| Node { address, weight: 1, set: 0 }).to_vec(),
+            usage: Usage::Always,
+            ..MediaConfig::default()
+        },
         message_store: MessageStoreConfig { enabled: true, ..MessageStoreConfig::default() },
         ..EngineConfig::default()
     }

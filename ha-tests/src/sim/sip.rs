@@ -123,6 +123,13 @@ pub fn respond_with(request: &str, status: u16, tag: &str, extra: &str) -> Strin
     out
 }
 
+/// The message with SDP in place of no body.
+#[must_use]
+pub fn with_sdp(message: &str, sdp: &str) -> String {
+    let length = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len());
+    message.replacen("Content-Length: 0\r\n\r\n", &length, 1)
+}
+
 /// What follows the headers.
 #[must_use]
 pub fn body(message: &str) -> &str {

@@ -70,6 +70,9 @@ fn add(summary: &mut Summary, outcome: Outcome) {
     total.failovers += outcome.failovers;
     total.moved += outcome.moved;
     total.registered += outcome.registered;
+    total.media.given += outcome.media.given;
+    total.media.deleted += outcome.media.deleted;
+    total.media.excused += outcome.media.excused;
     total.kept += outcome.kept;
     total.notified += outcome.notified;
     total.heal_ms = total.heal_ms.max(outcome.heal_ms);
@@ -96,7 +99,8 @@ impl Summary {
              {} elections, {} moves of the service, {} entries committed, {} messages between nodes\n\
              {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n\
              {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n\
-             {} messages kept, {} NOTIFYs to watchers\n",
+             {} messages kept, {} NOTIFYs to watchers, {} SDPs of rtpengines, {} calls deleted there, \
+             {} left there with their node's loss\n",
             self.worlds,
             self.worlds as f64 / seconds,
             t.simulated_ms / 1000,
@@ -115,6 +119,9 @@ impl Summary {
             t.registered,
             t.kept,
             t.notified,
+            t.media.given,
+            t.media.deleted,
+            t.media.excused,
         );
         for outcome in &self.failed {
             let why = outcome.failure.as_deref().unwrap_or_default();

@@ -8,6 +8,7 @@
 
 mod faults;
 mod phases;
+mod post;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,12 +21,12 @@ use super::base::{MS, Rng, Trace};
 use super::broken::Mutation;
 use super::judge::Judge;
 use super::machine::Machine;
-use super::net::{Body, Letter, Net, Parcel};
+use super::net::{Letter, Net, Parcel};
 use super::phones::Phones;
 use super::plan::{Fault, Plan};
 use super::process::{Failure, LEASE};
+use super::rtp::MediaCounts;
 use super::setup::Site;
-use super::sip;
 
 /// One step of the world, ns.
 const TICK: u64 = MS;
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub registered: u64,
     /// NOTIFYs to watchers of calls.
     pub notified: u64,
+    /// What rtpengines did.
+    pub media: MediaCounts,
     /// Messages that were kept.
     pub kept: u64,
     /// Time from healing to service, ms.
@@ -215,6 +218,11 @@ impl World {
             failovers: self.judge.rounds,
             moved: self.judge.moved,
             notified: self.judge.lamps.told(),
+            media: MediaCounts {
+                given: self.phones.rtp.given,
+                deleted: self.phones.rtp.deleted,
+                excused: self.judge.media.excused(&self.phones.rtp),
+            },
             kept: self.judge.notes.kept(),
             registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
@@ -236,58 +244,6 @@ impl World {
             self.net.datagram(self.now, Parcel::ToProxy { from, bytes: text.into_bytes() });
         }
         self.compare();
-    }
-
-    fn arrive(&mut self) {
-        let now = self.now;
-        for parcel in self.net.arrivals(now) {
-            match parcel {
-                Parcel::Letter(letter) => self.letter(letter),
-                Parcel::ToProxy { from, bytes } => {
-                    if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
-                        machine.datagram(from, bytes);
-                    }
-                }
-                Parcel::Unreachable { at } => {
-                    if let Some(machine) = self.machines.iter_mut().find(|m| m.answers(now)) {
-                        machine.unreachable(at);
-                    }
-                }
-                Parcel::Resolved { place, question } => {
-                    if let Some(machine) = self.machine(place) {
-                        machine.resolved(question);
-                    }
-                }
-                Parcel::ToPhone { to, .. } if self.phones.is_absent(to) => {
-                    self.net.datagram(now, Parcel::Unreachable { at: to });
-                }
-                Parcel::ToPhone { to, bytes } => {
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
-                    for (from, text) in self.phones.on(to, &text, now, &mut self.phone_rng) {
-                        self.net.datagram(now, Parcel::ToProxy { from, bytes: text.into_bytes() });
-                    }
-                }
-            }
-        }
-    }
-
-    fn letter(&mut self, letter: Letter) {
-        let Letter { from, to, body } = letter;
-        let Some(machine) = self.machine(to) else { return };
-        match (&mut machine.agent, body) {
-            (Some(agent), Body::Answer { call, run, lane, reply, vote }) => {
-                if run == agent.process.run() {
-                    agent.process.deliver(from, Body::Answer { call, run, lane, reply, vote });
-                }
-            }
-            (Some(agent), body) => agent.process.deliver(from, body),
-            (None, Body::Ask { call, run, lane, .. }) if machine.power => {
-                // The kernel of a machine without agent refuses the connection.
-                let body = Body::Answer { call, run, lane, reply: None, vote: false };
-                self.net.send(self.now, Letter { from: to, to: from, body });
-            }
-            (None, _) => {}
-        }
     }
 
     fn start_and_guard(&mut self) {
@@ -318,7 +274,7 @@ impl World {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(index) else { return };
         let place = machine.place;
-        let done = machine.tick(now, &mut self.rng, self.site.mutation);
+        let mut done = machine.tick(now, &mut self.rng, self.site.mutation);
         let boot = machine.clocks.boot(now);
         if let Some(agent) = &mut machine.agent {
             let restarted_ago =
@@ -347,19 +303,7 @@ impl World {
         if done.deactivated {
             self.trace.say(format!("node {place} is active no more"));
         }
-        for question in done.questions {
-            self.net.ask(now, place, question);
-        }
-        for (to, bytes) in done.datagrams {
-            let text = String::from_utf8_lossy(&bytes);
-            if !machine.answers(now) {
-                self.trace.say(format!("node {place}: the gate drops {}", sip::short(&text)));
-                continue;
-            }
-            self.trace.say(format!("node {place} -> {to} {}", sip::short(&text)));
-            self.judge.sent(place, &text);
-            self.net.datagram(now, Parcel::ToPhone { to, bytes });
-        }
+        self.post(place, &mut done);
         if let Some(failure) = done.failure {
             self.failed(index, &failure);
         }
@@ -404,6 +348,11 @@ impl World {
         }
         self.judge.owners(&owners);
         self.owners = owners;
+        let serves = |place| {
+            let machine = self.machines.iter().find(|m| m.place == place);
+            machine.is_some_and(|m| m.answers(now) && m.active().is_some())
+        };
+        self.judge.media.tick(now, serves);
         for machine in &self.machines {
             let Some(agent) = &machine.agent else { continue };
             let Some(running) = agent.process.running() else { continue };

@@ -265,6 +265,7 @@ impl Engine {
 
     /// Pings those that have been silent, and those that are dead. What the cluster has been told may be said again.
     pub(crate) fn media_tick(&mut self, cx: Cx<'_>) {
+        self.forget_ended(cx);
         if self.is_first_shard() {
             self.forget_removed_nodes(cx);
         }

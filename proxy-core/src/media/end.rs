@@ -5,7 +5,7 @@
 //! | failure, CANCEL | the failure is safe; and once more by a node that takes over before it is acknowledged |
 //! | BYE | it was answered, before its end is proposed: if this node is lost then, the BYE comes again |
 //! | longest duration, session timer, operator | the BYEs leave |
-//! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it |
+//! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it, also if both end at the same moment |
 //! | an offer within a call comes to nothing | only the one that it was to bring the call to; the other: see `restore` |
 
 use std::net::SocketAddr;
@@ -20,10 +20,21 @@ impl Engine {
     pub(crate) fn end_media(&mut self, cx: Cx<'_>, dialog: &DialogRecord) {
         let Some(session) = &dialog.media else { return };
         let id = &dialog.id;
-        let others = cx.state.dialogs_of_call(&id.call_id).any(|d| d.id != *id && d.media.is_some());
-        if !others && !self.has_open_media(&id.call_id) {
+        self.media.ended.insert(id.clone());
+        if !self.has_live_media(cx, &id.call_id) && !self.has_open_media(&id.call_id) {
             self.ask_delete(cx, session.node, &id.call_id, &id.from_tag);
         }
+    }
+
+    /// Whether the call has a dialog with media whose end is not told yet.
+    fn has_live_media(&self, cx: Cx<'_>, call_id: &str) -> bool {
+        let is_live = |d: &DialogRecord| d.media.is_some() && !self.media.ended.contains(&d.id);
+        cx.state.dialogs_of_call(call_id).any(is_live)
+    }
+
+    /// Ends that are safe need not be remembered.
+    pub(super) fn forget_ended(&mut self, cx: Cx<'_>) {
+        self.media.ended.retain(|id| cx.state.dialog(id).is_some());
     }
 
     /// An INVITE has failed.
@@ -50,7 +61,7 @@ impl Engine {
             }
             stays
         } else {
-            cx.state.dialogs_of_call(call_id).any(|d| d.media.is_some()) || self.has_open_media(call_id)
+            self.has_live_media(cx, call_id) || self.has_open_media(call_id)
         };
         if !stays {
             self.ask_delete(cx, session.node, call_id, request.from_tag().unwrap_or_default());

@@ -52,10 +52,11 @@ pub use park::MAX_WAITING;
 pub(crate) use park::Treated;
 pub(crate) use restore::agreed_of;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::engine::Engine;
+use crate::state::DialogId;
 use ask::Questions;
 use choice::Fares;
 use park::Waiting;
@@ -68,6 +69,8 @@ pub(crate) struct Memory {
     waiting: Waiting,
     /// Exchanges without a final response that have brought an offer, and their Call-IDs.
     offering: BTreeMap<u64, String>,
+    /// Dialogs whose end is told, until they are gone: not more than there are. They do not keep a session alive.
+    ended: BTreeSet<DialogId>,
 }
 
 impl Memory {

@@ -83,6 +83,32 @@ fn a_second_phone_that_answers_does_not_take_the_media_from_the_first() {
     assert_eq!(m.serve(), Vec::<String>::new());
 }
 
+/// Each of the two is the other dialog of its call, until its own end is safe.
+#[test]
+fn a_caller_who_hangs_up_on_two_phones_at_the_same_moment_ends_the_media() {
+    let mut m = world();
+    let (one, two) = two_ring(&mut m);
+    m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
+    m.serve();
+    m.w.send(BOB2, &with_sdp(&respond(&two, 200, "b2", &contact(BOB2)), "two"));
+    let answers = m.w.take(ALICE);
+    assert_eq!(answers.len(), 2, "{answers:#?}");
+    let mut byes = Vec::new();
+    for (answer, phone) in answers.iter().zip([BOB, BOB2]) {
+        m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, answer, ALICE));
+        m.w.send(ALICE, &in_dialog_of_caller("BYE", 2, answer, ALICE));
+        byes.push(m.w.take(phone).into_iter().find(|r| r.starts_with("BYE ")).expect("a BYE"));
+    }
+    m.w.cluster = Cluster::Waits;
+    m.w.send(BOB, &respond(&byes[0], 200, "b1", ""));
+    assert_eq!(m.serve(), Vec::<String>::new());
+    m.w.send(BOB2, &respond(&byes[1], 200, "b2", ""));
+    assert_eq!(m.serve(), ["delete ac1> at 10.77.0.41:2223"]);
+    m.w.commit_all();
+    assert_eq!(m.w.state.dialogs().count(), 0);
+    assert_eq!(m.serve(), Vec::<String>::new());
+}
+
 #[test]
 fn early_media_of_another_fork_do_not_take_the_media_from_who_answers() {
     let mut m = world();

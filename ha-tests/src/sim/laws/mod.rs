@@ -1,4 +1,6 @@
-//! Invariants of one feature each, of which the judge is told what is committed and what leaves the proxy.
+//! Invariants of one subject each, of which the judge is told what is committed and what is said.
 
 pub mod lamps;
+pub mod media;
 pub mod notes;
+pub mod votes;

@@ -46,6 +46,12 @@ impl World {
             }
         }
         self.phones.lamps.draw(&users, from, until, rng);
+        let rng = &mut Rng::of(self.site.seed, 0x6d65_6469);
+        for call in &mut self.phones.calls {
+            call.caller.offers = rng.chance(60);
+        }
+        self.phones.rtp.draw(from, until, rng);
+        self.judge.media.away = self.phones.rtp.away();
     }
 
     /// An operator puts in backends and a trunk, and looks now and then whether they are there.
@@ -143,6 +149,7 @@ impl World {
                 && self.phones.carrier.until > self.now
                 && self.phones.notes.over()
                 && self.lamps_are_right()
+                && self.judge.media.at_the_end(self.judge.sip(), &self.phones.rtp).is_none()
             {
                 break;
             }
@@ -165,6 +172,9 @@ impl World {
         if let Some((watcher, why)) = wrong {
             let what = format!("invariant 12: {} {why}", watcher.call);
             self.judge.accuse(what);
+        }
+        if let Some(why) = self.judge.media.at_the_end(self.judge.sip(), &self.phones.rtp) {
+            self.judge.accuse(format!("invariant 13: {why}"));
         }
         if let Some(why) = laws::notes::at_the_end(&self.phones.notes) {
             self.judge.accuse(format!("invariant 11: {why}"));
