@@ -38,6 +38,8 @@ pub struct Watcher {
     to_tag: String,
     /// When its SUBSCRIBE was accepted, ns.
     pub accepted: Option<u64>,
+    /// For how long, by that answer: less than was asked for where it came late.
+    granted_s: u64,
     /// Other answers than 200.
     pub refused: Vec<u16>,
     newest: u32,
@@ -57,7 +59,7 @@ impl Watcher {
     /// The earliest end that was agreed, ns; none if it was not accepted.
     #[must_use]
     pub fn may_end(&self) -> Option<u64> {
-        Some(self.accepted? + self.lasts_s * 1_000 * MS)
+        Some(self.accepted? + self.granted_s * 1_000 * MS)
     }
 
     fn subscribe(&mut self, now: u64, out: &mut Vec<String>) {
@@ -87,7 +89,11 @@ impl Watcher {
                     return;
                 }
                 if status == 200 {
-                    self.accepted.get_or_insert(now);
+                    if self.accepted.is_none() {
+                        self.accepted = Some(now);
+                        self.granted_s =
+                            sip::header(text, "Expires").and_then(|s| s.parse().ok()).unwrap_or(0);
+                    }
                     self.to_tag = sip::to_tag(text);
                 } else {
                     self.refused.push(status);
@@ -157,6 +163,7 @@ impl Lamps {
                 asked: None,
                 to_tag: String::new(),
                 accepted: None,
+                granted_s: 0,
                 refused: Vec::new(),
                 newest: 0,
                 shown: BTreeSet::new(),

@@ -8,7 +8,7 @@
 //! | refused as RFC 6665 §4.2.2 lists, or not answered at all | it is over |
 //! | refused with Retry-After in any other way | compared and told when that has passed, not before |
 //! | refused without | told again after [`REPEAT_AFTER`], at most [`MAX_REPEATS`] times, or with the next change |
-//! | past its end | the last NOTIFY leaves, and it is over |
+//! | past its end | `Remove` is proposed; committed, the last NOTIFY leaves |
 //!
 //! After a takeover all subscriptions of the shard are told once, spread over time: nobody knows what the lost node
 //! had sent of what it had numbered, or had to say again.
@@ -45,6 +45,8 @@ pub(crate) struct Memory {
     /// Those with a NOTIFY under way, by its number.
     attempts: BTreeMap<u64, DialogId>,
     busy: BTreeSet<DialogId>,
+    /// Those whose time is over, until that is safe, by attempt.
+    ending: BTreeMap<u64, Box<Subscription>>,
     /// Those whose last NOTIFY was answered with 2xx, as far as this node knows.
     told: BTreeSet<DialogId>,
     /// Those whose last NOTIFY was refused, though they are not over.
@@ -232,7 +234,8 @@ impl Engine {
             match response {
                 // It could not be sent for want of room: at the next tick.
                 SipResponse::Done => self.blf.mark(&id, true),
-                SipResponse::Superseded => self.blf.mark(&id, false),
+                // Another one has that number, which may never have left: this node asked for it before it lost the service.
+                SipResponse::Superseded => self.blf.mark(&id, true),
                 _ => self.blf.forget(&id),
             }
         }
@@ -274,13 +277,25 @@ impl Engine {
         }
     }
 
-    /// The time of a subscription is over: the watcher is told (RFC 6665 §4.4.1).
+    /// The time of a subscription is over: the watcher is told when that is safe (RFC 6665 §4.4.1). A node whose clock
+    /// is behind would go on with it otherwise, under the number of the last NOTIFY.
     fn end_subscription(&mut self, cx: Cx<'_>, id: &DialogId) {
         let Some(subscription) = cx.state.subscription(id) else { return };
+        let attempt = self.new_id();
         let command = SubscriptionCommand::Remove { id: id.clone() };
-        if self.propose(SipCommand::Subscription(command), Awaiting::Nothing) {
-            self.blf.forget(id);
-            self.notify_end(cx, &subscription.clone());
+        if self.propose(SipCommand::Subscription(command), Awaiting::SubscriptionEnd { attempt }) {
+            self.blf.busy.insert(id.clone());
+            self.blf.ending.insert(attempt, Box::new(subscription.clone()));
+        }
+    }
+
+    /// Verdict on the end of a subscription. Refused, it is tried again at the next tick.
+    pub(crate) fn on_subscription_ended(&mut self, cx: Cx<'_>, attempt: u64, is_safe: bool) {
+        let Some(subscription) = self.blf.ending.remove(&attempt) else { return };
+        self.blf.busy.remove(&subscription.id);
+        if is_safe {
+            self.blf.forget(&subscription.id);
+            self.notify_end(cx, &subscription);
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Awaiting {
     Subscribe { exchange: u64 },
     /// A NOTIFY with its number.
     Notify { attempt: u64 },
+    /// The last NOTIFY of a subscription.
+    SubscriptionEnd { attempt: u64 },
     /// The 202 to a MESSAGE that is kept.
     Keep { exchange: u64 },
     /// What came of the delivery of a message.

@@ -6,6 +6,8 @@ use crate::common::story::*;
 use proxy_core::blf::{PresenceConfig, Watchers};
 use proxy_core::io::{EngineConfig, Refusal};
 use proxy_core::msg::Message;
+use proxy_core::state::SipCommand;
+use proxy_core::state::subscriptions::SubscriptionCommand;
 
 const WATCHER: &str = "10.77.0.70:5070";
 const ALICE: &str = "10.77.0.50:5070";
@@ -254,6 +256,59 @@ fn a_notify_that_was_numbered_and_never_left_is_made_up_for_after_a_takeover() {
     w.pass(Duration::from_secs(1));
     let notify = next_notify(&mut w);
     assert_eq!((states(&notify), cseq(&notify)), (vec!["terminated".into()], 4));
+}
+
+#[test]
+fn a_notify_whose_number_was_taken_by_one_that_never_left_is_made_up_for() {
+    let mut w = world();
+    watch(&mut w, 600);
+    w.send(ALICE, &invite(BOB_AOR, ALICE, "c1"));
+    next_notify(&mut w);
+    let at_bob = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&at_bob, 180, "b1", ""));
+    next_notify(&mut w);
+    w.cluster = Cluster::Waits;
+    w.send(BOB, &respond(&at_bob, 200, "b1", &format!("Contact: <sip:bob@{BOB}>\r\n")));
+    let is_notifying = |command: &SipCommand| {
+        matches!(command, SipCommand::Subscription(SubscriptionCommand::Notifying { .. }))
+    };
+    while !w.waiting.front().is_some_and(|(_, command)| is_notifying(command)) {
+        assert!(w.verdict(), "nothing waits");
+        while w.step() {}
+    }
+    // The service is lost for a moment, and what was asked for before comes into the log after all.
+    let (_, late) = w.waiting.pop_front().expect("the number");
+    w.waiting.clear();
+    w.fail_over(Duration::from_millis(300));
+    w.pass(Duration::from_secs(1));
+    assert!(w.waiting.iter().any(|(_, command)| is_notifying(command)), "it is proposed anew");
+    w.state.apply(&late);
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    w.pass(Duration::from_secs(1));
+    let notify = next_notify(&mut w);
+    assert_eq!(states(&notify), ["confirmed"]);
+}
+
+#[test]
+fn the_end_of_a_subscription_is_told_when_it_is_safe_rfc6665_4_4_1() {
+    let mut w = world();
+    watch(&mut w, 100);
+    w.cluster = Cluster::Waits;
+    w.pass(Duration::from_secs(102));
+    assert_eq!(w.take(WATCHER), Vec::<String>::new(), "another node may go on with it yet");
+    w.cluster = Cluster::Refuses(Refusal::NotActive);
+    w.commit_all();
+    assert_eq!(w.take(WATCHER), Vec::<String>::new());
+    w.cluster = Cluster::Commits;
+    w.pass(Duration::from_secs(1));
+    let mut all = w.take(WATCHER);
+    all.dedup();
+    let [last] = all.as_slice() else { panic!("{all:#?}") };
+    assert!(header(last, "Subscription-State").is_some_and(|s| s.starts_with("terminated")), "{last}");
+    answer(&mut w, last);
+    w.pass(Duration::from_secs(60));
+    assert_eq!((w.take(WATCHER), w.state.subscriptions().count()), (Vec::new(), 0), "once");
 }
 
 #[test]
