@@ -68,7 +68,7 @@ impl Engine {
             (Some(Client::Exchange(id, index)), Some(Method::Update | Method::Prack)) => {
                 self.context_of_exchange(id, index)
             }
-            (None, Some(Method::Invite)) if status >= 200 => context_of_stray(cx, response),
+            (None, Some(Method::Invite)) if status >= 200 => context_of_stray(cx, response, sdp),
             _ => None,
         };
         let Some(context) = context else { return false };
@@ -205,12 +205,18 @@ impl Engine {
     }
 }
 
-/// A 2xx that is passed on as its dialog is known ([`Engine::on_response`]): the ACK was lost with the last owner. Nobody
-/// remembers what the INVITE was like; most have SDP.
-fn context_of_stray(cx: Cx<'_>, response: &Message<'_>) -> Option<Context> {
+/// A 2xx that is passed on as its dialog is known ([`Engine::on_response`]): the ACK was lost with the last owner. It goes
+/// through the rtpengine if it has been there before. Any other goes on as it did then: the loser of a fork would get the
+/// media of who has won. Nobody remembers what the INVITE was like; most have SDP.
+fn context_of_stray(cx: Cx<'_>, response: &Message<'_>, sdp: &[u8]) -> Option<Context> {
     let (dialog, from_caller) = crate::dialog::of(cx.state, response)?;
     let session = dialog.media.as_deref()?;
     let session = if from_caller { session.clone() } else { session.turned() };
+    let agreed = session.agreed.as_deref()?;
+    let said = if agreed.by_caller { agreed.answer.as_ref() } else { Some(&agreed.offer) };
+    if said.is_none_or(|said| said.sdp != sdp) {
+        return None;
+    }
     let from_tag = response.from_tag().unwrap_or_default().to_owned();
     Some(Context { session, from_tag, offered: true, direct: true })
 }

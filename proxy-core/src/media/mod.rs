@@ -50,7 +50,7 @@ pub use config::{DEFAULT_FLAGS, MAX_NODES, MediaConfig, Node, OnFailure, RouteMe
 pub use park::MAX_WAITING;
 
 pub(crate) use park::Treated;
-pub(crate) use restore::agreed_of;
+pub(crate) use restore::agreed_by;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

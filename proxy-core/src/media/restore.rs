@@ -188,6 +188,21 @@ pub(crate) fn agreed_of(call: &Call, to_tag: &str) -> Option<Box<Agreed>> {
     kept(agreed)
 }
 
+/// The same, as a 2xx to the INVITE settles it: nothing, if its SDP has gone on without an rtpengine, whatever its sender
+/// has said before.
+pub(crate) fn agreed_by(call: &Call, answer: &Message<'_>) -> Option<Box<Agreed>> {
+    let to_tag = answer.to_tag().unwrap_or_default();
+    // Among other bodies its last line break is that of the boundary.
+    let is_given = |sdp: &[u8]| {
+        let mut treated = call.branches.iter().flat_map(|b| &b.treated);
+        treated.any(|t| t.to_tag == to_tag && t.given.trim_ascii_end() == sdp.trim_ascii_end())
+    };
+    if sdp::of(answer).is_some_and(|sdp| !is_given(sdp)) {
+        return None;
+    }
+    agreed_of(call, to_tag)
+}
+
 /// `None` if it is too large.
 pub(super) fn kept(agreed: Agreed) -> Option<Box<Agreed>> {
     (agreed.bytes() <= MAX_AGREED_BYTES).then(|| Box::new(agreed))

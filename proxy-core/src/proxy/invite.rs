@@ -280,7 +280,7 @@ impl Engine {
             return;
         };
         let bytes = self.manage_reply(cx, call, index, bytes);
-        let agreed = crate::media::agreed_of(call, to_tag);
+        let agreed = crate::media::agreed_by(call, response);
         // What the caller is told is what the dialog is made of.
         let told = bytes.clone();
         let Ok(response) = &Message::parse(&told) else { return };

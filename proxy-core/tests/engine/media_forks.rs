@@ -1,5 +1,7 @@
 //! Calls that ring at several phones, with rtpengines: whose SDP counts.
 
+use std::time::Duration;
+
 use crate::common::media::*;
 use crate::common::story::*;
 
@@ -130,4 +132,79 @@ fn who_spoke_last_is_who_was_asked_about_last_in_whatever_order_the_rtpengine_an
     m.w.take(ALICE);
     m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
     assert_eq!(m.serve(), ["answer ac1>b1 at 10.77.0.41:2223"]);
+}
+
+/// The first phone answers, then the second, whose 2xx goes on as it is; alice acknowledges the first one only, and the
+/// node is lost. The answers that she has got.
+fn two_answer_and_the_node_is_lost(m: &mut Media, one: &str, two: &str) -> (String, String) {
+    m.w.send(BOB, &with_sdp(&respond(one, 200, "b1", &contact(BOB)), "one"));
+    m.serve();
+    let first = m.w.expect(ALICE, "SIP/2.0 200 ");
+    m.w.send(BOB2, &with_sdp(&respond(two, 200, "b2", &contact(BOB2)), "two"));
+    assert_eq!(m.serve(), Vec::<String>::new());
+    let second = m.w.expect(ALICE, "SIP/2.0 200 ");
+    assert!(sdp(&second).contains("o=two"), "{second}");
+    m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, &first, ALICE));
+    m.w.expect(BOB, "ACK ");
+    // One who has spoken is cancelled, too late.
+    for cancel in m.w.take(BOB2).iter().filter(|r| r.starts_with("CANCEL ")) {
+        m.w.send(BOB2, &respond(cancel, 200, "b2", ""));
+    }
+    assert_eq!(m.w.state.pending_invites().count(), 0, "nobody remembers the INVITE");
+    m.w.fail_over(Duration::from_millis(300));
+    m.serve();
+    for phone in [ALICE, BOB, BOB2] {
+        m.w.take(phone);
+    }
+    (first, second)
+}
+
+/// The 2xx of both come again after a takeover: that of the winner goes through the rtpengine, that of the loser does not.
+fn both_repeat_what_they_have_said(m: &mut Media, one: &str, two: &str, first: &str, second: &str) {
+    m.w.send(BOB2, &with_sdp(&respond(two, 200, "b2", &contact(BOB2)), "two"));
+    assert_eq!(m.serve(), Vec::<String>::new());
+    assert_eq!(m.w.expect(ALICE, "SIP/2.0 200 "), second);
+    m.w.send(BOB, &with_sdp(&respond(one, 200, "b1", &contact(BOB)), "one"));
+    assert_eq!(m.serve(), ["answer ac1>b1 at 10.77.0.41:2223"]);
+    assert_eq!(m.w.expect(ALICE, "SIP/2.0 200 "), first);
+}
+
+#[test]
+fn after_a_takeover_a_second_phone_that_says_its_answer_again_does_not_take_the_media_from_the_first() {
+    let mut m = world();
+    let (one, two) = two_ring(&mut m);
+    let (first, second) = two_answer_and_the_node_is_lost(&mut m, &one, &two);
+    both_repeat_what_they_have_said(&mut m, &one, &two, &first, &second);
+}
+
+#[test]
+fn after_a_takeover_early_media_of_a_second_phone_do_not_make_its_answer_one_of_the_rtpengine() {
+    let mut m = world();
+    let (one, two) = two_ring(&mut m);
+    m.w.send(BOB2, &with_sdp(&respond(&two, 183, "b2", &contact(BOB2)), "two"));
+    assert_eq!(m.serve(), ["answer ac1>b2 at 10.77.0.41:2223"]);
+    m.w.take(ALICE);
+    let (first, second) = two_answer_and_the_node_is_lost(&mut m, &one, &two);
+    both_repeat_what_they_have_said(&mut m, &one, &two, &first, &second);
+}
+
+/// What the rtpengine has refused once went on as it came, and does so again.
+#[test]
+fn after_a_takeover_an_answer_that_the_rtpengine_has_refused_is_not_asked_about_again() {
+    let mut m = world();
+    m.only(ONE);
+    let got = m.call("c1");
+    let ok = with_sdp(&respond(&got, 200, "b", &contact(BOB)), "bob");
+    m.refuses = Some("d6:result5:error12:error-reason2:noe");
+    m.w.send(BOB, &ok);
+    assert_eq!(m.serve(), ["answer ac1>b at 10.77.0.41:2223"]);
+    m.refuses = None;
+    let told = m.w.expect(ALICE, "SIP/2.0 200 ");
+    m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, &told, ALICE));
+    m.w.expect(BOB, "ACK ");
+    m.w.fail_over(Duration::from_millis(300));
+    m.w.take(ALICE);
+    m.w.send(BOB, &ok);
+    assert_eq!(m.serve(), Vec::<String>::new());
+    assert_eq!(m.w.expect(ALICE, "SIP/2.0 200 "), told);
 }
