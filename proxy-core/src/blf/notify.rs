@@ -42,11 +42,11 @@ pub(crate) struct Memory {
     seen: Option<u64>,
     /// Those to be compared, and whether they are told in any case.
     marked: BTreeMap<DialogId, bool>,
-    /// Those with a NOTIFY under way, by its number.
+    /// Those with a NOTIFY or an end under way, by its number.
     attempts: BTreeMap<u64, DialogId>,
     busy: BTreeSet<DialogId>,
-    /// Those whose time is over, until that is safe, by attempt.
-    ending: BTreeMap<u64, Box<Subscription>>,
+    /// Those whose time is over, until that is safe. Busy meanwhile.
+    ending: BTreeMap<DialogId, Box<Subscription>>,
     /// Those whose last NOTIFY was answered with 2xx, as far as this node knows.
     told: BTreeSet<DialogId>,
     /// Those whose last NOTIFY was refused, though they are not over.
@@ -84,6 +84,11 @@ impl Memory {
         self.marked.remove(id);
         self.told.remove(id);
         self.refused.remove(id);
+    }
+
+    /// Whether its time is over, and that waits for its verdict.
+    pub(super) fn is_ending(&self, id: &DialogId) -> bool {
+        self.ending.contains_key(id)
     }
 
     /// Whether the watcher wants to hear nothing yet.
@@ -157,10 +162,13 @@ impl Engine {
         if !self.settings.config.presence.enabled {
             return;
         }
+        // A refresh that came in time has the first word.
+        let refreshed: BTreeSet<&DialogId> = self.blf.waiting.values().map(|(id, _)| id).collect();
+        let is_free = |id: &DialogId| !self.blf.busy.contains(id) && !refreshed.contains(id);
         let ended: Vec<DialogId> = cx
             .state
             .subscriptions_ended(cx.now.wall)
-            .filter(|id| self.is_own_shard(&id.call_id) && !self.blf.busy.contains(*id))
+            .filter(|id| self.is_own_shard(&id.call_id) && is_free(id))
             .take(MAX_NOTIFIES_PER_TICK)
             .cloned()
             .collect();
@@ -284,16 +292,18 @@ impl Engine {
         let attempt = self.new_id();
         let command = SubscriptionCommand::Remove { id: id.clone() };
         if self.propose(SipCommand::Subscription(command), Awaiting::SubscriptionEnd { attempt }) {
+            self.blf.attempts.insert(attempt, id.clone());
             self.blf.busy.insert(id.clone());
-            self.blf.ending.insert(attempt, Box::new(subscription.clone()));
+            self.blf.ending.insert(id.clone(), Box::new(subscription.clone()));
         }
     }
 
     /// Verdict on the end of a subscription. Refused, it is tried again at the next tick.
     pub(crate) fn on_subscription_ended(&mut self, cx: Cx<'_>, attempt: u64, is_safe: bool) {
-        let Some(subscription) = self.blf.ending.remove(&attempt) else { return };
-        self.blf.busy.remove(&subscription.id);
-        if is_safe {
+        let Some(id) = self.blf.end(attempt) else { return };
+        if let Some(subscription) = self.blf.ending.remove(&id)
+            && is_safe
+        {
             self.blf.forget(&subscription.id);
             self.notify_end(cx, &subscription);
         }

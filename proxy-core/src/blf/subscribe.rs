@@ -131,7 +131,8 @@ impl Engine {
             from_tag: message.from_tag().unwrap_or_default().to_owned(),
             to_tag: message.to_tag().unwrap_or_default().to_owned(),
         };
-        let Some(known) = cx.state.subscription(&id) else {
+        // One that is ending is over for who comes now: made anew under its name, its NOTIFYs would begin at 1 again.
+        let Some(known) = cx.state.subscription(&id).filter(|_| !self.blf.is_ending(&id)) else {
             self.explain("refuses", || String::from("there is no such subscription"));
             return Step::Reject(481, "");
         };

@@ -312,6 +312,38 @@ fn the_end_of_a_subscription_is_told_when_it_is_safe_rfc6665_4_4_1() {
 }
 
 #[test]
+fn a_refresh_that_waits_for_its_commit_when_the_time_is_over_keeps_the_subscription() {
+    let mut w = world();
+    let tag = watch(&mut w, 100);
+    w.pass(Duration::from_secs(99));
+    w.cluster = Cluster::Waits;
+    w.send(WATCHER, &subscribe(2, &tag, 100));
+    w.pass(Duration::from_secs(3));
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    let all = w.take(WATCHER);
+    assert!(all.iter().any(|m| m.starts_with("SIP/2.0 200 ")), "{all:#?}");
+    let told = all.iter().filter_map(|m| header(m, "Subscription-State"));
+    assert!(told.into_iter().all(|state| state.starts_with("active")), "{all:#?}");
+    assert_eq!(w.state.counts().subscriptions, 1);
+}
+
+#[test]
+fn a_refresh_that_comes_when_the_end_waits_for_its_commit_is_481_and_the_end_is_told() {
+    let mut w = world();
+    let tag = watch(&mut w, 100);
+    w.cluster = Cluster::Waits;
+    w.pass(Duration::from_secs(102));
+    w.send(WATCHER, &subscribe(2, &tag, 100));
+    w.expect(WATCHER, "SIP/2.0 481 ");
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    let last = w.expect(WATCHER, "NOTIFY ");
+    assert_eq!(header(&last, "Subscription-State").as_deref(), Some("terminated;reason=timeout"));
+    assert_eq!(w.state.counts().subscriptions, 0);
+}
+
+#[test]
 fn a_refresh_moves_the_end_and_is_told_at_once_rfc6665_4_2_1() {
     let mut w = world();
     let tag = watch(&mut w, 100);
