@@ -11,9 +11,9 @@ use proxy_core::time::Now;
 use raft_store::command::GrantReason;
 use serde_json::{Value, json};
 
-use super::desk::not_taken;
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
+use super::refused::not_taken;
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;

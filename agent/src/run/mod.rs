@@ -17,6 +17,7 @@ pub mod live;
 pub mod log;
 pub mod notices;
 pub mod process;
+mod refused;
 pub mod resources;
 pub mod service;
 pub mod setup;

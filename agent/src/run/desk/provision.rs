@@ -1,5 +1,5 @@
-//! Subscribers, domains, aliases, access lists: each change is a proposal, and seen on every node when it is answered
-//! here.
+//! Subscribers, domains, aliases, access lists: each change is a proposal. Answered means committed; a node that does not
+//! lead may show it a moment later.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
@@ -17,7 +17,7 @@ use crate::admin::Reply;
 use crate::admin::provision::{self as views, Ask, Secret};
 use crate::bridge::Cluster;
 use crate::run::backend::{COMMIT_LIMIT, Desk};
-use crate::run::desk::not_taken;
+use crate::run::refused::not_taken;
 
 /// A user as the operator named him.
 struct Named {
