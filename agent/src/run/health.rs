@@ -61,7 +61,7 @@ impl Part {
         }
     }
 
-    /// Whether there is such a part still: what was taken away does not work again.
+    /// Whether there is such a part still: what was taken away does not work again. Rtpengines are those of the configuration.
     fn is_there(&self, state: &SipState) -> bool {
         match self {
             Self::Destination { set, uri } => {
@@ -89,7 +89,7 @@ impl Ailment {
 }
 
 /// What ails now.
-fn ailing(state: &SipState, now: WallTime) -> BTreeMap<Part, Ailment> {
+fn ailing(state: &SipState, rtpengines: &[SocketAddr], now: WallTime) -> BTreeMap<Part, Ailment> {
     let mut all = BTreeMap::new();
     for (set, list) in &state.dispatcher().sets {
         for d in list.iter().filter(|d| !d.is_eligible()) {
@@ -104,8 +104,14 @@ fn ailing(state: &SipState, now: WallTime) -> BTreeMap<Part, Ailment> {
         }
     }
     let media = state.media_nodes();
-    all.extend(media.dead.keys().map(|node| (Part::Rtpengine { node: *node }, Ailment::Silent)));
-    all.extend(media.disabled.keys().map(|node| (Part::Rtpengine { node: *node }, Ailment::Disabled)));
+    for node in rtpengines {
+        let ailment = match (media.disabled.contains_key(node), media.dead.contains_key(node)) {
+            (true, _) => Ailment::Disabled,
+            (false, true) => Ailment::Silent,
+            (false, false) => continue,
+        };
+        all.insert(Part::Rtpengine { node: *node }, ailment);
+    }
     all
 }
 
@@ -138,13 +144,15 @@ enum Line {
 /// What was seen the last time.
 #[derive(Debug, Default)]
 struct Watch {
+    /// Those that are configured here: what is remembered of others is of no use to anybody.
+    rtpengines: Vec<SocketAddr>,
     known: BTreeMap<Part, Ailment>,
 }
 
 impl Watch {
     /// What has changed since.
     fn look(&mut self, state: &SipState, now: WallTime) -> Vec<Line> {
-        let seen = ailing(state, now);
+        let seen = ailing(state, &self.rtpengines, now);
         let is_known = |part: &Part, ailment: &Ailment| {
             // A registrar that refuses again, in other words, is no news.
             self.known.get(part).is_some_and(|b| std::mem::discriminant(b) == std::mem::discriminant(ailment))
@@ -180,14 +188,18 @@ pub struct Running {
     _stop: SyncSender<()>,
 }
 
-/// Starts the thread.
+/// Starts the thread. `rtpengines` are those of the configuration.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start<S: Store>(store: S, clock: fn() -> Now) -> std::io::Result<Running> {
+pub fn start<S: Store>(
+    store: S,
+    rtpengines: Vec<SocketAddr>,
+    clock: fn() -> Now,
+) -> std::io::Result<Running> {
     let (stop, stopped) = sync_channel(1);
     std::thread::Builder::new().name(String::from("relevo-health")).spawn(move || {
-        let mut watch = Watch::default();
+        let mut watch = Watch { rtpengines, ..Watch::default() };
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
             let now = clock().wall;
             for line in store.read(|state| watch.look(state, now)) {
@@ -329,8 +341,9 @@ mod tests {
 
     #[test]
     fn an_rtpengine_that_dies_is_told_and_one_that_is_dead_and_disabled_is_disabled() {
-        let (mut state, mut watch) = (SipState::default(), Watch::default());
         let node: SocketAddr = "192.0.2.9:2223".parse().expect("an address");
+        let mut state = SipState::default();
+        let mut watch = Watch { rtpengines: vec![node], ..Watch::default() };
         state.apply(&SipCommand::Media(MediaCommand::Health { node, dead: true, at: NOW }));
         let dead =
             "! rtpengine 192.0.2.9:2223 does not answer: no new calls go there (see relevo rtpengine list)";
@@ -339,5 +352,6 @@ mod tests {
         assert!(texts(watch.look(&state, NOW))[0].starts_with("rtpengine 192.0.2.9:2223 is disabled"));
         state.apply(&SipCommand::Media(MediaCommand::SetDisabled { node, disabled: false, at: NOW }));
         assert_eq!(texts(watch.look(&state, NOW)), [dead]);
+        assert_eq!(Watch::default().look(&state, NOW), [], "it is not configured any more");
     }
 }

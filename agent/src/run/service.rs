@@ -109,7 +109,8 @@ pub fn start<C: Cluster>(
         Role::Appliance => Some(records(config, &cluster, clock).map_err(NetError::Thread)?),
         Role::Witness => None,
     };
-    let health = health::start(cluster.clone(), clock).map_err(NetError::Thread)?;
+    let rtpengines = engine.media.nodes.iter().map(|node| node.address).collect();
+    let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),
         engine,
