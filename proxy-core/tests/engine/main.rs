@@ -40,6 +40,7 @@ mod switches;
 mod takeover;
 mod trunk;
 mod trunk_calls;
+mod trunk_identity;
 mod trunk_names;
 mod trunk_peers;
 mod trunk_sweep;
