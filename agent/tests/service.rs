@@ -179,10 +179,13 @@ fn garbage_is_dropped_and_counted_and_the_node_goes_on() {
     // What was answered (with a 4xx) is not of interest here; that the node still works is.
     let mut carol = Ua::new("carol", node.proxy);
     assert_eq!(carol.register(300).status(), 200);
-    let counters = node.status()["counters"].clone();
-    assert!(counters["without_call_id"].as_u64() > Some(100), "{counters}");
-    assert!(counters["keepalives"].as_u64() >= Some(1), "{counters}");
-    assert!(counters["dropped_malformed"].as_u64() > Some(100), "{counters}");
+    // The engine that has them may be another one than carol's.
+    until("the garbage is counted", || {
+        let counters = node.status()["counters"].clone();
+        let more = |name: &str, than: u64| counters[name].as_u64() > Some(than);
+        (more("without_call_id", 100) && more("keepalives", 0) && more("dropped_malformed", 100))
+            .then_some(())
+    });
     bob.register(300);
 }
 

@@ -148,19 +148,25 @@ impl<S: Store> Runner<S> {
             let store = self.parts.store.clone();
             let before = self.obeyed;
             store.read(|state| self.turn(now, turn, state));
+            // Before anything leaves, too: who has an answer in hand finds it counted.
+            self.show();
             self.carry_out();
+            self.show();
             self.tell_bans(now);
-            *self.parts.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) =
-                self.engine.counters();
-            if self.parts.media.is_some() {
-                *self.parts.shared.media.lock().unwrap_or_else(PoisonError::into_inner) =
-                    self.engine.media_health();
-            }
             if before != self.obeyed {
                 self.parts.shared.active.store(self.active, Ordering::Release);
                 self.parts.shared.obeyed.store(self.obeyed, Ordering::Release);
                 (self.parts.changed)();
             }
+        }
+    }
+
+    /// Shows others the figures.
+    fn show(&self) {
+        let shared = &self.parts.shared;
+        *shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.counters();
+        if self.parts.media.is_some() {
+            *shared.media.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.media_health();
         }
     }
 
