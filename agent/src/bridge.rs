@@ -26,8 +26,8 @@ pub trait Cluster: Store + Sync {
     fn fatal(&self) -> Option<String> {
         None
     }
-    /// Has an operator's command committed, by way of the leader if that is another node. Otherwise as
-    /// [`Store::propose`].
+    /// Has an operator's command committed, by way of the leader if that is another node: then [`Store::read`] here may show it
+    /// a moment after `done` was called. Otherwise as [`Store::propose`].
     fn operate(&self, command: SipCommand, done: Verdict) {
         self.propose(command, done);
     }
