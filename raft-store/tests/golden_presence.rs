@@ -5,7 +5,9 @@
 mod common;
 
 use common::golden;
-use proxy_core::state::message_store::{MessageCommand, StoredMessage};
+use std::collections::BTreeMap;
+
+use proxy_core::state::message_store::{MessageCommand, StoredMessage, Tries};
 use proxy_core::state::subscriptions::{CallPhase, Shown, Subscription, SubscriptionCommand};
 use proxy_core::state::{DialogId, Flow, SipCommand, Transport};
 use proxy_core::time::WallTime;
@@ -53,9 +55,7 @@ fn message(cseq: u32) -> StoredMessage {
         received_at: WallTime(1_000),
         expires_at: WallTime(604_801_000),
         cseq: 1,
-        failures: 0,
-        next_at: None,
-        tried: None,
+        tries: BTreeMap::new(),
     }
 }
 
@@ -81,15 +81,15 @@ fn commands() -> Vec<Command> {
         SubscriptionCommand::Notifying { id: id("sub-1"), cseq: 1, shown: shown.collect() },
         SubscriptionCommand::Remove { id: id("sub-2") },
     ];
-    let failed = MessageCommand::Failed {
+    let failed = |number| MessageCommand::Failed {
         aor: aor(),
-        number: 0,
-        cseq: 2,
-        failures: 1,
-        next_at: Some(WallTime(16_000)),
-        tried: "reg-1".into(),
+        number,
+        registration: "reg-1".into(),
+        tries: Tries { failures: 1, cseq: 2, next_at: Some(WallTime(16_000)) },
     };
-    let messages = [keep(1), keep(2), failed, MessageCommand::Remove { aor: aor(), number: 1 }];
+    let forget = MessageCommand::Forget { aor: aor(), number: 1, registrations: vec!["reg-1".into()] };
+    let remove = MessageCommand::Remove { aor: aor(), number: 1 };
+    let messages = [keep(1), keep(2), failed(0), failed(1), forget, remove];
     let subscriptions = subscriptions.into_iter().map(SipCommand::Subscription);
     subscriptions.chain(messages.into_iter().map(SipCommand::Message)).map(Command::Sip).collect()
 }
@@ -105,7 +105,8 @@ fn number(command: &Command) -> usize {
         Command::Sip(SipCommand::Message(m)) => match m {
             MessageCommand::Keep { .. } => 3,
             MessageCommand::Failed { .. } => 4,
-            MessageCommand::Remove { .. } => 5,
+            MessageCommand::Forget { .. } => 5,
+            MessageCommand::Remove { .. } => 6,
         },
         _ => usize::MAX,
     }
@@ -132,5 +133,5 @@ fn no_variant_is_missing_from_the_golden_files() {
     let mut numbers: Vec<_> = commands().iter().map(number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..6).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..7).collect::<Vec<_>>());
 }

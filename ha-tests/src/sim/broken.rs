@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy_core::state::message_store::MessageCommand;
+use proxy_core::state::message_store::{MessageCommand, Tries};
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::TrunkCommand;
 use proxy_core::state::{ServerKey, SipCommand, SipState};
@@ -111,15 +111,9 @@ pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<
         }
         (Mutation::TwoNotes, SipCommand::Message(MessageCommand::Remove { aor, number })) => {
             let cseq = state.messages_of(&aor).next().map_or(1, |(_, m)| m.cseq) + 1;
-            let (next_at, tried) = (Some(clock().wall), String::new());
-            vec![SipCommand::Message(MessageCommand::Failed {
-                aor,
-                number,
-                cseq,
-                failures: 1,
-                next_at,
-                tried,
-            })]
+            let tries = Tries { failures: 1, cseq, next_at: Some(clock().wall) };
+            let registration = String::from("of-nobody");
+            vec![SipCommand::Message(MessageCommand::Failed { aor, number, registration, tries })]
         }
         (_, command) => vec![command],
     }

@@ -4,9 +4,13 @@
 //! |---|---|
 //! | the user registers, or a try is due, or this node took over and he is there | the first message leaves, to the contact that registered last |
 //! | 2xx | it goes; then the next one |
-//! | an answer that will never be another (415, 488, 606 and the like) | it goes, too |
-//! | any other answer | again after a pause, with the next CSeq; after [`MAX_TRIES`] every hour, or when he registers anew |
+//! | any other answer, or none | the next contact that it was not tried at, at once |
+//! | an answer that will never be another (415, 488, 606 and the like) | never there again; from all contacts that there are: it goes |
+//! | another answer | there again after a pause, with the next CSeq; after [`MAX_TRIES`] every hour, or when that phone registers anew |
 //! | no answer | the same, but with the same CSeq: the phone may have had it, and knows it then |
+//!
+//! A contact is told from another by the Call-ID of its registration, which a phone keeps until it is started again. Which one
+//! registered last decides nothing but the order: the clocks of two nodes may differ.
 //!
 //! All of it is done by the engine that the Call-ID of the user's first message belongs to, so that the engines of a user
 //! take turns. Call-ID, CSeq and branch are functions of what is replicated: a node that takes over in between, with
@@ -20,7 +24,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::location::reach;
 use crate::registrar::http_date;
-use crate::state::message_store::{MessageCommand, StoredMessage};
+use crate::state::message_store::{MessageCommand, StoredMessage, Tries};
 use crate::state::{Binding, NewsItem, SipCommand};
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 
@@ -49,8 +53,6 @@ pub(crate) struct Memory {
 struct Busy {
     /// Number of the message.
     number: u64,
-    /// Call-ID of the registration that it goes to.
-    registration: String,
     phase: Phase,
 }
 
@@ -58,8 +60,8 @@ struct Busy {
 /// request again, of which nobody hears a second time.
 #[derive(Debug)]
 enum Phase {
-    /// The phone has it, or not.
-    Sent,
+    /// The phone of this registration, a Call-ID, has it, or not; with this CSeq number.
+    Sent(String, u32),
     /// What came of it is being remembered.
     Telling(MessageCommand),
     /// That could not be remembered: said again at the next tick.
@@ -109,7 +111,7 @@ impl Engine {
             .iter()
             .filter_map(|(aor, busy)| match &busy.phase {
                 Phase::ToTell(command) => Some((aor.clone(), busy.number, command.clone())),
-                Phase::Sent | Phase::Telling(_) => None,
+                Phase::Sent(..) | Phase::Telling(_) => None,
             })
             .collect();
         for (aor, number, command) in untold {
@@ -138,32 +140,40 @@ impl Engine {
         if !self.is_own_shard(&call_id) {
             return;
         }
-        let current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > cx.now.wall);
+        let now = cx.now.wall;
+        let mut current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > now);
+        let is_open = |b: &&Binding| message.tries.get(&b.call_id).is_none_or(|t| t.is_due(now));
         // The one that has shown itself last is the one that is there.
-        let is_due = message.next_at.is_some_and(|at| at <= cx.now.wall);
-        let Some(binding) = current.max_by_key(|b| b.updated_at) else {
-            if is_due {
-                // He has gone: it is no longer due, or it would stand before those of others at every tick; and whatever
-                // he comes back with is something new.
-                let (cseq, tried) = (message.cseq, String::new());
-                let command = MessageCommand::Failed { aor, number, cseq, failures: 0, next_at: None, tried };
-                self.propose(SipCommand::Message(command), Awaiting::Nothing);
+        let Some(binding) = current.clone().filter(is_open).max_by_key(|b| b.updated_at) else {
+            let is_refused = |b: &Binding| message.tries.get(&b.call_id).is_some_and(|t| t.next_at.is_none());
+            if current.clone().next().is_some() && current.all(is_refused) {
+                self.message_ends(aor, number);
+            } else {
+                self.forget_tries(cx, aor, number, message);
             }
             return;
         };
-        // A refresh of a registration that was tried is no sign of anything new.
-        let is_back = message.tried.as_ref() != Some(&binding.call_id);
-        if !is_due && !is_back {
-            return;
-        }
+        let registration = &binding.call_id;
+        let cseq = message.tries.get(registration).map_or(message.cseq, |t| t.cseq);
         let attempt = self.new_id();
-        let sent = self.message_request(&aor, number, message, binding, attempt);
+        let sent = self.message_request(&aor, number, message, (binding, cseq), attempt);
         if sent.is_some_and(|what| self.originate(cx, what)) {
-            let registration = binding.call_id.clone();
-            self.offline.busy.insert(aor.clone(), Busy { number, registration, phase: Phase::Sent });
+            let phase = Phase::Sent(registration.clone(), cseq);
+            self.offline.busy.insert(aor.clone(), Busy { number, phase });
             self.offline.attempts.insert(attempt, aor);
         } else {
-            self.message_failed(cx, aor, number, message, (message.cseq, &binding.call_id));
+            self.message_failed(cx, aor, (number, message), (registration, cseq), false);
+        }
+    }
+
+    /// What is due at registrations that are no more is so no longer, or it would stand before what is due for others at every
+    /// tick; and whatever the user comes back with is something new.
+    fn forget_tries(&mut self, cx: Cx<'_>, aor: String, number: u64, message: &StoredMessage) {
+        let due = message.tries.iter().filter(|(_, tries)| tries.is_due(cx.now.wall));
+        let registrations: Vec<String> = due.map(|(registration, _)| registration.clone()).collect();
+        if !registrations.is_empty() {
+            let command = MessageCommand::Forget { aor, number, registrations };
+            self.propose(SipCommand::Message(command), Awaiting::Nothing);
         }
     }
 
@@ -187,13 +197,13 @@ impl Engine {
         aor: &str,
         number: u64,
         message: &StoredMessage,
-        binding: &Binding,
+        (binding, cseq): (&Binding, u32),
         attempt: u64,
     ) -> Option<Originated> {
         let flow = reach(binding, &self.settings.config.listen)?;
         let (call_id, tag) = self.message_names(aor, number, message);
         let mut request = OwnRequest::new("MESSAGE", &binding.contact, "", &tag, &message.to)
-            .numbered(&call_id, message.cseq)
+            .numbered(&call_id, cseq)
             // When it was sent, as far as is known (RFC 3428 §4, RFC 3261 §20.17).
             .header("Date", http_date(message.received_at));
         request.from = format!("{};tag={tag}", message.from);
@@ -214,21 +224,26 @@ impl Engine {
     /// A delivery has ended.
     pub(crate) fn on_message_ended(&mut self, cx: Cx<'_>, attempt: u64, outcome: &Outcome<'_, '_>) {
         let Some(aor) = self.offline.attempts.remove(&attempt) else { return };
-        let Some(Busy { number, registration, .. }) = self.offline.busy.remove(&aor) else { return };
-        match outcome {
-            Outcome::Final(status, _) if (200..300).contains(status) || is_for_good(*status) => {
-                self.message_ends(aor, number);
-            }
-            outcome => {
-                let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else {
-                    return;
-                };
-                // An answer is the end of that request; silence is not.
-                let answered = matches!(outcome, Outcome::Final(..));
-                let cseq = message.cseq.saturating_add(u32::from(answered));
-                self.message_failed(cx, aor, number, message, (cseq, &registration));
-            }
+        let Some(busy) = self.offline.busy.remove(&aor) else { return };
+        let (number, Phase::Sent(registration, cseq)) = (busy.number, busy.phase) else { return };
+        let status = match outcome {
+            Outcome::Final(status, _) => Some(*status),
+            _ => None,
+        };
+        if status.is_some_and(|s| (200..300).contains(&s)) {
+            self.message_ends(aor, number);
+            return;
         }
+        let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else { return };
+        // An answer is the end of that request; silence is not.
+        let cseq = cseq.saturating_add(u32::from(status.is_some()));
+        self.message_failed(
+            cx,
+            aor,
+            (number, message),
+            (&registration, cseq),
+            status.is_some_and(is_for_good),
+        );
     }
 
     fn message_ends(&mut self, aor: String, number: u64) {
@@ -245,28 +260,29 @@ impl Engine {
         } else {
             Phase::ToTell(command)
         };
-        self.offline.busy.insert(aor, Busy { number, registration: String::new(), phase });
+        self.offline.busy.insert(aor, Busy { number, phase });
     }
 
+    /// It was not taken at a registration, whose next request would have this CSeq number.
     fn message_failed(
         &mut self,
         cx: Cx<'_>,
         aor: String,
-        number: u64,
-        message: &StoredMessage,
-        (cseq, registration): (u32, &str),
+        (number, message): (u64, &StoredMessage),
+        (registration, cseq): (&str, u32),
+        for_good: bool,
     ) {
-        let is_new = message.tried.as_deref() != Some(registration);
-        let failures = if is_new { 1 } else { message.failures.saturating_add(1) };
+        let failures = message.tries.get(registration).map_or(0, |t| t.failures).saturating_add(1);
         let pause = FIRST_PAUSE.saturating_mul(1 << u32::from(failures.min(MAX_TRIES)).saturating_sub(1));
         // A phone keeps the Call-ID of its registration until it is started again, so that nothing may tell of its return.
-        let next_at = Some(cx.now.wall + if failures < MAX_TRIES { pause } else { LATER });
-        let tried = registration.to_owned();
-        let command = MessageCommand::Failed { aor: aor.clone(), number, cseq, failures, next_at, tried };
+        let pause = if failures < MAX_TRIES { pause } else { LATER };
+        let next_at = (!for_good).then(|| cx.now.wall + pause);
+        let (registration, tries) = (registration.to_owned(), Tries { failures, cseq, next_at });
+        let command = MessageCommand::Failed { aor: aor.clone(), number, registration, tries };
         self.tell_message(aor, number, command);
     }
 
-    /// Verdict on what came of a delivery: the next message.
+    /// Verdict on what came of a delivery: the next message, or the next contact.
     pub(crate) fn on_delivered(&mut self, cx: Cx<'_>, attempt: u64, committed: bool) {
         let Some(aor) = self.offline.attempts.remove(&attempt) else { return };
         let Some(busy) = self.offline.busy.remove(&aor) else { return };

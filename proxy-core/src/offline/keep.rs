@@ -9,6 +9,7 @@
 //! | the same MESSAGE again, within twice the time of a transaction | 202 again, and nothing else, whichever node has taken it |
 //! | within a dialog, to domains of others, from a trunk to another | not looked at |
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::ticket::Awaiting;
@@ -156,8 +157,6 @@ fn stored(
         received_at: cx.now.wall,
         expires_at: cx.now.wall + life,
         cseq: 1,
-        failures: 0,
-        next_at: None,
-        tried: None,
+        tries: BTreeMap::new(),
     })
 }

@@ -3,7 +3,7 @@
 //! | command | nothing there | there |
 //! |---|---|---|
 //! | Keep | `Done`, `Full` | the same message, or a receipt of it: `Done` |
-//! | Failed | `NotFound` | `Done` |
+//! | Failed, Forget | `NotFound` | `Done` |
 //! | Remove | `NotFound` | `Done` |
 //!
 //! A message has a number in the order of arrival. All that a delivery is made of is replicated, so that another node
@@ -52,14 +52,29 @@ pub struct StoredMessage {
     pub received_at: WallTime,
     /// When it is given up.
     pub expires_at: WallTime,
-    /// CSeq number of its delivery: higher by one after each answer that refused it for now.
+    /// CSeq number of its delivery where it was not tried yet: higher by one after each answer that refused it.
     pub cseq: u32,
-    /// How often its delivery to the registration of `tried` has failed.
+    /// The registrations that it was tried at in vain, by Call-ID. No more than the user has contacts.
+    pub tries: BTreeMap<String, Tries>,
+}
+
+/// What came of a message at one registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// How often it has failed.
     pub failures: u16,
-    /// When it is tried again; `None`: when the user registers anew.
+    /// CSeq number of the next try: the same again where there was no answer.
+    pub cseq: u32,
+    /// When it is tried there again; `None`: it was refused for good.
     pub next_at: Option<WallTime>,
-    /// Call-ID of the registration that it was tried at last.
-    pub tried: Option<String>,
+}
+
+impl Tries {
+    /// Whether it is tried there again by now.
+    #[must_use]
+    pub fn is_due(&self, now: WallTime) -> bool {
+        self.next_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// A change of the messages.
@@ -76,22 +91,27 @@ pub enum MessageCommand {
         /// Most messages of all users, from there, too.
         max_total: u64,
     },
-    /// It could not be delivered now.
+    /// It could not be delivered to a registration.
     Failed {
         /// For whom.
         aor: String,
         /// Its number.
         number: u64,
-        /// CSeq number of the next try.
-        cseq: u32,
-        /// Failures so far.
-        failures: u16,
-        /// When it is tried again; `None`: when the user registers anew.
-        next_at: Option<WallTime>,
-        /// Call-ID of the registration that it was tried at.
-        tried: String,
+        /// Call-ID of the registration.
+        registration: String,
+        /// What came of it there so far.
+        tries: Tries,
     },
-    /// It was delivered, or refused for good.
+    /// Registrations that it was tried at are no more.
+    Forget {
+        /// For whom.
+        aor: String,
+        /// Its number.
+        number: u64,
+        /// Their Call-IDs.
+        registrations: Vec<String>,
+    },
+    /// It was delivered, or refused for good by all phones there are.
     Remove {
         /// For whom.
         aor: String,
@@ -148,7 +168,7 @@ pub(super) fn receipts_bytes(count: usize) -> u64 {
 
 /// They are delivered in order: the first one decides.
 fn first_due(messages: &BTreeMap<u64, StoredMessage>) -> Option<WallTime> {
-    messages.first_key_value().and_then(|(_, m)| m.next_at)
+    messages.first_key_value().and_then(|(_, m)| m.tries.values().filter_map(|t| t.next_at).min())
 }
 
 /// Bytes of text in the messages of a user.
@@ -164,5 +184,5 @@ pub(super) fn message_bytes(m: &StoredMessage) -> usize {
         + headers
         + m.content_type.as_ref().map_or(0, String::len)
         + m.body.len()
-        + m.tried.as_ref().map_or(0, String::len)
+        + m.tries.keys().map(String::len).sum::<usize>()
 }

@@ -1,10 +1,12 @@
 //! Random commands about what is provisioned, who watches whom, and messages that are kept. Few names, so that they meet.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proxy_core::digest::ha1;
-use proxy_core::state::message_store::{MessageCommand, StoredMessage};
+use proxy_core::state::message_store::{MessageCommand, StoredMessage, Tries};
 use proxy_core::state::subscriptions::{CallPhase, Shown, Subscription, SubscriptionCommand};
 use proxy_core::state::{
     AclKey, DialogId, Domain, NonceSecret, ProvisionCommand, SipCommand, SipState, Subscriber,
@@ -110,6 +112,7 @@ pub fn subscription(
 /// Messages for users without a phone.
 pub fn message(moment: impl Strategy<Value = WallTime> + Clone) -> impl Strategy<Value = MessageCommand> {
     let number = 0u64..5;
+    let registration = "r[1-3]";
     prop_oneof![
         4 => (aor(), 0u8..4, moment.clone(), 0u32..3, 0u64..4).prop_map(
             |(aor, n, expires_at, max_per_user, max_total)| MessageCommand::Keep {
@@ -125,23 +128,20 @@ pub fn message(moment: impl Strategy<Value = WallTime> + Clone) -> impl Strategy
                     received_at: WallTime(1_700_000_000_000),
                     expires_at,
                     cseq: 1,
-                    failures: 0,
-                    next_at: None,
-                    tried: None,
+                    tries: BTreeMap::new(),
                 }),
                 max_per_user,
                 max_total,
             }
         ),
-        2 => (aor(), number.clone(), 1u32..4, option::of(moment)).prop_map(|(aor, number, cseq, next_at)| {
-            MessageCommand::Failed {
-                aor,
-                number,
-                cseq,
-                failures: u16::try_from(cseq).unwrap_or(0),
-                next_at,
-                tried: String::from("r1"),
+        3 => (aor(), number.clone(), 1u32..4, option::of(moment), registration).prop_map(
+            |(aor, number, cseq, next_at, registration)| {
+                let failures = u16::try_from(cseq).unwrap_or(0);
+                MessageCommand::Failed { aor, number, registration, tries: Tries { failures, cseq, next_at } }
             }
+        ),
+        1 => (aor(), number.clone(), vec(registration, 0..3)).prop_map(|(aor, number, registrations)| {
+            MessageCommand::Forget { aor, number, registrations }
         }),
         2 => (aor(), number).prop_map(|(aor, number)| MessageCommand::Remove { aor, number }),
     ]

@@ -24,6 +24,7 @@ mod media_refused;
 mod media_takeover;
 mod messages;
 mod messages_lost;
+mod messages_phones;
 mod names;
 mod nat;
 mod no_ack;

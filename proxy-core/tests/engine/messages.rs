@@ -10,14 +10,14 @@ use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::{ProvisionCommand, SipCommand, Subscriber};
 
 const ALICE: &str = "10.77.0.50:5070";
-const BOB: &str = "10.77.0.60:5080";
+pub(super) const BOB: &str = "10.77.0.60:5080";
 const BOB_AOR: &str = "sip:bob@lab.test";
 
 fn store() -> MessageStoreConfig {
     MessageStoreConfig { enabled: true, max_per_user: 3, ..MessageStoreConfig::default() }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World::with(EngineConfig { message_store: store(), ..config() })
 }
 
@@ -27,28 +27,28 @@ fn message(call: &str, text: &str) -> String {
         .replace("Content-Length: 0\r\n\r\n", &format!("Content-Length: {}\r\n\r\n{text}", text.len()))
 }
 
-fn keep(w: &mut World, call: &str, text: &str) {
+pub(super) fn keep(w: &mut World, call: &str, text: &str) {
     w.send(ALICE, &message(call, text));
     w.expect(ALICE, "SIP/2.0 202 ");
 }
 
-fn register_bob(w: &mut World, cseq: u32) {
+pub(super) fn register_bob(w: &mut World, cseq: u32) {
     w.send(BOB, &register("bob", BOB, cseq, &format!("<sip:bob@{BOB}>")));
 }
 
 /// What the phone got besides the answer to its REGISTER.
-fn at_bob(w: &mut World) -> Vec<String> {
+pub(super) fn at_bob(w: &mut World) -> Vec<String> {
     w.take(BOB).into_iter().filter(|m| !m.starts_with("SIP/2.0 200 ")).collect()
 }
 
 /// Bob registers, and gets the first message.
-fn first_try(w: &mut World) -> String {
+pub(super) fn first_try(w: &mut World) -> String {
     register_bob(w, 1);
     w.pass(Duration::from_millis(600));
     at_bob(w).pop().expect("a message")
 }
 
-fn text_of(message: &str) -> &str {
+pub(super) fn text_of(message: &str) -> &str {
     message.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 

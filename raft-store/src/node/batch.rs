@@ -259,9 +259,7 @@ mod tests {
             received_at: WallTime(1),
             expires_at: WallTime(2),
             cseq: 1,
-            failures: 0,
-            next_at: None,
-            tried: None,
+            tries: std::collections::BTreeMap::new(),
         };
         Command::Sip(SipCommand::Message(MessageCommand::Keep {
             aor: String::from("sip:b@lab.test"),

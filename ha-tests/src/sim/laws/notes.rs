@@ -41,7 +41,7 @@ impl Law {
             MessageCommand::Remove { aor, number } => {
                 self.gone.extend(self.numbers.get(&(aor.clone(), *number)).cloned());
             }
-            MessageCommand::Failed { .. } => {}
+            MessageCommand::Failed { .. } | MessageCommand::Forget { .. } => {}
         }
     }
 

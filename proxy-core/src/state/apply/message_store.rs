@@ -1,6 +1,6 @@
 //! Changes of the messages that are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::state::limits::{
     MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, MAX_RECEIPTS, RECEIPT_BYTES, admits_bytes,
@@ -15,12 +15,19 @@ impl SipState {
             MessageCommand::Keep { aor, message, max_per_user, max_total } => {
                 self.keep_message(aor, message, *max_per_user, *max_total)
             }
-            MessageCommand::Failed { aor, number, cseq, failures, next_at, tried } => {
+            MessageCommand::Failed { aor, number, registration, tries } => {
+                let current: BTreeSet<String> =
+                    self.bindings(aor).iter().map(|b| b.call_id.clone()).collect();
                 self.change_message(aor, *number, |message| {
-                    message.cseq = message.cseq.max(*cseq);
-                    message.failures = *failures;
-                    message.next_at = *next_at;
-                    message.tried = Some(tried.clone());
+                    // Those that are no more: the list stays as short as that of the contacts.
+                    message.tries.retain(|known, _| current.contains(known));
+                    message.cseq = message.cseq.max(tries.cseq);
+                    message.tries.insert(registration.clone(), tries.clone());
+                })
+            }
+            MessageCommand::Forget { aor, number, registrations } => {
+                self.change_message(aor, *number, |message| {
+                    message.tries.retain(|known, _| !registrations.contains(known));
                 })
             }
             MessageCommand::Remove { aor, number } => self.remove_message(aor, *number),
