@@ -48,6 +48,12 @@ pub fn deletes(question: &[u8]) -> Option<String> {
     asked(question).filter(|(command, _)| command == "delete").map(|(_, call)| call)
 }
 
+/// The call that a question has an answer for.
+#[must_use]
+pub fn answers(question: &[u8]) -> Option<String> {
+    asked(question).filter(|(command, _)| command == "answer").map(|(_, call)| call)
+}
+
 /// A question, for the trace.
 #[must_use]
 pub fn short(question: &[u8]) -> String {
@@ -74,6 +80,8 @@ pub struct RtpEngine {
     said: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Calls that it holds.
     pub held: BTreeSet<String>,
+    /// Calls that it held when its process died.
+    forgotten: BTreeSet<String>,
     /// When its process dies, and when it is back, ns.
     away: Option<(u64, u64)>,
     is_away: bool,
@@ -92,8 +100,14 @@ pub struct RtpEngines {
 
 impl Default for RtpEngines {
     fn default() -> Self {
-        let engine =
-            |at| RtpEngine { at, said: BTreeMap::new(), held: BTreeSet::new(), away: None, is_away: false };
+        let engine = |at| RtpEngine {
+            at,
+            said: BTreeMap::new(),
+            held: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            away: None,
+            is_away: false,
+        };
         Self { all: RTPENGINES.map(engine).into_iter().collect(), given: 0, deleted: 0 }
     }
 }
@@ -117,12 +131,18 @@ impl RtpEngines {
         self.all.iter().find_map(|e| e.away)
     }
 
+    /// Whether the one at `to` held this call when its process died.
+    #[must_use]
+    pub fn forgot(&self, to: SocketAddr, call: &str) -> bool {
+        self.all.iter().any(|e| e.at == to && e.forgotten.contains(call))
+    }
+
     /// Time goes on.
     pub fn tick(&mut self, now: u64) {
         for engine in &mut self.all {
             let is_away = engine.away.is_some_and(|(from, until)| from <= now && now < until);
             if is_away && !engine.is_away {
-                engine.held.clear();
+                engine.forgotten.append(&mut engine.held);
                 engine.said.clear();
             }
             engine.is_away = is_away;

@@ -10,7 +10,8 @@
 //! is silent.
 //!
 //! Another fork's 2xx is hung up on, and goes on as it is. While an rtpengine is away, and until it is known to be back,
-//! SDP may go on as it is: that is what was configured.
+//! SDP may go on as it is: that is what was configured. So may the answer of a call that it has forgotten meanwhile, when it
+//! says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub struct Law {
     answered: BTreeMap<String, String>,
     /// Calls whose 2xx went on as it was while an rtpengine was away: it is repeated like that.
     passed: BTreeSet<String>,
+    /// Calls of which an rtpengine that was away has said that it does not know them, or may have.
+    forgotten: BTreeSet<String>,
     /// When one was away, from and until, ns.
     pub away: Option<(u64, u64)>,
     /// Deletions of which a datagram was lost, and none has arrived: who asks, where, of which call, and since when, ns.
@@ -79,7 +82,7 @@ impl Law {
                 if !(is_bare && is_first && self.nodes.contains_key(&call)) {
                     return None;
                 }
-                if is_troubled {
+                if is_troubled || self.forgotten.contains(&call) {
                     self.passed.insert(call);
                     return None;
                 }
@@ -90,6 +93,11 @@ impl Law {
             }
             _ => None,
         }
+    }
+
+    /// An rtpengine that was away is asked about a call which it held before.
+    pub fn forgotten(&mut self, call: String) {
+        self.forgotten.insert(call);
     }
 
     /// A datagram by which `place` has a call deleted is lost at `now`.
@@ -189,5 +197,17 @@ mod tests {
         law.away = Some((10 * BEFORE, 11 * BEFORE));
         assert!(law.sent(invite, 0).is_some() && law.sent(invite, 10 * BEFORE).is_none());
         assert!(law.sent(invite, 11 * BEFORE + AFTER + 1).is_some());
+    }
+
+    #[test]
+    fn an_answer_goes_on_as_it_is_only_of_a_call_that_the_rtpengine_has_forgotten() {
+        let mut law = Law::default();
+        law.nodes.insert(String::from("c"), RTPENGINES[0]);
+        law.answered.insert(String::from("c"), String::from("t"));
+        let ok = "SIP/2.0 200 OK\r\nTo: <sip:u@x>;tag=t\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nContent-Length: 12\r\n\r\nv=0\r\ns=phone\r\n";
+        law.forgotten(String::from("another"));
+        assert!(law.sent(ok, 0).is_some());
+        law.forgotten(String::from("c"));
+        assert!(law.sent(ok, 0).is_none());
     }
 }

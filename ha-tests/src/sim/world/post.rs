@@ -32,6 +32,9 @@ impl World {
                 }
                 Parcel::ToMedia { place, to, bytes } => {
                     if let Some(answer) = self.phones.rtp.on(to, &bytes) {
+                        if let Some(call) = rtp::answers(&bytes).filter(|c| self.phones.rtp.forgot(to, c)) {
+                            self.judge.media.forgotten(call);
+                        }
                         if let Some(call) = rtp::deletes(&bytes) {
                             self.judge.media.heard(to, &call);
                         }
