@@ -93,6 +93,9 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(refused("what listens there is not this version of relevo"));
     }
     if mac(&who.key, "server", &hello, nonce).verify_slice(proof).is_err() {
+        // A proof that cannot fit: who merely hung up would not be told from one whose patience was over. It is said here,
+        // too, if it is not heard there.
+        stream.write_all(&[0; PROOF]).await.ok();
         return Err(refused("the node does not know this cluster's key: compare cluster.key on both"));
     }
     stream.write_all(&mac(&who.key, "client", &hello, nonce).finalize().into_bytes()).await?;
@@ -129,9 +132,9 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     let proof = mac(&who.key, "server", &hello, &nonce).finalize().into_bytes();
     stream.write_all(&[&MAGIC[..], &nonce, &proof].concat()).await?;
     let mut proof = [0; PROOF];
-    stream.read_exact(&mut proof).await.map_err(|_| refused("it left: does it have another cluster.key?"))?;
+    stream.read_exact(&mut proof).await?;
     if mac(&who.key, "client", &hello, &nonce).verify_slice(&proof).is_err() {
-        return Err(refused("it does not know this cluster's key"));
+        return Err(refused("it does not know this cluster's key: compare cluster.key on both"));
     }
     let seals = Seals {
         outgoing: seal(&who.key, "to client", &hello, &nonce),
@@ -184,6 +187,20 @@ mod tests {
         assert!(server.expect_err("refused").to_string().contains("another name"));
         let (_, server) = meet(who(1, 7, "lab"), who(2, 7, "lab"), 3).await;
         assert!(server.expect_err("refused").to_string().contains("looks for node 3"));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hangs_up_in_the_midst_of_it_is_not_said_to_have_another_key() {
+        let (mut a, mut b) = tokio::io::duplex(1024);
+        let mut hello = [0; HELLO];
+        let (magic, rest) = hello.split_at_mut(8);
+        magic.copy_from_slice(MAGIC);
+        rest[NONCE..NONCE + 8].copy_from_slice(&cluster_hash("lab"));
+        rest[NONCE + 8..NONCE + 12].copy_from_slice(&[1, 0, 2, 0]);
+        a.write_all(&hello).await.expect("sent");
+        drop(a);
+        let why = accept(&mut b, &who(2, 7, "lab")).await.map(|_| ()).expect_err("not accepted");
+        assert_ne!(why.kind(), io::ErrorKind::PermissionDenied, "{why}");
     }
 
     #[tokio::test]

@@ -91,11 +91,9 @@ impl Server {
             tokio::spawn(async move {
                 let met = timeout(STRANGER_LIMIT, meet(stream, &who)).await;
                 drop(permit);
-                let refused = |why: &str| {
+                let is_news = |why: &str| {
                     let mut complaints = complaints.lock().unwrap_or_else(PoisonError::into_inner);
-                    if complaints.is_news(from.ip(), why, Instant::now()) {
-                        tracing::warn!(%from, why, "a connection was refused");
-                    }
+                    complaints.is_news(from.ip(), why, Instant::now())
                 };
                 match met {
                     Ok(Ok((place, lane, stream, seals))) => {
@@ -106,8 +104,21 @@ impl Server {
                             old.abort();
                         }
                     }
-                    Ok(Err(e)) => refused(&e.to_string()),
-                    Err(_) => refused("it said nothing"),
+                    Ok(Err(e)) => {
+                        let why = e.to_string();
+                        match e.kind() {
+                            io::ErrorKind::PermissionDenied if is_news(&why) => {
+                                tracing::warn!(%from, why, "a connection was refused");
+                            }
+                            io::ErrorKind::PermissionDenied => {}
+                            // Its patience was over, or it is ended: nothing that this node could cure.
+                            _ => tracing::debug!(%from, why, "a connection ended before it was accepted"),
+                        }
+                    }
+                    Err(_) if is_news("silence") => {
+                        tracing::warn!(%from, "a connection was refused: it said nothing")
+                    }
+                    Err(_) => {}
                 }
             });
         }
