@@ -148,10 +148,7 @@ impl<S: Store> Runner<S> {
             let store = self.parts.store.clone();
             let before = self.obeyed;
             store.read(|state| self.turn(now, turn, state));
-            // Before anything leaves, too: who has an answer in hand finds it counted.
-            self.show();
             self.carry_out();
-            self.show();
             self.tell_bans(now);
             if before != self.obeyed {
                 self.parts.shared.active.store(self.active, Ordering::Release);
@@ -210,7 +207,9 @@ impl<S: Store> Runner<S> {
         }
     }
 
+    /// Sends what is to be sent. The figures are shown before: who has an answer in hand finds it counted.
     fn carry_out(&mut self) {
+        self.show();
         let mut now = None;
         while let Some(output) = self.engine.poll_output() {
             if let Output::Transmit { flow, bytes } = &output {
@@ -249,6 +248,7 @@ impl<S: Store> Runner<S> {
                 }
             }
         }
+        self.show();
         for (local, datagrams) in &mut self.outbox {
             let socket = self.parts.sockets.get(local).or_else(|| {
                 // A flow of a former configuration: any socket of the family is better than none.
