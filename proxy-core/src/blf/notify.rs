@@ -86,11 +86,6 @@ impl Memory {
         self.refused.remove(id);
     }
 
-    /// Whether its time is over, and that waits for its verdict.
-    pub(super) fn is_ending(&self, id: &DialogId) -> bool {
-        self.ending.contains_key(id)
-    }
-
     /// Whether the watcher wants to hear nothing yet.
     fn is_held(&self, id: &DialogId, now: MonoTime) -> bool {
         self.refused.get(id).is_some_and(|r| r.holds && r.due.is_some_and(|due| due > now))

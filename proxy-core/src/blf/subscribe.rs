@@ -131,8 +131,7 @@ impl Engine {
             from_tag: message.from_tag().unwrap_or_default().to_owned(),
             to_tag: message.to_tag().unwrap_or_default().to_owned(),
         };
-        // One that is ending is over for who comes now: made anew under its name, its NOTIFYs would begin at 1 again.
-        let Some(known) = cx.state.subscription(&id).filter(|_| !self.blf.is_ending(&id)) else {
+        let Some(known) = cx.state.subscription(&id) else {
             self.explain("refuses", || String::from("there is no such subscription"));
             return Step::Reject(481, "");
         };
@@ -221,7 +220,9 @@ impl Engine {
             (None, None) => cx.now.wall,
         };
         let (status, reason) = match response {
-            SipResponse::Done | SipResponse::NotFound => (200, ""),
+            SipResponse::Done => (200, ""),
+            SipResponse::NotFound if last.is_some() => (200, ""),
+            SipResponse::NotFound => (481, ""),
             SipResponse::Superseded => (500, "CSeq Out Of Order"),
             SipResponse::Full => (503, "Too Many Subscriptions"),
             _ => (500, ""),

@@ -49,6 +49,10 @@ impl SipState {
             self.put_subscription(refreshed);
             return SipResponse::Done;
         }
+        if new.notify_cseq > 0 {
+            // A refresh of one that has ended meanwhile: made anew under its name, its NOTIFYs would begin at 1 again.
+            return SipResponse::NotFound;
+        }
         let watchers = self.index.subscriptions.watchers.get(&new.watched).map_or(0, |w| w.len());
         if self.records.subscriptions.all.len() >= MAX_SUBSCRIPTIONS
             || watchers >= MAX_WATCHERS_PER_AOR
