@@ -131,10 +131,10 @@ impl RtpEngines {
         self.all.iter().find_map(|e| e.away)
     }
 
-    /// Whether the one at `to` held this call when its process died.
+    /// Whether the one at `to` held this call when its process died, and has heard of no offer since.
     #[must_use]
     pub fn forgot(&self, to: SocketAddr, call: &str) -> bool {
-        self.all.iter().any(|e| e.at == to && e.forgotten.contains(call))
+        self.all.iter().any(|e| e.at == to && e.forgotten.contains(call) && !e.held.contains(call))
     }
 
     /// Time goes on.
