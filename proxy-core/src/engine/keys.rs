@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::msg::{HeaderName, Message, Via};
 use crate::state::{Flow, ServerKey};
+use crate::uac::OwnRequest;
 
 /// Which engine a message belongs to: the same for all messages of a call, on every node, in every version.
 #[must_use]
@@ -126,9 +127,11 @@ impl Keys {
     }
 
     /// The branch of a request of our own: the same request has the same one on every node.
-    pub(crate) fn own_branch(&self, label: &str, method: &str, call_id: &str, to: &str, cseq: u32) -> String {
-        let parts: [&[u8]; 5] =
-            [label.as_bytes(), method.as_bytes(), call_id.as_bytes(), to.as_bytes(), &cseq.to_be_bytes()];
+    pub(crate) fn own_branch(&self, label: &str, request: &OwnRequest) -> String {
+        let OwnRequest { method, call_id, to, cseq, thread, .. } = request;
+        let texts = [label, method, call_id, to, thread].map(str::as_bytes);
+        let cseq = cseq.to_be_bytes();
+        let parts = texts.into_iter().chain([&cseq[..]]);
         format!("z9hG4bKrlv{:016x}", self.hash("own", parts))
     }
 

@@ -5,12 +5,12 @@
 //! | the user registers, or a try is due, or this node took over and he is there | the first message leaves, to the contact that registered last |
 //! | 2xx | it goes; then the next one |
 //! | any other answer, or none | the next contact that it was not tried at, at once |
-//! | an answer that will never be another (415, 488, 606 and the like) | never there again; from all contacts that there are: it goes |
+//! | an answer that will never be another (415, 488, 606 and the like) | never there again; if all contacts that there are have said so, and nobody has a pause: it goes |
 //! | another answer | there again after a pause, with the next CSeq; after [`MAX_TRIES`] every hour, or when that phone registers anew |
 //! | no answer | the same, but with the same CSeq: the phone may have had it, and knows it then |
 //!
-//! A contact is told from another by the Call-ID of its registration, which a phone keeps until it is started again. Which one
-//! registered last decides nothing but the order: the clocks of two nodes may differ.
+//! A contact is new when its phone has been started again, or has another address ([`registration`]). Which one registered
+//! last decides nothing but the order: the clocks of two nodes may differ.
 //!
 //! All of it is done by the engine that the Call-ID of the user's first message belongs to, so that the engines of a user
 //! take turns. Call-ID, CSeq and branch are functions of what is replicated: a node that takes over in between, with
@@ -24,7 +24,7 @@ use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::location::reach;
 use crate::registrar::http_date;
-use crate::state::message_store::{MessageCommand, StoredMessage, Tries};
+use crate::state::message_store::{MessageCommand, StoredMessage, Tries, registration};
 use crate::state::{Binding, NewsItem, SipCommand};
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 
@@ -60,7 +60,7 @@ struct Busy {
 /// request again, of which nobody hears a second time.
 #[derive(Debug)]
 enum Phase {
-    /// The phone of this registration, a Call-ID, has it, or not; with this CSeq number.
+    /// The phone of this registration has it, or not; with this CSeq number.
     Sent(String, u32),
     /// What came of it is being remembered.
     Telling(MessageCommand),
@@ -117,7 +117,9 @@ impl Engine {
         for (aor, number, command) in untold {
             self.tell_message(aor, number, command);
         }
-        let due = cx.state.messages_due(cx.now.wall).filter(|aor| self.is_first_message_here(cx, aor));
+        let is_free =
+            |aor: &&str| !self.offline.busy.contains_key(*aor) && self.is_first_message_here(cx, aor);
+        let due = cx.state.messages_due(cx.now.wall).filter(is_free);
         let own: Vec<String> = due.take(MAX_DELIVERIES_PER_TICK).map(str::to_owned).collect();
         self.offline.marked.extend(own);
         self.messages_look(cx);
@@ -142,27 +144,28 @@ impl Engine {
         }
         let now = cx.now.wall;
         let mut current = cx.state.bindings(&aor).iter().filter(|b| b.expires_at > now);
-        let is_open = |b: &&Binding| message.tries.get(&b.call_id).is_none_or(|t| t.is_due(now));
+        let is_open = |b: &&Binding| message.tries.get(&registration(b)).is_none_or(|t| t.is_due(now));
         // The one that has shown itself last is the one that is there.
         let Some(binding) = current.clone().filter(is_open).max_by_key(|b| b.updated_at) else {
-            let is_refused = |b: &Binding| message.tries.get(&b.call_id).is_some_and(|t| t.next_at.is_none());
-            if current.clone().next().is_some() && current.all(is_refused) {
+            let has_tried = |b: &Binding| message.tries.contains_key(&registration(b));
+            let is_for_good = message.tries.values().all(|t| t.next_at.is_none());
+            if is_for_good && current.clone().next().is_some() && current.all(has_tried) {
                 self.message_ends(aor, number);
             } else {
                 self.forget_tries(cx, aor, number, message);
             }
             return;
         };
-        let registration = &binding.call_id;
-        let cseq = message.tries.get(registration).map_or(message.cseq, |t| t.cseq);
+        let name = registration(binding);
+        let cseq = message.tries.get(&name).map_or(message.cseq, |t| t.cseq);
         let attempt = self.new_id();
         let sent = self.message_request(&aor, number, message, (binding, cseq), attempt);
         if sent.is_some_and(|what| self.originate(cx, what)) {
-            let phase = Phase::Sent(registration.clone(), cseq);
+            let phase = Phase::Sent(name, cseq);
             self.offline.busy.insert(aor.clone(), Busy { number, phase });
             self.offline.attempts.insert(attempt, aor);
         } else {
-            self.message_failed(cx, aor, (number, message), (registration, cseq), false);
+            self.message_failed(cx, aor, (number, message), (&name, cseq), false);
         }
     }
 
@@ -204,6 +207,8 @@ impl Engine {
         let (call_id, tag) = self.message_names(aor, number, message);
         let mut request = OwnRequest::new("MESSAGE", &binding.contact, "", &tag, &message.to)
             .numbered(&call_id, cseq)
+            // Two phones may get the same number.
+            .on_thread(registration(binding))
             // When it was sent, as far as is known (RFC 3428 §4, RFC 3261 §20.17).
             .header("Date", http_date(message.received_at));
         request.from = format!("{};tag={tag}", message.from);
@@ -234,7 +239,12 @@ impl Engine {
             self.message_ends(aor, number);
             return;
         }
-        let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else { return };
+        let Some((_, message)) = cx.state.messages_of(&aor).find(|(n, _)| *n == number) else {
+            // Its time was over meanwhile: the next one.
+            self.offline.marked.insert(aor);
+            self.deliver_marked(cx);
+            return;
+        };
         // An answer is the end of that request; silence is not.
         let cseq = cseq.saturating_add(u32::from(status.is_some()));
         self.message_failed(

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Binding;
 use super::limits::RECEIPT_BYTES;
 use crate::time::WallTime;
 
@@ -54,7 +55,8 @@ pub struct StoredMessage {
     pub expires_at: WallTime,
     /// CSeq number of its delivery where it was not tried yet: higher by one after each answer that refused it.
     pub cseq: u32,
-    /// The registrations that it was tried at in vain, by Call-ID. No more than the user has contacts.
+    /// The registrations that it was tried at in vain, by name ([`registration`]). One more than the user has contacts,
+    /// at most.
     pub tries: BTreeMap<String, Tries>,
 }
 
@@ -97,7 +99,7 @@ pub enum MessageCommand {
         aor: String,
         /// Its number.
         number: u64,
-        /// Call-ID of the registration.
+        /// Name of the registration.
         registration: String,
         /// What came of it there so far.
         tries: Tries,
@@ -108,7 +110,7 @@ pub enum MessageCommand {
         aor: String,
         /// Its number.
         number: u64,
-        /// Their Call-IDs.
+        /// Their names.
         registrations: Vec<String>,
     },
     /// It was delivered, or refused for good by all phones there are.
@@ -118,6 +120,17 @@ pub enum MessageCommand {
         /// Its number.
         number: u64,
     },
+}
+
+/// The name of a registration, for the tries at it: another one as soon as the phone has been started again, or has
+/// another address. Several contacts may be of one REGISTER, and several flows of one contact (RFC 5626).
+#[must_use]
+pub fn registration(binding: &Binding) -> String {
+    let Binding { call_id, contact_key, reg_id, .. } = binding;
+    match reg_id {
+        Some(reg_id) => format!("{call_id} {contact_key} {reg_id}"),
+        None => format!("{call_id} {contact_key}"),
+    }
 }
 
 /// Derived from the messages.

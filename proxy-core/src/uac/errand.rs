@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Outcome, OwnRequest, Purpose};
 use crate::engine::limits::{MAX_ERRANDS, MAX_HELD_BYTES, TRANSACTION_BYTES};
-use crate::engine::{Cx, Engine};
+use crate::engine::{Client, Cx, Engine};
 use crate::msg::Message;
 use crate::state::Flow;
 use crate::time::MonoTime;
@@ -51,22 +51,17 @@ impl Errand {
 impl Engine {
     /// Sends a request of our own. Its outcome comes to [`Engine::on_originated`], unless this node stops being active
     /// before. `false`: a bound is reached, or the Call-ID belongs to another engine, which would get the response;
-    /// nothing was sent. If the very same request is under way already it is not sent again, and that is `true`.
+    /// nothing was sent. If the very same request is under way already it is not sent again, and that is `true`; `false`,
+    /// if it was answered a moment ago: what came of it has been told, and will not be again.
     pub(crate) fn originate(&mut self, cx: Cx<'_>, what: Originated) -> bool {
         let Originated { flow, request, purpose, patience } = what;
         if !self.is_own_shard(&request.call_id) {
             self.counters.originated_refused += 1;
             return false;
         }
-        let via_branch = self.settings.keys.own_branch(
-            purpose.label(),
-            request.method,
-            &request.call_id,
-            &request.to,
-            request.cseq,
-        );
-        if self.client_of(&via_branch).is_some() {
-            return true;
+        let via_branch = self.settings.keys.own_branch(purpose.label(), &request);
+        if let Some(client) = self.client_of(&via_branch) {
+            return !matches!(client, Client::Errand(id) if self.has_told(id));
         }
         let via = format!("SIP/2.0/{} {};branch={via_branch};rport", flow.transport.via_name(), flow.local);
         let bytes: SharedBytes = request.write(&via).into();
@@ -86,6 +81,11 @@ impl Engine {
         });
         self.transmit(flow, &bytes);
         true
+    }
+
+    /// Whether the outcome has been told.
+    fn has_told(&mut self, id: u64) -> bool {
+        self.with_errand(id, |_, errand| errand.purpose.is_none()).unwrap_or(true)
     }
 
     /// A response to a request of our own.

@@ -15,6 +15,8 @@ pub(crate) struct OwnRequest {
     pub(crate) to: String,
     pub(crate) call_id: String,
     pub(crate) cseq: u32,
+    /// What tells it from another one with the same names: in the branch, and nowhere else.
+    pub(crate) thread: String,
     /// Route values, the first one topmost.
     pub(crate) routes: Vec<String>,
     /// Further header lines.
@@ -33,6 +35,7 @@ impl OwnRequest {
             to: format!("<{to}>"),
             call_id: String::new(),
             cseq: 1,
+            thread: String::new(),
             routes: Vec::new(),
             headers: Vec::new(),
             body: None,
@@ -43,6 +46,12 @@ impl OwnRequest {
     pub(crate) fn numbered(mut self, call_id: &str, cseq: u32) -> Self {
         call_id.clone_into(&mut self.call_id);
         self.cseq = cseq;
+        self
+    }
+
+    /// Told from others with the same names by this.
+    pub(crate) fn on_thread(mut self, thread: impl Into<String>) -> Self {
+        self.thread = thread.into();
         self
     }
 

@@ -9,7 +9,7 @@ use proxy_core::state::limits::MAX_MESSAGE_BYTES;
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::{ProvisionCommand, SipCommand, Subscriber};
 
-const ALICE: &str = "10.77.0.50:5070";
+pub(super) const ALICE: &str = "10.77.0.50:5070";
 pub(super) const BOB: &str = "10.77.0.60:5080";
 const BOB_AOR: &str = "sip:bob@lab.test";
 
@@ -21,7 +21,7 @@ pub(super) fn world() -> World {
     World::with(EngineConfig { message_store: store(), ..config() })
 }
 
-fn message(call: &str, text: &str) -> String {
+pub(super) fn message(call: &str, text: &str) -> String {
     let head = format!("Subject: s-{call}\r\nContent-Type: text/plain\r\n");
     request("MESSAGE", BOB_AOR, ALICE, call, &head)
         .replace("Content-Length: 0\r\n\r\n", &format!("Content-Length: {}\r\n\r\n{text}", text.len()))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::messages::{BOB, at_bob, first_try, keep, register_bob, text_of, world};
+use super::messages::{ALICE, BOB, at_bob, first_try, keep, message, register_bob, text_of, world};
 use crate::common::story::*;
 
 const OTHER: &str = "10.77.0.61:5080";
@@ -90,4 +90,90 @@ fn a_node_that_takes_over_goes_on_with_the_phone_that_was_not_tried() {
     w.pass(Duration::from_millis(600));
     assert!(at_bob(&mut w).is_empty(), "it has its pause");
     assert_eq!(text_of(&at_other(&mut w)), "one");
+}
+
+#[test]
+fn two_phones_that_get_the_same_cseq_do_not_stand_in_each_others_way() {
+    let mut w = world();
+    let first = two_phones(&mut w);
+    w.send(BOB, &respond(&first, 480, "b", ""));
+    w.pass(Duration::from_secs(12));
+    let at_second = at_other(&mut w);
+    w.send(OTHER, &respond(&at_second, 486, "o", ""));
+    w.pass(Duration::from_secs(4));
+    let again = at_bob(&mut w).pop().expect("a message");
+    assert_eq!(header(&again, "CSeq"), header(&at_second, "CSeq"));
+    assert_ne!(header(&again, "Via"), header(&at_second, "Via"));
+    w.send(BOB, &respond(&again, 200, "b", ""));
+    w.pass(Duration::from_millis(600));
+    assert_eq!(w.state.counts().messages, 0);
+}
+
+#[test]
+fn a_late_answer_of_one_phone_is_not_taken_for_that_of_another() {
+    let mut w = world();
+    let first = two_phones(&mut w);
+    w.pass(Duration::from_secs(33));
+    // What stands before the silent phone has given up, too, and says so.
+    w.send(BOB, &respond(&first, 408, "b", ""));
+    let got = at_other(&mut w);
+    w.send(OTHER, &respond(&got, 200, "o", ""));
+    w.pass(Duration::from_millis(600));
+    assert_eq!(w.state.counts().messages, 0);
+    w.pass(Duration::from_secs(60));
+    assert!(w.take(OTHER).is_empty(), "it has it");
+}
+
+#[test]
+fn each_contact_of_one_register_has_its_own_tries() {
+    let mut w = world();
+    keep(&mut w, "m1", "one");
+    w.send(BOB, &register("bob", BOB, 1, &format!("<sip:bob@{BOB}>, <sip:bob@{OTHER}>")));
+    w.pass(Duration::from_millis(600));
+    let (at_bob, at_other) = (w.take(BOB), w.take(OTHER));
+    let is_message = |m: &&String| m.starts_with("MESSAGE ");
+    let (mine, yours) = (at_bob.iter().find(is_message), at_other.iter().find(is_message));
+    let (first, to, next) = match (mine, yours) {
+        (Some(first), None) => (first, BOB, OTHER),
+        (None, Some(first)) => (first, OTHER, BOB),
+        both => panic!("one of them: {both:?}"),
+    };
+    w.send(to, &respond(first, 405, "b", ""));
+    w.pass(Duration::from_millis(600));
+    assert!(w.take(next).iter().any(|m| text_of(m) == "one"));
+}
+
+#[test]
+fn a_message_that_one_phone_can_never_take_waits_for_the_other_that_is_away_for_a_moment() {
+    let mut w = world();
+    let first = two_phones(&mut w);
+    w.send(BOB, &respond(&first, 405, "b", ""));
+    w.pass(Duration::from_millis(600));
+    let got = at_other(&mut w);
+    w.send(OTHER, &respond(&got, 480, "o", ""));
+    let at_other_again = |cseq, expires| {
+        register("bob", OTHER, cseq, &format!("<sip:bob@{OTHER}>{expires}")).replace("reg-bob", "reg-other")
+    };
+    w.send(OTHER, &at_other_again(2, ";expires=0"));
+    register_bob(&mut w, 3);
+    w.pass(Duration::from_secs(5));
+    assert_eq!(w.state.counts().messages, 1);
+    w.take(OTHER);
+    w.send(OTHER, &at_other_again(3, ""));
+    w.pass(Duration::from_secs(15));
+    assert_eq!(text_of(&at_other(&mut w)), "one");
+}
+
+#[test]
+fn the_next_message_goes_on_when_the_one_before_expires_during_its_try() {
+    let mut w = world();
+    let short = message("m1", "one").replace("Content-Type", "Expires: 20\r\nContent-Type");
+    assert!(short.contains("Expires"), "{short}");
+    w.send(ALICE, &short);
+    w.expect(ALICE, "SIP/2.0 202 ");
+    keep(&mut w, "m2", "two");
+    first_try(&mut w);
+    w.pass(Duration::from_secs(33));
+    let all = at_bob(&mut w);
+    assert!(all.iter().any(|m| text_of(m) == "two"), "{all:#?}");
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::state::limits::{
     MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, MAX_RECEIPTS, RECEIPT_BYTES, admits_bytes,
 };
-use crate::state::message_store::{MessageCommand, StoredMessage, message_bytes};
+use crate::state::message_store::{
+    MessageCommand, StoredMessage, message_bytes, registration as registration_of,
+};
 use crate::state::{SipResponse, SipState};
 use crate::time::WallTime;
 
@@ -16,10 +18,9 @@ impl SipState {
                 self.keep_message(aor, message, *max_per_user, *max_total)
             }
             MessageCommand::Failed { aor, number, registration, tries } => {
-                let current: BTreeSet<String> =
-                    self.bindings(aor).iter().map(|b| b.call_id.clone()).collect();
+                let current: BTreeSet<String> = self.bindings(aor).iter().map(registration_of).collect();
                 self.change_message(aor, *number, |message| {
-                    // Those that are no more: the list stays as short as that of the contacts.
+                    // Without those that are no more: the list stays as short as that of the contacts.
                     message.tries.retain(|known, _| current.contains(known));
                     message.cseq = message.cseq.max(tries.cseq);
                     message.tries.insert(registration.clone(), tries.clone());
