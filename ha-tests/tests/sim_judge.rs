@@ -6,7 +6,11 @@ use ha_tests::sim::{Mutation, Options, run};
 const WORLDS: u64 = 60;
 
 fn found(mutation: Mutation, invariants: &[&str]) {
-    let verdicts = (1..=WORLDS).filter_map(|seed| {
+    found_among(1..=WORLDS, mutation, invariants);
+}
+
+fn found_among(worlds: impl IntoIterator<Item = u64>, mutation: Mutation, invariants: &[&str]) {
+    let verdicts = worlds.into_iter().filter_map(|seed| {
         let why = run(Options { seed, print: false, mutation }).failure?;
         Some((seed, why))
     });
@@ -17,7 +21,7 @@ fn found(mutation: Mutation, invariants: &[&str]) {
         }
         println!("{mutation:?}, seed {seed}, found otherwise: {why}");
     }
-    panic!("{mutation:?} was not found in {WORLDS} worlds");
+    panic!("{mutation:?} was not found");
 }
 
 #[test]
@@ -138,6 +142,12 @@ fn answers_that_pass_without_the_rtpengine_are_found() {
 #[test]
 fn calls_that_an_rtpengine_is_left_with_are_found() {
     found(Mutation::NoDeletes, &["invariant 13"]);
+}
+
+#[test]
+fn rtpengines_that_are_asked_without_a_lease_are_found() {
+    // A node must be stopped with an INVITE in its sockets, of a call that is over when it goes on: about one world of 200.
+    found_among([292, 388, 1744, 2043], Mutation::NoLease, &["invariant 13"]);
 }
 
 #[test]

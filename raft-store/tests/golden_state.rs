@@ -273,7 +273,12 @@ fn commands() -> Vec<Command> {
         trunk(TrunkCommand::Remove { uuid: "other".into() }),
         trunk(TrunkCommand::Enable { uuid: "carrier".into(), enabled: false, at: WallTime(6_000) }),
         trunk(TrunkCommand::Refresh { uuid: "carrier".into(), at: WallTime(6_500) }),
-        trunk(TrunkCommand::Registering { uuid: "carrier".into(), cseq: 1, next_at: WallTime(46_000) }),
+        trunk(TrunkCommand::Registering {
+            uuid: "carrier".into(),
+            cseq: 1,
+            next_at: WallTime(46_000),
+            at: WallTime(6_000),
+        }),
         trunk(TrunkCommand::Outcome {
             uuid: "carrier".into(),
             cseq: 1,

@@ -227,7 +227,8 @@ impl<S: Store> Runner<S> {
                     self.outbox.entry(flow.local).or_default().push((flow.remote, bytes));
                 }
                 Output::Media { to, bytes } => {
-                    if !self.parts.media.as_ref().is_some_and(|media| media.send(to, &bytes)) {
+                    let at = (self.parts.clock)().mono;
+                    if !self.parts.media.as_ref().is_some_and(|media| media.send(at, to, &bytes)) {
                         self.parts.shared.send_failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }

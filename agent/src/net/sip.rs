@@ -10,7 +10,7 @@ use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::media::Health;
 use proxy_core::routing::Bans;
-use proxy_core::time::Now;
+use proxy_core::time::{MonoTime, Now};
 use tokio::runtime::Runtime;
 
 use crate::bridge::Store;
@@ -131,6 +131,7 @@ pub struct Sip {
     threads: Vec<JoinHandle<()>>,
     orders: Arc<AtomicU64>,
     streams: Option<Streams>,
+    media: Option<Media>,
     capture: Arc<Capture>,
     /// Who sends too much; all engines count together.
     bans: Bans,
@@ -188,6 +189,7 @@ impl Sip {
             threads: Vec::new(),
             orders: Arc::clone(&orders),
             streams: streams.clone(),
+            media: media.clone(),
             bans: Bans::default(),
             capture: Capture::new(config.shards, listening.hep),
             wake: (streams.is_some() && listening.floating).then(|| waker(store, runtime.handle(), &orders)),
@@ -241,6 +243,13 @@ impl Sip {
     #[must_use]
     pub fn capture(&self) -> &Capture {
         &self.capture
+    }
+
+    /// The service is here until then, if it is: what leaves by another way than the floating IP ends with it, too.
+    pub fn lease(&self, until: Option<MonoTime>) {
+        if let Some(media) = &self.media {
+            media.lease(until);
+        }
     }
 
     /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].

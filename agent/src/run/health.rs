@@ -307,7 +307,7 @@ mod tests {
             cseq += 1;
             let next_at = WallTime(NOW.0 + 30_000);
             let uuid = String::from("carrier");
-            state.apply(&trunk(TrunkCommand::Registering { uuid: uuid.clone(), cseq, next_at }));
+            state.apply(&trunk(TrunkCommand::Registering { uuid: uuid.clone(), cseq, next_at, at: next_at }));
             let under_way = texts(watch.look(&state, NOW));
             let expires_at = (to == RegistrationState::Registered).then_some(WallTime(NOW.0 + 600_000));
             let (last, min_expires_s, service_route) = (last.to_owned(), None, None);

@@ -128,6 +128,9 @@ impl Steps {
     /// Goes as far towards the goal as is possible now, and keeps up what is up.
     pub fn reach(&mut self, now: MonoTime, goal: Goal, lease_until: Option<MonoTime>) {
         let until = lease_until.unwrap_or(now);
+        if let Some(sip) = &self.sip {
+            sip.lease(lease_until.filter(|_| goal != Goal::Down));
+        }
         match goal {
             Goal::Up { token } => self.aim(now, token),
             // Never stale: it has no token.

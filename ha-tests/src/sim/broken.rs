@@ -51,6 +51,8 @@ pub enum Mutation {
     NoAnswers,
     /// No rtpengine hears that a call is over.
     NoDeletes,
+    /// Rtpengines are asked after the end of the lease, too.
+    NoLease,
     /// No rtpengine is told twice that a call is over.
     NoRepeats,
     /// A subscription is promised before it is committed.
@@ -102,7 +104,9 @@ pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<
         (Mutation::EagerTrunk, SipCommand::Trunk(outcome @ TrunkCommand::Outcome { .. })) => {
             let TrunkCommand::Outcome { uuid, cseq, .. } = &outcome else { return Vec::new() };
             let next_at = clock().wall + Duration::from_secs(40);
-            let again = TrunkCommand::Registering { uuid: uuid.clone(), cseq: cseq + 1, next_at };
+            // With its real time it would be refused.
+            let at = next_at + Duration::from_secs(86_400);
+            let again = TrunkCommand::Registering { uuid: uuid.clone(), cseq: cseq + 1, next_at, at };
             [outcome.clone(), again, outcome].map(SipCommand::Trunk).to_vec()
         }
         (Mutation::NoLamps, SipCommand::Subscription(SubscriptionCommand::Subscribe(subscription))) => {

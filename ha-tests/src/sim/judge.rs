@@ -175,13 +175,14 @@ impl Judge {
         match codec::decode::<Entry>(Kind::Entry, bytes).map(|entry| entry.payload) {
             Ok(EntryPayload::Normal(batch)) => {
                 for command in &batch.0 {
-                    if let Command::Sip(sip) = command
-                        && let SipCommand::Trunk(trunk) = sip.bare()
-                    {
-                        self.registers(trunk);
-                    }
+                    let early = self.registers_early(command);
                     let response = self.state.apply(index, command);
                     if let (Command::Sip(command), Response::Sip(response)) = (command, response) {
+                        if let Some(early) = early.filter(|_| response == SipResponse::Done) {
+                            self.accuse(format!(
+                                "invariant 10: the trunk is registered again {early} ms before that is due"
+                            ));
+                        }
                         self.learn(command.bare(), &response);
                     }
                 }
@@ -315,7 +316,10 @@ impl Judge {
             (None, "ACK") if ours_alone() => {
                 safe.decided || safe.moved || safe.failed_tags.contains(&sip::to_tag(text))
             }
-            (Some(200..=499 | 600..=699), "INVITE") => safe.finals.contains(&hash(text.as_bytes())),
+            (Some(200..=499 | 600..=699), "INVITE") => {
+                let is_repeated = status < Some(300) && safe.decided && self.media.has_passed(&call);
+                safe.finals.contains(&hash(text.as_bytes())) || is_repeated
+            }
             (Some(200), "CANCEL") => safe.cancelled || safe.decided,
             (Some(200), "BYE") => safe.ended,
             _ => true,
@@ -335,16 +339,15 @@ impl Judge {
         self.state.sip()
     }
 
-    /// Invariant 10: a registration at a trunk is about to begin.
-    fn registers(&mut self, command: &TrunkCommand) {
-        let TrunkCommand::Registering { uuid, next_at, .. } = command else { return };
-        let Some(trunk) = self.state.sip().trunk(uuid) else { return };
-        let known = &trunk.registration;
-        let proposed_at = next_at.0.saturating_sub(ATTEMPT_MS);
-        if known.state == RegistrationState::Registered && known.next_at.0 > proposed_at + WALL_ERROR_MS {
-            let early = known.next_at.0 - proposed_at;
-            self.accuse(format!("invariant 10: the trunk is registered again {early} ms before that is due"));
-        }
+    /// Invariant 10: how much too early a registration at a trunk would begin, ms.
+    fn registers_early(&self, command: &Command) -> Option<u64> {
+        let Command::Sip(command) = command else { return None };
+        let SipCommand::Trunk(TrunkCommand::Registering { uuid, next_at, .. }) = command.bare() else {
+            return None;
+        };
+        let known = &self.state.sip().trunk(uuid)?.registration;
+        let early = known.next_at.0.saturating_sub(next_at.0.saturating_sub(ATTEMPT_MS));
+        (known.state == RegistrationState::Registered && early > WALL_ERROR_MS).then_some(early)
     }
 
     /// Invariants 2 and 10: a node sends a REGISTER of the trunk.

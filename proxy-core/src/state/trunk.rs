@@ -270,7 +270,8 @@ pub enum TrunkCommand {
         /// Wall time of the proposer.
         at: WallTime,
     },
-    /// A REGISTER with this CSeq is about to be sent. One that is not higher than the last is refused.
+    /// A REGISTER with this CSeq is about to be sent. One that is not higher than the last is refused, and so is one that is
+    /// not due any more: what came of the last one was committed meanwhile.
     Registering {
         /// Which.
         uuid: String,
@@ -278,6 +279,8 @@ pub enum TrunkCommand {
         cseq: u32,
         /// When another one is due, should nothing be heard of this one.
         next_at: WallTime,
+        /// Wall time of the proposer.
+        at: WallTime,
     },
     /// What came of the REGISTER with this CSeq.
     Outcome {

@@ -95,7 +95,8 @@ impl Engine {
         // §8.1.1.5 bounds a CSeq; nobody gets there: one REGISTER a second would take 68 years.
         let cseq = trunk.registration.cseq.saturating_add(1).min(MAX_CSEQ);
         let id = self.new_id();
-        let command = TrunkCommand::Registering { uuid: uuid.clone(), cseq, next_at: cx.now.wall + ATTEMPT };
+        let at = cx.now.wall;
+        let command = TrunkCommand::Registering { uuid: uuid.clone(), cseq, next_at: at + ATTEMPT, at };
         if self.propose(SipCommand::Trunk(command), Awaiting::Trunk { attempt: id }) {
             self.trunks.under_way.insert(uuid.clone(), id);
             self.trunks.attempts.insert(id, Attempt { uuid, cseq, credentials, challenges });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::story::*;
 use proxy_core::io::{EngineConfig, Refusal};
 use proxy_core::msg::HeaderName;
+use proxy_core::state::SipCommand;
 use proxy_core::state::trunk::{Account, RegistrationState, TrunkCommand};
 
 use crate::common::trunk::*;
@@ -72,6 +73,32 @@ fn a_takeover_in_the_middle_of_a_registration_goes_on_at_once_with_the_next_cseq
     let next = grant(&mut w, 600);
     assert_eq!((cseq(&lost), cseq(&next)), (1, 3));
     assert_eq!(state(&w), RegistrationState::Registered);
+}
+
+#[test]
+fn a_registration_whose_grant_is_committed_only_after_the_takeover_is_not_begun_again() {
+    let mut w = world(account());
+    w.pass(Duration::from_millis(600));
+    let first = one(&mut w, CARRIER, "REGISTER ");
+    w.send(CARRIER, &challenge(&first, 401));
+    let second = one(&mut w, CARRIER, "REGISTER ");
+    w.cluster = Cluster::Waits;
+    let contact = header(&second, "Contact").expect("Contact");
+    w.send(CARRIER, &respond(&second, 200, "r", &format!("Contact: {contact};expires=600\r\n")));
+    let late: Vec<SipCommand> = w.waiting.iter().map(|(_, command)| command.clone()).collect();
+    w.fail_over(Duration::from_millis(300));
+    w.pass(Duration::from_millis(600));
+    assert!(!late.is_empty() && !w.waiting.is_empty(), "the successor begins, too");
+    for command in &late {
+        w.state.apply(command);
+    }
+    w.cluster = Cluster::Commits;
+    w.commit_all();
+    w.pass(Duration::from_secs(290));
+    w.expect_nothing(CARRIER);
+    assert_eq!(state(&w), RegistrationState::Registered);
+    w.pass(Duration::from_secs(11));
+    one(&mut w, CARRIER, "REGISTER ");
 }
 
 #[test]

@@ -271,8 +271,8 @@ fn trunk() -> impl Strategy<Value = TrunkCommand> {
         1 => (uuid.clone(), any::<bool>(), moment())
             .prop_map(|(uuid, enabled, at)| TrunkCommand::Enable { uuid, enabled, at }),
         1 => (uuid.clone(), moment()).prop_map(|(uuid, at)| TrunkCommand::Refresh { uuid, at }),
-        3 => (uuid.clone(), 0u32..5, moment())
-            .prop_map(|(uuid, cseq, next_at)| TrunkCommand::Registering { uuid, cseq, next_at }),
+        3 => (uuid.clone(), 0u32..5, moment(), moment())
+            .prop_map(|(uuid, cseq, next_at, at)| TrunkCommand::Registering { uuid, cseq, next_at, at }),
         3 => (uuid, 0u32..5, state, moment()).prop_map(|(uuid, cseq, state, next_at)| TrunkCommand::Outcome {
             uuid,
             cseq,

@@ -11,7 +11,7 @@
 //!
 //! Another fork's 2xx is hung up on, and goes on as it is. While an rtpengine is away, and until it is known to be back,
 //! SDP may go on as it is: that is what was configured. So may the answer of a call that it has forgotten meanwhile, when it
-//! says so.
+//! says so; and what is repeated of a call that is over, in which nobody is any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -41,6 +41,8 @@ pub struct Law {
     passed: BTreeSet<String>,
     /// Calls of which an rtpengine that was away has said that it does not know them, or may have.
     forgotten: BTreeSet<String>,
+    /// Calls with a dialog that has ended.
+    over: BTreeSet<String>,
     /// When one was away, from and until, ns.
     pub away: Option<(u64, u64)>,
     /// Deletions of which a datagram was lost, and none has arrived: who asks, where, of which call, and since when, ns.
@@ -61,6 +63,9 @@ impl Law {
             SipCommand::Media(MediaCommand::Agreed { id, node, .. }) => {
                 self.nodes.insert(id.call_id.clone(), *node);
             }
+            SipCommand::DialogEnded { id, .. } => {
+                self.over.insert(id.call_id.clone());
+            }
             SipCommand::InviteAnswered { response, .. } => {
                 let text = String::from_utf8_lossy(response);
                 let call = sip::header(&text, "Call-ID").unwrap_or_default();
@@ -79,7 +84,7 @@ impl Law {
         match sip::status(text) {
             Some(200..=299) => {
                 let is_first = self.answered.get(&call) == Some(&sip::to_tag(text));
-                if !(is_bare && is_first && self.nodes.contains_key(&call)) {
+                if !(is_bare && is_first && self.nodes.contains_key(&call)) || self.over.contains(&call) {
                     return None;
                 }
                 if is_troubled || self.forgotten.contains(&call) {
@@ -93,6 +98,12 @@ impl Law {
             }
             _ => None,
         }
+    }
+
+    /// Whether a 2xx of this call went on as it was, and may: it is not, to the byte, what is committed.
+    #[must_use]
+    pub fn has_passed(&self, call: &str) -> bool {
+        self.passed.contains(call)
     }
 
     /// An rtpengine that was away is asked about a call which it held before.

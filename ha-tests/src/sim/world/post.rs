@@ -3,6 +3,7 @@
 use raft_store::node::Place;
 
 use super::World;
+use crate::sim::broken::Mutation;
 use crate::sim::net::{Body, Letter, Parcel};
 use crate::sim::rtp;
 use crate::sim::service::Done;
@@ -86,9 +87,14 @@ impl World {
             self.net.ask(now, place, question);
         }
         for (to, bytes) in std::mem::take(&mut done.media) {
-            self.trace.say(format!("node {place} -> {to} {}", rtp::short(&bytes)));
             let deleted = rtp::deletes(&bytes);
-            let arrives = self.net.media(now, Parcel::ToMedia { place, to, bytes });
+            let arrives = if passes || self.site.mutation == Mutation::NoLease {
+                self.trace.say(format!("node {place} -> {to} {}", rtp::short(&bytes)));
+                self.net.media(now, Parcel::ToMedia { place, to, bytes })
+            } else {
+                self.trace.say(format!("node {place} has no lease for {}", rtp::short(&bytes)));
+                false
+            };
             if let Some(call) = deleted.filter(|_| !arrives) {
                 self.judge.media.unheard(place, to, call, now);
             }

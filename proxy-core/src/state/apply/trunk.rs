@@ -32,9 +32,11 @@ impl SipState {
                 trunk.registration.next_at = *at;
                 SipResponse::Done
             }),
-            TrunkCommand::Registering { uuid, cseq, next_at } => self.change_trunk(uuid, |trunk| {
+            TrunkCommand::Registering { uuid, cseq, next_at, at } => self.change_trunk(uuid, |trunk| {
                 let registration = &mut trunk.registration;
-                if *cseq <= registration.cseq {
+                let is_early =
+                    registration.state == RegistrationState::Registered && registration.next_at > *at;
+                if *cseq <= registration.cseq || is_early {
                     return SipResponse::Superseded;
                 }
                 registration.cseq = *cseq;
