@@ -80,7 +80,10 @@ impl World {
             *until = now.min(*until);
         }
         for machine in &mut self.machines {
-            machine.stopped_until = 0;
+            // One that was stopped in the midst of a renewal has gone on to that time by its own clock.
+            if !machine.kernel.gate().defers() {
+                machine.stopped_until = 0;
+            }
             machine.raft_stalled_until = 0;
             machine.control_stalled_until = 0;
             machine.cut_at_sync = false;
