@@ -3,7 +3,7 @@
 //! | what leaves the proxy | is right if |
 //! |---|---|
 //! | an INVITE with SDP | the SDP is an rtpengine's; one that does not answer is not waited for |
-//! | the first 2xx of a call with a session | the same |
+//! | the 2xx that the caller hears first, of a call with a session | the same |
 //!
 //! When all is over, no rtpengine holds a call that had a committed session there and is over. One may if datagrams of
 //! the deletion were lost, and the node that would have repeated them went before it did: rtpengine ends by itself what
@@ -35,8 +35,8 @@ const ASKS: u64 = 1_100 * MS;
 pub struct Law {
     /// The rtpengine of each call.
     nodes: BTreeMap<String, SocketAddr>,
-    /// Who has answered first.
-    answered: BTreeMap<String, String>,
+    /// Whose 2xx the caller has heard first.
+    heard: BTreeMap<String, String>,
     /// Calls whose 2xx went on as it was while an rtpengine was away: it is repeated like that.
     passed: BTreeSet<String>,
     /// Calls of which an rtpengine that was away has said that it does not know them, or may have.
@@ -66,11 +66,6 @@ impl Law {
             SipCommand::DialogEnded { id, .. } => {
                 self.over.insert(id.call_id.clone());
             }
-            SipCommand::InviteAnswered { response, .. } => {
-                let text = String::from_utf8_lossy(response);
-                let call = sip::header(&text, "Call-ID").unwrap_or_default();
-                self.answered.entry(call).or_insert_with(|| sip::to_tag(&text));
-            }
             _ => {}
         }
     }
@@ -83,7 +78,8 @@ impl Law {
         let call = sip::header(text, "Call-ID").unwrap_or_default();
         match sip::status(text) {
             Some(200..=299) => {
-                let is_first = self.answered.get(&call) == Some(&sip::to_tag(text));
+                let tag = sip::to_tag(text);
+                let is_first = *self.heard.entry(call.clone()).or_insert_with(|| tag.clone()) == tag;
                 if !(is_bare && is_first && self.nodes.contains_key(&call)) || self.over.contains(&call) {
                     return None;
                 }
@@ -214,7 +210,6 @@ mod tests {
     fn an_answer_goes_on_as_it_is_only_of_a_call_that_the_rtpengine_has_forgotten() {
         let mut law = Law::default();
         law.nodes.insert(String::from("c"), RTPENGINES[0]);
-        law.answered.insert(String::from("c"), String::from("t"));
         let ok = "SIP/2.0 200 OK\r\nTo: <sip:u@x>;tag=t\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nContent-Length: 12\r\n\r\nv=0\r\ns=phone\r\n";
         law.forgotten(String::from("another"));
         assert!(law.sent(ok, 0).is_some());
