@@ -39,7 +39,7 @@ pub struct Shared {
     pub obeyed: AtomicU64,
     counters: Mutex<Counters>,
     media: Mutex<Vec<(SocketAddr, Health)>>,
-    /// Datagrams the kernel would not take.
+    /// Datagrams the kernel would not take, and questions to rtpengines that came after the end of the lease.
     pub send_failed: AtomicU64,
 }
 
