@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use raft_store::disk::sim::SimDisk;
 use raft_store::disk::{Disk, RealDisk};
-use raft_store::log::{Identity, Limits, LogWriter, Mode, OpenError, SegmentLog};
+use raft_store::log::{Identity, Limits, LogWriter, Mode, OpenError, SegmentLog, Verdict};
 
 const CHILD: &str = "RELEVO_TEST_CRASH_CHILD";
 
@@ -86,7 +86,7 @@ fn every_prefix_of_the_last_batch_opens_without_losing_what_came_before() {
 }
 
 #[test]
-fn damage_in_a_record_that_a_later_one_calls_durable_is_refused() {
+fn damage_in_a_record_that_a_later_one_calls_durable_is_told_with_what_is_left() {
     let disk = SimDisk::new();
     let mut log = open(&disk).expect("open");
     for index in 0..40 {
@@ -97,10 +97,13 @@ fn damage_in_a_record_that_a_later_one_calls_durable_is_refused() {
     assert!(names.iter().filter(|n| n.ends_with(".seg")).count() > 2, "several segments: {names:?}");
     let file = disk.open("0000000000000000.seg").expect("first segment");
     file.write_at(60, b"x").expect("damage");
-    match open(&disk) {
-        Err(OpenError::Corrupt { file, .. }) => assert_eq!(file, "0000000000000000.seg"),
-        other => panic!("opened a damaged log: {:?}", other.map(|l| l.entries())),
-    }
+    let before = disk.used();
+    let (mut log, found) = SegmentLog::open(Arc::new(disk.clone()), identity(), limits()).expect("readable");
+    let Verdict::Forgotten(lost) = found.verdict else { panic!("{:?}", found.verdict) };
+    assert_eq!((&lost.file[..], lost.verified, lost.promised), ("0000000000000000.seg", Some(0), Some(39)));
+    check_entries(&log);
+    assert!(log.append(1, &[payload(1)]).is_err(), "what is damaged takes no writes");
+    assert_eq!(disk.used(), before, "nothing is changed");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use proxy_core::time::MonoTime;
 use raft_store::disk::sim::SimDisk;
-use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog};
+use raft_store::log::{
+    Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog, Verdict,
+};
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
@@ -173,6 +175,9 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
     let limits = Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
     let disk = Arc::new(start.disks.log.clone());
     let log = match SegmentLog::open(disk, Identity::new("sim", id), limits) {
+        Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) => {
+            return Err(Failure::Store(lost.to_string()));
+        }
         Ok((log, _)) => log,
         Err(OpenError::Io(e)) => return Err(Failure::Disk(e.to_string())),
         Err(e) => return Err(Failure::Store(e.to_string())),

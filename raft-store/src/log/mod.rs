@@ -10,11 +10,13 @@ pub mod raft_log;
 mod record;
 mod recover;
 mod segment;
+mod verdict;
 mod writer;
 
 pub use meta::Identity;
 pub use raft_log::RaftLog;
 pub use segment::{Recovered, SegmentLog};
+pub use verdict::{Forgotten, Verdict};
 pub use writer::{LogWriter, Mode};
 
 /// Largest payload of one record (32 MiB).
@@ -60,7 +62,7 @@ pub enum OpenError {
     /// The disk failed.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// Synced data does not verify: the node must be rebuilt from the others under a new id.
+    /// No usable beginning of the log is left. Damage behind a usable one is [`Verdict::Forgotten`].
     #[error("the log does not verify: {file} at byte {offset}: {why}")]
     Corrupt {
         /// File name.

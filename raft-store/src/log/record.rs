@@ -102,20 +102,37 @@ pub(super) fn parse(bytes: &[u8], pos: u64) -> Result<Header, &'static str> {
     Ok(Header { kind, len, index: u64_at(bytes, 24), synced_upto: u64_at(bytes, 32) })
 }
 
-/// Whether a valid record behind byte `from` of a segment that begins at `start` claims durability beyond `beyond`.
-pub(super) fn claims_beyond(bytes: &[u8], start: u64, from: usize, beyond: u64) -> bool {
+/// What valid records behind a damaged place say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Behind {
+    /// One of them says that the log was durable beyond that place.
+    pub claimed: bool,
+    /// Highest index of an entry among them.
+    pub last_index: Option<u64>,
+}
+
+impl Behind {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { claimed: self.claimed || other.claimed, last_index: self.last_index.max(other.last_index) }
+    }
+}
+
+/// Looks at all valid records behind byte `from` of a segment that begins at `start`; `beyond` is the damaged position.
+pub(super) fn behind(bytes: &[u8], start: u64, from: usize, beyond: u64) -> Behind {
+    let mut out = Behind::default();
     let mut at = from;
     while at + HEADER <= bytes.len() {
         if bytes[at..at + 4] == MAGIC
             && let Ok(header) = parse(&bytes[at..], start + at as u64)
         {
-            if header.synced_upto > beyond {
-                return true;
+            out.claimed |= header.synced_upto > beyond;
+            if header.kind == RecordKind::Entry {
+                out.last_index = out.last_index.max(Some(header.index));
             }
             at += HEADER + header.len;
         } else {
             at += 1;
         }
     }
-    false
+    out
 }

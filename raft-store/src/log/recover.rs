@@ -3,7 +3,7 @@
 use super::meta::{self, Identity};
 use super::record::{self, HEADER, RecordKind};
 use super::segment::{Segment, State, segment_name};
-use super::{MAX_RECORD_BYTES, OpenError};
+use super::{Forgotten, MAX_RECORD_BYTES, OpenError, Verdict};
 use crate::disk::{Disk, read_all};
 
 /// Most bytes a segment file may have (1 GiB): an operator's large `segment_bytes` must still open.
@@ -37,8 +37,8 @@ fn create(disk: &dyn Disk, identity: Identity) -> Result<State, OpenError> {
     Ok(state)
 }
 
-/// Opens or makes the log; returns it with the number of torn bytes cut off.
-pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, u64), OpenError> {
+/// Opens or makes the log; what is torn is cut off.
+pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, Verdict), OpenError> {
     let starts = starts(disk)?;
     if !disk.list()?.iter().any(|n| n == meta::NAME) {
         for &start in &starts {
@@ -46,7 +46,7 @@ pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, u64), 
                 return Err(corrupt(start, 0, "the folder has segments but no META"));
             }
         }
-        return Ok((create(disk, identity)?, 0));
+        return Ok((create(disk, identity)?, Verdict::Whole));
     }
     meta::check(disk, identity)?;
     let Some(&first) = starts.first() else {
@@ -58,7 +58,7 @@ pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, u64), 
         let file = disk.open(&segment_name(start))?;
         let bytes = read_all(&*file, MAX_SEGMENT + MAX_RECORD_BYTES as u64)?;
         let (at, why) = if start == expected {
-            replay(&mut state, start, &bytes)?
+            replay(&mut state, start, &bytes)
         } else {
             (0, Some("a segment is missing before this one"))
         };
@@ -70,20 +70,30 @@ pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, u64), 
             continue;
         };
         // Only what no later record calls durable may be cut off.
-        let mut claimed = record::claims_beyond(&bytes, start, at, bad);
+        let mut behind = record::behind(&bytes, start, at, bad);
         for &later in &starts[n + 1..] {
             let bytes = read_all(&*disk.open(&segment_name(later))?, MAX_SEGMENT + MAX_RECORD_BYTES as u64)?;
-            claimed |= record::claims_beyond(&bytes, later, 0, bad);
-        }
-        if claimed {
-            return Err(corrupt(start, at, why));
+            behind = behind.and(record::behind(&bytes, later, 0, bad));
         }
         verify(&state, first)?;
+        let max_index = state.take_max_index();
+        if behind.claimed {
+            state.segments.push(Segment { start, len: at as u64, file, max_index });
+            let verified = state.last_index();
+            let forgotten = Forgotten {
+                file: segment_name(start),
+                offset: at as u64,
+                why: why.into(),
+                verified,
+                promised: verified.max(behind.last_index),
+                resumes: None,
+            };
+            return Ok((finish(state), Verdict::Forgotten(forgotten)));
+        }
         let mut torn = bytes.len() as u64 - at as u64;
         if start == expected {
             file.truncate(at as u64)?;
             file.sync_data()?;
-            let max_index = state.take_max_index();
             state.segments.push(Segment { start, len: at as u64, file, max_index });
         } else {
             disk.remove(&segment_name(start))?;
@@ -93,10 +103,10 @@ pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, u64), 
             disk.remove(&segment_name(later))?;
         }
         disk.sync_dir()?;
-        return Ok((finish(state), torn));
+        return Ok((finish(state), Verdict::Torn { bytes: torn }));
     }
     verify(&state, first)?;
-    Ok((finish(state), 0))
+    Ok((finish(state), Verdict::Whole))
 }
 
 /// The retained entries must begin right behind what was purged.
@@ -119,12 +129,12 @@ fn finish(mut state: State) -> State {
 }
 
 /// Applies the records of one segment; returns where it stopped and why, if not at the end.
-fn replay(state: &mut State, start: u64, bytes: &[u8]) -> Result<(usize, Option<&'static str>), OpenError> {
+fn replay(state: &mut State, start: u64, bytes: &[u8]) -> (usize, Option<&'static str>) {
     let mut at = 0;
     while at < bytes.len() {
         let header = match record::parse(&bytes[at..], start + at as u64) {
             Ok(header) => header,
-            Err(why) => return Ok((at, Some(why))),
+            Err(why) => return (at, Some(why)),
         };
         let payload = &bytes[at + HEADER..at + HEADER + header.len];
         match header.kind {
@@ -135,11 +145,11 @@ fn replay(state: &mut State, start: u64, bytes: &[u8]) -> Result<(usize, Option<
             RecordKind::Entry => {
                 let pos = start + at as u64 + HEADER as u64;
                 if !state.push(header.index, pos, header.len as u32) {
-                    return Err(corrupt(start, at, "an entry does not follow the one before it"));
+                    return (at, Some("an entry does not follow the one before it"));
                 }
             }
         }
         at += HEADER + header.len;
     }
-    Ok((at, None))
+    (at, None)
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::record::{self, HEADER, RecordKind};
-use super::{Durability, Identity, Limits, MAX_RECORD_BYTES, OpenError, recover};
+use super::{Durability, Identity, Limits, MAX_RECORD_BYTES, OpenError, Verdict, recover};
 use crate::disk::{DiskFile, SharedDisk};
 
 pub(super) fn segment_name(start: u64) -> String {
@@ -52,6 +52,11 @@ impl State {
     pub(super) fn take_max_index(&mut self) -> Option<u64> {
         self.max_index.take()
     }
+    /// Index of the last entry, purged ones included.
+    pub(super) fn last_index(&self) -> Option<u64> {
+        let last = self.next().checked_sub(1).filter(|_| !self.index.is_empty());
+        last.or(self.purged.as_ref().map(|(index, _)| *index))
+    }
     pub(super) fn push(&mut self, index: u64, pos: u64, len: u32) -> bool {
         if self.index.is_empty() {
             self.first = index;
@@ -87,8 +92,8 @@ pub struct Recovered {
     pub purged: Option<(u64, Vec<u8>)>,
     /// Indexes of the entries present.
     pub entries: Range<u64>,
-    /// Bytes of a torn tail that were cut off.
-    pub torn_bytes: u64,
+    /// Whether anything is missing.
+    pub verdict: Verdict,
 }
 
 /// An open log.
@@ -103,26 +108,28 @@ pub struct SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens the log in `disk`, or makes one in an empty folder.
+    /// Opens the log in `disk`, or makes one in an empty folder. See [`Verdict`] for what the result is good for.
     pub fn open(
         disk: SharedDisk,
         identity: Identity,
         limits: Limits,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (state, torn_bytes) = recover::open(&*disk, identity)?;
+        let (state, verdict) = recover::open(&*disk, identity)?;
         let synced = state.end;
         // What was read may still be only in the page cache of a machine whose process died.
-        if let (Durability::Disk, Some(last)) = (limits.durability, state.segments.last()) {
+        let lossy = matches!(verdict, Verdict::Forgotten(_));
+        if let (Durability::Disk, Some(last), false) = (limits.durability, state.segments.last(), lossy) {
             last.file.sync_data()?;
         }
+        let failed = lossy.then(|| "it is damaged and takes no writes".to_owned());
         let recovered = Recovered {
             vote: state.vote.clone(),
             committed: state.committed.clone(),
             purged: state.purged.clone(),
             entries: state.first..state.next(),
-            torn_bytes,
+            verdict,
         };
-        let log = Self { disk, limits, state, synced, cache: VecDeque::new(), cached_bytes: 0, failed: None };
+        let log = Self { disk, limits, state, synced, cache: VecDeque::new(), cached_bytes: 0, failed };
         Ok((log, recovered))
     }
 

@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::types::{Place, RaftId, TypeConfig, place_of};
 use crate::disk::{RealDisk, create_durably};
-use crate::log::{Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog};
+use crate::log::{Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog, Verdict};
 use crate::snap::SledSnaps;
 
 /// Layout of the folder.
@@ -176,12 +176,17 @@ impl Store {
         let disk = RealDisk::new(root.join("log")).map_err(io_error(&root))?;
         let limits = Limits { durability: self.durability, ..Limits::default() };
         let log = match SegmentLog::open(Arc::new(disk), Identity::new(&self.cluster, id), limits) {
-            Ok((log, recovered)) => {
-                if recovered.torn_bytes > 0 {
-                    tracing::info!(bytes = recovered.torn_bytes, "a torn end of the log was cut off");
+            Ok((log, recovered)) => match recovered.verdict {
+                Verdict::Whole => log,
+                Verdict::Torn { bytes } => {
+                    tracing::warn!(bytes, "the last write to the log was not finished, and was cut off");
+                    log
                 }
-                log
-            }
+                Verdict::Forgotten(forgotten) => {
+                    self.set_aside(&forgotten.to_string())?;
+                    return Ok(None);
+                }
+            },
             Err(OpenError::Io(why)) => return Err(StoreError::Io { path: root, why }),
             Err(OpenError::Foreign { what, found, expected }) => {
                 return Err(self.foreign(what, found, expected));
