@@ -73,6 +73,8 @@ pub enum Refusal {
     Overloaded,
     /// Nobody knows whether it was committed (leader lost, timeout).
     Unknown,
+    /// It was committed and cannot be applied: a fault of this program, and the same on every node.
+    Poisoned,
 }
 
 /// What the engine is told once. Times in RFC 3261 Table 4 terms.

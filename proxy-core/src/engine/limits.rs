@@ -38,6 +38,8 @@ pub const MAX_REQUEST_URI_BYTES: usize = 512;
 pub const MAX_KEY_BYTES: usize = 256;
 /// Seconds that a client is told to wait after a 503.
 pub const RETRY_AFTER_S: &str = "2";
+/// The same where the disks have no room for more.
+pub const NO_ROOM_RETRY_AFTER_S: &str = "30";
 /// How often the engine of shard 0 looks whether replicated records have come to their end.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// Destinations of a set, or trunks, that one request is tried at one after the other.

@@ -124,6 +124,8 @@ pub struct Engine {
     explain: Option<Explain>,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
+    /// Nothing new is taken in: see [`Engine::refuse_new`].
+    pub(crate) no_room: bool,
     /// Nonce counts that were used.
     pub(crate) replay: Replay,
     /// Those that the other nodes have not been told of.
@@ -167,6 +169,7 @@ impl Engine {
             bans: Bans::default(),
             explain: None,
             held_bytes: 0,
+            no_room: false,
             replay: Replay::default(),
             counts: Vec::new(),
         }
@@ -213,6 +216,12 @@ impl Engine {
     pub fn deactivate(&mut self) {
         self.forget();
         self.active = false;
+    }
+
+    /// Whether new calls, registrations and stored messages get a 503, because there is no room left to remember them.
+    /// What exists goes on: refreshes, requests within dialogs, CANCEL. Stays as it is through deactivations.
+    pub fn refuse_new(&mut self, refuse: bool) {
+        self.no_room = refuse;
     }
 
     /// Between [`Engine::activate`] and [`Engine::deactivate`].

@@ -1,20 +1,31 @@
 //! A cheap look for the Call-ID: it chooses the engine before the message is parsed.
+//! Other headers that count before that are found in the same way.
 
 use super::scan::{find_line_break, is_lws, trim};
 
 /// The Call-ID of the message in `bytes` without parsing it, or `None`. Agrees with
 /// [`super::Message::call_id`] for every message that has exactly one Call-ID.
 pub fn call_id_of(bytes: &[u8]) -> Option<&[u8]> {
+    value_of(bytes, b"call-id", Some(b'i'))
+}
+
+/// The value of the first header line with this name (lower case; a letter for its compact form), trimmed and not empty.
+pub(super) fn value_of<'a>(bytes: &'a [u8], name: &[u8], compact: Option<u8>) -> Option<&'a [u8]> {
     let bytes = bytes.get(..bytes.len().min(super::MAX_MESSAGE_BYTES))?;
     let mut at = bytes.iter().position(|&b| b != b'\r' && b != b'\n')?;
     loop {
         at = next_line(bytes, at)?;
         let line = bytes.get(at..)?;
         let name_len = match line {
-            [b'i' | b'I', ..] => 1,
-            [b'c' | b'C', ..] if line.get(..7)?.eq_ignore_ascii_case(b"call-id") => 7,
             // The empty line: what follows is the body.
             [b'\r' | b'\n', ..] => return None,
+            [first, ..] if compact == Some(first.to_ascii_lowercase()) => 1,
+            [first, ..] if name.first() == Some(&first.to_ascii_lowercase()) => {
+                match line.get(..name.len())?.eq_ignore_ascii_case(name) {
+                    true => name.len(),
+                    false => continue,
+                }
+            }
             _ => continue,
         };
         let rest = line.get(name_len..)?;

@@ -10,11 +10,13 @@
 //! [`Message::check_request`] / [`Message::check_response`] say what RFC 3261 and RFC 4475 hold against it,
 //! so that a broken request can still be answered.
 
+mod bare;
 mod call_id;
 mod check;
 mod content;
 mod edit;
 mod error;
+mod fingerprint;
 pub mod frame;
 mod header;
 mod inline;
@@ -28,8 +30,10 @@ pub(crate) mod scan;
 mod uri;
 mod view;
 
+pub use bare::bare_refusal;
 pub use call_id::call_id_of;
 pub use edit::{Forward, Response, ViaStamp, build_ack_for_failure, build_cancel, reason_phrase};
+pub use fingerprint::fingerprint_of;
 pub use error::{Fault, ParseError, Refusal};
 pub use header::{CSeq, NameAddr, Transport, Via};
 pub use iter::{HeaderLine, HeaderLines, ListItems, Values};

@@ -72,6 +72,10 @@ impl Engine {
         let receipt_ends = cx.now.wall + self.settings.timers.t1_64() * 2;
         let message = stored(passage.message, (receipt, receipt_ends), cx, life)?;
         let (max_per_user, max_total) = (config.max_per_user, config.max_total);
+        if self.no_room {
+            self.reject_no_room(passage.flow, passage.message);
+            return Some(Step::Answered);
+        }
         let opened =
             self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true);
         let Some(exchange) = opened else {

@@ -291,8 +291,10 @@ impl Engine {
     pub(crate) fn on_exchange_refused(&mut self, cx: Cx<'_>, id: u64, why: Refusal) {
         self.with_exchange(cx, id, |engine, exchange| {
             let Some(request) = exchange.request.clone() else { return };
-            let overload = why == Refusal::Overloaded
-                && matches!(exchange.key.method.as_str(), "REGISTER" | "SUBSCRIBE" | "MESSAGE");
+            // Asked for again it would be refused again: no retransmission helps.
+            let overload = why == Refusal::Poisoned
+                || why == Refusal::Overloaded
+                    && matches!(exchange.key.method.as_str(), "REGISTER" | "SUBSCRIBE" | "MESSAGE");
             if overload || exchange.flow.transport.is_reliable() {
                 engine.reject_overload(exchange.flow, &request);
             }

@@ -48,7 +48,7 @@ mod trunk;
 mod voicemail;
 pub(crate) mod withindlg;
 
-use crate::engine::limits::RETRY_AFTER_S;
+use crate::engine::limits::{NO_ROOM_RETRY_AFTER_S, RETRY_AFTER_S};
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Method, reason_phrase};
 use crate::proxy::build;
@@ -241,6 +241,13 @@ impl Engine {
         if let Ok(message) = Message::parse(stamped) {
             self.reject_with(flow, &message, 503, "", &[("Retry-After", RETRY_AFTER_S)]);
         }
+    }
+
+    /// No room on the disks: 503 with a longer Retry-After.
+    pub(crate) fn reject_no_room(&mut self, flow: Flow, stamped: &Message<'_>) {
+        self.counters.dropped_overload += 1;
+        self.explain("refuses it", || String::from("the disks have no room for more"));
+        self.reject_with(flow, stamped, 503, "", &[("Retry-After", NO_ROOM_RETRY_AFTER_S)]);
     }
 
     /// Notes that a response made here goes back.

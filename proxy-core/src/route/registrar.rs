@@ -6,7 +6,20 @@ use crate::engine::{Cx, Engine};
 use crate::msg::Method;
 use crate::registrar::gruu::registration_name;
 use crate::registrar::{answer_refusal, judge};
-use crate::state::{RegisterChange, RegisterCommand, SipCommand};
+use crate::state::{Binding, RegisterChange, RegisterCommand, SipCommand};
+
+/// Whether the REGISTER brings a contact that is not `known`; a refresh and a removal do not.
+fn adds(known: &[Binding], command: &RegisterCommand) -> bool {
+    let RegisterChange::Contacts(contacts) = &command.change else { return false };
+    let is_known = |new: &Binding| {
+        let same_phone = |b: &Binding| {
+            b.contact_key == new.contact_key
+                || new.instance.is_some() && (&b.instance, b.reg_id) == (&new.instance, new.reg_id)
+        };
+        known.iter().any(same_phone)
+    };
+    contacts.iter().any(|new| new.expires_at > command.at && !is_known(new))
+}
 
 impl Engine {
     /// A REGISTER came. Its answer leaves when the bindings are replicated.
@@ -40,6 +53,10 @@ impl Engine {
         };
         if let Some(aor) = to.ok().and_then(|uri| self.settings.config.aor(&uri, Some(local))) {
             command.aor = aor;
+        }
+        if self.no_room && adds(cx.state.bindings(&command.aor), &command) {
+            self.reject_no_room(passage.flow, message);
+            return Step::Answered;
         }
         self.name_registrations(&mut command);
         let opened = self.open_exchange(cx, passage.key.clone(), passage.flow, message, Vec::new(), true);

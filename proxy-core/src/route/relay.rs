@@ -81,6 +81,11 @@ impl Engine {
 
     fn relay_invite(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, targets: Targets) {
         let message = passage.message;
+        if self.no_room && !passage.found.in_dialog {
+            self.give_offer_up(cx, passage);
+            self.reject_no_room(passage.flow, message);
+            return;
+        }
         // Room for every round that may come.
         let planned: usize = targets.plan.iter().map(|step| step.branches.len()).sum();
         let cost = cost(message.raw().len(), targets.branches.len() + planned);
