@@ -4,7 +4,7 @@ use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
 use raft_store::command::GrantReason;
 
-use crate::control::{Facts, Place};
+use crate::control::{Facts, Fitness, Place};
 
 /// What is called, once, with the verdict on a proposal. It must not block.
 pub type Verdict = Box<dyn FnOnce(Result<SipResponse, Refusal>) + Send>;
@@ -33,6 +33,11 @@ pub trait Cluster: Store + Sync {
     }
     /// Has a grant committed, by way of the leader if that is another node. Never blocks; `done` is called on any thread with whether it was.
     fn grant(&self, holder: Place, why: GrantReason, done: Box<dyn FnOnce(bool) + Send>);
+    /// Has committed what ails this node by its own word, by way of the leader if that is another node. Whether it was
+    /// shows in `facts().fitness`.
+    fn report(&self, _place: Place, _own: Fitness) {}
+    /// Has committed that an engine of this node has died with a message. Whether it was shows in `facts().suspects`.
+    fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
     /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
     fn transfer(&self, to: Place);
 }

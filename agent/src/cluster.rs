@@ -7,7 +7,7 @@ use raft_store::node::{self, Done, Node, Refused};
 
 use crate::bridge::{Cluster, Store, Verdict};
 use crate::clock;
-use crate::control::{Facts, Grant, Peer, Place};
+use crate::control::{Facts, Fitness, Grant, Peer, Place};
 
 /// A handle of this node's part of the cluster.
 #[derive(Clone)]
@@ -47,6 +47,7 @@ pub fn answer(done: Verdict) -> Done {
         done(match outcome {
             Ok(mut list) => match list.pop() {
                 Some(Response::Sip(response)) => Ok(response),
+                Some(Response::Poisoned) => Err(Refusal::Poisoned),
                 _ => Err(Refusal::Unknown),
             },
             Err(Refused::NotLeader) => Err(Refusal::NotActive),
@@ -70,7 +71,8 @@ impl From<node::Facts> for Facts {
             quorum_ack_at: raft.quorum_ack_at,
             transfer_tried_in: raft.transfer_tried_in,
             peers: raft.peers.into_iter().map(peer).collect(),
-            unfit: raft.unfit,
+            fitness: raft.fitness,
+            suspects: raft.suspects,
         }
     }
 }
@@ -91,6 +93,17 @@ impl Cluster for Replicated {
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
         let command = Command::Grant { holder, reason, at: clock::now().wall };
         self.node.propose_anywhere(vec![command], Box::new(move |outcome| done(outcome.is_ok())));
+    }
+
+    fn report(&self, place: Place, own: Fitness) {
+        // One that is lost is told again.
+        self.node.propose_anywhere(vec![Command::Fitness { place, own }], Box::new(|_| ()));
+    }
+
+    fn suspect(&self, fingerprint: u64, place: Place, moment: u64) {
+        // One that is lost is told again.
+        let command = Command::Suspect { fingerprint, place, moment };
+        self.node.propose_anywhere(vec![command], Box::new(|_| ()));
     }
 
     fn transfer(&self, to: Place) {
@@ -116,6 +129,7 @@ mod tests {
     #[test]
     fn only_a_committed_command_is_told_as_committed() {
         assert_eq!(told(Ok(vec![Response::Sip(SipResponse::NotFound)])), Ok(SipResponse::NotFound));
+        assert_eq!(told(Ok(vec![Response::Poisoned])), Err(Refusal::Poisoned));
         assert_eq!(told(Ok(Vec::new())), Err(Refusal::Unknown), "no answer of its kind");
         assert_eq!(told(Err(Refused::Unknown)), Err(Refusal::Unknown));
         assert_eq!(told(Err(Refused::NotLeader)), Err(Refusal::NotActive));

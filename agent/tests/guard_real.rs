@@ -284,6 +284,7 @@ fn test() -> ExitCode {
         edges::an_agent_that_dies_while_it_hands_over_is_announced_too,
         edges::a_pause_of_guard_and_agent_is_no_silence_of_the_agent,
         edges::a_guard_that_cannot_start_another_agent_tries_again,
+        edges::an_agent_that_dies_at_once_rests_only_while_another_node_says_that_it_serves,
         edges::a_second_guard_in_the_namespace_is_refused_and_changes_nothing,
         edges::a_stranger_who_takes_the_name_of_the_lock_keeps_no_guard_from_running,
     ];

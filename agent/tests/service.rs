@@ -38,6 +38,9 @@ fn start(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
         listening: Some(sip::listen(&addresses, false).expect("listen")),
         address: None,
         pet: None,
+        deaths: 0,
+        marks: None,
+        suspects: agent::guard::suspects::Suspects::default(),
         on_control_thread: None,
     };
     let engine = setup::engine_config(&config, &[1; 32]);

@@ -11,6 +11,7 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
+use crate::state::Fitness;
 
 /// A change of the replicated state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,22 @@ pub enum Command {
         place: Place,
         /// Whether it could hold the service.
         healthy: bool,
+    },
+    /// What a node says ails it: takes the place of what it said before.
+    Fitness {
+        /// Which node.
+        place: Place,
+        /// Its ailments by its own word.
+        own: Fitness,
+    },
+    /// An engine has died with a message in hand.
+    Suspect {
+        /// Of the message.
+        fingerprint: u64,
+        /// Where.
+        place: Place,
+        /// Names the death: ms since 1970 on that node's wall clock.
+        moment: u64,
     },
 }
 
@@ -75,6 +92,8 @@ pub enum Response {
     },
     /// Done; nothing more to say.
     Done,
+    /// It cannot be applied, and has changed nothing: a fault of this program, the same on every node.
+    Poisoned,
 }
 
 /// The commands of one log entry, in order.

@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod command;
+pub mod contain;
 pub mod disk;
 pub mod log;
 pub mod node;

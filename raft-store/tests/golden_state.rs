@@ -27,7 +27,7 @@ use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
-use raft_store::state::ClusterState;
+use raft_store::state::{Ailment, ClusterState, Fitness};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -326,6 +326,8 @@ fn commands() -> Vec<Command> {
             then: Some(Box::new(SipCommand::DialogEnding { id: dialog_id(), by: EndedBy::Operator })),
         }),
         sip(SipCommand::Media(MediaCommand::Early { key: key(), node: media().node, early: early() })),
+        Command::Fitness { place: 2, own: Fitness::FIT.with(Ailment::Full) },
+        Command::Suspect { fingerprint: 1 << 63, place: 2, moment: 7_000 },
     ]
 }
 
@@ -405,6 +407,7 @@ fn responses() -> Vec<Response> {
         sip(SipResponse::LimitReached(CountKey::Source(flow().remote.ip()))),
         Response::Granted { token: 1 << 40 },
         Response::Done,
+        Response::Poisoned,
     ]
 }
 
@@ -524,7 +527,9 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Grant { .. } => 14,
         Command::Drain { .. } => 15,
         Command::Health { .. } => 16,
+        Command::Fitness { .. } => 48,
+        Command::Suspect { .. } => 49,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..48).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
 }

@@ -118,6 +118,10 @@ pub(super) fn status(v: &Value) -> String {
             out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
         }
     }
+    for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
+        let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
+        out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));
+    }
     out
 }
 

@@ -1,12 +1,10 @@
 //! The decision itself: facts in, what to do out. The table is in the module above.
 
-use std::time::Duration;
-
 use proxy_core::time::MonoTime;
 
 use super::{
     Ask, Control, Decision, Facts, GRANT_RETRY, Goal, HAND_OVER_LIMIT, HURRY_LEASES, HandOver, LEASE_MARGIN,
-    Led, MAX_HAND_OVER_LAG, News, NotReady, Place, Proposed, REACH_LEASES, Resources, SHUTDOWN_LIMIT,
+    Led, News, NotReady, Place, Proposed, Resources, SHUTDOWN_LIMIT,
 };
 
 impl Control {
@@ -44,6 +42,7 @@ impl Control {
                 && self.led.is_some_and(|led| {
                     !led.transferred && now.since(led.since) < self.settings.lease * HURRY_LEASES
                 }),
+            elsewhere: self.elsewhere(now, facts),
             ask,
             news,
         }
@@ -97,11 +96,10 @@ impl Control {
 
     fn plan_shutdown(&mut self, now: MonoTime, facts: &Facts, goal: Goal) {
         let shutting_down = self.shutdown_at.is_some();
-        let unfit = facts.unfit.contains(&self.settings.place);
+        let to = if shutting_down { self.best_other(now, facts) } else { self.better_other(now, facts) };
         if goal != Goal::Down
-            && (shutting_down || unfit)
             && self.hand_over.is_none()
-            && let Some(to) = self.best_other(now, facts)
+            && let Some(to) = to
         {
             self.hand_over =
                 Some(HandOver { to, since: now, token: facts.grant.map(|g| g.token), operator: false });
@@ -128,8 +126,10 @@ impl Control {
         let me = self.settings.place;
         let eligible = self.shutdown_at.is_none()
             && self.settings.appliances.contains(&me)
-            && !facts.unfit.contains(&me);
-        if eligible && !led.asked_early && facts.quorum_ack_at.is_none() && !self.owned_by_me(facts) {
+            && self.better_other(now, facts).is_none();
+        // Whom it hears is not known yet: one that is ill waits for that.
+        let well = !facts.fitness_of(me).is_grave();
+        if eligible && well && !led.asked_early && facts.quorum_ack_at.is_none() && !self.owned_by_me(facts) {
             // A leader this new would grant to itself whatever its log says. Asked for now, the grant shares the round
             // trip and the fsync of the leader's first entry. At worst it repeats one that is not applied here yet.
             ask.push(Ask::Grant { holder: me });
@@ -149,7 +149,7 @@ impl Control {
             Some(x) if x == me && eligible => {}
             Some(x)
                 if x != me
-                    && (of_this_term || !eligible)
+                    && (of_this_term || (!eligible && !self.is_worse_off(now, x, facts)))
                     && !self.proposed_another(now, x)
                     && self.not_ready(now, x, facts).is_none() =>
             {
@@ -225,41 +225,5 @@ impl Control {
             return alone;
         }
         resources == Resources::Stopped && (!facts.leading || alone)
-    }
-
-    pub(super) fn others(&self) -> impl Iterator<Item = Place> + '_ {
-        self.settings.appliances.iter().copied().filter(|p| *p != self.settings.place)
-    }
-
-    /// The most preferred appliance beside this one that could take over now.
-    pub(super) fn best_other(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
-        self.others().find(|p| self.not_ready(now, *p, facts).is_none())
-    }
-
-    /// Who should lead if this node dies now. One that has not answered in this term yet is better than none, of whom
-    /// the guard could tell the peers nothing: where it cannot, the others campaign soon after.
-    fn heir(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
-        self.best_other(now, facts).or_else(|| self.others().find(|p| !facts.unfit.contains(p)))
-    }
-
-    /// What keeps a node from taking over now; `None` if nothing does.
-    pub(super) fn not_ready(&self, now: MonoTime, place: Place, facts: &Facts) -> Option<NotReady> {
-        if facts.unfit.contains(&place) {
-            return Some(NotReady::Unfit);
-        }
-        let peer = facts.peers.iter().find(|p| p.place == place);
-        let heard = peer.and_then(|p| p.last_ack).map(|at| now.since(at));
-        let reach: Duration = self.settings.lease * REACH_LEASES;
-        if heard.is_none_or(|age| age > reach) {
-            return Some(NotReady::OutOfReach);
-        }
-        if peer.is_some_and(|p| p.silent) {
-            return Some(NotReady::JustStarted);
-        }
-        match peer.and_then(|p| p.lag) {
-            Some(lag) if lag <= MAX_HAND_OVER_LAG => None,
-            Some(lag) => Some(NotReady::Behind(lag)),
-            None => Some(NotReady::OutOfReach),
-        }
     }
 }

@@ -17,12 +17,15 @@
 //! | grant | this node | then |
 //! |---|---|---|
 //! | names it | eligible | nothing (it is active); asked to hand over: grant to the target |
-//! | names it | drained, unhealthy or shutting down | grant to the best other appliance, if there is one |
+//! | names it | graver ailments than another, or shutting down | grant to the best other appliance, if there is one |
 //! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
 //! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
 //! | anything else | eligible | grant to itself, at once: the new leader takes over |
 //! | names X, an earlier decision | not eligible, X within reach, no grant to another on its way | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
+//!
+//! *Eligible*: an appliance that does not shut down, and no other one that could take over now is better off. Ailments
+//! ([`Fitness`]) order the candidates and never empty the list: one that is alone serves whatever ails it.
 //!
 //! Liveness of a transfer: in the term in which a leader tried it, it neither grants nor becomes active again. Raft stops
 //! its heartbeats then, so somebody (the target, or after the election timeout anybody, this node too) wins a higher
@@ -30,6 +33,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+mod candidates;
 mod decide;
 #[cfg(test)]
 mod tests;
@@ -37,6 +41,7 @@ mod tests;
 use std::time::Duration;
 
 use proxy_core::time::MonoTime;
+pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
 
 /// A node id of the configuration.
 pub type Place = u16;
@@ -112,8 +117,26 @@ pub struct Facts {
     pub transfer_tried_in: Option<u64>,
     /// The others.
     pub peers: Vec<Peer>,
-    /// Places that must not become owner: drained or unhealthy.
-    pub unfit: Vec<Place>,
+    /// The places that something ails, each at most once. Those that are not here are fit.
+    pub fitness: Vec<(Place, Fitness)>,
+    /// The messages that engines have died with. Nothing is decided by them here.
+    pub suspects: Vec<Suspect>,
+}
+
+impl Facts {
+    /// What ails `place`.
+    #[must_use]
+    pub fn fitness_of(&self, place: Place) -> Fitness {
+        self.fitness.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness)
+    }
+
+    /// `place` has these ailments, too: what this node has found out about it.
+    pub fn ail(&mut self, place: Place, found: Fitness) {
+        match self.fitness.iter_mut().find(|(p, _)| *p == place) {
+            Some((_, known)) => *known = known.and(found),
+            None => self.fitness.push((place, found)),
+        }
+    }
 }
 
 /// How far the resource sequence (Lease, Vip, SipListen) is.
@@ -173,6 +196,8 @@ pub struct Decision {
     pub news: Option<News>,
     /// Leadership is new and the service is not up yet: look again after [`SOON`], every millisecond is silence.
     pub soon: bool,
+    /// Another appliance holds the service, or is fit, heard and caught up: one that dies here is in no hurry.
+    pub elsewhere: bool,
 }
 
 /// How a switchover ended.
@@ -225,8 +250,8 @@ pub enum NotReady {
     JustStarted,
     /// It is this many entries behind.
     Behind(u64),
-    /// It is drained or unhealthy.
-    Unfit,
+    /// It is worse off than the holder, which would get the service back at once.
+    Unfit(Fitness),
 }
 
 /// The state of ownership on one node.
@@ -306,13 +331,16 @@ impl Control {
             return Err(CannotSwitch::AlreadyThere);
         }
         let to = match target {
-            Some(place) => match self.not_ready(now, place, facts) {
+            Some(place) => match self.no_target(now, place, facts) {
                 None => place,
                 Some(why) => return Err(CannotSwitch::NotReady { why: vec![(place, why)] }),
             },
-            None => self.best_other(now, facts).ok_or_else(|| CannotSwitch::NotReady {
-                why: self.others().filter_map(|p| Some((p, self.not_ready(now, p, facts)?))).collect(),
-            })?,
+            None => self
+                .best_other(now, facts)
+                .filter(|p| self.no_target(now, *p, facts).is_none())
+                .ok_or_else(|| CannotSwitch::NotReady {
+                    why: self.others().filter_map(|p| Some((p, self.no_target(now, p, facts)?))).collect(),
+                })?,
         };
         self.hand_over =
             Some(HandOver { to, since: now, token: facts.grant.map(|g| g.token), operator: true });

@@ -7,6 +7,7 @@
 //! | the agent is silent, but the guard was stopped, too | the agent gets its time again, once; the kernel closes the gate |
 //! | the agent does not hold the lease and is silent for [`IDLE_SILENCE`] | SIGKILL, then the same |
 //! | another relevo has a floating IP in this network namespace | one message, and nothing is changed |
+//! | the agent dies again and again | it is started at once, unless another appliance serves meanwhile: see [`pause`] |
 //! | the agent exits before it was ever ready | the same exit code, nothing started again: one clear message was said |
 //! | the agent exits because its disk failed | the same exit code, nothing started again: it must not go on |
 //! | SIGTERM, SIGINT, SIGHUP | passed on; the agent hands over and ends, then the guard |
@@ -16,9 +17,13 @@
 //! an agent and the removal of the floating IP it sends messages built beforehand and takes no memory.
 
 pub mod alone;
+pub mod marks;
 pub mod notice;
+pub mod pause;
 pub mod pet;
+pub mod question;
 mod supervise;
+pub mod suspects;
 
 pub use supervise::supervise;
 
@@ -29,16 +34,6 @@ use crate::os::vip::Vip;
 
 /// Silence of an agent that holds no lease until it counts as hung.
 pub const IDLE_SILENCE: Duration = Duration::from_secs(5);
-/// Pauses between restarts: the first is made at once.
-pub const RESTART_PAUSES: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-];
 /// An agent that has lived for so long has earned an immediate restart.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 

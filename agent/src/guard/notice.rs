@@ -11,6 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::question::{self, Word};
 use crate::os::rt;
 
 const MAGIC: &[u8; 8] = b"RELEVOX\x01";
@@ -65,11 +66,18 @@ pub fn verify(datagram: &[u8], key: &[u8; 32]) -> Option<Notice> {
     })
 }
 
-/// Hears notices on `addr` and gives them to `heard`, on a thread of its own, for the life of the process.
+/// Hears notices on `addr` and gives them to `heard`, on a thread of its own, for the life of the process. Answers
+/// guards that ask whether `me` serves.
 ///
 /// # Errors
 /// The address is taken, or the thread cannot be started.
-pub fn listen(addr: SocketAddr, key: [u8; 32], heard: impl Fn(Notice) + Send + 'static) -> io::Result<()> {
+pub fn listen(
+    addr: SocketAddr,
+    key: [u8; 32],
+    me: u16,
+    heard: impl Fn(Notice) + Send + 'static,
+    serves: impl Fn() -> bool + Send + 'static,
+) -> io::Result<()> {
     let socket = UdpSocket::bind(addr)?;
     std::thread::Builder::new().name("relevo-notices".into()).spawn(move || {
         rt::realtime_or_say(rt::RAFT_PRIORITY, "notices");
@@ -79,6 +87,11 @@ pub fn listen(addr: SocketAddr, key: [u8; 32], heard: impl Fn(Notice) + Send + '
             match socket.recv_from(&mut buffer) {
                 Ok((n, from)) => match verify(&buffer[..n], &key) {
                     Some(notice) => heard(notice),
+                    None if let Some(Word::Question { number, .. }) = question::verify(&buffer[..n], &key) => {
+                        let answer = Word::Answer { from: me, number, serves: serves() };
+                        // One that is lost is asked for again.
+                        drop(socket.send_to(&question::encode(answer, &key), from));
+                    }
                     None => tracing::debug!(%from, "a datagram that is no notice of this cluster"),
                 },
                 // A refused datagram of ours, reported late: nothing to do with hearing.

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Environment variable with the number of the inherited socket.
 pub const GUARD_FD: &str = "RELEVO_GUARD_FD";
+/// Environment variable with the number of deaths in a row before this start.
+pub const DEATHS: &str = "RELEVO_DEATHS";
 
 const BYTES: usize = 16;
 /// The agent's end gets a number above all its other descriptors: the kernel closes those of a dead process from the
@@ -22,6 +24,8 @@ pub struct PetInfo {
     pub lease_held: bool,
     /// Who should lead and hold if this agent dies.
     pub heir: Option<u16>,
+    /// Another appliance holds the service, or is fit, heard and caught up.
+    pub elsewhere: bool,
 }
 
 impl PetInfo {
@@ -31,6 +35,7 @@ impl PetInfo {
         bytes[8..10].copy_from_slice(&self.heir.unwrap_or(0).to_le_bytes());
         bytes[10] = u8::from(self.leading);
         bytes[11] = u8::from(self.lease_held);
+        bytes[12] = u8::from(self.elsewhere);
         bytes
     }
 
@@ -38,7 +43,13 @@ impl PetInfo {
         let (term, rest) =
             bytes.split_first_chunk::<8>().map_or((0, &bytes[..]), |(t, r)| (u64::from_le_bytes(*t), r));
         let heir = u16::from_le_bytes([rest[0], rest[1]]);
-        Self { term, heir: (heir != 0).then_some(heir), leading: rest[2] == 1, lease_held: rest[3] == 1 }
+        Self {
+            term,
+            heir: (heir != 0).then_some(heir),
+            leading: rest[2] == 1,
+            lease_held: rest[3] == 1,
+            elsewhere: rest[4] == 1,
+        }
     }
 }
 
@@ -149,7 +160,7 @@ mod tests {
         assert_eq!(collar.newest(), None);
         let petter = Petter(child);
         petter.pet(PetInfo { term: 1, ..PetInfo::default() });
-        let last = PetInfo { term: 7, leading: true, lease_held: true, heir: Some(2) };
+        let last = PetInfo { term: 7, leading: true, lease_held: true, heir: Some(2), elsewhere: true };
         petter.pet(last);
         assert_eq!(collar.newest(), Some(last));
         assert_eq!(collar.newest(), None);

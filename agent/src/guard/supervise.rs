@@ -12,9 +12,13 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::alone::Alone;
+use super::marks::{MARKS_FD, Marks};
 use super::notice::{Notice, encode};
-use super::pet::{Collar, GUARD_FD, PetInfo};
-use super::{GuardConfig, HEALTHY_AFTER, IDLE_SILENCE, RESTART_PAUSES};
+use super::pause::{self, Known};
+use super::pet::{Collar, DEATHS, GUARD_FD, PetInfo};
+use super::question::{self, Word};
+use super::suspects::{SUSPECTS, Suspects};
+use super::{GuardConfig, HEALTHY_AFTER, IDLE_SILENCE};
 use crate::os::lease::KernelLease;
 use crate::os::rt;
 use crate::os::vip::Addresses;
@@ -24,6 +28,14 @@ use crate::os::{OsError, os_error};
 const NOTICES: u32 = 3;
 /// Between two of them.
 const NOTICE_PAUSE: Duration = Duration::from_millis(10);
+/// Between two questions to the others whether they serve.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// Answers to so many questions before the newest one are believed.
+const LATE_ANSWERS: u64 = 3;
+/// What the agent said of the others counts so long.
+const TOLD_COUNTS: Duration = Duration::from_secs(1);
+/// Deaths in a row of which each is told; later ones at powers of two.
+const TOLD_DEATHS: u32 = 16;
 /// A guard that wakes up so late was stopped itself, and all the machine with it, perhaps.
 const OVERSLEPT: Duration = Duration::from_millis(20);
 
@@ -60,6 +72,30 @@ impl Undertaker {
         true
     }
 
+    /// Whether an answer to one of the newest questions up to `number` is there that says that its node serves.
+    fn hears_one_serve(&self, number: u64, config: &GuardConfig) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        // One byte more than an answer: what is longer is none.
+        let mut buffer = [0; question::BYTES + 1];
+        let mut found = false;
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((n, _)) => {
+                    if let Some(Word::Answer { from, number: of, serves }) =
+                        question::verify(&buffer[..n], &config.key)
+                    {
+                        let is_new = of <= number && of + LATE_ANSWERS >= number;
+                        found |= serves && is_new && from != config.place;
+                    }
+                }
+                // A question that came to nothing: nobody listens there.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return found,
+            }
+        }
+    }
+
     fn tell(&self, datagram: &[u8], config: &GuardConfig) {
         for peer in self.socket.iter().flat_map(|s| config.peers.iter().map(move |p| (s, p))) {
             // Lost ones are made up for by the repetitions, and by the lease.
@@ -68,16 +104,29 @@ impl Undertaker {
     }
 }
 
-fn start(collar_end: &OwnedFd) -> io::Result<Child> {
+/// What an agent is told when it starts.
+struct Before<'a> {
+    deaths: u32,
+    marks: Option<&'a Marks>,
+    suspects: &'a Suspects,
+}
+
+fn start(collar_end: &OwnedFd, before: &Before<'_>) -> io::Result<Child> {
     let fd = collar_end.as_raw_fd();
     let parent = std::process::id();
     let mut command = Command::new("/proc/self/exe");
     command.args(std::env::args_os().skip(1)).env(GUARD_FD, fd.to_string());
+    command.env(DEATHS, before.deaths.to_string()).env(SUSPECTS, before.suspects.text());
+    let marks = before.marks.and_then(Marks::fd);
+    if let Some(marks) = marks {
+        command.env(MARKS_FD, marks.to_string());
+    }
     // SAFETY: only system calls that are safe between fork and exec.
     unsafe {
         command.pre_exec(move || {
             let inherit = libc::fcntl(fd, libc::F_SETFD, 0);
-            if inherit < 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+            let marks = marks.map_or(0, |marks| libc::fcntl(marks, libc::F_SETFD, 0));
+            if inherit < 0 || marks < 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
             // The guard may have died before the line above.
@@ -112,9 +161,9 @@ struct Agent {
 
 impl Agent {
     /// Starts one. None is left behind by an error.
-    fn start() -> io::Result<Self> {
+    fn start(before: &Before<'_>) -> io::Result<Self> {
         let (collar, child_end) = Collar::pair()?;
-        let mut child = start(&child_end)?;
+        let mut child = start(&child_end, before)?;
         match pidfd(&child) {
             Ok(pid) => Ok(Self { child, pid, collar }),
             Err(e) => {
@@ -132,6 +181,9 @@ struct Life {
     last: Option<PetInfo>,
     asked_to_end: bool,
     lasted: Duration,
+    died: Instant,
+    /// It said shortly before its death that another appliance could take over.
+    elsewhere: bool,
     /// The peers have been told already.
     announced: bool,
 }
@@ -173,9 +225,15 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker, agent
         if readable(&fds, 0) {
             // Before anything else: it is dead, and the floating IP must go.
             undertaker.take_down();
-            last = collar.newest().or(last);
+            let died = Instant::now();
+            if let Some(info) = collar.newest() {
+                (last, heard) = (Some(info), died);
+            }
             let status = child.wait()?;
-            return Ok(Life { status, last, asked_to_end, lasted: born.elapsed(), announced });
+            let elsewhere =
+                last.is_some_and(|info| info.elsewhere) && died.duration_since(heard) < TOLD_COUNTS;
+            let lasted = died.duration_since(born);
+            return Ok(Life { status, last, asked_to_end, lasted, died, elsewhere, announced });
         }
         let overslept = left.is_some_and(|left| now.elapsed() > left + OVERSLEPT);
         let end = fds[2].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
@@ -239,27 +297,37 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> 
         tracing::info!(error = %e, "guard and agent are not spared when memory is short");
     }
     rt::realtime_or_say(rt::GUARD_PRIORITY, "guard");
-    let mut restarts = 0;
+    let mut deaths = 0_u32;
+    let mut number = first_number();
+    let mut lives = 0_u64;
+    let marks = Marks::new();
+    let marks = marks.map_err(|e| tracing::warn!(error = %e, "no marks of messages are kept")).ok();
+    let mut suspects = Suspects::default();
     loop {
-        let agent = match Agent::start() {
+        let before = Before { deaths, marks: marks.as_ref(), suspects: &suspects };
+        let agent = match Agent::start(&before) {
             Ok(agent) => agent,
-            Err(e) if restarts == 0 => return Err(os_error("starting the agent")(e)),
+            Err(e) if lives == 0 => return Err(os_error("starting the agent")(e)),
             // Memory is short, perhaps; that may be why the last one has died.
             Err(e) => {
-                let pause = next_pause(&mut restarts);
-                tracing::error!(error = %e, pause_ms = pause.as_millis() as u64, "the agent cannot be started");
-                if wait_or_signal(&signals, pause) {
+                deaths = deaths.saturating_add(1);
+                if is_told(deaths) {
+                    tracing::error!(error = %e, deaths, "the agent cannot be started");
+                }
+                let rest = Rest { deaths, died: Instant::now(), told: false };
+                if rest.until_needed(config, &undertaker, &signals, &mut number) {
                     return Ok(0);
                 }
                 continue;
             }
         };
+        lives += 1;
         let life = live(config, &signals, &undertaker, agent).map_err(os_error("running the agent"))?;
         if !life.announced {
             announce(config, &undertaker, life.last);
         }
         let code = life.status.code().map(|c| u8::try_from(c).unwrap_or(u8::MAX));
-        let never_ready = life.last.is_none() && restarts == 0;
+        let never_ready = life.last.is_none() && lives == 1;
         if let Some(code) = code
             && (code == 0 || life.asked_to_end || code == config.final_exit || never_ready)
         {
@@ -268,27 +336,98 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> 
         if life.asked_to_end {
             return Ok(u8::MAX);
         }
-        if life.lasted >= HEALTHY_AFTER {
-            restarts = 0;
+        let at_hand = marks.iter().flat_map(Marks::take);
+        if is_crash(life.status) {
+            let moment = now_ms();
+            at_hand.for_each(|fingerprint| suspects.add(fingerprint, moment));
+        } else {
+            // Who was killed from outside did not die of what it had in hand.
+            at_hand.for_each(drop);
         }
-        let pause = next_pause(&mut restarts);
-        tracing::error!(
-            signal = life.status.signal(),
-            code = life.status.code(),
-            pause_ms = pause.as_millis() as u64,
-            "the agent has died and is started again"
-        );
-        if wait_or_signal(&signals, pause) {
+        deaths = if life.lasted >= HEALTHY_AFTER { 1 } else { deaths.saturating_add(1) };
+        if is_told(deaths) {
+            tracing::error!(
+                signal = life.status.signal(),
+                code = life.status.code(),
+                deaths,
+                "the agent has died and is started again"
+            );
+        }
+        let rest = Rest { deaths, died: life.died, told: life.elsewhere };
+        if rest.until_needed(config, &undertaker, &signals, &mut number) {
             return Ok(0);
         }
     }
 }
 
-/// The pause before a restart, after this many.
-fn next_pause(restarts: &mut usize) -> Duration {
-    let pause = RESTART_PAUSES[(*restarts).min(RESTART_PAUSES.len() - 1)];
-    *restarts += 1;
-    pause
+/// Whether the agent ended by a fault of its own.
+fn is_crash(status: ExitStatus) -> bool {
+    const FAULTS: [Signal; 6] =
+        [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP];
+    status.signal().is_some_and(|signal| FAULTS.iter().any(|fault| *fault as i32 == signal))
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An agent that dies ten times in a second fills no log.
+fn is_told(deaths: u32) -> bool {
+    deaths <= TOLD_DEATHS || deaths.is_power_of_two()
+}
+
+/// Another one in each guard, so that answers to a former one say nothing.
+fn first_number() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Half of the range is left to count on.
+    std::collections::hash_map::RandomState::new().build_hasher().finish() >> 1
+}
+
+/// The time between two lives of the agent.
+#[derive(Clone, Copy)]
+struct Rest {
+    deaths: u32,
+    died: Instant,
+    told: bool,
+}
+
+impl Rest {
+    /// Waits as long as [`pause::left`] says; `true` if a signal asks for the end. `number` is that of the next question.
+    fn until_needed(
+        self,
+        config: &GuardConfig,
+        undertaker: &Undertaker,
+        signals: &SignalFd,
+        number: &mut u64,
+    ) -> bool {
+        let (mut heard, mut asked): (Option<Instant>, Option<Instant>) = (None, None);
+        loop {
+            let known = Known {
+                deaths: self.deaths,
+                since: self.died.elapsed(),
+                told: self.told,
+                serving: heard.map(|at| at.elapsed()),
+            };
+            let left = pause::left(&known);
+            if left.is_zero() {
+                return false;
+            }
+            if asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
+                *number += 1;
+                let question = Word::Question { from: config.place, number: *number };
+                undertaker.tell(&question::encode(question, &config.key), config);
+                asked = Some(Instant::now());
+            }
+            let socket = undertaker.socket.as_ref().map(AsFd::as_fd);
+            if wait_or_signal(signals, socket, left.min(ASK_EVERY)) {
+                return true;
+            }
+            if undertaker.hears_one_serve(*number, config) {
+                heard = Some(Instant::now());
+            }
+        }
+    }
 }
 
 /// Tells the peers, if they would otherwise wait for a leader that is dead and holds nothing.
@@ -315,9 +454,11 @@ fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>
     true
 }
 
-/// Waits; `true` if a signal asks for the end.
-fn wait_or_signal(signals: &SignalFd, pause: Duration) -> bool {
-    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    let wait = PollTimeout::try_from(pause.as_millis()).unwrap_or(PollTimeout::MAX);
-    matches!(poll(&mut fds, wait), Ok(n) if n > 0)
+/// Waits, or until something can be read from `socket`; `true` if a signal asks for the end.
+fn wait_or_signal(signals: &SignalFd, socket: Option<BorrowedFd<'_>>, pause: Duration) -> bool {
+    let ears = socket.unwrap_or(signals.as_fd());
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(ears, PollFlags::POLLIN)];
+    // Rounded up: a poll that returns early would spin.
+    let wait = PollTimeout::try_from(pause.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+    matches!(poll(&mut fds, wait), Ok(n) if n > 0) && readable(&fds, 0)
 }

@@ -1,7 +1,7 @@
 //! One engine thread: takes a turn from its mailbox, lets the pure engine handle it under one read of the state,
 //! and carries out what the engine wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +11,11 @@ use proxy_core::digest::Replay;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Counters, EngineConfig, Output};
 use proxy_core::media::Health;
+use proxy_core::msg::{bare_refusal, fingerprint_of};
 use proxy_core::routing::Bans;
-use proxy_core::state::{SipState, Transport};
-use proxy_core::time::Now;
+use proxy_core::state::{Flow, SipState, Transport};
+use proxy_core::time::{MonoTime, Now};
+use raft_store::contain::contained;
 
 use crate::admin::ban;
 use crate::bridge::Store;
@@ -22,11 +24,16 @@ use crate::capture::{Direction, Tap};
 use super::dns::Dns;
 use super::mailbox::{Arrival, Mailbox, Order, Turn};
 use super::media::Media;
+use super::poison::Poison;
 use super::stream::Streams;
 use super::{NetError, batch};
 
 /// How long an engine with nothing to do sleeps at most.
 const IDLE: Duration = Duration::from_secs(1);
+/// An engine that fails so often within [`FAILURES_WITHIN`] ends the process: beginning anew is no help.
+const MAX_FAILURES: usize = 16;
+/// See [`MAX_FAILURES`].
+const FAILURES_WITHIN: Duration = Duration::from_secs(60);
 /// Value of [`Shared::active`] while the engine is not active. Tokens are log indexes, from 1.
 pub const INACTIVE: u64 = 0;
 
@@ -88,6 +95,8 @@ pub struct Parts<S> {
     pub bans: Bans,
     /// Sees what is heard and said.
     pub tap: Tap,
+    /// Messages that no engine survives.
+    pub poison: Arc<Poison>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -106,7 +115,8 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
         .spawn(move || {
             let engine =
                 Engine::sharing(parts.config.clone(), parts.replay.clone()).with_bans(parts.bans.clone());
-            Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox: BTreeMap::new() }.run();
+            let (outbox, failures) = (BTreeMap::new(), VecDeque::new());
+            Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox, failures }.run();
         })
         .map_err(NetError::Thread)
 }
@@ -118,6 +128,8 @@ struct Runner<S> {
     active: u64,
     obeyed: u64,
     outbox: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
+    /// When this engine has failed lately.
+    failures: VecDeque<MonoTime>,
 }
 
 impl<S: Store> Runner<S> {
@@ -169,42 +181,105 @@ impl<S: Store> Runner<S> {
 
     fn turn(&mut self, now: Now, turn: Turn, state: &SipState) {
         for order in turn.orders {
-            match order {
-                Order::Activate { token, number } => {
-                    self.epoch += 1;
-                    self.engine.activate(now, state);
-                    (self.active, self.obeyed) = (token, number);
-                }
-                Order::Deactivate { number } => {
-                    self.epoch += 1;
-                    self.engine.deactivate();
-                    (self.active, self.obeyed) = (INACTIVE, number);
-                }
-                Order::Verdict { epoch, ticket, outcome } if epoch == self.epoch => match outcome {
-                    Ok(response) => self.engine.handle_committed(now, ticket, response, state),
-                    Err(why) => self.engine.handle_refused(now, ticket, why, state),
-                },
-                Order::Resolved { epoch, question, answer } if epoch == self.epoch => {
-                    self.engine.handle_resolved(now, question, answer, state);
-                }
-                Order::Verdict { .. } | Order::Resolved { .. } | Order::Stop => {}
-            }
+            self.survive(now, state, |runner| runner.obey(now, order, state));
         }
         for arrival in turn.arrivals {
             match arrival {
-                Arrival::Message(flow, bytes) => {
-                    if self.engine.is_active() {
-                        self.parts.tap.see(Direction::In, flow, &bytes, now.wall);
-                    }
-                    self.engine.handle_datagram(now, flow, &bytes, state);
+                Arrival::Message(flow, bytes) => self.message(now, flow, &bytes, state),
+                Arrival::Media(from, bytes) => {
+                    self.survive(now, state, |runner| runner.engine.handle_media(now, from, &bytes, state));
                 }
-                Arrival::Media(from, bytes) => self.engine.handle_media(now, from, &bytes, state),
-                Arrival::Failed(flow) => self.engine.handle_transport_failure(now, flow, state),
+                Arrival::Failed(flow) => {
+                    self.survive(now, state, |runner| runner.engine.handle_transport_failure(now, flow, state));
+                }
             }
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= now.mono) {
-            self.engine.handle_timeout(now, state);
+            self.survive(now, state, |runner| runner.engine.handle_timeout(now, state));
         }
+    }
+
+    fn obey(&mut self, now: Now, order: Order, state: &SipState) {
+        match order {
+            Order::Activate { token, number } => {
+                self.epoch += 1;
+                // Before: an engine that fails here is active all the same, and begins anew.
+                (self.active, self.obeyed) = (token, number);
+                self.engine.activate(now, state);
+            }
+            Order::Deactivate { number } => {
+                self.epoch += 1;
+                (self.active, self.obeyed) = (INACTIVE, number);
+                self.engine.deactivate();
+            }
+            Order::Verdict { epoch, ticket, outcome } if epoch == self.epoch => match outcome {
+                Ok(response) => self.engine.handle_committed(now, ticket, response, state),
+                Err(why) => self.engine.handle_refused(now, ticket, why, state),
+            },
+            Order::Resolved { epoch, question, answer } if epoch == self.epoch => {
+                self.engine.handle_resolved(now, question, answer, state);
+            }
+            Order::Verdict { .. } | Order::Resolved { .. } | Order::Stop => {}
+        }
+    }
+
+    fn message(&mut self, now: Now, flow: Flow, bytes: &[u8], state: &SipState) {
+        if !self.engine.is_active() {
+            return self.engine.handle_datagram(now, flow, bytes, state);
+        }
+        self.parts.tap.see(Direction::In, flow, bytes, now.wall);
+        let fingerprint = fingerprint_of(bytes);
+        if self.parts.poison.refuses(fingerprint) {
+            return self.refuse(flow, fingerprint, bytes);
+        }
+        let shard = self.parts.config.shard;
+        self.parts.poison.note(shard, fingerprint);
+        let survived = self.survive(now, state, |runner| {
+            #[cfg(debug_assertions)]
+            super::drill::die_of(bytes);
+            runner.engine.handle_datagram(now, flow, bytes, state);
+        });
+        self.parts.poison.note(shard, 0);
+        if !survived {
+            self.parts.poison.has_killed(fingerprint, now.wall.0);
+        }
+    }
+
+    /// No engine has survived it: it is kept to be sent in, and who sent it is told so.
+    fn refuse(&mut self, flow: Flow, fingerprint: u64, bytes: &[u8]) {
+        if let Some(path) = self.parts.poison.keep(fingerprint, bytes) {
+            tracing::error!(
+                "a message from {} that engines have died with is in {}: please send it in",
+                flow.remote,
+                path.display()
+            );
+        }
+        let Some(answer) = bare_refusal(bytes) else { return };
+        match &self.parts.streams {
+            Some(streams) if flow.transport == Transport::Tcp => streams.send(flow, answer),
+            _ => self.outbox.entry(flow.local).or_default().push((flow.remote, answer)),
+        }
+    }
+
+    /// Does it. An engine that fails (a fault of this program) forgets what it did, as at a takeover, and begins anew
+    /// from the replicated state; what it was about to say is lost, as if the network had lost it.
+    fn survive(&mut self, now: Now, state: &SipState, f: impl FnOnce(&mut Self)) -> bool {
+        let Err(why) = contained(|| f(self)) else { return true };
+        tracing::error!("engine {} has failed and begins anew: {why}", self.parts.config.shard);
+        self.failures.retain(|at| now.mono.since(*at) < FAILURES_WITHIN);
+        self.failures.push_back(now.mono);
+        if self.failures.len() > MAX_FAILURES {
+            tracing::error!("engine {} fails again and again: this process ends", self.parts.config.shard);
+            std::process::abort();
+        }
+        self.epoch += 1;
+        let Parts { config, replay, bans, .. } = &self.parts;
+        self.engine = Engine::sharing(config.clone(), replay.clone()).with_bans(bans.clone());
+        if self.active != INACTIVE && contained(|| self.engine.activate(now, state)).is_err() {
+            tracing::error!("engine {} cannot begin anew: this process ends", self.parts.config.shard);
+            std::process::abort();
+        }
+        false
     }
 
     /// Sends what is to be sent. The figures are shown before: who has an answer in hand finds it counted.

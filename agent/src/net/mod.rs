@@ -10,10 +10,13 @@
 
 pub mod batch;
 pub mod dns;
+#[cfg(debug_assertions)]
+mod drill;
 pub mod engine;
 pub mod icmp;
 pub mod mailbox;
 pub mod media;
+pub mod poison;
 pub mod receive;
 pub mod sip;
 pub mod socket;

@@ -20,6 +20,7 @@ use super::dns::Dns;
 use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
 use super::mailbox::{Mailbox, Order};
 use super::media::Media;
+use super::poison::Poison;
 use super::receive::{self, Received};
 use super::stream::{self, Streams};
 use super::wake::{Wake, waker};
@@ -158,6 +159,7 @@ impl Sip {
         store: &S,
         clock: fn() -> Now,
         changed: &Arc<dyn Fn() + Send + Sync>,
+        poison: &Arc<Poison>,
     ) -> Result<Self, NetError> {
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..config.shards.max(1)).map(|_| Arc::default()).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -219,6 +221,7 @@ impl Sip {
                 replay: replay.clone(),
                 bans: sip.bans.clone(),
                 tap: capture.tap(shard),
+                poison: Arc::clone(poison),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {

@@ -17,8 +17,10 @@ use super::refused::not_taken;
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
-use crate::config::{Config, Role};
-use crate::control::{CannotSwitch, Facts, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Place};
+use crate::config::{Config, Member, Role};
+use crate::control::{
+    CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Place,
+};
 use crate::net::sip::Sip;
 use crate::net::stream;
 
@@ -194,7 +196,8 @@ impl<C: Cluster> Desk<C> {
             "takeovers": picture.takeovers,
             "longest_round_ms": ms(picture.longest_round),
             "trouble": picture.trouble,
-            "unfit": facts.unfit,
+            "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
+            "fitness": fitness(&self.config, &picture.fitness),
             "counters": self.counters(),
         })
     }
@@ -300,8 +303,9 @@ impl<C: Cluster> Desk<C> {
         if holder == Some(to) {
             return refusal(&CannotSwitch::AlreadyThere);
         }
-        if facts.unfit.contains(&to) {
-            return refusal(&CannotSwitch::NotReady { why: vec![(to, NotReady::Unfit)] });
+        let fitness = facts.fitness_of(to);
+        if fitness.yields_to(holder.map_or(Fitness::FIT, |h| facts.fitness_of(h))) {
+            return refusal(&CannotSwitch::NotReady { why: vec![(to, NotReady::Unfit(fitness))] });
         }
         let (tx, rx) = sync_channel(1);
         self.cluster.grant(
@@ -326,6 +330,26 @@ impl<C: Cluster> Desk<C> {
         }
         failed(to, self.cluster.facts().grant.map(|g| g.holder))
     }
+}
+
+/// The appliances as candidates, the best first, and what ails each; then whoever else is ailing.
+fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
+    let of = |place| known.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness);
+    let mut nodes: Vec<_> = config.nodes.iter().collect();
+    // Stable: of equals the order of the configuration.
+    nodes.sort_by_key(|m| (m.role != Role::Appliance, of(m.id)));
+    let show = |(rank, m): (usize, &Member)| {
+        let reasons: Vec<String> = of(m.id).ailments().map(|a| a.to_string()).collect();
+        let rank = (m.role == Role::Appliance).then_some(rank + 1);
+        json!({ "node": m.id, "rank": rank, "reasons": reasons })
+    };
+    nodes.into_iter().enumerate().map(show).collect()
+}
+
+/// What ails a node, in words.
+fn words(fitness: Fitness) -> String {
+    let list: Vec<String> = fitness.ailments().map(|a| a.to_string()).collect();
+    list.join(", ")
 }
 
 fn done(to: Place, begun: Instant) -> Reply {
@@ -369,7 +393,9 @@ fn refusal(why: &CannotSwitch) -> Reply {
                     NotReady::Behind(lag) => {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")
                     }
-                    NotReady::Unfit => format!("node {place} is drained or unhealthy"),
+                    NotReady::Unfit(fitness) => {
+                        format!("node {place} would hand the service back, for it is ailing: {}", words(*fitness))
+                    }
                 })
                 .collect();
             Reply::error(list.join(", "), "start or mend it; relevo status shows when it has caught up")

@@ -9,10 +9,14 @@ use std::time::Duration;
 use proxy_core::time::{MonoTime, Now};
 use raft_store::command::GrantReason;
 
+use super::ailing::Ailing;
 use super::live::{Live, Picture};
 use super::resources::Steps;
 use crate::bridge::Cluster;
-use crate::control::{Ask, CannotSwitch, Control, Decision, Goal, News, Place, Resources, SOON};
+use crate::control::{
+    Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place, Resources, SOON,
+};
+use crate::net::poison::Poison;
 
 /// Messages that wait for the control thread; more kicks are of no use, more requests are refused.
 pub const MAX_MESSAGES: usize = 64;
@@ -20,6 +24,8 @@ pub const MAX_MESSAGES: usize = 64;
 const ROUNDS_PER_LEASE: u32 = 8;
 /// Longest pause between two rounds: the announcements after a takeover need it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// What ails this node is told the cluster at most so often.
+const REPORT_PAUSE: Duration = Duration::from_millis(500);
 /// Time the resources get to stop at the end before the process ends regardless.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -81,6 +87,8 @@ pub struct PetFacts {
     pub heir: Option<Place>,
     /// End of the lease, while the service is here.
     pub lease_until: Option<MonoTime>,
+    /// Another appliance holds the service, or is fit, heard and caught up.
+    pub elsewhere: bool,
 }
 
 /// How the control thread ended.
@@ -104,6 +112,12 @@ pub struct Driver<C> {
     pub control: Control,
     /// The resources.
     pub steps: Steps,
+    /// What ails this node.
+    pub ailing: Arc<Ailing>,
+    /// The messages that engines have died with.
+    pub poison: Arc<Poison>,
+    /// When the cluster was told of either last.
+    pub reported_at: Option<MonoTime>,
     /// For the admin socket.
     pub live: Arc<Live>,
     /// What it is told.
@@ -182,9 +196,7 @@ impl<C: Cluster> Driver<C> {
     /// One look at the facts, and all that follows from it. `run` calls it again and again; a simulation does so, too.
     pub fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
         let mut facts = self.cluster.facts();
-        if self.steps.unfit() {
-            facts.unfit.push(self.place);
-        }
+        self.look_at_myself(now, &mut facts);
         let decision = self.control.decide(now, &facts, self.steps.state());
         if decision.goal != picture.goal {
             match decision.goal {
@@ -231,8 +243,10 @@ impl<C: Cluster> Driver<C> {
                 leading: facts.leading,
                 heir: decision.heir,
                 lease_until: decision.lease_until,
+                elsewhere: decision.elsewhere,
             });
         }
+        picture.fitness = facts.fitness;
         picture.goal = decision.goal;
         picture.lease_until = decision.lease_until;
         picture.heir = decision.heir;
@@ -240,6 +254,31 @@ impl<C: Cluster> Driver<C> {
         picture.trouble = self.steps.trouble();
         self.live.show(picture.clone());
         decision
+    }
+
+    /// What ails this node counts here at once. The others hear of it through the log.
+    fn look_at_myself(&mut self, now: MonoTime, facts: &mut Facts) {
+        let own = self.ailing.fitness(now).set(Ailment::Resources, self.steps.unfit());
+        let known = facts.fitness_of(self.place);
+        let by_others = [Ailment::Unhealthy, Ailment::Drained].into_iter().filter(|a| known.has(*a));
+        let fitness = by_others.fold(own, Fitness::with);
+        let is_due = self.reported_at.is_none_or(|at| now.since(at) >= REPORT_PAUSE);
+        if facts.leader.is_some() && is_due {
+            if fitness != known {
+                self.reported_at = Some(now);
+                self.cluster.report(self.place, own);
+            }
+            if let Some((fingerprint, moment)) = self.poison.untold(self.place, &facts.suspects) {
+                self.reported_at = Some(now);
+                self.cluster.suspect(fingerprint, self.place, moment);
+            }
+        }
+        if !facts.suspects.is_empty() {
+            let proven = facts.suspects.iter().filter(|s| s.is_proven()).map(|s| s.fingerprint);
+            self.poison.refuse(&proven.collect::<Vec<_>>());
+        }
+        facts.fitness.retain(|(place, _)| *place != self.place);
+        facts.ail(self.place, fitness);
     }
 
     /// Takes the service down, waits for it within a bound, and says how it ended.
@@ -254,7 +293,7 @@ impl<C: Cluster> Driver<C> {
             self.live.show(picture.clone());
             // Before it is over, too: the guard ends an agent that leads and hangs up, and its exit code is lost then.
             if let Some(pet) = &mut self.pet {
-                pet(&PetFacts { term: 0, leading: false, heir: None, lease_until: None });
+                pet(&PetFacts { term: 0, leading: false, heir: None, lease_until: None, elsewhere: false });
             }
             let over = picture.resources == Resources::Stopped || self.steps.stuck().is_some();
             if over || now.since(since) > STOP_LIMIT {

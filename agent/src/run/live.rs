@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
-use crate::control::{Goal, Place, Resources};
+use crate::control::{Fitness, Goal, Place, Resources};
 
 /// The newest picture.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,8 @@ pub struct Picture {
     pub lease_until: Option<MonoTime>,
     /// Who should follow if this node dies.
     pub heir: Option<Place>,
+    /// What ails whom, as far as this node knows.
+    pub fitness: Vec<(Place, Fitness)>,
     /// The last thing that went wrong with a resource, until it goes right.
     pub trouble: Option<String>,
     /// Times this node became active since it started.

@@ -9,9 +9,11 @@
 //! | 5 | engines, control thread | may own the service from here on |
 //! | 6 | admin answers, guards' notices | all they speak of is there |
 
+pub mod ailing;
 pub mod backend;
 mod desk;
 pub mod driver;
+pub mod faults;
 mod health;
 pub mod live;
 pub mod log;

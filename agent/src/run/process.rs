@@ -11,13 +11,15 @@ use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
-use super::{log, setup, signals};
+use super::{faults, log, setup, signals};
 use crate::admin::server;
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
 use crate::cluster::Replicated;
 use crate::config::{Config, Durability, Role};
-use crate::guard::pet::{GUARD_FD, PetInfo, Petter};
+use crate::guard::marks::Marks;
+use crate::guard::pet::{DEATHS, GUARD_FD, PetInfo, Petter};
+use crate::guard::suspects::{SUSPECTS, Suspects};
 use crate::guard::{GuardConfig, notice, supervise};
 use crate::net::{NetError, sip};
 use crate::os::address::FloatingIp;
@@ -82,6 +84,8 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let signals = signals::block()?;
     // Before any program is started, which shall not inherit the guard's socket.
     let petter = Petter::from_env();
+    let marks = Marks::from_env();
+    faults::end_on_panic();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -104,7 +108,17 @@ fn agent(config: &Config) -> Result<End, Fault> {
         false => None,
     };
     let guard = petter.as_ref().map(|_| std::os::unix::process::parent_id());
-    let opened = Opened { admin, listening, address, pet: petter.map(pet), on_control_thread };
+    let deaths = deaths_before();
+    let opened = Opened {
+        admin,
+        listening,
+        address,
+        pet: petter.map(pet),
+        deaths,
+        marks,
+        suspects: suspects(),
+        on_control_thread,
+    };
     let mut engine = setup::engine_config(config, &key);
     engine.auth.seed = setup::nonce_seed()?;
     let service = service::start(config, &engine, cluster, opened, clock::now)?;
@@ -121,7 +135,9 @@ fn agent(config: &Config) -> Result<End, Fault> {
         let own = config.myself().addr;
         let places = config.nodes.iter().map(|m| m.id).collect();
         let notices = Notices::new(node.clone(), config.id, places);
-        notice::listen(own, key, move |n| notices.hear(n)).map_err(|e| {
+        let live = service.live();
+        let serves = move || live.picture().active(clock::now().mono);
+        notice::listen(own, key, config.id, move |n| notices.hear(n), serves).map_err(|e| {
             format!("cannot hear the other guards on {own} (UDP): {e}; is another relevo running?")
         })?;
     }
@@ -129,6 +145,16 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let end = service.wait()?;
     node.shutdown();
     Ok(end)
+}
+
+/// How often in a row the guard has seen its agent die; 0 without a guard.
+fn deaths_before() -> u32 {
+    std::env::var(DEATHS).ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The messages that former agents of this guard have died with.
+fn suspects() -> Suspects {
+    std::env::var(SUSPECTS).map(|text| Suspects::parse(&text)).unwrap_or_default()
 }
 
 /// The floating IP of this node, if it may ever hold one.
@@ -195,6 +221,7 @@ fn pet(petter: Petter) -> Pet {
             leading: facts.leading,
             lease_held: facts.lease_until.is_some(),
             heir: facts.heir,
+            elsewhere: facts.elsewhere,
         });
     })
 }

@@ -14,6 +14,10 @@ pub(super) fn not_taken(why: Refusal) -> Reply {
         Refusal::Overloaded => {
             Reply::error("the cluster did not take it: too many changes wait", "try again in a moment")
         }
+        Refusal::Poisoned => Reply::error(
+            "the cluster did not take it: it cannot be applied, which is a fault of relevo",
+            "see the log for the file to send in; do not try again",
+        ),
         Refusal::Unknown => Reply::error(
             "nobody knows whether the cluster took it: its leader was lost, or has changed meanwhile",
             "see relevo status: is there a leader? then list what there is, and if the change is not there, try again",

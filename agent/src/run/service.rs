@@ -10,6 +10,7 @@ use std::time::Instant;
 use proxy_core::io::EngineConfig;
 use proxy_core::time::Now;
 
+use super::ailing::Ailing;
 use super::backend::Desk;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
@@ -23,7 +24,10 @@ use crate::admin::server::Admin;
 use crate::bridge::Cluster;
 use crate::config::{Config, Role};
 use crate::control::{Control, Settings};
+use crate::guard::marks::Marks;
+use crate::guard::suspects::Suspects;
 use crate::net::NetError;
+use crate::net::poison::Poison;
 use crate::net::sip::{Listening, Sip};
 
 /// What has been opened before the node joined anything.
@@ -36,6 +40,12 @@ pub struct Opened {
     pub address: Option<Box<dyn Address>>,
     /// Told in each round of the control thread.
     pub pet: Option<Pet>,
+    /// How often in a row the agent has died before this start.
+    pub deaths: u32,
+    /// What the guard has left to this process to note messages in.
+    pub marks: Option<Marks>,
+    /// The messages that former agents have died with.
+    pub suspects: Suspects,
     /// Done by the control thread first: real-time priority.
     pub on_control_thread: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -43,6 +53,8 @@ pub struct Opened {
 /// A running node.
 pub struct Service {
     control: Handle,
+    live: Arc<Live>,
+    ailing: Arc<Ailing>,
     thread: JoinHandle<End>,
     _health: health::Running,
     // Removes the file of the socket at the end.
@@ -73,21 +85,26 @@ pub fn start<C: Cluster>(
         None => setup::floating_addresses(config),
     };
     let engine = EngineConfig { listen, ..engine.clone() };
+    let poison = Arc::new(Poison::new(opened.marks, &opened.suspects, &config.data));
     let sip = match opened.listening {
         None => None,
         Some(listening) => {
             let kick = control.clone();
             let changed: Arc<dyn Fn() + Send + Sync> = Arc::new(move || kick.kick());
-            Some(Arc::new(Sip::start(listening, &engine, &cluster, clock, &changed)?))
+            Some(Arc::new(Sip::start(listening, &engine, &cluster, clock, &changed, &poison)?))
         }
     };
     let live: Arc<Live> = Arc::default();
+    let ailing = Arc::new(Ailing::after_deaths(opened.deaths, clock().mono));
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
     let driver = Driver {
         place: config.id,
         cluster: cluster.clone(),
         control: Control::new(Settings { place: config.id, appliances, lease: config.lease() }),
         steps: Steps::new(opened.address, sip.clone()),
+        ailing: Arc::clone(&ailing),
+        poison,
+        reported_at: None,
         live: Arc::clone(&live),
         messages,
         handle: control.clone(),
@@ -115,7 +132,7 @@ pub fn start<C: Cluster>(
         config: config.clone(),
         engine,
         cluster,
-        live,
+        live: Arc::clone(&live),
         control: control.clone(),
         sip,
         clock,
@@ -123,7 +140,7 @@ pub fn start<C: Cluster>(
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, thread, _health: health, _admin: opened.admin })
+    Ok(Service { control, live, ailing, thread, _health: health, _admin: opened.admin })
 }
 
 /// Starts the thread that writes the records of calls.
@@ -144,6 +161,18 @@ impl Service {
     #[must_use]
     pub fn control(&self) -> Handle {
         self.control.clone()
+    }
+
+    /// What the control thread shows.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// For whoever finds out that something ails this node.
+    #[must_use]
+    pub fn ailing(&self) -> Arc<Ailing> {
+        Arc::clone(&self.ailing)
     }
 
     /// Asks for a clean end: hand-over where possible, then stop.

@@ -36,6 +36,9 @@ pub fn start_with(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
         listening: Some(listening.with_streams(config.sip.streams).expect("listen")),
         address: None,
         pet: None,
+        deaths: 0,
+        marks: None,
+        suspects: agent::guard::suspects::Suspects::default(),
         on_control_thread: None,
     };
     let engine = setup::engine_config(&config, &[1; 32]);

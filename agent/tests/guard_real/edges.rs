@@ -1,10 +1,13 @@
 //! The rarer ends: what starts a guard, what it is told at a bad moment, and what stops the whole machine.
 
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use agent::guard::alone::{Alone, NAME};
+use agent::guard::question::{self, Word};
 use agent::os::OsError;
 use agent::os::lease::KernelLease;
 use agent::os::vip::Addresses;
@@ -14,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::asking::{is_dead, is_pending, until};
 use super::wire::{Wire, run};
-use super::{LEASE, LONG, NOTICE, V4, World, played};
+use super::{KEY, LEASE, LONG, NOTICE, V4, World, played};
 
 const NOBODY: u32 = 65534;
 
@@ -31,6 +34,30 @@ pub fn a_guard_that_was_started_with_sigchld_ignored_still_buries_its_agent() {
     assert_eq!(world.ended(), Some(0), "the second life ends as it should");
     assert_eq!(world.lives().len(), 2);
     world.nothing_is_left();
+}
+
+/// Says for `FOR_NOW` that node 2 serves; then nobody does, and the pauses that have grown meanwhile are over.
+pub fn an_agent_that_dies_at_once_rests_only_while_another_node_says_that_it_serves() {
+    const FOR_NOW: Duration = Duration::from_secs(4);
+    /// Starts within that time if none rests longer than it must: 0, 0.2, 0.7, 1.7, 3.7 s after the first death.
+    const STARTS: usize = 6;
+    let Some(world) = World::start("frail") else { return };
+    let ear = Wire::within(&world.wire.far, || UdpSocket::bind(("10.99.0.2", 7400)).expect("bound"));
+    ear.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+    let end = Instant::now() + FOR_NOW;
+    let mut buffer = [0; question::BYTES];
+    let mut asked = 0;
+    while Instant::now() < end {
+        let Ok((n, from)) = ear.recv_from(&mut buffer) else { continue };
+        let Some(Word::Question { from: 1, number }) = question::verify(&buffer[..n], &KEY) else { continue };
+        asked += 1;
+        let answer = Word::Answer { from: 2, number, serves: true };
+        ear.send_to(&question::encode(answer, &KEY), from).expect("answered");
+    }
+    let before = world.lives().len();
+    assert!(asked > 0 && before <= STARTS, "{before} starts, {asked} questions");
+    // The next pauses would be 5 and 10 s.
+    until("it is started again and again", || world.lives().len() >= before + STARTS);
 }
 
 pub fn sigterm_before_the_agent_listens_for_it_waits_for_it() {

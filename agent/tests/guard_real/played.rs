@@ -63,11 +63,15 @@ pub fn agent() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let petter = Petter::from_env().expect("the guard's socket");
+    if mode == "frail" {
+        petter.pet(PetInfo { term: TERM, ..PetInfo::default() });
+        std::process::abort();
+    }
     if !before.is_empty() {
         // The second life only shows that there is one.
         return ExitCode::SUCCESS;
     }
-    let info = PetInfo { term: TERM, leading: true, lease_held: true, heir: Some(2) };
+    let info = PetInfo { term: TERM, leading: true, lease_held: true, heir: Some(2), elsewhere: false };
     // What an agent says last that ends as it should.
     let ending = PetInfo { leading: false, ..info };
     if mode == "idle" {

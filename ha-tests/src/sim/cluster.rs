@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use agent::bridge::{Cluster, Store, Verdict};
 use agent::cluster::answer;
-use agent::control::{Facts, Place};
+use agent::control::{Facts, Fitness, Place};
 use proxy_core::io::Refusal;
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
@@ -77,6 +77,12 @@ impl Cluster for SimCluster {
         let Some(running) = self.door.get() else { return done(false) };
         let _inside = self.runtime.enter();
         running.core.propose_anywhere(vec![command], Box::new(move |outcome| done(outcome.is_ok())));
+    }
+
+    fn report(&self, place: Place, own: Fitness) {
+        let Some(running) = self.door.get() else { return };
+        let _inside = self.runtime.enter();
+        running.core.propose_anywhere(vec![Command::Fitness { place, own }], Box::new(|_| ()));
     }
 
     fn transfer(&self, to: Place) {

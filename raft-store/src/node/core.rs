@@ -25,7 +25,7 @@ use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use crate::log::{Mode, RaftLog};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
-use crate::state::Grant;
+use crate::state::{Fitness, Grant, Suspect};
 
 /// A snapshot is built after this many entries.
 const SNAPSHOT_EVERY: u64 = 5_000;
@@ -110,8 +110,10 @@ pub struct Facts {
     pub transfer_tried_in: Option<u64>,
     /// The other nodes of the membership.
     pub peers: Vec<PeerFacts>,
-    /// Drained or unhealthy places.
-    pub unfit: Vec<Place>,
+    /// The places that something ails, by their own word or an operator's.
+    pub fitness: Vec<(Place, Fitness)>,
+    /// The messages that engines have died with.
+    pub suspects: Vec<Suspect>,
 }
 
 struct Parts {
@@ -295,7 +297,8 @@ impl<T: Transport> Core<T> {
                 tried => Some(tried.min(term)),
             },
             peers: peers.collect(),
-            unfit: decided.unfit,
+            fitness: decided.fitness,
+            suspects: decided.suspects,
         }
     }
 

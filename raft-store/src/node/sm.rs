@@ -19,7 +19,7 @@ use crate::codec::{self, Kind};
 use crate::command::{Batch, Responses};
 use crate::log::Mode;
 use crate::snap::SnapStore;
-use crate::state::{ClusterState, Grant};
+use crate::state::{ClusterState, Fitness, Grant, Suspect};
 
 /// Entries handed to the apply thread at once.
 const APPLY_CHUNK: usize = 64;
@@ -40,13 +40,15 @@ pub struct View {
 pub(super) struct Decided {
     /// The newest applied grant.
     pub(super) grant: Option<Grant>,
-    /// Drained or unhealthy places.
-    pub(super) unfit: Vec<Place>,
+    /// The places that something ails.
+    pub(super) fitness: Vec<(Place, Fitness)>,
+    /// The messages that engines have died with.
+    pub(super) suspects: Vec<Suspect>,
 }
 
 impl From<&ClusterState> for Decided {
     fn from(state: &ClusterState) -> Self {
-        Self { grant: state.grant(), unfit: state.unfit() }
+        Self { grant: state.grant(), fitness: state.fitness(), suspects: state.suspects().to_vec() }
     }
 }
 
@@ -335,6 +337,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Command, GrantReason};
+    use crate::state::Ailment;
 
     #[test]
     fn what_was_decided_is_told_at_once_while_the_state_is_locked_and_is_as_new_as_what_was_applied() {
@@ -348,8 +351,8 @@ mod tests {
         let decided = rx.recv_timeout(Duration::from_secs(5)).expect("not behind the state's lock");
         drop(locked);
         assert_eq!(decided.grant.map(|g| (g.holder, g.token)), Some((2, 7)));
-        assert_eq!(decided.unfit, [3]);
+        assert_eq!(decided.fitness, [(3, Fitness::FIT.with(Ailment::Unhealthy))]);
         view.replace(ClusterState::default());
-        assert_eq!((view.decided().grant, view.decided().unfit), (None, Vec::new()));
+        assert_eq!((view.decided().grant, view.decided().fitness), (None, Vec::new()));
     }
 }

@@ -8,6 +8,12 @@ use proxy_core::state::{Counts, SipState};
 use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
+mod fitness;
+mod suspects;
+
+pub use fitness::{AILMENTS, Ailment, Fitness};
+pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
+
 use crate::command::{Command, GrantReason, Response};
 use crate::node::Place;
 
@@ -34,11 +40,21 @@ pub struct Marks {
     pub drained: bool,
     /// It says that it could serve.
     pub healthy: bool,
+    /// What it says of itself beyond that.
+    pub own: Fitness,
+}
+
+impl Marks {
+    /// All that makes it a worse choice.
+    #[must_use]
+    pub fn fitness(self) -> Fitness {
+        self.own.set(Ailment::Unhealthy, !self.healthy).set(Ailment::Drained, self.drained)
+    }
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { drained: false, healthy: true }
+        Self { drained: false, healthy: true, own: Fitness::FIT }
     }
 }
 
@@ -48,6 +64,7 @@ pub struct ClusterState {
     sip: SipState,
     grant: Option<Grant>,
     marks: BTreeMap<Place, Marks>,
+    suspects: Vec<Suspect>,
 }
 
 impl ClusterState {
@@ -65,6 +82,14 @@ impl ClusterState {
             }
             Command::Health { place, healthy } => {
                 self.mark(*place, |m| m.healthy = *healthy);
+                Response::Done
+            }
+            Command::Fitness { place, own } => {
+                self.mark(*place, |m| m.own = *own);
+                Response::Done
+            }
+            Command::Suspect { fingerprint, place, moment } => {
+                suspects::add(&mut self.suspects, *fingerprint, *place, *moment);
                 Response::Done
             }
         }
@@ -99,11 +124,16 @@ impl ClusterState {
         self.marks.get(&place).copied().unwrap_or_default()
     }
 
-    /// Drained or unhealthy places.
+    /// The places that something ails.
     #[must_use]
-    pub fn unfit(&self) -> Vec<Place> {
-        let unfit = self.marks.iter().filter(|(_, marks)| marks.drained || !marks.healthy);
-        unfit.map(|(place, _)| *place).collect()
+    pub fn fitness(&self) -> Vec<(Place, Fitness)> {
+        self.marks.iter().map(|(place, marks)| (*place, marks.fitness())).collect()
+    }
+
+    /// The messages that engines have died with, the oldest first.
+    #[must_use]
+    pub fn suspects(&self) -> &[Suspect] {
+        &self.suspects
     }
 
     /// How many records there are.

@@ -1,5 +1,6 @@
 //! The decision, row by row; and, in `model`, random clusters in which two nodes must never own at once.
 
+mod fitness;
 mod model;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use proxy_core::time::MonoTime;
 
 use super::*;
 
+const DRAINED: Fitness = Fitness::FIT.with(Ailment::Drained);
 const LEASE: Duration = Duration::from_millis(150);
 
 fn at(ms: u64) -> MonoTime {
@@ -32,7 +34,8 @@ fn leading(grant: Option<(Place, u64)>) -> Facts {
         peers: [2, 3]
             .map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), silent: false })
             .to_vec(),
-        unfit: Vec::new(),
+        fitness: Vec::new(),
+        suspects: Vec::new(),
     }
 }
 
@@ -60,10 +63,10 @@ fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
     // The quorum is the witness; the other appliance has answered nothing in this term yet.
     facts.peers[0] = Peer { place: 2, lag: None, last_ack: None, silent: false };
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2));
-    facts.unfit = vec![2];
-    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, None, "not one that must not own");
+    facts.fitness = vec![(2, DRAINED)];
+    assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2), "better than none");
     let three = Settings { place: 1, appliances: vec![1, 2, 3], lease: LEASE };
-    facts.unfit.clear();
+    facts.fitness.clear();
     let heir = Control::new(three).decide(at(10), &facts, Resources::Stopped).heir;
     assert_eq!(heir, Some(3), "one that is ready comes first");
 }
@@ -344,7 +347,7 @@ fn a_switchover_that_cannot_begin_says_why() {
         (behind(Some(2001), Some(at(0))), NotReady::Behind(2001)),
         (behind(None, Some(at(0))), NotReady::OutOfReach),
         (behind(Some(0), None), NotReady::OutOfReach),
-        (Facts { unfit: vec![2], ..facts.clone() }, NotReady::Unfit),
+        (Facts { fitness: vec![(2, DRAINED)], ..facts.clone() }, NotReady::Unfit(DRAINED)),
     ] {
         for target in [None, Some(2)] {
             assert_eq!(
@@ -397,7 +400,7 @@ fn a_shutdown_does_not_wait_for_what_cannot_come() {
 #[test]
 fn an_unhealthy_owner_hands_over_and_a_leader_that_shuts_down_does_not_grant_to_itself() {
     let mut c = control(1);
-    let facts = Facts { unfit: vec![1], ..leading(Some((1, 7))) };
+    let facts = Facts { fitness: vec![(1, DRAINED)], ..leading(Some((1, 7))) };
     assert_eq!(c.decide(at(1), &facts, Resources::Started).ask, [Ask::Grant { holder: 2 }]);
 
     let mut c = control(1);

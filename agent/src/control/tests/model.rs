@@ -43,6 +43,8 @@ enum Event {
     Shutdown(usize),
     /// The agent of this node dies and starts again, blank but for its log.
     Crash(usize),
+    /// It is committed that this ails the node, and nothing else.
+    Ail(usize, Option<Ailment>),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -60,7 +62,8 @@ fn event() -> impl Strategy<Value = Event> {
         60 => node.clone().prop_map(Event::Settle),
         40 => (node.clone(), any::<bool>()).prop_map(|(n, up)| Event::Hear(n, up)),
         1 => node.clone().prop_map(Event::Shutdown),
-        20 => node.prop_map(Event::Crash),
+        20 => node.clone().prop_map(Event::Crash),
+        10 => (node, prop::option::of(prop::sample::select(AILMENTS.to_vec()))).prop_map(|(n, a)| Event::Ail(n, a)),
     ]
 }
 
@@ -85,6 +88,8 @@ struct World {
     owners_seen: [bool; NODES],
     /// The node that decided last to own.
     last_owner: Option<usize>,
+    /// What ails whom, known to whoever decides.
+    fitness: Vec<(Place, Fitness)>,
 }
 
 fn place(i: usize) -> Place {
@@ -109,6 +114,7 @@ impl World {
             nodes: (0..NODES).map(node).collect(),
             owners_seen: [false; NODES],
             last_owner: None,
+            fitness: Vec::new(),
         }
     }
 
@@ -178,6 +184,11 @@ impl World {
                     .map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard, silent: false })
                     .collect();
             }
+            Event::Ail(i, ailment) => {
+                let fitness = ailment.map_or(Fitness::FIT, |a| Fitness::FIT.with(a));
+                self.fitness.retain(|(p, _)| *p != place(i));
+                self.fitness.push((place(i), fitness));
+            }
             Event::Shutdown(i) => self.nodes[i].control.shutdown(at(self.now)),
             Event::Crash(i) => {
                 // The guard takes the address down; the promise of the followers stays.
@@ -221,6 +232,7 @@ impl World {
     fn decide(&mut self, i: usize) {
         let now = at(self.now);
         let node = &mut self.nodes[i];
+        node.facts.fitness = self.fitness.clone();
         let d = node.control.decide(now, &node.facts, node.resources);
         match d.goal {
             Goal::Up { .. } => {
@@ -281,7 +293,7 @@ proptest! {
         for event in events.iter().filter(|e| !matches!(e, Event::Shutdown(_))) {
             world.step(event);
         }
-        for round in 0..40 {
+        for round in 0..60 {
             world.step(&Event::Pass(if round % 10 == 0 { 600 } else { 5 }));
             // Whoever transferred or lost its promise is followed by somebody: the transfer's target, or anybody.
             let heir = world.leader.and_then(|l| {
@@ -303,7 +315,10 @@ proptest! {
             }
             world.step(&Event::Commit);
         }
-        prop_assert_eq!(world.owners().len(), 1);
+        let owners = world.owners();
+        prop_assert_eq!(owners.len(), 1);
+        let of = |i| world.fitness.iter().find(|(p, _)| *p == place(i)).map_or(Fitness::FIT, |(_, f)| *f);
+        prop_assert!(!of(owners[0]).yields_to(of(1 - owners[0])), "the worse off of two owns");
     }
 }
 
