@@ -62,6 +62,8 @@ impl From<node::Facts> for Facts {
         let peer =
             |p: node::PeerFacts| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent };
         Self {
+            path_is_narrow: raft.is_path_narrow(),
+            paths: raft.peers.iter().map(|p| (p.place, p.path)).collect(),
             term: raft.term,
             leader: raft.leader,
             leading: raft.leading,

@@ -117,6 +117,9 @@ pub(super) fn status(v: &Value) -> String {
         if v["leading"] != json!(true) && !v["leader"].is_null() {
             out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
         }
+        for words in list(&v["peers"]).iter().filter_map(|p| p["path"]["words"].as_str()) {
+            out += &format!("{words}\n");
+        }
     }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();

@@ -41,6 +41,7 @@ mod tests;
 use std::time::Duration;
 
 use proxy_core::time::MonoTime;
+pub use raft_store::node::{Path, Way};
 pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
 
 /// A node id of the configuration.
@@ -121,6 +122,11 @@ pub struct Facts {
     pub fitness: Vec<(Place, Fitness)>,
     /// The messages that engines have died with. Nothing is decided by them here.
     pub suspects: Vec<Suspect>,
+    /// The ways between this node and the others, as far as they were measured.
+    pub paths: Vec<(Place, Path)>,
+    /// Packets of full size do not pass between this node and a majority. Smaller ones do the work then, as long as they
+    /// pass: it is a reason to prefer another node, and no reason to serve nobody.
+    pub path_is_narrow: bool,
 }
 
 impl Facts {

@@ -19,7 +19,7 @@ use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
 use crate::config::{Config, Member, Role};
 use crate::control::{
-    CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Place,
+    CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Path, Place, Way,
 };
 use crate::net::sip::Sip;
 use crate::net::stream;
@@ -99,6 +99,35 @@ fn tcp_figures(s: &stream::Figures) -> Value {
     })
 }
 
+/// What is known of the way to and from another node.
+fn path_words(place: Place, path: &Path) -> Value {
+    let figures = |way: &Way| match way {
+        Way::Unknown => json!({ "state": "unknown" }),
+        Way::Whole { bytes, age } => json!({ "state": "whole", "bytes": bytes, "age_s": age.as_secs() }),
+        Way::Narrow { bytes, lost, age } => {
+            json!({ "state": "narrow", "bytes": bytes, "lost_bytes": lost, "age_s": age.as_secs() })
+        }
+        Way::Blocked { lost, age } => {
+            json!({ "state": "blocked", "lost_bytes": lost, "age_s": age.as_secs() })
+        }
+    };
+    let toward = match path.toward {
+        Way::Narrow { bytes, .. } => Some(format!("packets over {bytes} bytes do not reach node {place}")),
+        Way::Blocked { .. } => Some(format!("large messages do not reach node {place}")),
+        Way::Unknown | Way::Whole { .. } => None,
+    };
+    let from = match path.from {
+        Way::Narrow { bytes, .. } => {
+            Some(format!("packets over {bytes} bytes from node {place} do not arrive here"))
+        }
+        Way::Blocked { .. } => Some(format!("large messages from node {place} do not arrive here")),
+        Way::Unknown | Way::Whole { .. } => None,
+    };
+    let words: Vec<String> = toward.into_iter().chain(from).collect();
+    let words = (!words.is_empty()).then(|| format!("{}: is the MTU of the way right?", words.join(", ")));
+    json!({ "to": figures(&path.toward), "from": figures(&path.from), "words": words })
+}
+
 /// What media proxies were asked.
 fn media_figures(e: &Counters) -> Value {
     json!({
@@ -159,6 +188,7 @@ impl<C: Cluster> Desk<C> {
                     "addr": m.addr.to_string(),
                     "lag": peer.and_then(|p| p.lag),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
+                    "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
                 })
             })
             .collect();

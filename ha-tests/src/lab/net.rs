@@ -73,10 +73,12 @@ pub fn make_switch(switch: Proc) -> io::Result<()> {
         "table bridge cuts {\n\
            set mute { type ifname; }\n\
            set deaf { type ifname; }\n\
+           map narrow { type ifname : verdict; }\n\
            chain forwarding {\n\
              type filter hook forward priority 0;\n\
              iifname @mute drop\n\
              oifname @deaf drop\n\
+             iifname vmap @narrow\n\
            }\n\
          }\n",
     )
@@ -160,6 +162,36 @@ pub fn cut(switch: Proc, port: &str, what: Cut) -> io::Result<()> {
         rules += &format!("add element bridge cuts deaf {{ \"{port}\" }}\n");
     }
     nft(switch, &rules)
+}
+
+/// A black hole: what a node says to `to` in packets of more than `bytes` bytes is dropped without a word, `percent` of
+/// them. Doing it again replaces what was there.
+///
+/// # Errors
+/// `nft` or `ip` refuses.
+pub fn narrow(switch: Proc, node: Proc, port: &str, to: &[u8], bytes: u32, percent: u8) -> io::Result<()> {
+    // One packet for each segment: what passes a wire together must be seen apart here.
+    ip(node, "link set eth0 gso_max_segs 1\n")?;
+    let to: Vec<String> = to.iter().map(|host| mac_text(&mac_of(*host))).collect();
+    nft(
+        switch,
+        &format!(
+            "add chain bridge cuts narrow_{port}\n\
+             flush chain bridge cuts narrow_{port}\n\
+             add rule bridge cuts narrow_{port} ether daddr {{ {} }} meta length gt {bytes} \
+               numgen random mod 100 lt {percent} drop\n\
+             add element bridge cuts narrow {{ \"{port}\" : jump narrow_{port} }}\n",
+            to.join(", ")
+        ),
+    )
+}
+
+/// Undoes [`narrow`].
+///
+/// # Errors
+/// `nft` refuses.
+pub fn widen(switch: Proc, port: &str) -> io::Result<()> {
+    nft(switch, &format!("add chain bridge cuts narrow_{port}\nflush chain bridge cuts narrow_{port}\n"))
 }
 
 /// Takes every cut of a port away.

@@ -15,6 +15,7 @@
 //! | 11 | a message that was taken is delivered, and not again when that is committed (`laws::notes`) |
 //! | 12 | a lamp that was promised shines as its calls do; numbers of NOTIFYs rise (`laws::lamps`) |
 //! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
+//! | 14 | while a majority runs and hears each other, the service is away for a bounded time only (`laws::liveness`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -73,6 +74,8 @@ pub struct Judge {
     /// Numbers of the trunk's registrations that are committed, and who has sent them.
     numbered: BTreeMap<u32, Option<Place>>,
     votes: laws::votes::Law,
+    /// Of a service that is away.
+    pub liveness: laws::liveness::Law,
     /// Of those who watch calls.
     pub lamps: laws::lamps::Law,
     /// Of media.

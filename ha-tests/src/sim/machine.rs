@@ -15,7 +15,7 @@ use super::base::{MS, Rng};
 use super::broken::Mutation;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
 use super::net::Body;
-use super::process::{Disks, Process, Start};
+use super::process::{Disks, LEASE, Process, Start};
 use super::service::{Done, Petted, Service};
 use super::setup::Site;
 
@@ -112,6 +112,18 @@ impl Machine {
     #[must_use]
     pub fn lively(&self, now: u64) -> bool {
         self.agent.is_some() && now >= self.stopped_until
+    }
+
+    /// Whether it could take part in everything now: its agent has run for two leases, and nothing stops it.
+    #[must_use]
+    pub fn is_able(&self, now: u64) -> bool {
+        let settled = 2 * LEASE.as_nanos() as u64;
+        let has_run = |a: &Agent| self.clocks.boot(now).saturating_sub(a.process.started_at()) > settled;
+        self.lively(now)
+            && now >= self.raft_stalled_until
+            && now >= self.control_stalled_until
+            && !self.kernel.gate().defers()
+            && self.agent.as_ref().is_some_and(has_run)
     }
 
     /// The token it is active under.

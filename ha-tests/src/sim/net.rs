@@ -203,6 +203,8 @@ fn lane(body: &Body) -> u8 {
         Body::Answer { lane: Lane::Control, .. } => 2,
         Body::Answer { lane: Lane::Bulk, .. } => 3,
         Body::Notice { .. } => 4,
+        Body::Ask { lane: Lane::Probe, .. } => 5,
+        Body::Answer { lane: Lane::Probe, .. } => 6,
     }
 }
 
@@ -230,6 +232,12 @@ impl Net {
     /// The link in one direction.
     pub fn link(&mut self, from: Place, to: Place) -> &mut Link {
         self.links.entry((from, to)).or_default()
+    }
+
+    /// Whether what is said in this direction arrives, and at once.
+    #[must_use]
+    pub fn is_clear(&self, from: Place, to: Place) -> bool {
+        self.links.get(&(from, to)).is_none_or(|link| !link.cut && link.loss == 0 && link.slow_ms == 0)
     }
 
     /// All links as new; what waited for the end of a cut arrives now or never.

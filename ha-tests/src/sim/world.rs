@@ -20,6 +20,7 @@ use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
 use super::broken::Mutation;
 use super::judge::Judge;
+use super::laws;
 use super::machine::Machine;
 use super::net::{Letter, Net, Parcel};
 use super::phones::Phones;
@@ -340,6 +341,36 @@ impl World {
         machine.start_at = Some(back);
     }
 
+    /// Invariant 14.
+    fn live_on(&mut self, serves: bool) {
+        let now = self.now;
+        let places: Vec<Place> = self.machines.iter().map(|m| m.place).collect();
+        let mut nodes = Vec::with_capacity(places.len());
+        for machine in &self.machines {
+            let clear = |other: &Place| {
+                *other != machine.place
+                    && self.net.is_clear(machine.place, *other)
+                    && self.net.is_clear(*other, machine.place)
+            };
+            nodes.push(laws::liveness::Node {
+                place: machine.place,
+                appliance: machine.role == Role::Appliance,
+                able: machine.is_able(now),
+                near: places.iter().copied().filter(clear).collect(),
+            });
+        }
+        let Some(late) = self.judge.liveness.tick(now, &nodes, serves) else { return };
+        let votes = |m: &&Machine| {
+            let running = m.agent.as_ref().and_then(|a| a.process.running());
+            late.contains(&m.place) && running.is_some_and(|r| r.core.is_settled_voter())
+        };
+        // A node that is not taken in yet, or again, is none of the majority.
+        if self.machines.iter().filter(votes).count() == late.len() {
+            self.judge
+                .accuse(format!("invariant 14: nodes {late:?} run and hear each other, and nobody serves"));
+        }
+    }
+
     fn compare(&mut self) {
         let now = self.now;
         let owners: Vec<Place> = self.machines.iter().filter(|m| m.answers(now)).map(|m| m.place).collect();
@@ -353,6 +384,8 @@ impl World {
             machine.is_some_and(|m| m.answers(now) && m.active().is_some())
         };
         self.judge.media.tick(now, serves);
+        let anybody = self.machines.iter().any(|m| serves(m.place));
+        self.live_on(anybody);
         for machine in &self.machines {
             let Some(agent) = &machine.agent else { continue };
             let Some(running) = agent.process.running() else { continue };

@@ -19,6 +19,7 @@ mod messages;
 mod modes;
 mod names;
 mod nat;
+mod paths;
 mod registrar;
 mod routing;
 mod streams;

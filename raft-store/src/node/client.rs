@@ -1,8 +1,8 @@
 //! openraft's calls, carried by a [`Transport`]; notes which of them a follower acknowledged, and when they were sent.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -18,7 +18,8 @@ use proxy_core::time::MonoTime;
 
 use super::ack::Acks;
 use super::inbound::{Rpc, RpcReply};
-use super::types::{Member, RaftId, TypeConfig, Vote};
+use super::net::Path;
+use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
@@ -37,13 +38,18 @@ const ENTRIES_LIMIT: Duration = Duration::from_millis(500);
 /// Time after which the answer to a heartbeat is of no use: longer than any sensible lease.
 const LATE_LIMIT: Duration = Duration::from_millis(250);
 
+/// Time beyond openraft's own for the answer to a transfer of leadership.
+const TRANSFER_GRACE: Duration = Duration::from_millis(50);
+
 /// Which connection a call takes, so that a heartbeat never waits behind a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Heartbeats, votes, transfers, questions.
     Control,
-    /// Entries and snapshots.
+    /// Entries and snapshots, and proposals made on another node than the leader.
     Bulk,
+    /// Nothing but packets that show whether they pass.
+    Probe,
 }
 
 /// Why a peer gave no answer.
@@ -67,6 +73,11 @@ pub trait Transport: Clone + Send + Sync + 'static {
         rpc: Rpc,
         limit: Duration,
     ) -> impl Future<Output = Result<RpcReply, NoAnswer>> + Send;
+
+    /// What is known of the way between this node and `place`.
+    fn path(&self, _place: Place) -> Path {
+        Path::default()
+    }
 }
 
 /// The clock that acknowledgements are counted on.
@@ -79,7 +90,24 @@ pub struct Clients<T> {
     pub(super) acks: Arc<Acks>,
     /// The last term in which this node told a peer that another shall lead; 0: never.
     pub(super) transferred_in: Arc<AtomicU64>,
+    pub(super) refused: Arc<Refused>,
     pub(super) clock: Clock,
+}
+
+/// What the node said that was to lead next, if it refused: the term that was to end, and why.
+#[derive(Debug, Default)]
+pub(super) struct Refused(Mutex<Option<(u64, String)>>);
+
+impl Refused {
+    fn note(&self, term: u64, why: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((term, why));
+    }
+
+    /// Why nobody followed in `term`, if that is known.
+    pub(super) fn of(&self, term: u64) -> Option<String> {
+        let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().filter(|(of, _)| *of == term).map(|(_, why)| why.clone())
+    }
 }
 
 impl<T: Transport> RaftNetworkFactory<TypeConfig> for Clients<T> {
@@ -132,6 +160,25 @@ impl<T: Transport> Client<T> {
             self.shared.acks.record(term, self.target, sent, silent);
         }
         Ok(reply)
+    }
+
+    async fn transfer(
+        &self,
+        req: TransferLeaderRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, NoAnswer> {
+        let term = req.from_leader().leader_id.term;
+        let chosen = *req.to_node_id() == self.target;
+        match self.call(Lane::Control, Rpc::TransferLeader(req), limit).await? {
+            RpcReply::TransferLeader => Ok(Ok(())),
+            RpcReply::CannotLead(why) => {
+                if chosen {
+                    self.shared.refused.note(term, why.clone());
+                }
+                Err(NoAnswer { target: self.target, why })
+            }
+            other => Err(self.odd(&other)),
+        }
     }
 
     fn odd(&self, reply: &RpcReply) -> NoAnswer {
@@ -233,14 +280,21 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
     ) -> Result<TransferLeaderResponse<TypeConfig>, CallError> {
         // Here, and not only where the transfer is asked for: by then the term may be another, and openraft transfers
         // of its own accord, too (a leader that was removed). Whoever hears this need not keep its promise any more.
-        self.shared.transferred_in.fetch_max(req.from_leader().leader_id.term, Ordering::SeqCst);
-        match self
-            .call(Lane::Control, Rpc::TransferLeader(req), option.hard_ttl())
-            .await
-            .map_err(|e| unreachable(&e))?
-        {
-            RpcReply::TransferLeader => Ok(Ok(())),
-            other => Err(unreachable(&self.odd(&other))),
+        let term = req.from_leader().leader_id.term;
+        self.shared.transferred_in.fetch_max(term, Ordering::SeqCst);
+        // A task of its own: the node may have to write its log first, and says only after openraft's patience is over
+        // what has come of it.
+        let limit = option.hard_ttl() + TRANSFER_GRACE;
+        let asked = Self {
+            shared: self.shared.clone(),
+            target: self.target,
+            member: self.member,
+            lane: Lane::Control,
+        };
+        let answer = tokio::spawn(async move { asked.transfer(req, limit).await });
+        match answer.await {
+            Ok(result) => result.map_err(|e| unreachable(&e)),
+            Err(e) => Err(unreachable(&e)),
         }
     }
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::batch::{Batcher, Done};
 use super::client::{Clients, Clock, Transport};
 use super::inbound::{Hello, Inbound, Rpc, RpcReply};
+use super::net::Path;
 use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use crate::log::{Mode, RaftLog};
@@ -85,6 +86,8 @@ pub struct PeerFacts {
     pub silent: bool,
     /// Whether it votes. While a membership change is half done: whether it did before and will after it, too.
     pub voter: bool,
+    /// The way between this node and it, as far as it was measured; known by every node.
+    pub path: Path,
 }
 
 /// What Raft knows at one moment.
@@ -108,12 +111,25 @@ pub struct Facts {
     pub quorum_ack_at: Option<MonoTime>,
     /// The last term in which this node asked for a transfer of leadership.
     pub transfer_tried_in: Option<u64>,
+    /// Why the node that was to lead after `term` cannot, if it said so.
+    pub transfer_refused: Option<String>,
     /// The other nodes of the membership.
     pub peers: Vec<PeerFacts>,
     /// The places that something ails, by their own word or an operator's.
     pub fitness: Vec<(Place, Fitness)>,
     /// The messages that engines have died with.
     pub suspects: Vec<Suspect>,
+}
+
+impl Facts {
+    /// Packets of full size are known not to pass between this node and so many voters that the rest, with this node,
+    /// is no majority.
+    #[must_use]
+    pub fn is_path_narrow(&self) -> bool {
+        let voters = self.peers.iter().filter(|p| p.voter).count() + 1;
+        let narrow = self.peers.iter().filter(|p| p.voter && !p.path.is_whole()).count();
+        (voters - narrow) * 2 <= voters
+    }
 }
 
 struct Parts {
@@ -194,7 +210,13 @@ pub async fn start_core<T: Transport>(
         return Err(CoreError::Incomplete(why));
     }
     let view = machine.view();
-    let clients = Clients { transport, acks: Arc::default(), clock, transferred_in: Arc::default() };
+    let clients = Clients {
+        transport,
+        acks: Arc::default(),
+        clock,
+        transferred_in: Arc::default(),
+        refused: Arc::default(),
+    };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
     let silent_for =
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
@@ -279,6 +301,7 @@ impl<T: Transport> Core<T> {
             last_ack: acks.of(term, peer),
             silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
+            path: self.0.clients.transport.path(place_of(peer)),
         });
         Facts {
             raft_id: id,
@@ -296,6 +319,7 @@ impl<T: Transport> Core<T> {
                 // What was tried in a term that the metrics do not show yet counts for the one they show.
                 tried => Some(tried.min(term)),
             },
+            transfer_refused: self.0.clients.refused.of(term),
             peers: peers.collect(),
             fitness: decided.fitness,
             suspects: decided.suspects,
@@ -403,10 +427,13 @@ impl<T: Transport> Core<T> {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
             Rpc::TransferLeader(request) => {
-                if let Err(e) = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
-                    tracing::info!(error = %e, "a transfer of leadership that does not fit");
+                match raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
+                    Ok(()) => RpcReply::TransferLeader,
+                    Err(e) => {
+                        tracing::info!(error = %e, "a transfer of leadership that does not fit");
+                        RpcReply::CannotLead(e.to_string())
+                    }
                 }
-                RpcReply::TransferLeader
             }
             Rpc::Hello => RpcReply::Hello(Hello {
                 id: Some(self.0.config.id),

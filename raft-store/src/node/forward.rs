@@ -29,7 +29,8 @@ impl<T: Transport> Core<T> {
             };
             let rpc = Rpc::Propose(Batch(commands));
             let transport = &core.clients().transport;
-            done(match transport.call(id, peer.into(), Lane::Control, rpc, FORWARD_LIMIT).await {
+            // It may be large, so that it must not go before a heartbeat or a vote.
+            done(match transport.call(id, peer.into(), Lane::Bulk, rpc, FORWARD_LIMIT).await {
                 Ok(RpcReply::Propose(result)) => result.map(|responses| responses.0),
                 Ok(_) | Err(_) => Err(ProposeRefused::Unknown),
             });

@@ -73,6 +73,8 @@ pub enum RpcReply {
     Unavailable(String),
     /// To [`Rpc::Append`], by a node that is silent for its first lease: it follows, but neither votes nor stands yet.
     SilentAppend(AppendEntriesResponse<TypeConfig>),
+    /// To [`Rpc::TransferLeader`]: it cannot lead, and the reason.
+    CannotLead(String),
 }
 
 /// Where a node stands.

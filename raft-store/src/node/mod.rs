@@ -16,6 +16,7 @@ pub mod sm;
 pub mod start;
 pub mod store;
 mod succeed;
+mod take_back;
 pub mod types;
 
 pub use self::core::{Facts, Peer, PeerFacts};
@@ -23,5 +24,6 @@ pub use batch::Done;
 pub use client::Clock;
 pub use handle::Node;
 pub use inbound::ProposeRefused as Refused;
+pub use net::{Path, Way};
 pub use start::{NodeConfig, OnThreads, StartError};
 pub use types::{Member, Place, RaftId, Role, TypeConfig, incarnation_of, place_of, raft_id};

@@ -126,6 +126,7 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
         };
         let known: Vec<_> = config.places.iter().map(|p| Endpoint { place: p.place, addr: p.addr }).collect();
         let transport = TcpTransport::new(who, Some(addr.ip()), &known);
+        transport.watch_paths();
         let shared = Arc::new(Shared::new(transport, Handle::current(), opened.is_none()));
         tokio::spawn(server.run(Arc::new(Door(shared.clone()))));
         say(Ok(Node(shared.clone())));

@@ -1,6 +1,7 @@
 //! Invariants of one subject each, of which the judge is told what is committed and what is said.
 
 pub mod lamps;
+pub mod liveness;
 pub mod media;
 pub mod notes;
 pub mod votes;

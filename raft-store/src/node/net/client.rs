@@ -7,29 +7,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::dial::Dial;
 use super::frame::Seal;
+use super::path::{Path, Paths, SMALLEST_SEGMENT};
+use super::probe::Prober;
+use super::progress::Progress;
 use super::{Credentials, Endpoint, handshake};
 use crate::codec::{self, Kind};
 use crate::node::client::{Lane, NoAnswer, Transport};
 use crate::node::inbound::{Rpc, RpcReply};
-use crate::node::types::{Member, Place, RaftId, place_of};
+use crate::node::types::{Member, Place, RaftId, Role, place_of, raft_id};
 
 /// Questions that wait for a connection's task; more are refused.
 const MAX_QUEUED: usize = 64;
 /// Questions under way on one connection; more are refused.
 const MAX_UNDER_WAY: usize = 256;
-/// Time to connect and authenticate. A SYN lost in a partition must not cost a second once it has healed.
-const CONNECT_LIMIT: Duration = Duration::from_millis(200);
-/// A connection on which the peer's kernel acknowledges nothing for so long is dead (TCP_USER_TIMEOUT).
-const DEAD_AFTER: Duration = Duration::from_millis(500);
 /// On the control lane, a question unanswered for so long ends the connection: the next one goes by a fresh one.
 const CONTROL_STALL: Duration = Duration::from_millis(200);
 /// Pause between failed attempts to connect.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// On the bulk lane, a connection is stuck if the peer's kernel has acknowledged nothing new for so long, although what
+/// is under way was sent again (the kernel does that after 200 ms).
+const STUCK_AFTER: Duration = Duration::from_millis(250);
+/// Time between two looks at a bulk connection while something is under way on it.
+const LOOK: Duration = Duration::from_millis(50);
+/// Time between two questions that keep a bulk connection ready.
+const READY_EVERY: Duration = Duration::from_secs(3);
+/// Time for such a question.
+const READY_LIMIT: Duration = Duration::from_secs(1);
+/// Where the last look was longer ago, nothing was under way in between.
+const PAUSED_AFTER: Duration = Duration::from_millis(200);
 
 struct Ask {
     target: RaftId,
@@ -46,6 +57,7 @@ struct Inner {
     who: Credentials,
     source: Option<IpAddr>,
     known: BTreeMap<Place, SocketAddr>,
+    paths: Paths,
     links: Mutex<HashMap<(Place, Lane), mpsc::Sender<Ask>>>,
 }
 
@@ -56,7 +68,32 @@ impl TcpTransport {
     pub fn new(who: Credentials, source: Option<IpAddr>, known: &[Endpoint]) -> Self {
         let known = known.iter().map(|e| (e.place, e.addr)).collect();
         let source = source.filter(|ip| !ip.is_unspecified());
-        Self(Arc::new(Inner { who, source, known, links: Mutex::new(HashMap::new()) }))
+        let (paths, links) = (Paths::default(), Mutex::default());
+        Self(Arc::new(Inner { who, source, known, paths, links }))
+    }
+
+    /// Measures the ways to all other nodes of the configuration, and keeps connections to them ready, for as long as the
+    /// runtime lives.
+    pub fn watch_paths(&self) {
+        for (&place, &addr) in self.0.known.iter().filter(|(place, _)| **place != self.0.who.place) {
+            let prober = Prober { dial: Arc::new(self.dial(place, addr)), paths: self.0.paths.clone() };
+            tokio::spawn(prober.run());
+            tokio::spawn(self.clone().keep_ready(Member { addr, role: Role::Witness }, place));
+        }
+    }
+
+    /// Asks something small on the bulk lane now and then. A new leader has its first entry to send, and whoever waits for
+    /// it waits for the connection, too; and one that was left idle may be dead by then without anybody knowing.
+    async fn keep_ready(self, member: Member, place: Place) {
+        loop {
+            // Whatever the answer: there is a connection by then, or none can be made.
+            drop(self.call(raft_id(0, place), member, Lane::Bulk, Rpc::Hello, READY_LIMIT).await);
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    }
+
+    fn dial(&self, place: Place, addr: SocketAddr) -> Dial {
+        Dial { who: self.0.who.clone(), source: self.0.source, place, addr }
     }
 
     fn link(&self, place: Place, lane: Lane, member: Member) -> mpsc::Sender<Ask> {
@@ -66,13 +103,8 @@ impl TcpTransport {
             return link.clone();
         }
         let (tx, rx) = mpsc::channel(MAX_QUEUED);
-        let link = Link {
-            who: self.0.who.clone(),
-            source: self.0.source,
-            place,
-            lane,
-            addr: self.0.known.get(&place).copied().unwrap_or(member.addr),
-        };
+        let addr = self.0.known.get(&place).copied().unwrap_or(member.addr);
+        let link = Link { dial: self.dial(place, addr), lane, paths: self.0.paths.clone() };
         tokio::spawn(link.run(rx));
         links.insert((place, lane), tx.clone());
         tx
@@ -100,32 +132,37 @@ impl Transport for TcpTransport {
             Err(_) => Err(no(format!("nothing came within {} ms", limit.as_millis()))),
         }
     }
+
+    fn path(&self, place: Place) -> Path {
+        self.0.paths.of(place, Instant::now())
+    }
 }
 
 struct Link {
-    who: Credentials,
-    source: Option<IpAddr>,
-    place: Place,
+    dial: Dial,
     lane: Lane,
-    addr: SocketAddr,
+    paths: Paths,
 }
 
 impl Link {
     async fn run(self, mut asks: mpsc::Receiver<Ask>) {
+        let (place, addr) = (self.dial.place, self.dial.addr);
         let mut last_error = String::new();
-        while let Some(first) = asks.recv().await {
+        let mut left = None;
+        while let Some(first) = match left.take() {
+            Some(ask) => Some(ask),
+            None => asks.recv().await,
+        } {
             if first.until <= Instant::now() {
                 continue;
             }
-            let stream = match timeout(CONNECT_LIMIT, self.connect()).await {
-                Ok(Ok(connected)) => connected,
-                failed => {
-                    let why = failed.map_or_else(
-                        |_| "it does not answer".to_owned(),
-                        |r| r.err().map_or_else(String::new, |e| e.to_string()),
-                    );
+            let segment = self.segment();
+            let (stream, seals) = match self.dial.connect(self.lane, segment).await {
+                Ok(connected) => connected,
+                Err(e) => {
+                    let why = e.to_string();
                     if why != last_error {
-                        tracing::info!(peer = self.place, addr = %self.addr, %why, "no connection to a node");
+                        tracing::info!(peer = place, %addr, %why, "no connection to a node");
                         last_error.clone_from(&why);
                     }
                     // The asker may have given up already.
@@ -135,30 +172,47 @@ impl Link {
                 }
             };
             last_error.clear();
-            if let Err(e) = self.talk(stream, first, &mut asks).await {
-                tracing::debug!(peer = self.place, lane = ?self.lane, error = %e, "a connection to a node ended");
+            match self.talk(stream, seals, segment, first, &mut asks).await {
+                Ok(unasked) => left = unasked,
+                Err(e) => {
+                    tracing::debug!(peer = place, lane = ?self.lane, error = %e, "a connection to a node ended");
+                    if self.lane == Lane::Bulk && e.kind() == io::ErrorKind::TimedOut {
+                        self.stuck(segment);
+                    }
+                }
             }
         }
     }
 
-    async fn connect(&self) -> io::Result<(TcpStream, handshake::Seals)> {
-        let socket = if self.addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(source) = self.source.filter(|s| s.is_ipv4() == self.addr.is_ipv4()) {
-            socket.bind(SocketAddr::new(source, 0))?;
+    /// What was sent on a bulk connection was not acknowledged in time.
+    fn stuck(&self, segment: Option<u32>) {
+        let place = self.dial.place;
+        if self.paths.stuck(place, Instant::now()) && segment != Some(SMALLEST_SEGMENT) {
+            tracing::warn!(
+                "node {place} answers small messages and does not acknowledge large ones: is the MTU of the way right? \
+                 They go in smaller packets for now"
+            );
         }
-        let mut stream = socket.connect(self.addr).await?;
-        stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(DEAD_AFTER))?;
-        let seals = handshake::connect(&mut stream, &self.who, self.place, self.lane).await?;
-        Ok((stream, seals))
     }
 
+    /// The segment size of a new connection. What is small goes in small segments always: sent again after a loss, the
+    /// kernel may put several messages into one packet.
+    fn segment(&self) -> Option<u32> {
+        match self.lane {
+            Lane::Control => Some(SMALLEST_SEGMENT),
+            Lane::Bulk | Lane::Probe => self.paths.segment(self.dial.place, Instant::now()),
+        }
+    }
+
+    /// Asks until the connection ends; what is left to ask by another one, if it ends for the size of its segments.
     async fn talk(
         &self,
-        (stream, seals): (TcpStream, handshake::Seals),
+        stream: TcpStream,
+        seals: handshake::Seals,
+        segment: Option<u32>,
         first: Ask,
         asks: &mut mpsc::Receiver<Ask>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<Ask>> {
         let (mut read, mut write) = stream.into_split();
         let handshake::Seals { mut outgoing, mut incoming } = seals;
         let (arrived_tx, mut arrived) = mpsc::channel::<io::Result<Vec<u8>>>(MAX_QUEUED);
@@ -174,6 +228,7 @@ impl Link {
         });
         let mut under_way = BTreeMap::new();
         let mut number = 0_u64;
+        let mut watch = Watch { segment, ..Watch::default() };
         let result = async {
             self.ask(&mut write, &mut outgoing, first, &mut number, &mut under_way).await?;
             loop {
@@ -184,16 +239,32 @@ impl Link {
                         _ => std::future::pending().await,
                     }
                 };
+                let look = async {
+                    match (self.lane, oldest) {
+                        (Lane::Bulk, Some(at)) => tokio::time::sleep_until(watch.next_look(at)).await,
+                        _ => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
                     frame = arrived.recv() => match frame {
-                        Some(frame) => answer(&frame?, &mut under_way)?,
+                        Some(frame) => {
+                            answer(&frame?, &mut under_way)?;
+                            if self.lane == Lane::Control {
+                                self.paths.heard(self.dial.place, Instant::now());
+                            }
+                        }
                         None => return Err(io::ErrorKind::UnexpectedEof.into()),
                     },
                     () = stall => return Err(io::ErrorKind::TimedOut.into()),
+                    () = look => self.look(write.as_ref(), &mut watch)?,
                     ask = asks.recv() => match ask {
+                        // Nothing is lost by making it anew now.
+                        Some(ask) if self.lane == Lane::Bulk && oldest.is_none() && segment != self.segment() => {
+                            return Ok(Some(ask));
+                        }
                         Some(ask) => self.ask(&mut write, &mut outgoing, ask, &mut number, &mut under_way).await?,
-                        None => return Ok(()),
+                        None => return Ok(None),
                     },
                 }
             }
@@ -201,6 +272,26 @@ impl Link {
         .await;
         reader.abort();
         result
+    }
+
+    /// Whether the connection makes progress.
+    fn look(&self, stream: &TcpStream, watch: &mut Watch) -> io::Result<()> {
+        let (place, now) = (self.dial.place, Instant::now());
+        let seen = Progress::of(stream, self.dial.addr.is_ipv4())?;
+        let narrower = self.segment().filter(|size| watch.segment.is_none_or(|now| *size < now));
+        match watch.see(seen, now) {
+            Seen::Fine if watch.repeats() => {
+                // Some packets are lost: is it the large ones?
+                self.paths.look(place).notify_one();
+                Ok(())
+            }
+            Seen::Fine => Ok(()),
+            Seen::Slow if narrower.is_none() => Ok(()),
+            Seen::Slow => Err(io::Error::other("its packets are too large for the way")),
+            Seen::Stuck => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "nothing that was sent is acknowledged"))
+            }
+        }
     }
 
     async fn ask(
@@ -228,6 +319,61 @@ impl Link {
     }
 }
 
+/// How a bulk connection gets on.
+#[derive(Default)]
+struct Watch {
+    /// Its segment size, where that was chosen.
+    segment: Option<u32>,
+    looked: Option<Instant>,
+    acked: u64,
+    /// When the peer was seen to have acknowledged something new, and how many packets were sent again until then.
+    moved: Option<(Instant, u32)>,
+    /// Packets sent again, at this look and at the one before.
+    repeated: [u32; 2],
+}
+
+/// What a look shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// It moves.
+    Fine,
+    /// All is acknowledged, and no answer comes for a while.
+    Slow,
+    /// What was sent again and again is not acknowledged.
+    Stuck,
+}
+
+impl Watch {
+    /// When to look at a connection whose oldest question was asked at `asked`.
+    fn next_look(&self, asked: Instant) -> Instant {
+        let first = asked + LOOK;
+        self.looked.map_or(first, |at| first.max(at + LOOK))
+    }
+
+    fn see(&mut self, seen: Progress, now: Instant) -> Seen {
+        // After a pause in which nothing was under way, time counts from now.
+        let paused = self.looked.is_none_or(|at| now.saturating_duration_since(at) > PAUSED_AFTER);
+        self.looked = Some(now);
+        self.repeated = [seen.repeated, if paused { seen.repeated } else { self.repeated[0] }];
+        let moved = self.moved.filter(|_| !paused && seen.acked == self.acked);
+        let (since, repeated) = *self.moved.insert(moved.unwrap_or((now, seen.repeated)));
+        self.acked = seen.acked;
+        if now.saturating_duration_since(since) < STUCK_AFTER {
+            Seen::Fine
+        } else if seen.unacked == 0 {
+            Seen::Slow
+        } else if seen.repeated > repeated {
+            Seen::Stuck
+        } else {
+            Seen::Fine
+        }
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeated[0] > self.repeated[1]
+    }
+}
+
 struct Waiting {
     reply: oneshot::Sender<Result<RpcReply, String>>,
     asked: Instant,
@@ -242,4 +388,36 @@ fn answer(frame: &[u8], under_way: &mut BTreeMap<u64, Waiting>) -> io::Result<()
         drop(waiting.reply.send(Ok(reply)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(acked: u64, unacked: u32, repeated: u32) -> Progress {
+        Progress { acked, unacked, repeated, ..Progress::default() }
+    }
+
+    fn last(looks: &[Progress]) -> Seen {
+        let (mut watch, mut now) = (Watch::default(), Instant::now());
+        let mut seen = Seen::Fine;
+        for look in looks {
+            seen = watch.see(*look, now);
+            now += LOOK;
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_stuck_only_if_what_was_sent_again_is_not_acknowledged_either() {
+        assert_eq!(
+            last(&[at(1, 2, 0), at(1, 2, 0), at(1, 2, 0), at(1, 2, 0), at(1, 2, 1), at(1, 2, 1)]),
+            Seen::Stuck
+        );
+        assert_eq!(last(&[at(1, 2, 0); 5]), Seen::Fine, "too early to say");
+        assert_eq!(last(&[at(1, 2, 3); 9]), Seen::Fine, "a long way: nothing was sent again since");
+        assert_eq!(last(&[at(1, 0, 0); 9]), Seen::Slow, "the peer has it, and is slow");
+        let moving: Vec<_> = (0..9).map(|n| at(n, 2, u32::try_from(n).unwrap_or(0))).collect();
+        assert_eq!(last(&moving), Seen::Fine, "lossy, but it moves");
+    }
 }

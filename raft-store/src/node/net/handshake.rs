@@ -78,6 +78,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     hello.push(match lane {
         Lane::Control => 0,
         Lane::Bulk => 1,
+        Lane::Probe => 2,
     });
     stream.write_all(&hello).await?;
     let mut answer = [0; 8 + NONCE + PROOF];
@@ -127,7 +128,11 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     if wanted != who.place {
         return Err(refused(format!("node {from} looks for node {wanted} here: compare the addresses")));
     }
-    let lane = if rest[12] == 0 { Lane::Control } else { Lane::Bulk };
+    let lane = match rest[12] {
+        0 => Lane::Control,
+        2 => Lane::Probe,
+        _ => Lane::Bulk,
+    };
     let nonce = nonce()?;
     let proof = mac(&who.key, "server", &hello, &nonce).finalize().into_bytes();
     stream.write_all(&[&MAGIC[..], &nonce, &proof].concat()).await?;

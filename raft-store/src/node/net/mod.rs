@@ -1,12 +1,18 @@
-//! TCP between the nodes: authenticated, two connections per direction and pair (see [`super::client::Lane`]).
+//! TCP between the nodes: authenticated, two connections per direction and pair (see [`super::client::Lane`]), and now
+//! and then a third that only shows how large a packet may be.
 
 mod client;
 mod complaints;
+mod dial;
 mod frame;
 mod handshake;
+mod path;
+mod probe;
+mod progress;
 mod server;
 
 pub use client::TcpTransport;
+pub use path::{Path, Way};
 pub use server::{Server, ServerError};
 
 use std::net::SocketAddr;

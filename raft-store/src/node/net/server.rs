@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::complaints::Complaints;
-use super::{Credentials, handshake};
+use super::{Credentials, handshake, probe};
 use crate::codec::{self, Kind};
 use crate::node::client::Lane;
 use crate::node::inbound::{Inbound, Rpc};
@@ -96,8 +96,14 @@ impl Server {
                     complaints.is_news(from.ip(), why, Instant::now())
                 };
                 match met {
-                    Ok(Ok((place, lane, stream, seals))) => {
-                        let task = tokio::spawn(serve(stream, seals, place, inbound));
+                    Ok(Ok((place, lane, mut stream, seals))) => {
+                        let task = match lane {
+                            // Ends when the other end hangs up; nothing is to be said of it.
+                            Lane::Probe => tokio::spawn(async move {
+                                drop(probe::answer(&mut stream, seals).await);
+                            }),
+                            Lane::Control | Lane::Bulk => tokio::spawn(serve(stream, seals, place, inbound)),
+                        };
                         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                         // A node has one connection of a kind: an older one is half dead at best.
                         if let Some(old) = known.insert((place, lane), task.abort_handle()) {

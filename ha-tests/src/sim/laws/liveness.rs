@@ -1,0 +1,110 @@
+//! Invariant 14: while a majority runs and hears each other, with an appliance in it, nobody serves for no longer than
+//! [`BOUND`].
+//!
+//! The bound is what an operator is promised: the lease of a holder that is gone, three elections, and the time in which
+//! the service comes up. Disks take no time here, so that no fsync is in it.
+
+use raft_store::node::Place;
+
+use crate::sim::base::MS;
+use crate::sim::process::LEASE;
+
+/// Time in which whoever was granted the service brings it up, ns, with the rounds of the control thread and the delays
+/// of the network in it.
+const START: u64 = 400 * MS;
+/// Longest time without service, ns. The longest election timeout is as long as the lease.
+#[expect(clippy::cast_possible_truncation, reason = "150 ms, in ns")]
+pub const BOUND: u64 = 4 * LEASE.as_nanos() as u64 + START;
+
+/// What the law is told of one node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Which.
+    pub place: Place,
+    /// It may hold the service.
+    pub appliance: bool,
+    /// It runs, has run for a while, and nothing stops it.
+    pub able: bool,
+    /// Whom it hears and is heard by, without loss or delay.
+    pub near: Vec<Place>,
+}
+
+/// Since when sets of nodes are able, and when somebody served last.
+#[derive(Debug, Default)]
+pub struct Law {
+    /// By set, as bits in the order of the nodes.
+    since: Vec<Option<u64>>,
+    served: Option<u64>,
+    /// The longest time without service while there was a majority, ns.
+    pub longest: u64,
+}
+
+impl Law {
+    /// One moment. The places of a majority that has waited for too long.
+    pub fn tick(&mut self, now: u64, nodes: &[Node], serves: bool) -> Option<Vec<Place>> {
+        if serves {
+            self.served = Some(now);
+        }
+        // Before the first service the cluster is not complete.
+        let served = self.served?;
+        self.since.resize(1 << nodes.len(), None);
+        let mut late = None;
+        for (set, since) in self.since.iter_mut().enumerate() {
+            let members = || nodes.iter().enumerate().filter(|(bit, _)| set & 1 << bit != 0).map(|(_, n)| n);
+            let all_hear = |node: &Node| {
+                members().all(|other| other.place == node.place || node.near.contains(&other.place))
+            };
+            let can = 2 * members().count() > nodes.len()
+                && members().any(|n| n.appliance)
+                && members().all(|n| n.able && all_hear(n));
+            if !can {
+                *since = None;
+                continue;
+            }
+            let waited = now - (*since.get_or_insert(now)).max(served);
+            self.longest = self.longest.max(waited);
+            if waited > BOUND {
+                late.get_or_insert_with(|| members().map(|n| n.place).collect());
+            }
+        }
+        late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(able: [bool; 3]) -> Vec<Node> {
+        let near = |place| (1..=3).filter(|p| *p != place).collect();
+        let node = |(place, able)| Node { place, appliance: place < 3, able, near: near(place) };
+        (1..).zip(able).map(node).collect()
+    }
+
+    #[test]
+    fn only_a_majority_that_was_able_all_the_time_is_blamed() {
+        let mut law = Law::default();
+        assert_eq!(law.tick(0, &nodes([true; 3]), true), None);
+        assert_eq!(law.tick(BOUND, &nodes([true; 3]), false), None);
+        assert!(
+            law.tick(BOUND + 1, &nodes([false, true, true]), false).is_some(),
+            "two were there all the time"
+        );
+        assert_eq!(
+            law.tick(BOUND + 2, &nodes([true, false, false]), false),
+            None,
+            "one alone can do nothing"
+        );
+        assert_eq!(law.tick(2 * BOUND, &nodes([true; 3]), false), None, "it begins anew");
+        assert_eq!(law.tick(2 * BOUND + 1, &nodes([true; 3]), true), None);
+    }
+
+    #[test]
+    fn a_majority_without_an_appliance_cannot_serve() {
+        let mut law = Law::default();
+        let mut all = nodes([true; 3]);
+        assert_eq!(law.tick(0, &all, true), None);
+        all.iter_mut().for_each(|n| n.appliance = false);
+        assert_eq!(law.tick(9 * BOUND, &all, false), None);
+    }
+}
