@@ -154,3 +154,8 @@ fn rtpengines_that_are_asked_without_a_lease_are_found() {
 fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_their_node() {
     found(Mutation::NoRepeats, &["invariant 13"]);
 }
+
+#[test]
+fn a_cluster_in_which_the_ailing_are_no_candidates_at_all_is_found() {
+    found_among(1..=200, Mutation::NoLastChoice, &["invariant 4"]);
+}

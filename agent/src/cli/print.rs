@@ -121,6 +121,12 @@ pub(super) fn status(v: &Value) -> String {
             out += &format!("{words}\n");
         }
     }
+    if !v["disk"]["trouble"].is_null() {
+        out += &format!(
+            "DEGRADED: the disk is {}; new calls and registrations get 503\n",
+            text(&v["disk"]["trouble"])
+        );
+    }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
         out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));

@@ -136,6 +136,13 @@ impl Facts {
         self.fitness.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness)
     }
 
+    /// Whether a majority of `nodes` has room on its disks for what is new, and `place` is one of them. Commits need both.
+    #[must_use]
+    pub fn has_room(&self, place: Place, nodes: &[Place]) -> bool {
+        let has_room = |p: Place| !self.fitness_of(p).has(Ailment::Full);
+        has_room(place) && nodes.iter().filter(|p| has_room(**p)).count() > nodes.len() / 2
+    }
+
     /// `place` has these ailments, too: what this node has found out about it.
     pub fn ail(&mut self, place: Place, found: Fitness) {
         match self.fitness.iter_mut().find(|(p, _)| *p == place) {

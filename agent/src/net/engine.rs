@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub struct Parts<S> {
     pub tap: Tap,
     /// Messages that no engine survives.
     pub poison: Arc<Poison>,
+    /// Nothing new is taken in.
+    pub no_room: Arc<AtomicBool>,
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -159,6 +161,7 @@ impl<S: Store> Runner<S> {
             let now = (self.parts.clock)();
             let store = self.parts.store.clone();
             let before = self.obeyed;
+            self.engine.refuse_new(self.parts.no_room.load(Ordering::Acquire));
             store.read(|state| self.turn(now, turn, state));
             self.carry_out();
             self.tell_bans(now);

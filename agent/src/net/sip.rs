@@ -134,6 +134,8 @@ pub struct Sip {
     streams: Option<Streams>,
     media: Option<Media>,
     capture: Arc<Capture>,
+    /// Nothing new is taken in.
+    no_room: Arc<AtomicBool>,
     /// Who sends too much; all engines count together.
     bans: Bans,
     /// Lets the clients of the last owner's connections notice that these are gone.
@@ -192,6 +194,7 @@ impl Sip {
             orders: Arc::clone(&orders),
             streams: streams.clone(),
             media: media.clone(),
+            no_room: Arc::default(),
             bans: Bans::default(),
             capture: Capture::new(config.shards, listening.hep),
             wake: (streams.is_some() && listening.floating).then(|| waker(store, runtime.handle(), &orders)),
@@ -222,6 +225,7 @@ impl Sip {
                 bans: sip.bans.clone(),
                 tap: capture.tap(shard),
                 poison: Arc::clone(poison),
+                no_room: Arc::clone(&sip.no_room),
             })?);
         }
         for (local, socket) in listening.sockets.iter() {
@@ -253,6 +257,11 @@ impl Sip {
         if let Some(media) = &self.media {
             media.lease(until);
         }
+    }
+
+    /// Whether nothing new is taken in, for there is no room to remember it. Counts from the next turn of each engine on.
+    pub fn refuse_new(&self, refuse: bool) {
+        self.no_room.store(refuse, Ordering::Release);
     }
 
     /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].

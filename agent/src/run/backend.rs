@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
 use super::refused::not_taken;
+use super::room::Room;
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
 use crate::config::{Config, Member, Role};
 use crate::control::{
-    CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Path, Place, Way,
+    Ailment, CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Path, Place,
+    Way,
 };
 use crate::net::sip::Sip;
 use crate::net::stream;
@@ -47,6 +49,8 @@ pub struct Desk<C> {
     pub clock: fn() -> Now,
     /// Writes the records of calls; none on a witness.
     pub records: Option<Running>,
+    /// Room on the disk.
+    pub room: Arc<Room>,
     /// When the agent started.
     pub started: Instant,
 }
@@ -227,9 +231,20 @@ impl<C: Cluster> Desk<C> {
             "longest_round_ms": ms(picture.longest_round),
             "trouble": picture.trouble,
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
+            "disk": self.disk(&picture.fitness),
             "fitness": fitness(&self.config, &picture.fitness),
             "counters": self.counters(),
         })
+    }
+
+    /// Room on the disk of this node, and what is refused for the want of it.
+    fn disk(&self, known: &[(Place, Fitness)]) -> Value {
+        let full: Vec<Place> = known.iter().filter(|(_, f)| f.has(Ailment::Full)).map(|(p, _)| *p).collect();
+        let Some((free, low)) = self.room.figures() else { return Value::Null };
+        let trouble = full.contains(&self.config.id).then(|| {
+            format!("nearly full: {} MiB are free, {} are needed", free >> 20, low >> 20)
+        });
+        json!({ "free_bytes": free, "low_bytes": low, "trouble": trouble, "full_nodes": full })
     }
 
     fn counters(&self) -> Value {

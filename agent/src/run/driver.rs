@@ -20,10 +20,14 @@ use crate::net::poison::Poison;
 
 /// Messages that wait for the control thread; more kicks are of no use, more requests are refused.
 pub const MAX_MESSAGES: usize = 64;
-/// Rounds per lease.
-const ROUNDS_PER_LEASE: u32 = 8;
-/// Longest pause between two rounds: the announcements after a takeover need it.
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Rounds per lease of a node that leads.
+const ROUNDS_PER_LEASE: u32 = 4;
+/// Longest pause between two rounds while the service is new here: the announcements after a takeover need it.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// So long the service is new.
+const BUSY_FOR: Duration = Duration::from_secs(3);
+/// Longest pause of a node that does not lead. It has nothing to renew, and hears at once of what changes.
+const STANDBY_PAUSE: Duration = Duration::from_millis(200);
 /// What ails this node is told the cluster at most so often.
 const REPORT_PAUSE: Duration = Duration::from_millis(500);
 /// Time the resources get to stop at the end before the process ends regardless.
@@ -106,6 +110,8 @@ pub enum End {
 pub struct Driver<C> {
     /// This node.
     pub place: Place,
+    /// All nodes, this one too.
+    pub nodes: Vec<Place>,
     /// The cluster.
     pub cluster: C,
     /// The decisions.
@@ -136,7 +142,7 @@ impl<C: Cluster> Driver<C> {
     /// Runs until the process is to end.
     #[must_use]
     pub fn run(mut self) -> End {
-        let pause = (self.lease / ROUNDS_PER_LEASE).min(LONGEST_PAUSE);
+        let mut up_since: Option<MonoTime> = None;
         let mut waiting: Option<SyncSender<Outcome>> = None;
         let mut picture = Picture::default();
         let mut last_round = (self.clock)().mono;
@@ -163,7 +169,7 @@ impl<C: Cluster> Driver<C> {
             let pause = match self.steps.state() == before {
                 false => Duration::ZERO,
                 true if decision.soon => SOON,
-                true => pause,
+                true => self.pause(now, &decision, &mut up_since),
             };
             let mut next = self.messages.recv_timeout(pause);
             // All that is waiting, then one round.
@@ -191,6 +197,20 @@ impl<C: Cluster> Driver<C> {
                 next = self.messages.try_recv().map_err(|_| RecvTimeoutError::Timeout);
             }
         }
+    }
+
+    /// How long nothing has to be done unless something changes, which is told.
+    fn pause(&self, now: MonoTime, decision: &Decision, up_since: &mut Option<MonoTime>) -> Duration {
+        let Some(end) = decision.lease_until else {
+            *up_since = None;
+            let led = decision.heir.is_some() || self.steps.state() != Resources::Stopped;
+            return if led { BUSY_PAUSE } else { STANDBY_PAUSE };
+        };
+        let since = *up_since.get_or_insert(now);
+        let usual = self.lease / ROUNDS_PER_LEASE;
+        let pause = if now.since(since) < BUSY_FOR { usual.min(BUSY_PAUSE) } else { usual };
+        // The end of the lease is not overslept.
+        pause.min(end.since(now).max(SOON))
     }
 
     /// One look at the facts, and all that follows from it. `run` calls it again and again; a simulation does so, too.
@@ -258,7 +278,8 @@ impl<C: Cluster> Driver<C> {
 
     /// What ails this node counts here at once. The others hear of it through the log.
     fn look_at_myself(&mut self, now: MonoTime, facts: &mut Facts) {
-        let own = self.ailing.fitness(now).set(Ailment::Resources, self.steps.unfit());
+        let found = self.ailing.fitness(now);
+        let own = if self.steps.unfit() { found.with(Ailment::Resources) } else { found };
         let known = facts.fitness_of(self.place);
         let by_others = [Ailment::Unhealthy, Ailment::Drained].into_iter().filter(|a| known.has(*a));
         let fitness = by_others.fold(own, Fitness::with);
@@ -279,6 +300,7 @@ impl<C: Cluster> Driver<C> {
         }
         facts.fitness.retain(|(place, _)| *place != self.place);
         facts.ail(self.place, fitness);
+        self.steps.refuse_new(!facts.has_room(self.place, &self.nodes));
     }
 
     /// Takes the service down, waits for it within a bound, and says how it ended.

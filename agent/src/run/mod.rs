@@ -21,6 +21,7 @@ pub mod notices;
 pub mod process;
 mod refused;
 pub mod resources;
+pub mod room;
 pub mod service;
 pub mod setup;
 pub mod signals;

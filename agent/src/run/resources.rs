@@ -125,6 +125,13 @@ impl Steps {
         self.stuck.clone()
     }
 
+    /// Whether the engines take in nothing new, for there is no room to remember it.
+    pub fn refuse_new(&self, refuse: bool) {
+        if let Some(sip) = &self.sip {
+            sip.refuse_new(refuse);
+        }
+    }
+
     /// Goes as far towards the goal as is possible now, and keeps up what is up.
     pub fn reach(&mut self, now: MonoTime, goal: Goal, lease_until: Option<MonoTime>) {
         let until = lease_until.unwrap_or(now);

@@ -16,6 +16,7 @@ use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
 use super::live::Live;
 use super::resources::{Address, Steps};
+use super::room;
 use super::setup;
 use crate::accounting::Sink;
 use crate::accounting::file::{Format, LineFile};
@@ -29,6 +30,9 @@ use crate::guard::suspects::Suspects;
 use crate::net::NetError;
 use crate::net::poison::Poison;
 use crate::net::sip::{Listening, Sip};
+
+/// The folder of the snapshots in the data folder.
+const SNAPSHOTS: &str = "raft/store/snap";
 
 /// What has been opened before the node joined anything.
 pub struct Opened {
@@ -57,6 +61,7 @@ pub struct Service {
     ailing: Arc<Ailing>,
     thread: JoinHandle<End>,
     _health: health::Running,
+    _room: room::Running,
     // Removes the file of the socket at the end.
     _admin: Admin,
 }
@@ -99,6 +104,7 @@ pub fn start<C: Cluster>(
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
     let driver = Driver {
         place: config.id,
+        nodes: config.nodes.iter().map(|m| m.id).collect(),
         cluster: cluster.clone(),
         control: Control::new(Settings { place: config.id, appliances, lease: config.lease() }),
         steps: Steps::new(opened.address, sip.clone()),
@@ -127,6 +133,7 @@ pub fn start<C: Cluster>(
         Role::Witness => None,
     };
     let rtpengines = engine.media.nodes.iter().map(|node| node.address).collect();
+    let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing)).map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),
@@ -137,10 +144,11 @@ pub fn start<C: Cluster>(
         sip,
         clock,
         records,
+        room: Arc::clone(&room.room),
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, live, ailing, thread, _health: health, _admin: opened.admin })
+    Ok(Service { control, live, ailing, thread, _health: health, _room: room, _admin: opened.admin })
 }
 
 /// Starts the thread that writes the records of calls.

@@ -71,6 +71,8 @@ pub enum Mutation {
     LostNotes,
     /// What was delivered is taken for refused.
     TwoNotes,
+    /// Who has a grave ailment is no candidate, not even where there is no other.
+    NoLastChoice,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

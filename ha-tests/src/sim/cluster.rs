@@ -75,6 +75,9 @@ impl Cluster for SimCluster {
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
         let command = Command::Grant { holder, reason, at: clock().wall };
         let Some(running) = self.door.get() else { return done(false) };
+        if self.mutation == Mutation::NoLastChoice && self.facts().fitness_of(holder).is_grave() {
+            return done(false);
+        }
         let _inside = self.runtime.enter();
         running.core.propose_anywhere(vec![command], Box::new(move |outcome| done(outcome.is_ok())));
     }

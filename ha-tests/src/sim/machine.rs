@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent::control::{Goal, Place};
+use agent::control::{AILMENTS, Fitness, Goal, Place};
 use agent::run::driver::{Message, Outcome};
 use proxy_core::dns::Question;
 use proxy_core::state::SipCommand;
@@ -66,6 +66,8 @@ pub struct Machine {
     pub cut_at_sync: bool,
     /// The next vote that it gives is the moment of a power cut.
     pub cut_at_vote: bool,
+    /// What its agents find ails them.
+    pub fitness: Fitness,
     runs: u32,
     last_petted: Petted,
 }
@@ -97,6 +99,7 @@ impl Machine {
             control_stalled_until: 0,
             cut_at_sync: false,
             cut_at_vote: false,
+            fitness: Fitness::FIT,
             runs: 0,
             last_petted: Petted::default(),
         }
@@ -171,7 +174,16 @@ impl Machine {
         let petted = Arc::new(Mutex::new(Petted { at: times.mono.0, ..Petted::default() }));
         let service = Service::new(self.place, self.role, &self.kernel, &process, site, petted.clone());
         self.agent = Some(Agent { process, service: Some(service), petted, judged: 0 });
+        self.ail(self.fitness);
         Ok(())
+    }
+
+    /// Its agent finds out that this ails it, and nothing else; so do those that follow.
+    pub fn ail(&mut self, fitness: Fitness) {
+        self.fitness = fitness;
+        if let Some(service) = self.agent.as_ref().and_then(|a| a.service.as_ref()) {
+            AILMENTS.into_iter().for_each(|a| service.driver.ailing.set(a, fitness.has(a)));
+        }
     }
 
     /// A datagram has come for the floating IP.

@@ -100,6 +100,7 @@ impl Service {
         let address = (role == Role::Appliance).then(|| Box::new(kernel.clone()) as Box<_>);
         let driver = Driver {
             place,
+            nodes: site.places.iter().map(|p| p.place).collect(),
             cluster: SimCluster::new(process, site.mutation),
             control: Control::new(Settings { place, appliances, lease }),
             steps: Steps::new(address, None),

@@ -83,6 +83,16 @@ fn one_that_is_ill_asks_for_no_grant_before_it_knows_whom_it_hears() {
 }
 
 #[test]
+fn there_is_room_where_a_majority_has_some_and_the_active_node_is_one_of_it() {
+    let has_room = |full: &[Place]| {
+        let fitness = full.iter().map(|p| (*p, FULL)).collect();
+        Facts { fitness, ..Facts::default() }.has_room(1, &[1, 2, 3])
+    };
+    assert!(has_room(&[]) && has_room(&[2]) && has_room(&[3]));
+    assert!(!has_room(&[1]) && !has_room(&[2, 3]));
+}
+
+#[test]
 fn the_guard_hears_whether_another_could_serve() {
     let facts = leading(Some((1, 7)));
     let elsewhere = |facts: &Facts| control(1).decide(at(1), facts, Resources::Started).elsewhere;

@@ -2,10 +2,11 @@
 
 use std::sync::mpsc::sync_channel;
 
+use agent::control::{Ailment, Fitness};
 use raft_store::node::Place;
 
 use super::World;
-use crate::sim::base::MS;
+use crate::sim::base::{MS, Rng};
 use crate::sim::plan::{Drawn, Fault};
 use crate::sim::process::Disks;
 
@@ -62,7 +63,27 @@ impl World {
         self.due.push((until, Due::Uncut(from, to)));
     }
 
+    /// Now and then something begins or ceases to ail a node, and stays so when all faults have ended: whoever serves then
+    /// may be ill, and somebody must. From a source of its own: all else is as it would be without.
+    fn ail(&mut self, drawn: Drawn) {
+        const FOUND: [Ailment; 6] =
+            [Ailment::Clock, Ailment::Full, Ailment::Disk, Ailment::Path, Ailment::Crashes, Ailment::Resources];
+        let mut rng = Rng::of(self.site.seed ^ drawn.detail, 0x6169_6c73);
+        if rng.chance(85) {
+            return;
+        }
+        let all_at_once = rng.chance(50);
+        for machine in &mut self.machines {
+            if all_at_once || machine.place == drawn.place {
+                let found = rng.pick(&FOUND).filter(|_| rng.chance(75));
+                machine.ail(found.map_or(Fitness::FIT, |a| Fitness::FIT.with(a)));
+                self.trace.say(format!("node {} finds that it is ailing: {found:?}", machine.place));
+            }
+        }
+    }
+
     pub(super) fn inflict(&mut self, drawn: Drawn) {
+        self.ail(drawn);
         let Drawn { fault, place, other, lasts, detail } = drawn;
         let now = self.now;
         let until = now + lasts;

@@ -1,0 +1,249 @@
+//! Room on the file system of the data folder: looked at twice a second by a thread of its own, because the question waits
+//! where the disk hangs.
+//!
+//! | free bytes | then |
+//! |---|---|
+//! | [`Marks::low`] or more | all goes on; the reserve is (again) put by |
+//! | less | this node is `full`: new calls, registrations and messages get 503, what exists goes on; one line at ERROR |
+//! | less than [`Marks::last`] | the reserve is given up, too: it is for the log and a snapshot, after which the log is shorter |
+//!
+//! Two marks apart by [`BACK`], so that it does not come and go.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use super::ailing::Ailing;
+use crate::control::Ailment;
+
+/// How often it is looked.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Room is low below this many bytes (48 MiB) …
+pub const LOW_BYTES: u64 = 48 << 20;
+/// … or below this share of the file system, in percent, …
+const LOW_PERCENT: u64 = 5;
+/// … which counts up to this many bytes (1 GiB).
+const LOW_MOST: u64 = 1 << 30;
+/// Put by for the log and a snapshot when all else is full (16 MiB).
+pub const RESERVE_BYTES: u64 = 16 << 20;
+/// So many bytes more than [`Marks::low`] must be free until room is not low any more (8 MiB).
+const BACK: u64 = 8 << 20;
+/// The file of the reserve, in the data folder.
+pub const RESERVE: &str = "reserve";
+
+/// Bytes of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// Free for this process.
+    pub free: u64,
+    /// All.
+    pub total: u64,
+}
+
+/// From how many free bytes on something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// Below it nothing new is taken in.
+    pub low: u64,
+    /// Below it the reserve is given up.
+    pub last: u64,
+}
+
+impl Marks {
+    /// Of a file system of `total` bytes, for a state of `snapshot` bytes: a new one must fit beside the last.
+    #[must_use]
+    pub fn of(total: u64, snapshot: u64) -> Self {
+        let share = (total / 100 * LOW_PERCENT).min(LOW_MOST);
+        // A file system that is smaller than all that has its marks, too.
+        let low = LOW_BYTES.max(share).saturating_add(2 * snapshot).min(total / 2);
+        Self { low, last: low / 4 }
+    }
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Nothing new is taken in.
+    pub full: bool,
+    /// The reserve is to be there (`true`), to be given up (`false`), or as it is.
+    pub reserve: Option<bool>,
+}
+
+/// What follows from `now`, after `full`.
+#[must_use]
+pub fn judge(now: Bytes, marks: Marks, full: bool) -> Verdict {
+    let needed = if full { marks.low.saturating_add(BACK) } else { marks.low };
+    let full = now.free < needed;
+    let reserve = match now.free {
+        free if free < marks.last => Some(false),
+        free if free >= marks.low.saturating_add(RESERVE_BYTES) => Some(true),
+        _ => None,
+    };
+    Verdict { full, reserve }
+}
+
+/// What others see of it.
+#[derive(Debug, Default)]
+pub struct Room {
+    free: AtomicU64,
+    low: AtomicU64,
+}
+
+impl Room {
+    /// Free bytes at the last look, and below how many nothing new is taken in; `None` before the first.
+    #[must_use]
+    pub fn figures(&self) -> Option<(u64, u64)> {
+        let low = self.low.load(Ordering::Acquire);
+        (low != 0).then(|| (self.free.load(Ordering::Acquire), low))
+    }
+}
+
+/// The thread; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    _stop: SyncSender<()>,
+    /// What it sees.
+    pub room: Arc<Room>,
+}
+
+/// Starts the thread. `data` is the data folder, `snapshots` the folder in it whose size says how large the state is.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(data: &Path, snapshots: PathBuf, ailing: Arc<Ailing>) -> io::Result<Running> {
+    let (stop, stopped) = sync_channel(1);
+    let room: Arc<Room> = Arc::default();
+    let shown = Arc::clone(&room);
+    let data = data.to_owned();
+    std::thread::Builder::new().name(String::from("relevo-room")).spawn(move || {
+        let mut full = false;
+        loop {
+            match look(&data) {
+                Ok(now) => {
+                    let marks = Marks::of(now.total, size_of_files(&snapshots));
+                    let verdict = judge(now, marks, full);
+                    shown.free.store(now.free, Ordering::Release);
+                    shown.low.store(marks.low.max(1), Ordering::Release);
+                    if verdict.full != full {
+                        full = verdict.full;
+                        ailing.set(Ailment::Full, full);
+                        tell(&data, full, now, marks);
+                    }
+                    keep_reserve(&data.join(RESERVE), verdict.reserve);
+                }
+                // A folder that is gone, or a disk that fails: those who write find out, and say more.
+                Err(e) => tracing::debug!(error = %e, "the room on the disk is unknown"),
+            }
+            if stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    })?;
+    Ok(Running { _stop: stop, room })
+}
+
+fn tell(data: &Path, full: bool, now: Bytes, marks: Marks) {
+    let mib = |bytes: u64| bytes >> 20;
+    if full {
+        tracing::error!(
+            "the disk of {} is nearly full: {} MiB of {} are free, less than {}; new calls and registrations get 503 \
+             until there is room again",
+            data.display(),
+            mib(now.free),
+            mib(now.total),
+            mib(marks.low)
+        );
+    } else {
+        tracing::info!("the disk of {} has room again: {} MiB are free", data.display(), mib(now.free));
+    }
+}
+
+fn look(data: &Path) -> io::Result<Bytes> {
+    let stat = nix::sys::statvfs::statvfs(data)?;
+    let unit = stat.fragment_size();
+    Ok(Bytes { free: stat.blocks_available() * unit, total: stat.blocks() * unit })
+}
+
+/// Of the files in a folder and the folders in it; 0 where there is none.
+fn size_of_files(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size_of_files(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+/// Puts the reserve by, or gives it up.
+fn keep_reserve(path: &Path, wanted: Option<bool>) {
+    let there = path.exists();
+    let done = match wanted {
+        Some(true) if !there => put_by(path),
+        Some(false) if there => {
+            tracing::error!("the reserve on the disk is given up: {}", path.display());
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    };
+    if let Err(e) = done {
+        tracing::debug!(error = %e, "the reserve {}", path.display());
+    }
+}
+
+fn put_by(path: &Path) -> io::Result<()> {
+    let file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // Where the file system cannot do that, there is no reserve: a file with a hole holds no room.
+    let length = i64::try_from(RESERVE_BYTES).unwrap_or(i64::MAX);
+    nix::fcntl::posix_fallocate(&file, 0, length).map_err(|e| {
+        // Half a reserve is in the way, no more.
+        drop(std::fs::remove_file(path));
+        io::Error::from(e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn marks_fit_small_and_large_file_systems_and_leave_room_for_a_snapshot() {
+        assert_eq!(Marks::of(240 * MIB, 0).low, LOW_BYTES);
+        assert_eq!(Marks::of(240 * MIB, 10 * MIB).low, LOW_BYTES + 20 * MIB);
+        assert_eq!(Marks::of(10 << 40, 0).low, LOW_MOST);
+        assert_eq!(Marks::of(40 * MIB, 0).low, 20 * MIB, "not all of a small one");
+    }
+
+    #[test]
+    fn it_is_full_below_the_mark_and_not_any_more_somewhat_above_it() {
+        let marks = Marks { low: 48 * MIB, last: 12 * MIB };
+        let at = |mib: u64, full| judge(Bytes { free: mib * MIB, total: 240 * MIB }, marks, full);
+        assert_eq!(at(48, false), Verdict { full: false, reserve: None });
+        assert_eq!(at(47, false), Verdict { full: true, reserve: None });
+        assert_eq!(at(55, true).full, true);
+        assert_eq!(at(56, true).full, false);
+        assert_eq!(at(11, true), Verdict { full: true, reserve: Some(false) });
+        assert_eq!(at(64, false).reserve, Some(true));
+    }
+
+    #[test]
+    fn the_reserve_takes_its_room_and_gives_it_back() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join(RESERVE);
+        keep_reserve(&path, Some(true));
+        // A file system without fallocate has none.
+        if let Ok(meta) = std::fs::metadata(&path) {
+            assert_eq!(meta.len(), RESERVE_BYTES);
+        }
+        keep_reserve(&path, None);
+        keep_reserve(&path, Some(false));
+        assert!(!path.exists());
+    }
+}
