@@ -11,7 +11,7 @@
 pub mod batch;
 pub mod dns;
 #[cfg(debug_assertions)]
-mod drill;
+pub mod drill;
 pub mod engine;
 pub mod icmp;
 pub mod mailbox;

@@ -241,9 +241,9 @@ impl<C: Cluster> Desk<C> {
     fn disk(&self, known: &[(Place, Fitness)]) -> Value {
         let full: Vec<Place> = known.iter().filter(|(_, f)| f.has(Ailment::Full)).map(|(p, _)| *p).collect();
         let Some((free, low)) = self.room.figures() else { return Value::Null };
-        let trouble = full.contains(&self.config.id).then(|| {
-            format!("nearly full: {} MiB are free, {} are needed", free >> 20, low >> 20)
-        });
+        let trouble = full
+            .contains(&self.config.id)
+            .then(|| format!("nearly full: {} MiB are free, {} are needed", free >> 20, low >> 20));
         json!({ "free_bytes": free, "low_bytes": low, "trouble": trouble, "full_nodes": full })
     }
 
@@ -439,7 +439,10 @@ fn refusal(why: &CannotSwitch) -> Reply {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")
                     }
                     NotReady::Unfit(fitness) => {
-                        format!("node {place} would hand the service back, for it is ailing: {}", words(*fitness))
+                        format!(
+                            "node {place} would hand the service back, for it is ailing: {}",
+                            words(*fitness)
+                        )
                     }
                 })
                 .collect();

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proxy_core::io::EngineConfig;
 use proxy_core::time::Now;
@@ -31,6 +31,8 @@ use crate::net::NetError;
 use crate::net::poison::Poison;
 use crate::net::sip::{Listening, Sip};
 
+/// The lease of a node that has neither others nor a floating IP: nobody else could serve, and nothing is to be renewed.
+const LONE_LEASE: Duration = Duration::from_secs(4);
 /// The folder of the snapshots in the data folder.
 const SNAPSHOTS: &str = "raft/store/snap";
 
@@ -102,11 +104,13 @@ pub fn start<C: Cluster>(
     let live: Arc<Live> = Arc::default();
     let ailing = Arc::new(Ailing::after_deaths(opened.deaths, clock().mono));
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
+    let is_lone = !config.is_cluster() && config.vip.is_none();
+    let lease = if is_lone { LONE_LEASE } else { config.lease() };
     let driver = Driver {
         place: config.id,
         nodes: config.nodes.iter().map(|m| m.id).collect(),
         cluster: cluster.clone(),
-        control: Control::new(Settings { place: config.id, appliances, lease: config.lease() }),
+        control: Control::new(Settings { place: config.id, appliances, lease }),
         steps: Steps::new(opened.address, sip.clone()),
         ailing: Arc::clone(&ailing),
         poison,
@@ -116,7 +120,7 @@ pub fn start<C: Cluster>(
         handle: control.clone(),
         pet: opened.pet,
         clock,
-        lease: config.lease(),
+        lease,
     };
     let first = opened.on_control_thread;
     let thread = std::thread::Builder::new()
@@ -133,7 +137,8 @@ pub fn start<C: Cluster>(
         Role::Witness => None,
     };
     let rtpengines = engine.media.nodes.iter().map(|node| node.address).collect();
-    let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing)).map_err(NetError::Thread)?;
+    let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing))
+        .map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),

@@ -37,6 +37,12 @@ const MAX_PAYLOAD_ENTRIES: u64 = 64;
 /// The leader moves to a snapshot when a follower is this many entries behind.
 const SNAPSHOT_LAG: u64 = 20_000;
 
+/// Times of a node without others: nobody hears its heartbeats, and nobody else can lead. openraft wakes up at each fifth
+/// of a heartbeat, whatever there is to do.
+const LONE_HEARTBEAT: Duration = Duration::from_secs(1);
+/// See [`LONE_HEARTBEAT`].
+const LONE_ELECTION: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(4)];
+
 /// One node of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -176,11 +182,15 @@ pub enum CoreError {
 
 fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let (heartbeat, [election_min, election_max]) = match config.places.len() {
+        ..=1 => (LONE_HEARTBEAT, LONE_ELECTION),
+        _ => (config.heartbeat, [config.election_min, config.election_max]),
+    };
     let config = openraft::Config {
         cluster_name: "relevo".into(),
-        heartbeat_interval: ms(config.heartbeat),
-        election_timeout_min: ms(config.election_min),
-        election_timeout_max: ms(config.election_max),
+        heartbeat_interval: ms(heartbeat),
+        election_timeout_min: ms(election_min),
+        election_timeout_max: ms(election_max),
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         replication_lag_threshold: SNAPSHOT_LAG,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
@@ -221,6 +231,7 @@ pub async fn start_core<T: Transport>(
     let silent_for =
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
     let silent_until = Instant::now() + silent_for;
+    let is_lone = config.places.len() <= 1;
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone()));
     let inner = Inner {
@@ -236,6 +247,10 @@ pub async fn start_core<T: Transport>(
     tokio::spawn(async move {
         tokio::time::sleep_until(silent_until).await;
         raft.runtime_config().elect(true);
+        // Nobody to wait for; before it is a member of anything this does nothing.
+        if is_lone && let Err(e) = raft.trigger().elect().await {
+            tracing::warn!(error = %e, "not standing at once");
+        }
     });
     Ok(Core(Arc::new(inner)))
 }

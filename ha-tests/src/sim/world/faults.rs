@@ -66,8 +66,14 @@ impl World {
     /// Now and then something begins or ceases to ail a node, and stays so when all faults have ended: whoever serves then
     /// may be ill, and somebody must. From a source of its own: all else is as it would be without.
     fn ail(&mut self, drawn: Drawn) {
-        const FOUND: [Ailment; 6] =
-            [Ailment::Clock, Ailment::Full, Ailment::Disk, Ailment::Path, Ailment::Crashes, Ailment::Resources];
+        const FOUND: [Ailment; 6] = [
+            Ailment::Clock,
+            Ailment::Full,
+            Ailment::Disk,
+            Ailment::Path,
+            Ailment::Crashes,
+            Ailment::Resources,
+        ];
         let mut rng = Rng::of(self.site.seed ^ drawn.detail, 0x6169_6c73);
         if rng.chance(85) {
             return;
