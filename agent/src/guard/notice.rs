@@ -87,7 +87,9 @@ pub fn listen(
             match socket.recv_from(&mut buffer) {
                 Ok((n, from)) => match verify(&buffer[..n], &key) {
                     Some(notice) => heard(notice),
-                    None if let Some(Word::Question { number, .. }) = question::verify(&buffer[..n], &key) => {
+                    None if let Some(Word::Question { number, .. }) =
+                        question::verify(&buffer[..n], &key) =>
+                    {
                         let answer = Word::Answer { from: me, number, serves: serves() };
                         // One that is lost is asked for again.
                         drop(socket.send_to(&question::encode(answer, &key), from));

@@ -190,7 +190,9 @@ impl<S: Store> Runner<S> {
                     self.survive(now, state, |runner| runner.engine.handle_media(now, from, &bytes, state));
                 }
                 Arrival::Failed(flow) => {
-                    self.survive(now, state, |runner| runner.engine.handle_transport_failure(now, flow, state));
+                    self.survive(now, state, |runner| {
+                        runner.engine.handle_transport_failure(now, flow, state)
+                    });
                 }
             }
         }

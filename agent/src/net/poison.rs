@@ -107,7 +107,9 @@ impl Poison {
         let is_told = |fingerprint: u64, moment: u64| {
             known.iter().any(|s| s.fingerprint == fingerprint && s.is_told(place, moment))
         };
-        own.iter().map(|(print, (_, moment))| (*print, *moment)).find(|(print, moment)| !is_told(*print, *moment))
+        own.iter()
+            .map(|(print, (_, moment))| (*print, *moment))
+            .find(|(print, moment)| !is_told(*print, *moment))
     }
 
     /// Keeps the message, once. The path, if it is new.

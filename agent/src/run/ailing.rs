@@ -1,8 +1,8 @@
 //! What ails this node by its own word. Whoever finds something out says so here, from any thread; the control thread
 //! reads it in each round and tells the cluster.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use proxy_core::time::MonoTime;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::control::{Ailment, Fitness};
 use crate::guard::HEALTHY_AFTER;

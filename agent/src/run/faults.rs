@@ -37,9 +37,15 @@ mod tests {
 
     #[test]
     fn what_a_call_needs_is_not_expendable() {
-        for name in
-            ["main", "relevo-raft", "relevo-log", "relevo-apply", "relevo-control", "relevo-sip-0", "relevo-udp"]
-        {
+        for name in [
+            "main",
+            "relevo-raft",
+            "relevo-log",
+            "relevo-apply",
+            "relevo-control",
+            "relevo-sip-0",
+            "relevo-udp",
+        ] {
             assert!(!is_expendable(name), "{name}");
         }
         assert!(is_expendable("relevo-admin-c"));

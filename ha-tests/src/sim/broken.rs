@@ -71,6 +71,8 @@ pub enum Mutation {
     LostNotes,
     /// What was delivered is taken for refused.
     TwoNotes,
+    /// Every other node is believed to have everything and to answer.
+    BlindTransfer,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_must_not_be_answered_is_not() {
-        for text in ["SIP/2.0 200 OK\r\nVia: x\r\n\r\n", "ACK sip:b@x SIP/2.0\r\n\r\n", "garbage", "", "\r\n"] {
+        for text in ["SIP/2.0 200 OK\r\nVia: x\r\n\r\n", "ACK sip:b@x SIP/2.0\r\n\r\n", "garbage", "", "\r\n"]
+        {
             assert_eq!(bare_refusal(text.as_bytes()), None, "{text}");
         }
         let long = format!("OPTIONS sip:b@x SIP/2.0\r\n{}\r\n", "Via: x\r\n".repeat(2_000));

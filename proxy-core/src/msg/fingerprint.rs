@@ -19,7 +19,8 @@ pub fn fingerprint_of(bytes: &[u8]) -> u64 {
         None => mix(OFFSET, bytes),
         Some(call_id) => {
             let first = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
-            let word = bytes.get(first..).unwrap_or_default().split(|b| *b == b' ').next().unwrap_or_default();
+            let word =
+                bytes.get(first..).unwrap_or_default().split(|b| *b == b' ').next().unwrap_or_default();
             let cseq = value_of(bytes, b"cseq", None).unwrap_or_default();
             [word, call_id, cseq].into_iter().fold(OFFSET, mix)
         }
@@ -37,7 +38,8 @@ mod tests {
 
     #[test]
     fn a_retransmission_has_the_same_fingerprint_and_every_other_message_another_one() {
-        let invite = "INVITE sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=1\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n\r\n";
+        let invite =
+            "INVITE sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=1\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n\r\n";
         assert_eq!(of(invite), of(&invite.replace("branch=1", "branch=2")));
         assert_eq!(of(invite), of(&format!("\r\n{invite}")), "after a keepalive of a stream");
         let others = [

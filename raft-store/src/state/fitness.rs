@@ -166,6 +166,10 @@ mod tests {
         assert_eq!(all.ailments().count(), AILMENTS.len());
         assert!(AILMENTS.is_sorted());
         assert_eq!(AILMENTS.into_iter().fold(all, |f, a| f.set(a, false)), Fitness::FIT);
-        assert_eq!(Fitness::from_bits(all.bits() | 2).ailments().count(), AILMENTS.len(), "a later version's");
+        assert_eq!(
+            Fitness::from_bits(all.bits() | 2).ailments().count(),
+            AILMENTS.len(),
+            "a later version's"
+        );
     }
 }

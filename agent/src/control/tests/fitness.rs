@@ -57,7 +57,10 @@ fn a_witness_leaves_a_holder_that_is_worse_off_for_a_better_one_but_obeys_the_de
     c.decide(at(0), &facts, Resources::Stopped);
     facts.grant = Some(Grant { holder: 2, token: 41 });
     facts.fitness.clear();
-    assert_eq!(c.decide(at(501), &Facts { quorum_ack_at: Some(at(501)), ..facts }, Resources::Stopped).ask, []);
+    assert_eq!(
+        c.decide(at(501), &Facts { quorum_ack_at: Some(at(501)), ..facts }, Resources::Stopped).ask,
+        []
+    );
 }
 
 #[test]
@@ -76,7 +79,8 @@ fn only_a_grave_ailment_moves_the_service_and_never_to_one_that_is_as_badly_off(
 
 #[test]
 fn one_that_is_ill_asks_for_no_grant_before_it_knows_whom_it_hears() {
-    let new = Facts { quorum_ack_at: None, applied: 30, fitness: vec![(1, CRASHES)], ..leading(Some((2, 7))) };
+    let new =
+        Facts { quorum_ack_at: None, applied: 30, fitness: vec![(1, CRASHES)], ..leading(Some((2, 7))) };
     assert_eq!(control(1).decide(at(1), &new, Resources::Stopped).ask, []);
     let well = Facts { fitness: vec![(1, FULL)], ..new };
     assert_eq!(control(1).decide(at(1), &well, Resources::Stopped).ask, [Ask::Grant { holder: 1 }]);
