@@ -40,4 +40,6 @@ pub trait Cluster: Store + Sync {
     fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
     /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
     fn transfer(&self, to: Place);
+    /// Takes leadership back that was transferred to `from` and not taken. Whether that came about shows in `facts()`.
+    fn take_back(&self, _from: Place) {}
 }

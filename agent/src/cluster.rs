@@ -64,6 +64,7 @@ impl From<node::Facts> for Facts {
         Self {
             path_is_narrow: raft.is_path_narrow(),
             paths: raft.peers.iter().map(|p| (p.place, p.path)).collect(),
+            transfer_refused: raft.transfer_refused,
             term: raft.term,
             leader: raft.leader,
             leading: raft.leading,
@@ -110,6 +111,10 @@ impl Cluster for Replicated {
 
     fn transfer(&self, to: Place) {
         self.node.transfer_leadership(to);
+    }
+
+    fn take_back(&self, from: Place) {
+        self.node.take_back(from);
     }
 }
 

@@ -151,6 +151,11 @@ fn rtpengines_that_are_asked_without_a_lease_are_found() {
 }
 
 #[test]
+fn leadership_that_is_given_to_whom_nobody_hears_is_found() {
+    found_among(1..=200, Mutation::BlindTransfer, &["invariant 14", "invariant 4"]);
+}
+
+#[test]
 fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_their_node() {
     found(Mutation::NoRepeats, &["invariant 13"]);
 }

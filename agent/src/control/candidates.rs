@@ -22,6 +22,11 @@ impl Control {
         self.candidates(now, facts).min_by_key(|p| facts.fitness_of(*p))
     }
 
+    /// The same, but not `place`.
+    pub(super) fn best_but(&self, now: MonoTime, place: Option<Place>, facts: &Facts) -> Option<Place> {
+        self.candidates(now, facts).filter(|p| Some(*p) != place).min_by_key(|p| facts.fitness_of(*p))
+    }
+
     /// The fittest other one, if it is so much better off than this one that it should have the service.
     pub(super) fn better_other(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
         let own = facts.fitness_of(self.settings.place);

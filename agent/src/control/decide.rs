@@ -83,7 +83,15 @@ impl Control {
                 proposed: None,
                 asked_early: false,
                 transferred: facts.transfer_tried_in == Some(facts.term),
+                transferred_to: None,
+                took_back: false,
+                granted: None,
             });
+        }
+        if let (Some(led), Some(grant)) = (&mut self.led, facts.grant)
+            && led.granted.is_none_or(|(token, _)| token != grant.token)
+        {
+            led.granted = Some((grant.token, now));
         }
         if let (Some(led), Some(grant)) = (&mut self.led, facts.grant)
             && let Some(proposed) = led.proposed
@@ -111,6 +119,7 @@ impl Control {
         if let Some(hand_over) = self.hand_over
             && self.may_propose(now)
             && self.not_ready(now, hand_over.to, facts).is_none()
+            && self.unproved(hand_over.since, hand_over.to, facts).is_none()
         {
             ask.push(Ask::Grant { holder: hand_over.to });
         }
@@ -121,6 +130,7 @@ impl Control {
         let Some(led) = self.led else { return };
         let transferred = led.transferred || facts.transfer_tried_in == Some(facts.term);
         if transferred {
+            ask.extend(self.overdue(now, facts).map(|from| Ask::TakeBack { from }));
             return;
         }
         let me = self.settings.place;
@@ -145,23 +155,33 @@ impl Control {
         let holder = facts.grant.map(|g| g.holder);
         // Entries beyond the log that leadership began with are of this term: nobody decided anything later.
         let of_this_term = facts.grant.is_some_and(|g| g.token > led.log_at_start);
+        let wanted = holder.filter(|x| {
+            *x != me
+                && (of_this_term || (!eligible && !self.is_worse_off(now, *x, facts)))
+                && !self.proposed_another(now, *x)
+                && self.not_ready(now, *x, facts).is_none()
+        });
+        if let Some(x) = wanted {
+            let needed = facts.grant.map_or(0, |g| g.token).max(led.log_at_start);
+            if self.can_follow(now, x, needed, facts) {
+                ask.push(Ask::Transfer { to: x });
+                return;
+            }
+            // Its answer may be on its way.
+            if led.granted.is_some_and(|(_, since)| now.since(since) < self.settings.lease) {
+                return;
+            }
+        }
         match holder {
             Some(x) if x == me && eligible => {}
-            Some(x)
-                if x != me
-                    && (of_this_term || (!eligible && !self.is_worse_off(now, x, facts)))
-                    && !self.proposed_another(now, x)
-                    && self.not_ready(now, x, facts).is_none() =>
-            {
-                ask.push(Ask::Transfer { to: x });
-            }
             // Decided a moment ago, for a node that can follow in a moment: it would not hear a transfer now, and openraft
             // leads no more once it has asked for one.
             Some(x) if of_this_term && self.not_ready(now, x, facts) == Some(NotReady::JustStarted) => {}
             _ if !self.may_propose(now) => {}
             _ if eligible => ask.push(Ask::Grant { holder: me }),
             _ => {
-                if let Some(best) = self.best_other(now, facts) {
+                // Not the one again that cannot follow: that would change nothing.
+                if let Some(best) = self.best_but(now, wanted, facts) {
                     ask.push(Ask::Grant { holder: best });
                 }
             }
@@ -187,7 +207,11 @@ impl Control {
                     led.proposed = Some(Proposed { holder: *holder, at: now, after });
                     led.asked_early = true;
                 }
-                Ask::Transfer { .. } => led.transferred = true,
+                Ask::Transfer { to } => {
+                    led.transferred = true;
+                    led.transferred_to = Some((*to, now));
+                }
+                Ask::TakeBack { .. } => led.took_back = true,
             }
         }
     }
@@ -201,6 +225,12 @@ impl Control {
             && holder == Some(self.settings.place)
             && facts.grant.map(|g| g.token) != hand_over.token;
         let elsewhere = !facts.leading && facts.leader.is_some() && facts.leader == holder && !there;
+        if goal != Goal::Down
+            && let Some(why) = self.not_begun(now, hand_over, facts)
+        {
+            self.hand_over = None;
+            return hand_over.operator.then_some(News::NotBegun { to: hand_over.to, why });
+        }
         let late = now.since(hand_over.since) >= HAND_OVER_LIMIT;
         if !(there || mine_again || elsewhere || late) {
             return None;

@@ -18,11 +18,11 @@
 //! |---|---|---|
 //! | names it | eligible | nothing (it is active); asked to hand over: grant to the target |
 //! | names it | graver ailments than another, or shutting down | grant to the best other appliance, if there is one |
-//! | names X, made in this term (whoever proposed it) | stopped, X within reach | transfer leadership to X |
-//! | names X, made in this term (whoever proposed it) | stopped, X out of reach | grant to the best appliance again |
+//! | names X, made in this term (whoever proposed it) | stopped, X has this grant on its disk | transfer leadership to X |
+//! | names X, made in this term (whoever proposed it) | stopped, X does not have it within a lease | grant to the best appliance again, not to X |
 //! | anything else | eligible | grant to itself, at once: the new leader takes over |
-//! | names X, an earlier decision | not eligible, X within reach, no grant to another on its way | transfer leadership to X |
-//! | names X, an earlier decision | not eligible, X out of reach | grant to the best appliance |
+//! | names X, an earlier decision | not eligible, X has all of this node's log, no grant to another on its way | transfer leadership to X |
+//! | names X, an earlier decision | not eligible, X does not have it within a lease | grant to the best appliance, not to X |
 //!
 //! *Eligible*: an appliance that does not shut down, and no other one that could take over now is better off. Ailments
 //! ([`Fitness`]) order the candidates and never empty the list: one that is alone serves whatever ails it.
@@ -35,6 +35,7 @@
 
 mod candidates;
 mod decide;
+mod hand_over;
 #[cfg(test)]
 mod tests;
 
@@ -80,7 +81,7 @@ pub struct Settings {
 pub struct Peer {
     /// Which.
     pub place: Place,
-    /// Entries it is behind; `None` if unknown.
+    /// Entries it is behind, by what it has acknowledged in this term; `None` if that is nothing yet.
     pub lag: Option<u64>,
     /// Send time of the last message it acknowledged.
     pub last_ack: Option<MonoTime>,
@@ -116,6 +117,8 @@ pub struct Facts {
     pub quorum_ack_at: Option<MonoTime>,
     /// The last term in which this node asked for a transfer.
     pub transfer_tried_in: Option<u64>,
+    /// Why the node that leadership was transferred to in this term cannot lead, by its own word.
+    pub transfer_refused: Option<String>,
     /// The others.
     pub peers: Vec<Peer>,
     /// The places that something ails, each at most once. Those that are not here are fit.
@@ -180,6 +183,11 @@ pub enum Goal {
 /// Something to ask of Raft. Never asked twice without need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
+    /// Take leadership back that was transferred in this term and not taken.
+    TakeBack {
+        /// From whom.
+        from: Place,
+    },
     /// Commit a grant.
     Grant {
         /// Whom to.
@@ -216,6 +224,13 @@ pub struct Decision {
 /// How a switchover ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
+    /// The target did not prove in time that it could take over. Nothing has changed.
+    NotBegun {
+        /// Who was to take over.
+        to: Place,
+        /// What was not proved.
+        why: NotReady,
+    },
     /// Leadership and grant are with the target.
     SwitchedOver {
         /// The new holder.
@@ -263,6 +278,8 @@ pub enum NotReady {
     JustStarted,
     /// It is this many entries behind.
     Behind(u64),
+    /// Large messages do not pass between it and this node, however small their packets.
+    PathBlocked,
     /// It is worse off than the holder, which would get the service back at once.
     Unfit(Fitness),
 }
@@ -295,6 +312,11 @@ struct Led {
     /// A grant was asked for in this term: the early one is asked for only once.
     asked_early: bool,
     transferred: bool,
+    /// Whom leadership was transferred to by this thread, and when.
+    transferred_to: Option<(Place, MonoTime)>,
+    took_back: bool,
+    /// The newest grant, and when it was first seen in this term.
+    granted: Option<(u64, MonoTime)>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -321,10 +321,15 @@ impl<C: Cluster> Desk<C> {
         }
         match rx.recv_timeout(HAND_OVER_LIMIT + Duration::from_secs(1)) {
             Ok(Outcome::Ended(News::SwitchedOver { to })) => done(to, begun),
-            Ok(Outcome::Ended(News::SwitchoverFailed { to, holder })) => failed(to, holder),
+            Ok(Outcome::Ended(News::SwitchoverFailed { to, holder })) => {
+                failed(to, holder, self.live.picture().refused)
+            }
+            Ok(Outcome::Ended(News::NotBegun { to, why })) => {
+                refusal(&CannotSwitch::NotReady { why: vec![(to, why)] })
+            }
             Ok(Outcome::Cannot(CannotSwitch::NotActive { .. })) => self.switchover_from_afar(target, begun),
             Ok(Outcome::Cannot(why)) => refusal(&why),
-            Err(_) => failed(target.unwrap_or(0), self.cluster.facts().grant.map(|g| g.holder)),
+            Err(_) => failed(target.unwrap_or(0), self.cluster.facts().grant.map(|g| g.holder), None),
         }
     }
 
@@ -373,7 +378,7 @@ impl<C: Cluster> Desk<C> {
             }
             std::thread::sleep(LOOK);
         }
-        failed(to, self.cluster.facts().grant.map(|g| g.holder))
+        failed(to, self.cluster.facts().grant.map(|g| g.holder), None)
     }
 }
 
@@ -401,10 +406,13 @@ fn done(to: Place, begun: Instant) -> Reply {
     Reply::Ok { ok: json!({ "holder": to, "ms": ms(begun.elapsed()) }) }
 }
 
-fn failed(to: Place, holder: Option<Place>) -> Reply {
+fn failed(to: Place, holder: Option<Place>, why: Option<String>) -> Reply {
     let holder = holder.map_or_else(|| String::from("nobody"), |h| format!("node {h}"));
     Reply::error(
-        format!("node {to} did not take over in time; the service is granted to {holder}"),
+        match why {
+            Some(why) => format!("node {to} did not take over ({why}); the service is granted to {holder}"),
+            None => format!("node {to} did not take over in time; the service is granted to {holder}"),
+        },
         "see relevo status on every node, then try again",
     )
 }
@@ -433,6 +441,9 @@ fn refusal(why: &CannotSwitch) -> Reply {
             let list: Vec<String> = why
                 .iter()
                 .map(|(place, why)| match why {
+                    NotReady::PathBlocked => {
+                        format!("large messages do not pass between this node and node {place}")
+                    }
                     NotReady::JustStarted => format!("node {place} has just started"),
                     NotReady::OutOfReach => format!("node {place} does not answer"),
                     NotReady::Behind(lag) => {

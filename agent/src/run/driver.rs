@@ -251,7 +251,17 @@ impl<C: Cluster> Driver<C> {
                         }),
                     );
                 }
+                Ask::TakeBack { from } => {
+                    let why = facts.transfer_refused.as_deref().unwrap_or("it does not say why");
+                    tracing::warn!(
+                        "node {from} has not taken leadership after term {}: {why}; taking it back",
+                        facts.term
+                    );
+                    picture.refused.clone_from(&facts.transfer_refused);
+                    self.cluster.take_back(from);
+                }
                 Ask::Transfer { to } => {
+                    picture.refused = None;
                     tracing::info!("transferring leadership of term {} to node {to}", facts.term);
                     self.cluster.transfer(to);
                 }
@@ -280,6 +290,7 @@ impl<C: Cluster> Driver<C> {
     fn look_at_myself(&mut self, now: MonoTime, facts: &mut Facts) {
         let found = self.ailing.fitness(now);
         let own = if self.steps.unfit() { found.with(Ailment::Resources) } else { found };
+        let own = if facts.path_is_narrow { own.with(Ailment::Path) } else { own };
         let known = facts.fitness_of(self.place);
         let by_others = [Ailment::Unhealthy, Ailment::Drained].into_iter().filter(|a| known.has(*a));
         let fitness = by_others.fold(own, Fitness::with);

@@ -22,6 +22,8 @@ pub struct Picture {
     pub fitness: Vec<(Place, Fitness)>,
     /// The last thing that went wrong with a resource, until it goes right.
     pub trouble: Option<String>,
+    /// Why the node that leadership was transferred to last did not take it, by its own word.
+    pub refused: Option<String>,
     /// Times this node became active since it started.
     pub takeovers: u64,
     /// Longest time between two rounds of the control thread.

@@ -73,6 +73,8 @@ pub enum Mutation {
     TwoNotes,
     /// Who has a grave ailment is no candidate, not even where there is no other.
     NoLastChoice,
+    /// Every other node is believed to have everything and to answer.
+    BlindTransfer,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

@@ -69,7 +69,13 @@ fn is_early(mutation: Mutation, command: &SipCommand) -> bool {
 
 impl Cluster for SimCluster {
     fn facts(&self) -> Facts {
-        self.door.get().map(|running| running.core.facts().into()).unwrap_or_default()
+        let mut facts: Facts = self.door.get().map(|running| running.core.facts().into()).unwrap_or_default();
+        if self.mutation == Mutation::BlindTransfer {
+            for peer in &mut facts.peers {
+                (peer.lag, peer.last_ack) = (Some(0), Some(clock().mono));
+            }
+        }
+        facts
     }
 
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
@@ -91,6 +97,12 @@ impl Cluster for SimCluster {
     fn transfer(&self, to: Place) {
         if let Some(running) = self.door.get() {
             running.core.transfer_leadership(to);
+        }
+    }
+
+    fn take_back(&self, from: Place) {
+        if let Some(core) = self.door.get().map(|running| running.core.clone()) {
+            self.runtime.spawn(async move { core.take_back(from).await });
         }
     }
 }

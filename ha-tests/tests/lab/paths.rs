@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{active, lab, say, until};
+use crate::common::{active, lab, lose_the_active_node, until};
 use crate::phone::{Phone, status};
 use ha_tests::lab::net::{host_of, narrow, port_of, widen};
 use ha_tests::lab::state::{LabState, Node, Role};
@@ -50,8 +50,8 @@ fn large_call(alice: &mut Phone, bob: &mut Phone, call: &str) {
 
 #[test]
 fn large_messages_pass_a_black_hole_in_small_packets_and_the_way_is_named_until_it_is_whole_again() {
-    let Some((guard, _logs)) = lab("") else { return };
-    let lab = &guard.lab;
+    let Some((mut guard, _logs)) = lab("") else { return };
+    let lab = &mut guard.lab;
     let mut alice = Phone::open(lab, "alice", 5061);
     let mut bob = Phone::open(lab, "bob", 5071);
     alice.register(1, 600);
@@ -77,7 +77,13 @@ fn large_messages_pass_a_black_hole_in_small_packets_and_the_way_is_named_until_
     // What the standby says: felt only when it takes over, and known before.
     hole(lab, &standby, 1300, 100);
     until("the holder knows it", || path(lab, &holder, &standby)["from"]["state"] == "narrow");
-    say(lab, &["switchover", &standby.id.to_string()]);
+    until("it is no target of a switchover", || {
+        let asked = admin(lab, &holder, &["switchover", &standby.id.to_string()], PATIENCE);
+        asked.is_err_and(|e| e.to_string().contains("path"))
+    });
+    assert_eq!(active(lab).id, holder.id, "nothing has changed");
+    // Where nobody else is left it serves all the same.
+    lose_the_active_node(lab);
     assert_eq!(active(lab).id, standby.id);
-    large_call(&mut alice, &mut bob, "after a switchover");
+    large_call(&mut alice, &mut bob, "after a takeover");
 }

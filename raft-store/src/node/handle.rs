@@ -87,6 +87,13 @@ impl Node {
         }
     }
 
+    /// Takes leadership back that was transferred and not taken: see [`Core::take_back`].
+    pub fn take_back(&self, from: Place) {
+        if let Some(core) = self.0.core.get().cloned() {
+            self.0.runtime.spawn(async move { core.take_back(from).await });
+        }
+    }
+
     /// A verified notice of a guard: see [`Core::leader_is_dead`].
     pub fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
         if let Some(core) = self.0.core.get().cloned() {

@@ -1,6 +1,7 @@
 //! The decision, row by row; and, in `model`, random clusters in which two nodes must never own at once.
 
 mod fitness;
+mod hand_over;
 mod model;
 
 use std::time::Duration;
@@ -34,9 +35,19 @@ fn leading(grant: Option<(Place, u64)>) -> Facts {
         peers: [2, 3]
             .map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), silent: false })
             .to_vec(),
-        fitness: Vec::new(),
-        suspects: Vec::new(),
+        ..Facts::default()
     }
+}
+
+/// A grant of this term is applied; the others have it.
+fn granted(facts: &mut Facts, holder: Place, token: u64) {
+    facts.grant = Some(Grant { holder, token });
+    (facts.applied, facts.last_log) = (token, token);
+}
+
+/// All others answer what was sent at this time.
+fn heard(facts: &mut Facts, ms: u64) {
+    facts.peers.iter_mut().for_each(|p| p.last_ack = Some(at(ms)));
 }
 
 fn up(token: u64) -> Goal {
@@ -86,8 +97,7 @@ fn a_witness_that_has_proposed_a_grant_waits_for_it_though_the_former_holder_is_
     facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)), silent: false };
     facts.quorum_ack_at = Some(at(20));
     assert_eq!(witness.decide(at(30), &facts, Resources::Stopped).ask, []);
-    facts.grant = Some(Grant { holder: 2, token: 41 });
-    (facts.applied, facts.last_log) = (41, 41);
+    granted(&mut facts, 2, 41);
     assert_eq!(witness.decide(at(40), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
 }
 
@@ -148,7 +158,7 @@ fn a_new_leader_grants_to_itself_and_is_active_when_the_grant_is_applied() {
     let d = c.decide(at(1), &facts, Resources::Stopped);
     assert_eq!((d.goal, d.ask), (Goal::Down, vec![Ask::Grant { holder: 1 }]));
     assert_eq!(c.decide(at(2), &facts, Resources::Stopped).ask, [], "not asked twice");
-    facts.grant = Some(Grant { holder: 1, token: 41 });
+    granted(&mut facts, 1, 41);
     let d = c.decide(at(3), &facts, Resources::Stopped);
     assert_eq!((d.goal, d.ask), (up(41), vec![]));
 }
@@ -193,7 +203,7 @@ fn a_witness_that_leads_grants_to_the_best_appliance_within_reach_and_transfers(
     // The old holder, 1, is lost.
     let mut facts = Facts { peers: peers([None, Some(at(0))]), ..leading(Some((1, 7))) };
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);
-    facts.grant = Some(Grant { holder: 2, token: 41 });
+    granted(&mut facts, 2, 41);
     let d = c.decide(at(2), &facts, Resources::Stopped);
     assert_eq!((d.goal, d.ask), (Goal::Down, vec![Ask::Transfer { to: 2 }]));
     assert_eq!(c.decide(at(3), &facts, Resources::Stopped).ask, [], "one transfer per term");
@@ -229,7 +239,7 @@ fn leadership_is_not_handed_to_a_node_that_has_just_started_and_would_not_hear_i
     let why = vec![(1, NotReady::JustStarted)];
     assert_eq!(active.switchover(at(1), Some(1), &served), Err(CannotSwitch::NotReady { why }));
     // What was decided for it a moment ago stands.
-    facts.grant = Some(Grant { holder: 1, token: 41 });
+    granted(&mut facts, 1, 41);
     for who in [2, 3] {
         let mut c = control(who);
         assert_eq!(c.decide(at(2), &facts, Resources::Stopped).ask, [], "node {who} waits");
@@ -245,9 +255,10 @@ fn a_switchover_is_grant_then_stop_then_transfer() {
     assert_eq!(c.decide(at(1), &facts, Resources::Started).ask, []);
     assert_eq!(c.switchover(at(1), None, &facts), Ok(2));
     assert_eq!(c.switchover(at(1), None, &facts), Err(CannotSwitch::Busy));
+    heard(&mut facts, 1);
     let d = c.decide(at(2), &facts, Resources::Started);
     assert_eq!((d.goal, d.ask), (up(7), vec![Ask::Grant { holder: 2 }]), "serves until the grant is applied");
-    facts.grant = Some(Grant { holder: 2, token: 41 });
+    granted(&mut facts, 2, 41);
     let d = c.decide(at(3), &facts, Resources::Started);
     assert_eq!((d.goal, d.ask), (Goal::Down, vec![]), "stops first");
     assert_eq!(c.decide(at(4), &facts, Resources::Moving).ask, [], "nothing before all is down");
@@ -269,7 +280,7 @@ fn a_grant_that_another_node_proposed_in_this_term_is_obeyed() {
     let mut c = control(1);
     let mut facts = leading(Some((1, 7)));
     c.decide(at(1), &facts, Resources::Started);
-    facts.grant = Some(Grant { holder: 2, token: 41 });
+    granted(&mut facts, 2, 41);
     let d = c.decide(at(2), &facts, Resources::Started);
     assert_eq!((d.goal, d.ask), (Goal::Down, vec![]));
     assert_eq!(c.decide(at(3), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
@@ -282,11 +293,11 @@ fn a_target_that_dies_before_the_transfer_gives_the_service_back() {
     c.decide(at(1), &facts, Resources::Started);
     c.switchover(at(1), Some(2), &facts).expect("ready");
     c.decide(at(2), &facts, Resources::Started);
-    facts.grant = Some(Grant { holder: 2, token: 41 });
+    granted(&mut facts, 2, 41);
     facts.quorum_ack_at = Some(at(600));
     let d = c.decide(at(600), &facts, Resources::Moving);
     assert_eq!(d.ask, [Ask::Grant { holder: 1 }]);
-    facts.grant = Some(Grant { holder: 1, token: 42 });
+    granted(&mut facts, 1, 42);
     let d = c.decide(at(601), &facts, Resources::Stopped);
     assert_eq!(d.goal, up(42));
     assert_eq!(d.news, Some(News::SwitchoverFailed { to: 2, holder: Some(1) }));
@@ -366,9 +377,10 @@ fn a_clean_shutdown_of_the_active_node_hands_over_first() {
     let mut facts = leading(Some((1, 7)));
     c.decide(at(1), &facts, Resources::Started);
     c.shutdown(at(1));
+    heard(&mut facts, 2);
     let d = c.decide(at(2), &facts, Resources::Started);
     assert_eq!((d.ask, d.may_exit), (vec![Ask::Grant { holder: 2 }], false));
-    facts.grant = Some(Grant { holder: 2, token: 41 });
+    granted(&mut facts, 2, 41);
     assert!(!c.decide(at(3), &facts, Resources::Started).may_exit);
     let d = c.decide(at(4), &facts, Resources::Stopped);
     assert_eq!((d.ask, d.may_exit), (vec![Ask::Transfer { to: 2 }], false));
@@ -400,7 +412,8 @@ fn a_shutdown_does_not_wait_for_what_cannot_come() {
 #[test]
 fn an_unhealthy_owner_hands_over_and_a_leader_that_shuts_down_does_not_grant_to_itself() {
     let mut c = control(1);
-    let facts = Facts { fitness: vec![(1, DRAINED)], ..leading(Some((1, 7))) };
+    let mut facts = Facts { fitness: vec![(1, DRAINED)], ..leading(Some((1, 7))) };
+    heard(&mut facts, 1);
     assert_eq!(c.decide(at(1), &facts, Resources::Started).ask, [Ask::Grant { holder: 2 }]);
 
     let mut c = control(1);

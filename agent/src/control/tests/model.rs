@@ -258,6 +258,7 @@ impl World {
         for ask in d.ask {
             match ask {
                 Ask::Grant { holder } => node.wish = Some(holder),
+                Ask::TakeBack { .. } => assert_eq!(node.facts.transfer_tried_in, Some(node.facts.term)),
                 Ask::Transfer { .. } => {
                     assert!(node.owns_until.is_none(), "a transfer while the service is up");
                     assert_eq!(node.resources, Resources::Stopped, "a transfer before all is down");
