@@ -1,5 +1,7 @@
 //! Between the SIP engines and the replicated state: proposals one way, verdicts back to the engine that asked.
 
+use std::time::Duration;
+
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
 use raft_store::command::GrantReason;
@@ -40,4 +42,6 @@ pub trait Cluster: Store + Sync {
     fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
     /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
     fn transfer(&self, to: Place);
+    /// Says nothing as a leader or candidate for this time; from the moment of the call `facts().mute_until` says so.
+    fn abdicate(&self, _lasts: Duration) {}
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
+use super::pulse::Shown;
 use super::refused::not_taken;
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
@@ -189,6 +190,8 @@ impl<C: Cluster> Desk<C> {
                     "lag": peer.and_then(|p| p.lag),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
+                    "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
+                    "acknowledges_in_ms": peer.and_then(|p| p.acknowledges_in).map(ms),
                 })
             })
             .collect();
@@ -225,6 +228,13 @@ impl<C: Cluster> Desk<C> {
             "uptime_s": self.started.elapsed().as_secs(),
             "takeovers": picture.takeovers,
             "longest_round_ms": ms(picture.longest_round),
+            "disk": {
+                "sync_typical_ms": ms(facts.syncs.typical),
+                "sync_slowest_ms": ms(facts.syncs.slowest),
+                "waiting_ms": facts.syncs.waiting.map(ms),
+            },
+            "oldest_proposal_ms": facts.oldest_waits.map(ms),
+            "pulses": pulses(&picture.pulses),
             "trouble": picture.trouble,
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
             "fitness": fitness(&self.config, &picture.fitness),
@@ -380,6 +390,12 @@ fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
 fn words(fitness: Fitness) -> String {
     let list: Vec<String> = fitness.ailments().map(|a| a.to_string()).collect();
     list.join(", ")
+}
+
+/// The threads that calls need, and for how long each has had work without getting any further.
+fn pulses(all: &[Shown]) -> Value {
+    let one = |p: &Shown| json!({ "thread": p.name, "waits_ms": p.waits.map(ms), "stopped": p.stopped });
+    all.iter().map(one).collect()
 }
 
 fn done(to: Place, begun: Instant) -> Reply {

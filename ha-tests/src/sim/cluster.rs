@@ -2,6 +2,7 @@
 //! what the answers and facts are taken for, is the agent's own code: `agent::cluster` and `raft_store::node`.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use agent::bridge::{Cluster, Store, Verdict};
 use agent::cluster::answer;
@@ -69,7 +70,9 @@ fn is_early(mutation: Mutation, command: &SipCommand) -> bool {
 
 impl Cluster for SimCluster {
     fn facts(&self) -> Facts {
-        self.door.get().map(|running| running.core.facts().into()).unwrap_or_default()
+        let mut facts: Facts = self.door.get().map(|running| running.core.facts().into()).unwrap_or_default();
+        facts.others_could &= self.mutation != Mutation::NoAbdication;
+        facts
     }
 
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
@@ -89,5 +92,11 @@ impl Cluster for SimCluster {
         if let Some(running) = self.door.get() {
             running.core.transfer_leadership(to);
         }
+    }
+
+    fn abdicate(&self, lasts: Duration) {
+        let Some(running) = self.door.get() else { return };
+        let _inside = self.runtime.enter();
+        running.core.abdicate(lasts);
     }
 }

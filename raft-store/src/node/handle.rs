@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -84,6 +85,14 @@ impl Node {
         let _entered = self.0.runtime.enter();
         if let Some(core) = self.0.core.get() {
             core.transfer_leadership(to);
+        }
+    }
+
+    /// Falls silent as a leader and does not stand, for this time: see [`Core::abdicate`].
+    pub fn abdicate(&self, lasts: Duration) {
+        let _entered = self.0.runtime.enter();
+        if let Some(core) = self.0.core.get() {
+            core.abdicate(lasts);
         }
     }
 
