@@ -1,5 +1,7 @@
 //! Between the SIP engines and the replicated state: proposals one way, verdicts back to the engine that asked.
 
+use std::time::Duration;
+
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
 use raft_store::command::GrantReason;
@@ -42,4 +44,6 @@ pub trait Cluster: Store + Sync {
     fn transfer(&self, to: Place);
     /// Takes leadership back that was transferred to `from` and not taken. Whether that came about shows in `facts()`.
     fn take_back(&self, _from: Place) {}
+    /// Says nothing as a leader or candidate for this time; from the moment of the call `facts().mute_until` says so.
+    fn abdicate(&self, _lasts: Duration) {}
 }

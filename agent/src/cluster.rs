@@ -1,5 +1,7 @@
 //! The replicated store's node as engines and control thread use it.
 
+use std::time::Duration;
+
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipState};
 use raft_store::command::{Command, GrantReason, Response};
@@ -60,7 +62,15 @@ pub fn answer(done: Verdict) -> Done {
 impl From<node::Facts> for Facts {
     fn from(raft: node::Facts) -> Self {
         let peer =
-            |p: node::PeerFacts| Peer { place: p.place, lag: p.lag, last_ack: p.last_ack, silent: p.silent };
+            |p: node::PeerFacts| Peer {
+                place: p.place,
+                lag: p.lag,
+                last_ack: p.last_ack,
+                silent: p.silent,
+                unanswered: p.unanswered,
+                acknowledges_in: p.acknowledges_in,
+                writes: p.disk.is_some_and(|disk| disk.goes_on),
+            };
         Self {
             path_is_narrow: raft.is_path_narrow(),
             paths: raft.peers.iter().map(|p| (p.place, p.path)).collect(),
@@ -76,6 +86,13 @@ impl From<node::Facts> for Facts {
             peers: raft.peers.into_iter().map(peer).collect(),
             fitness: raft.fitness,
             suspects: raft.suspects,
+            oldest: raft.oldest.map(|(number, _)| number),
+            oldest_waits: raft.oldest.map(|(_, waits)| waits),
+            commit_takes: raft.commit_takes,
+            syncs: raft.syncs,
+            others_could: raft.others_could,
+            mute_until: raft.mute_until,
+            apply_waits: raft.apply_waits,
         }
     }
 }
@@ -115,6 +132,10 @@ impl Cluster for Replicated {
 
     fn take_back(&self, from: Place) {
         self.node.take_back(from);
+    }
+
+    fn abdicate(&self, lasts: Duration) {
+        self.node.abdicate(lasts);
     }
 }
 

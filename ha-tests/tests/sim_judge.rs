@@ -45,6 +45,21 @@ fn a_verdict_before_the_commit_is_found() {
 }
 
 #[test]
+fn a_heartbeat_that_is_answered_before_the_promise_is_renewed_is_found() {
+    found_among(1..=200, Mutation::EarlyPromise, &["invariant 1"]);
+}
+
+#[test]
+fn entries_that_are_acknowledged_like_heartbeats_are_found() {
+    found_among(1..=200, Mutation::EarlyEntries, &["invariant 2", "invariant 3"]);
+}
+
+#[test]
+fn a_holder_that_cannot_commit_and_stays_is_found() {
+    found_among(1..=200, Mutation::NoAbdication, &["invariant 15"]);
+}
+
+#[test]
 fn a_restarted_voter_that_votes_at_once_is_found() {
     found(Mutation::NoSilence, &["invariant 6"]);
 }

@@ -29,7 +29,7 @@ struct Stub {
 }
 
 impl Inbound for Stub {
-    async fn handle(&self, from: Place, to: RaftId, _: Rpc) -> RpcReply {
+    async fn handle(&self, from: Place, to: RaftId, _: Lane, _: Rpc) -> RpcReply {
         if to == HELD {
             self.held.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.expect("open").forget();

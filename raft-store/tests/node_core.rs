@@ -8,6 +8,7 @@ use openraft::raft::VoteRequest;
 use raft_store::codec::{self, Kind};
 use raft_store::command::Response;
 use raft_store::node::batch::{ANSWER_LIMIT, MAX_ENTRY_COMMANDS, MAX_WAITING};
+use raft_store::node::client::Lane;
 use raft_store::node::inbound::{Inbound, ProposeRefused, Rpc};
 use raft_store::node::types::Vote;
 use tokio::time::Instant;
@@ -281,7 +282,7 @@ async fn a_voter_stands_instead_only_of_an_heir_whose_leader_is_its_own_and_gave
     let asked =
         [(leader, term + 1, true), (voter, term + 1, false), (voter, term + 2, true), (voter, term, true)];
     for (to, term, transfer) in asked {
-        cluster.core(to).handle(asker, to.into(), Rpc::Vote(ask(term, transfer))).await;
+        cluster.core(to).handle(asker, to.into(), Lane::Control, Rpc::Vote(ask(term, transfer))).await;
     }
     tokio::time::sleep(4 * LEASE).await;
     let terms: Vec<_> = (1..=3).map(|p| cluster.facts(p).term).collect();

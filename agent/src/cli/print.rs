@@ -127,6 +127,27 @@ pub(super) fn status(v: &Value) -> String {
             text(&v["disk"]["trouble"])
         );
     }
+    let disk = &v["disk"];
+    out += &format!(
+        "disk: a sync takes {} ms, {} ms at most within the last minute",
+        text(&disk["sync_typical_ms"]),
+        text(&disk["sync_slowest_ms"])
+    );
+    out += &match disk["waiting_ms"].as_f64() {
+        Some(ms) => format!("; one has been under way for {ms} ms\n"),
+        None => String::from("\n"),
+    };
+    if !v["oldest_proposal_ms"].is_null() {
+        out += &format!("the oldest proposal has waited for {} ms\n", text(&v["oldest_proposal_ms"]));
+    }
+    for peer in list(&v["peers"]).iter().filter(|p| p["unanswered_ms"].as_f64().is_some_and(|ms| ms >= 1e3)) {
+        let (node, ms) = (text(&peer["node"]), text(&peer["unanswered_ms"]));
+        out += &format!("node {node} has acknowledged no entries for {ms} ms\n");
+    }
+    for pulse in list(&v["pulses"]).iter().filter(|p| p["stopped"] == json!(true)) {
+        let (thread, ms) = (text(&pulse["thread"]), text(&pulse["waits_ms"]));
+        out += &format!("{thread} has work and has got no further for {ms} ms\n");
+    }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
         out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));

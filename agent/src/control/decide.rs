@@ -11,7 +11,10 @@ impl Control {
     /// What this node must do now. To be called often (several times per lease) and whenever facts change.
     pub fn decide(&mut self, now: MonoTime, facts: &Facts, resources: Resources) -> Decision {
         self.note_leadership(now, facts);
-        let lease_until = self.lease_end(now, facts).filter(|_| !self.missed_another(now, facts));
+        self.watch_commits(now, facts);
+        let lease_until = self
+            .lease_end(now, facts)
+            .filter(|_| !self.missed_another(now, facts) && !self.is_leaving(facts));
         let goal = match (lease_until, facts.grant) {
             (Some(_), Some(grant)) => Goal::Up { token: grant.token },
             _ => Goal::Down,
@@ -22,7 +25,9 @@ impl Control {
             self.heir = self.heir(now, facts);
         }
         let mut ask = Vec::new();
-        if goal == Goal::Down && resources == Resources::Stopped {
+        if self.is_leaving(facts) {
+            self.leave(facts, resources, &mut ask);
+        } else if goal == Goal::Down && resources == Resources::Stopped {
             self.lead_without_service(now, facts, &mut ask);
         } else if goal != Goal::Down {
             self.lead_with_service(now, facts, &mut ask);
@@ -212,6 +217,7 @@ impl Control {
                     led.transferred_to = Some((*to, now));
                 }
                 Ask::TakeBack { .. } => led.took_back = true,
+                Ask::Abdicate { .. } => {}
             }
         }
     }

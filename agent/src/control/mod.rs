@@ -27,6 +27,8 @@
 //! *Eligible*: an appliance that does not shut down, and no other one that could take over now is better off. Ailments
 //! ([`Fitness`]) order the candidates and never empty the list: one that is alone serves whatever ails it.
 //!
+//! A leader whose proposals do not commit, while another node could do better, abdicates: see `stall`.
+//!
 //! Liveness of a transfer: in the term in which a leader tried it, it neither grants nor becomes active again. Raft stops
 //! its heartbeats then, so somebody (the target, or after the election timeout anybody, this node too) wins a higher
 //! term, and that leader starts at the top of this table.
@@ -36,6 +38,7 @@
 mod candidates;
 mod decide;
 mod hand_over;
+mod stall;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +46,11 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 pub use raft_store::node::{Path, Way};
+pub use raft_store::log::Syncs;
 pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
+
+use self::stall::Stall;
+pub use self::stall::{COMMIT_FLOOR, COMMIT_SYNCS};
 
 /// A node id of the configuration.
 pub type Place = u16;
@@ -77,7 +84,7 @@ pub struct Settings {
 }
 
 /// What is known of another node; meaningful while this node leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Which.
     pub place: Place,
@@ -87,6 +94,12 @@ pub struct Peer {
     pub last_ack: Option<MonoTime>,
     /// It has just started, and will not lead before its first lease is over, even if it is asked to.
     pub silent: bool,
+    /// Since when it has not acknowledged entries that it was sent.
+    pub unanswered: Option<MonoTime>,
+    /// The slowest acknowledgement of entries within the last minute.
+    pub acknowledges_in: Option<Duration>,
+    /// Its disk goes on, by its own word just now. Asked only while the oldest proposal waits.
+    pub writes: bool,
 }
 
 /// The applied grant.
@@ -130,6 +143,20 @@ pub struct Facts {
     /// Packets of full size do not pass between this node and a majority. Smaller ones do the work then, as long as they
     /// pass: it is a reason to prefer another node, and no reason to serve nobody.
     pub path_is_narrow: bool,
+    /// The oldest proposal of this leader: a number that changes whenever something is committed and applied.
+    pub oldest: Option<u64>,
+    /// For how long it has waited, as the store's clock has it.
+    pub oldest_waits: Option<Duration>,
+    /// How long a commit takes at most, measured within the last minute; `None`: unknown.
+    pub commit_takes: Option<Duration>,
+    /// How long syncs take here.
+    pub syncs: Syncs,
+    /// A majority could write what another leader proposes, by their own word just now.
+    pub others_could: bool,
+    /// Until when this node has abdicated.
+    pub mute_until: Option<MonoTime>,
+    /// For how long entries have been waiting to be applied here without any progress.
+    pub apply_waits: Option<Duration>,
 }
 
 impl Facts {
@@ -197,6 +224,11 @@ pub enum Ask {
     Transfer {
         /// Whom to.
         to: Place,
+    },
+    /// Fall silent, so that the others elect.
+    Abdicate {
+        /// For how long.
+        lasts: Duration,
     },
 }
 
@@ -298,6 +330,8 @@ pub struct Control {
     shutdown_at: Option<MonoTime>,
     /// The heir noted last while leading; kept so that a notice after a lost lease still names one.
     heir: Option<Place>,
+    /// What it has seen of its proposals as a leader.
+    stall: Stall,
 }
 
 /// One term as leader.
@@ -340,7 +374,15 @@ impl Control {
     /// A node that owns nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, led: None, held: None, hand_over: None, shutdown_at: None, heir: None }
+        Self {
+            settings,
+            led: None,
+            held: None,
+            hand_over: None,
+            shutdown_at: None,
+            heir: None,
+            stall: Stall::default(),
+        }
     }
 
     /// The operator asks for a planned hand-over, to `target` or to the best other appliance.

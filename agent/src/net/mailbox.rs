@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_core::dns::{Answer, Question};
 use proxy_core::io::{Refusal, Ticket};
@@ -85,6 +85,8 @@ struct Inner {
     arrivals: VecDeque<Arrival>,
     bytes: usize,
     dropped: u64,
+    /// Since when there is something to do, or the last turn began.
+    since: Option<Instant>,
 }
 
 impl Inner {
@@ -95,6 +97,7 @@ impl Inner {
         }
         self.bytes += bytes;
         self.arrivals.push_back(arrival);
+        self.since.get_or_insert_with(Instant::now);
         None
     }
 }
@@ -114,7 +117,10 @@ impl Mailbox {
 
     /// Queues an order.
     pub fn order(&self, order: Order) {
-        self.lock().orders.push_back(order);
+        let mut inner = self.lock();
+        inner.orders.push_back(order);
+        inner.since.get_or_insert_with(Instant::now);
+        drop(inner);
         self.filled.notify_one();
     }
 
@@ -145,10 +151,20 @@ impl Mailbox {
         self.lock().dropped
     }
 
+    /// For how long the engine has had something to do, in this queue or in the turn that it took last, and has not come
+    /// back for more.
+    #[must_use]
+    pub fn waits(&self) -> Option<Duration> {
+        self.lock().since.map(|since| since.elapsed())
+    }
+
     /// Waits until there is something to do or `longest` has passed, and takes at most [`MAX_TURN`] of each kind.
     #[must_use]
     pub fn take(&self, longest: Duration) -> Turn {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if inner.orders.is_empty() && inner.arrivals.is_empty() {
+            inner.since = None;
+        }
         let (mut inner, _) = self
             .filled
             .wait_timeout_while(inner, longest, |i| i.orders.is_empty() && i.arrivals.is_empty())
@@ -158,6 +174,7 @@ impl Mailbox {
         let arrivals = inner.arrivals.len().min(MAX_TURN);
         let arrivals: Vec<Arrival> = inner.arrivals.drain(..arrivals).collect();
         inner.bytes -= arrivals.iter().map(Arrival::bytes).sum::<usize>();
+        inner.since = Some(Instant::now());
         Turn { orders, arrivals }
     }
 }
@@ -171,6 +188,28 @@ mod tests {
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
         let flow = Flow { transport: Transport::Udp, local: any, remote: any };
         Arrival::Message(flow, n.to_be_bytes().to_vec())
+    }
+
+    #[test]
+    fn an_engine_has_something_to_do_from_the_first_arrival_until_it_comes_back_and_finds_nothing() {
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.waits(), None);
+        mailbox.arrivals([datagram(1)]);
+        assert!(mailbox.waits().is_some());
+        assert_eq!(mailbox.take(Duration::ZERO).arrivals.len(), 1);
+        assert!(mailbox.waits().is_some(), "the turn is under way");
+        let (seen, inside) = std::sync::mpsc::channel();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let turn = mailbox.take(Duration::from_secs(20));
+                seen.send(turn.orders.len()).expect("heard");
+            });
+            while mailbox.waits().is_some() {
+                std::thread::yield_now();
+            }
+            mailbox.order(Order::Stop);
+        });
+        assert_eq!(inside.recv(), Ok(1));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proxy_core::engine::shard_of;
 use proxy_core::msg::call_id_of;
@@ -36,6 +36,28 @@ pub struct Received {
     pub unreachable: AtomicU64,
 }
 
+/// When a receive thread came round last. It does so every [`LOOK_UP`], with or without datagrams.
+#[derive(Debug)]
+pub struct Round(Mutex<Instant>);
+
+impl Default for Round {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Round {
+    fn done(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long ago.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
 /// Starts the thread of one socket; it ends soon after `stop` is set.
 ///
 /// # Errors
@@ -45,12 +67,13 @@ pub fn start(
     local: SocketAddr,
     engines: Arc<[Arc<Mailbox>]>,
     counts: Arc<Received>,
+    round: Arc<Round>,
     stop: Arc<AtomicBool>,
 ) -> Result<std::thread::JoinHandle<()>, NetError> {
     socket.set_read_timeout(Some(LOOK_UP)).map_err(NetError::Thread)?;
     std::thread::Builder::new()
         .name(String::from("relevo-udp"))
-        .spawn(move || run(&socket, local, &engines, &counts, &stop))
+        .spawn(move || run(&socket, local, &engines, &counts, &round, &stop))
         .map_err(NetError::Thread)
 }
 
@@ -59,6 +82,7 @@ fn run(
     local: SocketAddr,
     engines: &[Arc<Mailbox>],
     counts: &Received,
+    round: &Round,
     stop: &AtomicBool,
 ) {
     let shards = u16::try_from(engines.len()).unwrap_or(u16::MAX).max(1);
@@ -66,6 +90,7 @@ fn run(
     let mut sorted: Vec<Vec<Arrival>> = engines.iter().map(|_| Vec::new()).collect();
     let mut batches = 0_u32;
     while !stop.load(Ordering::Relaxed) {
+        round.done();
         let result = receiver.receive(socket, |datagram| {
             counts.datagrams.fetch_add(1, Ordering::Relaxed);
             if datagram.truncated {

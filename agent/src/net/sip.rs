@@ -21,10 +21,11 @@ use super::engine::{self, INACTIVE, Parts, Shared, Sockets};
 use super::mailbox::{Mailbox, Order};
 use super::media::Media;
 use super::poison::Poison;
-use super::receive::{self, Received};
+use super::receive::{self, Received, Round};
 use super::stream::{self, Streams};
 use super::wake::{Wake, waker};
 use super::{NetError, socket};
+use crate::run::pulse::Waits;
 
 /// Threads for connections and names: they cut streams into messages and wait; the engines do the work.
 const NET_THREADS: usize = 2;
@@ -128,6 +129,8 @@ pub struct Sip {
     mailboxes: Arc<[Arc<Mailbox>]>,
     shared: Vec<Arc<Shared>>,
     received: Arc<Received>,
+    /// Of each receive thread.
+    rounds: Vec<Arc<Round>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     orders: Arc<AtomicU64>,
@@ -189,6 +192,7 @@ impl Sip {
             mailboxes: Arc::clone(&mailboxes),
             shared: Vec::new(),
             received: Arc::default(),
+            rounds: Vec::new(),
             stop: Arc::default(),
             threads: Vec::new(),
             orders: Arc::clone(&orders),
@@ -229,15 +233,31 @@ impl Sip {
             })?);
         }
         for (local, socket) in listening.sockets.iter() {
+            let round: Arc<Round> = Arc::default();
+            sip.rounds.push(Arc::clone(&round));
             sip.threads.push(receive::start(
                 Arc::clone(socket),
                 *local,
                 Arc::clone(&mailboxes),
                 Arc::clone(&sip.received),
+                round,
                 Arc::clone(&sip.stop),
             )?);
         }
         Ok(sip)
+    }
+
+    /// The threads that calls need, by name, and for how long each has had something to do without getting any further.
+    pub fn pulses(&self) -> Vec<(String, Waits)> {
+        let engines = self.mailboxes.iter().enumerate().map(|(shard, mailbox)| {
+            let mailbox = Arc::clone(mailbox);
+            (format!("relevo-sip-{shard}"), Box::new(move || mailbox.waits()) as Waits)
+        });
+        let receivers = self.rounds.iter().enumerate().map(|(n, round)| {
+            let round = Arc::clone(round);
+            (format!("relevo-udp {n}"), Box::new(move || Some(round.age())) as Waits)
+        });
+        engines.chain(receivers).collect()
     }
 
     /// Who sends too much.

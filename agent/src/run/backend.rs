@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
+use super::pulse::Shown;
 use super::refused::not_taken;
 use super::room::Room;
 use crate::accounting::writer::Running;
@@ -193,6 +194,8 @@ impl<C: Cluster> Desk<C> {
                     "lag": peer.and_then(|p| p.lag),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
+                    "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
+                    "acknowledges_in_ms": peer.and_then(|p| p.acknowledges_in).map(ms),
                 })
             })
             .collect();
@@ -229,22 +232,33 @@ impl<C: Cluster> Desk<C> {
             "uptime_s": self.started.elapsed().as_secs(),
             "takeovers": picture.takeovers,
             "longest_round_ms": ms(picture.longest_round),
+            "oldest_proposal_ms": facts.oldest_waits.map(ms),
+            "pulses": pulses(&picture.pulses),
             "trouble": picture.trouble,
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
-            "disk": self.disk(&picture.fitness),
+            "disk": self.disk(&facts, &picture.fitness),
             "fitness": fitness(&self.config, &picture.fitness),
             "counters": self.counters(),
         })
     }
 
-    /// Room on the disk of this node, and what is refused for the want of it.
-    fn disk(&self, known: &[(Place, Fitness)]) -> Value {
+    /// How quick the disk of this node is, how much room it has, and what is refused for the want of it.
+    fn disk(&self, facts: &Facts, known: &[(Place, Fitness)]) -> Value {
         let full: Vec<Place> = known.iter().filter(|(_, f)| f.has(Ailment::Full)).map(|(p, _)| *p).collect();
-        let Some((free, low)) = self.room.figures() else { return Value::Null };
+        let mut disk = json!({
+            "sync_typical_ms": ms(facts.syncs.typical),
+            "sync_slowest_ms": ms(facts.syncs.slowest),
+            "waiting_ms": facts.syncs.waiting.map(ms),
+        });
+        let Some((free, low)) = self.room.figures() else { return disk };
         let trouble = full
             .contains(&self.config.id)
             .then(|| format!("nearly full: {} MiB are free, {} are needed", free >> 20, low >> 20));
-        json!({ "free_bytes": free, "low_bytes": low, "trouble": trouble, "full_nodes": full })
+        disk["free_bytes"] = json!(free);
+        disk["low_bytes"] = json!(low);
+        disk["trouble"] = json!(trouble);
+        disk["full_nodes"] = json!(full);
+        disk
     }
 
     fn counters(&self) -> Value {
@@ -400,6 +414,12 @@ fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
 fn words(fitness: Fitness) -> String {
     let list: Vec<String> = fitness.ailments().map(|a| a.to_string()).collect();
     list.join(", ")
+}
+
+/// The threads that calls need, and for how long each has had work without getting any further.
+fn pulses(all: &[Shown]) -> Value {
+    let one = |p: &Shown| json!({ "thread": p.name, "waits_ms": p.waits.map(ms), "stopped": p.stopped });
+    all.iter().map(one).collect()
 }
 
 fn done(to: Place, begun: Instant) -> Reply {

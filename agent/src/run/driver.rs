@@ -10,7 +10,9 @@ use proxy_core::time::{MonoTime, Now};
 use raft_store::command::GrantReason;
 
 use super::ailing::Ailing;
+use super::commits::Commits;
 use super::live::{Live, Picture};
+use super::pulse::Pulses;
 use super::resources::Steps;
 use crate::bridge::Cluster;
 use crate::control::{
@@ -122,6 +124,10 @@ pub struct Driver<C> {
     pub ailing: Arc<Ailing>,
     /// The messages that engines have died with.
     pub poison: Arc<Poison>,
+    /// The threads that calls need.
+    pub pulses: Pulses,
+    /// Who does not acknowledge.
+    pub commits: Commits,
     /// When the cluster was told of either last.
     pub reported_at: Option<MonoTime>,
     /// For the admin socket.
@@ -216,6 +222,8 @@ impl<C: Cluster> Driver<C> {
     /// One look at the facts, and all that follows from it. `run` calls it again and again; a simulation does so, too.
     pub fn round(&mut self, now: MonoTime, picture: &mut Picture) -> Decision {
         let mut facts = self.cluster.facts();
+        picture.pulses = self.pulses.look(&facts, &self.ailing);
+        self.commits.look(now, &facts).iter().for_each(|line| tracing::warn!("{line}"));
         self.look_at_myself(now, &mut facts);
         let decision = self.control.decide(now, &facts, self.steps.state());
         if decision.goal != picture.goal {
@@ -264,6 +272,14 @@ impl<C: Cluster> Driver<C> {
                     picture.refused = None;
                     tracing::info!("transferring leadership of term {} to node {to}", facts.term);
                     self.cluster.transfer(to);
+                }
+                Ask::Abdicate { lasts } => {
+                    let s = lasts.as_secs_f64();
+                    tracing::error!(
+                        "abdicating in term {}: nothing commits here, and others could do it; silent for {s:.1} s",
+                        facts.term
+                    );
+                    self.cluster.abdicate(lasts);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
+use super::pulse::Shown;
 use crate::control::{Fitness, Goal, Place, Resources};
 
 /// The newest picture.
@@ -20,6 +21,8 @@ pub struct Picture {
     pub heir: Option<Place>,
     /// What ails whom, as far as this node knows.
     pub fitness: Vec<(Place, Fitness)>,
+    /// The threads that calls need, and whether they get on.
+    pub pulses: Vec<Shown>,
     /// The last thing that went wrong with a resource, until it goes right.
     pub trouble: Option<String>,
     /// Why the node that leadership was transferred to last did not take it, by its own word.

@@ -12,6 +12,7 @@
 pub mod ailing;
 pub mod backend;
 mod desk;
+pub mod commits;
 pub mod driver;
 pub mod faults;
 mod health;
@@ -19,6 +20,7 @@ pub mod live;
 pub mod log;
 pub mod notices;
 pub mod process;
+pub mod pulse;
 mod refused;
 pub mod resources;
 pub mod room;

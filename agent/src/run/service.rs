@@ -14,7 +14,9 @@ use super::ailing::Ailing;
 use super::backend::Desk;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
+use super::commits::Commits;
 use super::live::Live;
+use super::pulse::Pulses;
 use super::resources::{Address, Steps};
 use super::room;
 use super::setup;
@@ -103,6 +105,10 @@ pub fn start<C: Cluster>(
     };
     let live: Arc<Live> = Arc::default();
     let ailing = Arc::new(Ailing::after_deaths(opened.deaths, clock().mono));
+    let mut pulses = Pulses::default();
+    for (name, waits) in sip.iter().flat_map(|sip| sip.pulses()) {
+        pulses.watch(name, waits);
+    }
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
     let is_lone = !config.is_cluster() && config.vip.is_none();
     let lease = if is_lone { LONE_LEASE } else { config.lease() };
@@ -114,6 +120,8 @@ pub fn start<C: Cluster>(
         steps: Steps::new(opened.address, sip.clone()),
         ailing: Arc::clone(&ailing),
         poison,
+        pulses,
+        commits: Commits::default(),
         reported_at: None,
         live: Arc::clone(&live),
         messages,

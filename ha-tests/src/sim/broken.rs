@@ -75,6 +75,12 @@ pub enum Mutation {
     NoLastChoice,
     /// Every other node is believed to have everything and to answer.
     BlindTransfer,
+    /// A heartbeat is answered by the vote that is on the disk, before the core has renewed its promise.
+    EarlyPromise,
+    /// Entries are acknowledged like heartbeats, before they are on the disk.
+    EarlyEntries,
+    /// A leader that cannot commit stays, whatever the others could do.
+    NoAbdication,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

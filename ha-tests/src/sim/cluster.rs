@@ -2,6 +2,7 @@
 //! what the answers and facts are taken for, is the agent's own code: `agent::cluster` and `raft_store::node`.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use agent::bridge::{Cluster, Store, Verdict};
 use agent::cluster::answer;
@@ -75,6 +76,7 @@ impl Cluster for SimCluster {
                 (peer.lag, peer.last_ack) = (Some(0), Some(clock().mono));
             }
         }
+        facts.others_could &= self.mutation != Mutation::NoAbdication;
         facts
     }
 
@@ -104,5 +106,11 @@ impl Cluster for SimCluster {
         if let Some(core) = self.door.get().map(|running| running.core.clone()) {
             self.runtime.spawn(async move { core.take_back(from).await });
         }
+    }
+
+    fn abdicate(&self, lasts: Duration) {
+        let Some(running) = self.door.get() else { return };
+        let _inside = self.runtime.enter();
+        running.core.abdicate(lasts);
     }
 }

@@ -16,6 +16,7 @@
 //! | 12 | a lamp that was promised shines as its calls do; numbers of NOTIFYs rise (`laws::lamps`) |
 //! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
 //! | 14 | while a majority runs and hears each other, the service is away for a bounded time only (`laws::liveness`) |
+//! | 15 | nobody stays active that cannot commit, while another node could (`laws::commits`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -80,6 +81,8 @@ pub struct Judge {
     pub lamps: laws::lamps::Law,
     /// Of media.
     pub media: laws::media::Law,
+    /// Of those who cannot commit.
+    pub commits: laws::commits::Law,
     /// Of messages that are kept.
     pub notes: laws::notes::Law,
     token: u64,

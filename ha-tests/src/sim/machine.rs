@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agent::control::{AILMENTS, Fitness, Goal, Place};
 use agent::run::driver::{Message, Outcome};
@@ -123,6 +124,7 @@ impl Machine {
         let settled = 2 * LEASE.as_nanos() as u64;
         let has_run = |a: &Agent| self.clocks.boot(now).saturating_sub(a.process.started_at()) > settled;
         self.lively(now)
+            && self.disks.slow.get() == 0
             && now >= self.raft_stalled_until
             && now >= self.control_stalled_until
             && !self.kernel.gate().defers()
@@ -133,6 +135,21 @@ impl Machine {
     #[must_use]
     pub fn active(&self) -> Option<u64> {
         self.agent.as_ref()?.service.as_ref()?.active
+    }
+
+    /// Whether it is active, and nothing that it proposes has been committed for longer than its own bound.
+    #[must_use]
+    pub fn is_late(&self, now: u64) -> bool {
+        let Some(agent) = &self.agent else { return false };
+        let Some(service) = agent.service.as_ref().filter(|s| s.active.is_some()) else { return false };
+        agent.process.inside(|| service.is_late(self.clocks.now(now).mono))
+    }
+
+    /// Whether its agent has been running for so long.
+    #[must_use]
+    pub fn is_up_for(&self, now: u64, time: Duration) -> bool {
+        let up = |a: &Agent| u128::from(self.clocks.boot(now).saturating_sub(a.process.started_at()));
+        self.agent.as_ref().is_some_and(|a| up(a) >= time.as_nanos())
     }
 
     /// Starts the agent (and the guard).
@@ -166,6 +183,7 @@ impl Machine {
                 Mutation::NoFsync => Durability::Memory,
                 _ => Durability::Disk,
             },
+            mutation: site.mutation,
             silent: site.mutation != Mutation::NoSilence,
             wall_ms: times.wall.0,
             boot: times.mono.0,
@@ -251,6 +269,7 @@ impl Machine {
         self.cut_at_sync = false;
         self.cut_at_vote = false;
         self.kernel.gate().clear();
+        self.disks.slow.set(0);
         for (n, disk) in [&self.disks.log, &self.disks.snaps].into_iter().enumerate() {
             disk.fail_sync(None);
             disk.set_capacity(None);

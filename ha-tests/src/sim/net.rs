@@ -83,6 +83,7 @@ impl Letter {
             }
             Body::Ask { rpc: Rpc::TransferLeader(_), .. } => "lead!".into(),
             Body::Ask { rpc: Rpc::Hello, .. } => "hello?".into(),
+            Body::Ask { rpc: Rpc::Disk, .. } => "disk?".into(),
             Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
             Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
             Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
@@ -159,6 +160,8 @@ pub enum Parcel {
 pub struct Link {
     /// Nothing arrives.
     pub cut: bool,
+    /// Nothing large arrives.
+    pub narrow: bool,
     /// Parts of 100 that are lost once.
     pub loss: u64,
     /// Extra delay, at most so many ms.
@@ -237,7 +240,7 @@ impl Net {
     /// Whether what is said in this direction arrives, and at once.
     #[must_use]
     pub fn is_clear(&self, from: Place, to: Place) -> bool {
-        self.links.get(&(from, to)).is_none_or(|link| !link.cut && link.loss == 0 && link.slow_ms == 0)
+        self.links.get(&(from, to)).is_none_or(|link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0)
     }
 
     /// All links as new; what waited for the end of a cut arrives now or never.
@@ -277,6 +280,11 @@ impl Net {
         let mut delay = rng.between(self.delay_ms.0, self.delay_ms.1) + rng.between(0, link.slow_ms);
         let repeat = rng.between(1, REPEAT_MS);
         let datagram = matches!(letter.body, Body::Notice { .. });
+        let is_large = matches!(letter.body, Body::Ask { lane: Lane::Bulk, .. });
+        if link.narrow && is_large {
+            self.counts.lost += 1;
+            return;
+        }
         if link.cut {
             // TCP repeats what was not acknowledged, if the connection lives on until the cut ends.
             if hold && !datagram {

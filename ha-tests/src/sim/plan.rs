@@ -52,6 +52,12 @@ pub enum Fault {
     DiskFull,
     /// A sync fails.
     SyncFails,
+    /// Each sync takes a time, on one node or on all.
+    SlowDisk,
+    /// A sync does not return for a time.
+    HungDisk,
+    /// What a node says in large frames arrives nowhere: entries and snapshots do not, heartbeats do.
+    BlackHole,
     /// A snapshot is built and the log behind it purged.
     Snapshot,
     /// An operator asks for a hand-over.
@@ -91,6 +97,12 @@ const KINDS: [(Fault, u64); 25] = [
     (Fault::PbxDies, 2),
 ];
 
+/// What lets a leader lead that cannot commit. In a part of the worlds, drawn from a source of its own: the others go on
+/// as they did before there were these.
+const STALLS: [(Fault, u64); 3] = [(Fault::SlowDisk, 8), (Fault::HungDisk, 5), (Fault::BlackHole, 6)];
+/// Worlds of 100 that have them.
+const WITH_STALLS: u64 = 40;
+
 /// One fault, drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawn {
@@ -126,6 +138,10 @@ impl Plan {
             .collect();
         if weights.iter().all(|(_, w)| *w == 0) {
             weights = KINDS.to_vec();
+        }
+        let stalls = &mut Rng::of(seed, 0x7374_616c);
+        if stalls.chance(WITH_STALLS) {
+            weights.extend(STALLS.map(|(fault, weight)| (fault, weight * [0, 1, 4][(stalls.draw() % 3) as usize])));
         }
         let slowest = rng.between(300, 3000);
         Self { rng, weights, pause: (20, slowest), places }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use proxy_core::time::MonoTime;
 use raft_store::disk::sim::SimDisk;
-use raft_store::log::{
+use raft_store::log::{Slowness, 
     Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog, Verdict,
 };
 use raft_store::node::client::{Lane, NoAnswer, Transport};
@@ -17,12 +18,13 @@ use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
 use raft_store::node::join::{self, Beginning};
 use raft_store::node::runtime::seed_thread;
-use raft_store::node::{Member, Peer, Place, RaftId, place_of, raft_id};
+use raft_store::node::{Member, Peer, Place, RaftId, TypeConfig, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::base::{MS, Rng};
+use super::broken::Mutation;
 use super::net::{Body, Letter};
 
 /// Interval of heartbeats.
@@ -41,6 +43,8 @@ pub struct Disks {
     pub log: SimDisk,
     /// For snapshots.
     pub snaps: SimDisk,
+    /// How long each sync of the log takes.
+    pub slow: Slowness,
 }
 
 /// Why a process ended by itself.
@@ -140,6 +144,8 @@ pub struct Start {
     pub disks: Disks,
     /// Whether commits wait for the disk.
     pub durability: Durability,
+    /// What is broken on purpose.
+    pub mutation: Mutation,
     /// A voter that was there before stays silent for one lease.
     pub silent: bool,
     /// Wall time, ms: the incarnation of an empty store.
@@ -183,6 +189,7 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         Err(e) => return Err(Failure::Store(e.to_string())),
     };
     let writer = LogWriter::new(log, Mode::Inline).map_err(|e| Failure::Disk(e.to_string()))?;
+    writer.slow_down(start.disks.slow.clone());
     let config = CoreConfig {
         id,
         places: start.places.clone(),
@@ -243,9 +250,40 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
     }
 }
 
-async fn answer(door: Arc<OnceLock<Running>>, from: Place, target: RaftId, rpc: Rpc) -> RpcReply {
+/// What a broken node answers before its core has done what the answer promises.
+fn too_early(
+    mutation: Mutation,
+    core: &Core<Wire>,
+    lane: Lane,
+    append: &AppendEntriesRequest<TypeConfig>,
+) -> Option<RpcReply> {
+    let is_heartbeat = lane == Lane::Control && append.entries.is_empty();
+    let is_bound = core.raft().watch_vote_progress().get() == Some(append.vote);
+    let is_early = match mutation {
+        Mutation::EarlyPromise => is_heartbeat,
+        Mutation::EarlyEntries => !append.entries.is_empty(),
+        _ => false,
+    };
+    (is_early && is_bound).then_some(RpcReply::Append(AppendEntriesResponse::Success))
+}
+
+async fn answer(
+    door: Arc<OnceLock<Running>>,
+    from: Place,
+    target: RaftId,
+    lane: Lane,
+    rpc: Rpc,
+    mutation: Mutation,
+) -> RpcReply {
+    if let (Some(core), Rpc::Append(append)) = (door.get().map(|r| r.core.clone()), &rpc)
+        && let Some(reply) = too_early(mutation, &core, lane, append)
+    {
+        // The core hears of it all the same.
+        tokio::spawn(async move { core.handle(from, target, lane, rpc).await });
+        return reply;
+    }
     match (door.get().map(|r| r.core.clone()), rpc) {
-        (Some(core), rpc) => core.handle(from, target, rpc).await,
+        (Some(core), rpc) => core.handle(from, target, lane, rpc).await,
         (None, Rpc::Hello) => RpcReply::Hello(Hello { id: None, initialized: false, leader: None }),
         (None, _) => RpcReply::Unavailable("it is starting".into()),
     }
@@ -344,7 +382,7 @@ impl Process {
         let missed = target.saturating_sub(self.elapsed_ms);
         let inbox = std::mem::take(&mut self.inbox);
         let (begun, door, desk) = (self.begun, self.door.clone(), self.desk.clone());
-        let me = self.start.place;
+        let (me, mutation) = (self.start.place, self.start.mutation);
         runtime.block_on(async move {
             if missed > 1 {
                 tokio::time::advance(Duration::from_millis(missed - 1)).await;
@@ -355,7 +393,7 @@ impl Process {
                         let (door, desk) = (door.clone(), desk.clone());
                         let vote = matches!(rpc, Rpc::Vote(_));
                         tokio::spawn(async move {
-                            let reply = Some(answer(door, from, target, rpc).await);
+                            let reply = Some(answer(door, from, target, lane, rpc, mutation).await);
                             let body = Body::Answer { call, run, lane, reply, vote };
                             lock(&desk).outbox.push(Letter { from: me, to: from, body });
                         });

@@ -10,12 +10,15 @@ use std::time::Duration;
 use agent::bridge::{Cluster, Store};
 use agent::control::{Control, Goal, Place, Resources, Settings};
 use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
+use agent::run::commits::Commits;
 use agent::run::live::Picture;
+use agent::run::pulse::Pulses;
 use agent::run::resources::Steps;
 use proxy_core::dns::Question;
 use proxy_core::engine::Engine;
 use proxy_core::io::{Output, Refusal, Ticket};
 use proxy_core::state::{Flow, SipCommand, SipResponse, Transport};
+use proxy_core::time::MonoTime;
 use raft_store::node::Role;
 
 use super::base::MS;
@@ -106,6 +109,8 @@ impl Service {
             steps: Steps::new(address, None),
             ailing: Arc::default(),
             poison: Arc::default(),
+            pulses: Pulses::default(),
+            commits: Commits::default(),
             reported_at: None,
             live: Arc::default(),
             messages,
@@ -158,6 +163,12 @@ impl Service {
     /// The DNS has answered.
     pub fn resolved(&mut self, question: Question) {
         self.resolved.push_back(question);
+    }
+
+    /// Whether nothing that it proposes has been committed for too long.
+    #[must_use]
+    pub fn is_late(&self, now: MonoTime) -> bool {
+        self.driver.control.late(now, &self.driver.cluster.facts()).is_some()
     }
 
     /// An operator changes what is provisioned; he looks later whether that was done.

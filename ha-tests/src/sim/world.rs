@@ -371,6 +371,38 @@ impl World {
         }
     }
 
+    /// Invariant 15, now and then: it takes a while.
+    fn watch_commits(&mut self) {
+        let now = self.now;
+        if !now.is_multiple_of(20 * MS) {
+            return;
+        }
+        let late = self.owners.first().copied().filter(|place| {
+            let machine = self.machines.iter().find(|m| m.place == *place);
+            machine.is_some_and(|m| m.lively(now) && m.is_late(now))
+        });
+        let could = late.is_some_and(|place| self.could_serve_instead_of(place));
+        if let Some(why) = self.judge.commits.look(now, late, could) {
+            self.judge.accuse(why);
+        }
+    }
+
+    /// Whether nothing is wrong anywhere but at `place`, so that another node could commit.
+    fn could_serve_instead_of(&mut self, place: Place) -> bool {
+        let now = self.now;
+        let others: Vec<Place> = self.machines.iter().map(|m| m.place).filter(|p| *p != place).collect();
+        let whole = |m: &Machine| m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE);
+        let machines = self.machines.iter().filter(|m| m.place != place).all(whole);
+        let clean = |link: &super::net::Link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0;
+        machines
+            && others.iter().all(|a| {
+                // Small messages pass in both directions, too: it is heard, and so knows that it is not alone.
+                let (from, to) = (*self.net.link(*a, place), *self.net.link(place, *a));
+                let heard = clean(&from) && clean(&super::net::Link { narrow: false, ..to });
+                heard && others.iter().filter(|b| *b != a).all(|b| clean(self.net.link(*a, *b)))
+            })
+    }
+
     fn compare(&mut self) {
         let now = self.now;
         let owners: Vec<Place> = self.machines.iter().filter(|m| m.answers(now)).map(|m| m.place).collect();
@@ -386,6 +418,7 @@ impl World {
         self.judge.media.tick(now, serves);
         let anybody = self.machines.iter().any(|m| serves(m.place));
         self.live_on(anybody);
+        self.watch_commits();
         for machine in &self.machines {
             let Some(agent) = &machine.agent else { continue };
             let Some(running) = agent.process.running() else { continue };

@@ -11,6 +11,7 @@ mod backends;
 mod calls;
 mod dialogs;
 mod digest;
+mod hangs;
 mod hep;
 mod lamps;
 mod media;

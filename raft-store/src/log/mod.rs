@@ -5,6 +5,8 @@
 
 use std::io;
 
+mod gauge;
+mod late;
 mod meta;
 pub mod raft_log;
 mod record;
@@ -13,6 +15,8 @@ mod segment;
 mod verdict;
 mod writer;
 
+pub use gauge::{Gauge, Syncs};
+pub use late::Slowness;
 pub use meta::Identity;
 pub use raft_log::RaftLog;
 pub use segment::{Recovered, SegmentLog};

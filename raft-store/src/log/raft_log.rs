@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::alias::{LogIdOf, VoteOf};
+use openraft::vote::RaftVote;
 use openraft::{LogId, LogState, OptionalSend, RaftLogReader, RaftTypeConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,19 +20,21 @@ use crate::codec::{self, Kind};
 /// The log store of a node, for openraft; clones are its readers.
 pub struct RaftLog<C> {
     writer: LogWriter,
+    /// The newest vote that is known to be on the disk, without the mark of a leader.
+    saved: Arc<Mutex<Vec<u8>>>,
     config: PhantomData<fn() -> C>,
 }
 
 impl<C> Clone for RaftLog<C> {
     fn clone(&self) -> Self {
-        Self::new(self.writer.clone())
+        Self { writer: self.writer.clone(), saved: self.saved.clone(), config: PhantomData }
     }
 }
 
 impl<C> RaftLog<C> {
     /// Wraps a writer.
     pub fn new(writer: LogWriter) -> Self {
-        Self { writer, config: PhantomData }
+        Self { writer, saved: Arc::default(), config: PhantomData }
     }
 
     /// The writer below, for its `fatal` flag.
@@ -120,7 +124,17 @@ where
 
     async fn save_vote(&mut self, vote: &VoteOf<C>) -> Result<(), io::Error> {
         let bytes = codec::encode(Kind::Vote, vote)?;
-        self.writer.write_durably(|log| log.save_vote(&bytes)).await
+        let given = codec::encode(Kind::Vote, &VoteOf::<C>::from_leader_id(vote.leader_id().clone(), false))?;
+        let is_saved = |saved: &Mutex<Vec<u8>>| *saved.lock().unwrap_or_else(PoisonError::into_inner) == given;
+        if vote.is_committed() && is_saved(&self.saved) {
+            // What may not be forgotten, whom the vote was given to in this term, is on the disk. That this one won is
+            // not: whoever forgets it takes entries of that leader all the same. In the log it stands before them.
+            self.writer.write(|log| log.save_vote(&bytes), Box::new(|_| ()));
+            return Ok(());
+        }
+        self.writer.write_durably(|log| log.save_vote(&bytes)).await?;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {

@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use futures::channel::oneshot;
 use tokio::sync::watch;
 
+use super::gauge::Gauge;
+use super::late::Slowness;
 use super::{Durability, SegmentLog};
 
 /// Most callbacks that wait for a sync; the next caller waits until one is made.
@@ -25,16 +27,20 @@ pub enum Mode {
     Inline,
 }
 
-struct Inner {
-    log: SegmentLog,
-    waiting: VecDeque<Done>,
+pub(super) struct Inner {
+    pub(super) log: SegmentLog,
+    pub(super) waiting: VecDeque<Done>,
+    /// In a simulation: how long a sync takes, and whether one is under way.
+    pub(super) slowness: Option<Slowness>,
+    pub(super) late: bool,
     /// Called on the thread before it does anything else.
     first: Option<fn()>,
     closed: bool,
 }
 
-struct Shared {
+pub(super) struct Shared {
     inner: Mutex<Inner>,
+    pub(super) gauge: Arc<Gauge>,
     work: Condvar,
     room: Condvar,
     mode: Mode,
@@ -66,11 +72,11 @@ pub struct LogWriter {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_failure(&self, inner: &Inner) {
+    pub(super) fn note_failure(&self, inner: &Inner) {
         if let Some(why) = inner.log.failure() {
             self.fatal.send_if_modified(|f| {
                 let first = f.is_none();
@@ -96,6 +102,7 @@ impl Shared {
                 inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
             }
             let group = std::mem::take(&mut inner.waiting);
+            self.gauge.begins();
             self.room.notify_all();
             let result = match (inner.log.failure(), inner.log.sync_target()) {
                 (Some(why), _) => Err(io::Error::other(why.to_owned())),
@@ -115,6 +122,7 @@ impl Shared {
                 }
                 (None, None) => Ok(()),
             };
+            self.gauge.ends(!inner.waiting.is_empty());
             self.note_failure(&inner);
             drop(inner);
             complete(group, result);
@@ -123,7 +131,7 @@ impl Shared {
     }
 }
 
-fn complete(group: impl IntoIterator<Item = Done>, result: io::Result<()>) {
+pub(super) fn complete(group: impl IntoIterator<Item = Done>, result: io::Result<()>) {
     let result = result.map_err(|e| (e.kind(), e.to_string()));
     for done in group {
         done(result.clone().map_err(|(kind, why)| io::Error::new(kind, why)));
@@ -133,9 +141,17 @@ fn complete(group: impl IntoIterator<Item = Done>, result: io::Result<()>) {
 impl LogWriter {
     /// Takes over an open log.
     pub fn new(log: SegmentLog, mode: Mode) -> io::Result<Self> {
-        let inner = Mutex::new(Inner { log, waiting: VecDeque::new(), first: None, closed: false });
+        let inner = Mutex::new(Inner {
+            log,
+            waiting: VecDeque::new(),
+            slowness: None,
+            late: false,
+            first: None,
+            closed: false,
+        });
         let fatal = watch::Sender::new(None);
-        let shared = Arc::new(Shared { inner, work: Condvar::new(), room: Condvar::new(), mode, fatal });
+        let gauge = Arc::default();
+        let shared = Arc::new(Shared { inner, gauge, work: Condvar::new(), room: Condvar::new(), mode, fatal });
         let thread = match mode {
             Mode::Inline => None,
             Mode::Thread => {
@@ -145,6 +161,18 @@ impl LogWriter {
             }
         };
         Ok(Self { _owner: Arc::new(Owner { shared: shared.clone(), thread }), shared })
+    }
+
+    /// How long its syncs take, and whether one is under way. It may be asked when the log has long been closed.
+    #[must_use]
+    pub fn gauge(&self) -> Arc<Gauge> {
+        self.shared.gauge.clone()
+    }
+
+    /// From now on syncs take as long as `slowness` says, in the time of the runtime: for [`Mode::Inline`], in a
+    /// simulation.
+    pub fn slow_down(&self, slowness: Slowness) {
+        self.shared.lock().slowness = Some(slowness);
     }
 
     /// Becomes `Some(why)` when the disk has failed: the node must give up ownership and exit.
@@ -175,8 +203,12 @@ impl LogWriter {
         let mut result = f(&mut inner.log);
         if result.is_ok() && self.shared.mode == Mode::Thread {
             inner.waiting.push_back(done);
+            self.shared.gauge.waits();
             self.shared.work.notify_one();
             return;
+        }
+        if result.is_ok() && inner.is_slow() {
+            return self.shared.clone().sync_later(inner, done);
         }
         if result.is_ok() {
             result = inner.log.sync();

@@ -2,19 +2,21 @@
 //!
 //! Every proposal gets exactly one answer, within [`ANSWER_LIMIT`] at the latest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::inbound::ProposeRefused;
-use super::types::Raft;
+use super::types::{Raft, TypeConfig};
 use crate::codec;
 use crate::command::{Batch, Command, Response};
 
@@ -28,8 +30,13 @@ pub const MAX_ENTRY_COMMANDS: usize = 512;
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// Entries on their way at once: one on the disk, one on the wire, and what gathers behind them.
 pub const MAX_IN_FLIGHT: usize = 4;
-/// A proposal without an answer after this time has the answer "unknown", or "overloaded" if it still waited.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Entries without an answer that earlier terms of this leader have left: each of them has the answer "unknown" after
+/// [`ANSWER_LIMIT`], and keeps nobody waiting until then.
+const MAX_LEFT_BEHIND: usize = 64;
+/// A proposal without an answer after this time has the answer "unknown", or "overloaded" if it still waited. As long as
+/// whoever asked by SIP waits (64 * T1, RFC 3261 17.1.2.2): a commit that comes late is a commit, and as long as its
+/// request waits for it, copies of that request wait, too, and propose nothing.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(32);
 
 /// Called once with the answers, in the order of the commands. It must not block.
 pub type Done = Box<dyn FnOnce(Result<Vec<Response>, ProposeRefused>) + Send>;
@@ -65,6 +72,25 @@ struct Queue {
     waiting: VecDeque<Proposal>,
     bytes: usize,
     closed: bool,
+    /// Entries that openraft has and that have no answer yet, by their numbers.
+    under_way: BTreeMap<u64, UnderWay>,
+    /// Number of the next entry.
+    next: u64,
+}
+
+#[derive(Clone, Copy)]
+struct UnderWay {
+    term: u64,
+    since: Instant,
+}
+
+/// The proposal that has waited longest for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oldest {
+    /// Number of its entry: as long as it stays the same, nothing has been committed and applied.
+    pub number: u64,
+    /// Since when it waits.
+    pub since: Instant,
 }
 
 /// The way in; clones share the queue.
@@ -109,6 +135,24 @@ impl Batcher {
         self.lock().waiting.len()
     }
 
+    /// The oldest proposal of `term` that has no answer yet.
+    pub fn oldest(&self, term: u64) -> Option<Oldest> {
+        let queue = self.lock();
+        let first = queue.under_way.iter().find(|(_, entry)| entry.term == term);
+        let first = first.map(|(number, entry)| Oldest { number: *number, since: entry.since });
+        first.or_else(|| {
+            let since = queue.waiting.front()?.until - ANSWER_LIMIT;
+            Some(Oldest { number: queue.next, since })
+        })
+    }
+
+    /// Whether one more entry of `term` may be on its way.
+    fn has_room(&self, term: u64) -> bool {
+        let queue = self.lock();
+        let of_term = queue.under_way.values().filter(|entry| entry.term == term).count();
+        of_term < MAX_IN_FLIGHT && queue.under_way.len() < MAX_IN_FLIGHT + MAX_LEFT_BEHIND
+    }
+
     /// Refuses what waits and all that comes.
     pub fn close(&self) {
         let waiting = {
@@ -124,9 +168,13 @@ impl Batcher {
     }
 
     /// The next entry: as many proposals as fit.
-    fn take(&self) -> Option<Gathered> {
+    fn take(&self, term: u64) -> Option<Gathered> {
         let mut queue = self.lock();
-        let (mut entry, mut bytes) = (Gathered::new(queue.waiting.front()?.until), 0);
+        let until = queue.waiting.front()?.until;
+        let number = queue.next;
+        queue.next += 1;
+        queue.under_way.insert(number, UnderWay { term, since: until - ANSWER_LIMIT });
+        let (mut entry, mut bytes) = (Gathered::new(number, until), 0);
         while let Some(next) = queue.waiting.front() {
             let full = entry.commands.len() + next.commands.len() > MAX_ENTRY_COMMANDS
                 || bytes + next.bytes > MAX_ENTRY_BYTES;
@@ -166,12 +214,14 @@ impl Batcher {
         let mut in_flight = FuturesUnordered::new();
         loop {
             let expires = self.expire();
-            while in_flight.len() < MAX_IN_FLIGHT
-                && let Some(entry) = self.take()
+            // Entries of an earlier term may wait for as long as nobody knows what became of them.
+            let term = raft.metrics().borrow_watched().current_term;
+            while self.has_room(term)
+                && let Some(entry) = self.take(term)
             {
                 // Polled once before the next is begun, and without tokio's budget, which could end just then: the
                 // first poll is what hands the entry to openraft, and the order of entries must be that of proposals.
-                let mut entry = Box::pin(unconstrained(write(&raft, entry)));
+                let mut entry = Box::pin(unconstrained(self.write(&raft, entry)));
                 if futures::poll!(entry.as_mut()).is_pending() {
                     in_flight.push(entry);
                 }
@@ -183,7 +233,7 @@ impl Batcher {
                 self.news.notified().await;
                 continue;
             }
-            let room = in_flight.len() < MAX_IN_FLIGHT;
+            let room = self.has_room(term);
             let late = async {
                 match expires {
                     Some(at) if !room => sleep_until(at).await,
@@ -193,15 +243,23 @@ impl Batcher {
             tokio::select! {
                 biased;
                 _ = in_flight.next() => {}
-                () = self.news.notified(), if room => {}
+                // Also without room: in a later term there is some again.
+                () = self.news.notified() => {}
                 () = late => {}
             }
         }
     }
 }
 
+/// What became of an entry.
+type Written = Result<
+    Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>,
+    tokio::time::error::Elapsed,
+>;
+
 /// An entry to be.
 struct Gathered {
+    number: u64,
     commands: Vec<Command>,
     parts: Vec<(usize, Answer)>,
     /// When the first of its proposals must have its answer.
@@ -209,13 +267,20 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(until: Instant) -> Self {
-        Self { commands: Vec::new(), parts: Vec::new(), until }
+    fn new(number: u64, until: Instant) -> Self {
+        Self { number, commands: Vec::new(), parts: Vec::new(), until }
     }
 }
 
-async fn write(raft: &Raft, entry: Gathered) {
-    let written = timeout_at(entry.until, raft.client_write(Batch(entry.commands))).await;
+impl Batcher {
+    async fn write(&self, raft: &Raft, entry: Gathered) {
+        let written = timeout_at(entry.until, raft.client_write(Batch(entry.commands))).await;
+        self.lock().under_way.remove(&entry.number);
+        tell(written, entry.parts);
+    }
+}
+
+fn tell(written: Written, parts: Vec<(usize, Answer)>) {
     let result = match written {
         Ok(Ok(written)) => Ok(written.data.0),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeRefused::NotLeader),
@@ -224,13 +289,13 @@ async fn write(raft: &Raft, entry: Gathered) {
     let mut responses = match result {
         Ok(responses) => responses.into_iter(),
         Err(why) => {
-            for (_, answer) in entry.parts {
+            for (_, answer) in parts {
                 answer.give(Err(why));
             }
             return;
         }
     };
-    for (count, answer) in entry.parts {
+    for (count, answer) in parts {
         let part: Vec<_> = responses.by_ref().take(count).collect();
         answer.give(if part.len() == count { Ok(part) } else { Err(ProposeRefused::Unknown) });
     }
@@ -308,7 +373,7 @@ mod tests {
             for _ in 0..100 {
                 batcher.propose(vec![command.clone()], Box::new(|_| ()));
             }
-            let entry = batcher.take().expect("an entry");
+            let entry = batcher.take(1).expect("an entry");
             assert!(entry.parts.len() > 1, "several fit");
             let bytes = codec::encode(Kind::Entry, &Batch(entry.commands)).expect("fits");
             assert!(bytes.len() <= MAX_ENTRY_BYTES, "{} bytes", bytes.len());

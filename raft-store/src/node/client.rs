@@ -15,8 +15,12 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proxy_core::time::MonoTime;
+use tokio::time::Instant;
 
 use super::ack::Acks;
+use super::entries::Entries;
+use super::polls::{Polls, VOTE_PATIENCE};
+use super::runtime::patient;
 use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
@@ -88,6 +92,12 @@ pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
 pub struct Clients<T> {
     pub(super) transport: T,
     pub(super) acks: Arc<Acks>,
+    /// How entries fare.
+    pub(super) entries: Arc<Entries>,
+    /// Votes that this node asks for and gives.
+    pub(super) polls: Arc<Polls>,
+    /// Until when this node says nothing as a leader or candidate, ns of the clock: it has abdicated.
+    pub(super) mute_until: Arc<AtomicU64>,
     /// The last term in which this node told a peer that another shall lead; 0: never.
     pub(super) transferred_in: Arc<AtomicU64>,
     pub(super) refused: Arc<Refused>,
@@ -138,6 +148,9 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 
 impl<T: Transport> Client<T> {
     async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
+        if (self.shared.clock)().0 < self.shared.mute_until.load(Ordering::SeqCst) {
+            return Err(NoAnswer { target: self.target, why: "this node has abdicated and is mute".into() });
+        }
         match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
             RpcReply::Unavailable(why) => Err(NoAnswer { target: self.target, why }),
             reply => Ok(reply),
@@ -151,11 +164,19 @@ impl<T: Transport> Client<T> {
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
         let sent = (self.shared.clock)();
+        let has_entries = !rpc.entries.is_empty();
+        self.shared.polls.decided(term);
+        if has_entries {
+            self.shared.entries.sent(term, self.target, sent);
+        }
         let (reply, silent) = match self.call(self.lane, Rpc::Append(rpc), limit).await? {
             RpcReply::Append(reply) => (reply, false),
             RpcReply::SilentAppend(reply) => (reply, true),
             other => return Err(self.odd(&other)),
         };
+        if has_entries {
+            self.shared.entries.answered(term, self.target, (self.shared.clock)());
+        }
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.shared.acks.record(term, self.target, sent, silent);
         }
@@ -189,6 +210,23 @@ impl<T: Transport> Client<T> {
         match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
             RpcReply::Vote(reply) => Ok(reply),
             other => Err(unreachable(&self.odd(&other))),
+        }
+    }
+
+    /// Asks for a vote until it is answered, or this node does not stand in that term any more. The same question finds
+    /// the same answer: a connection that breaks, or a voter that waits for its disk, costs nothing but time.
+    async fn poll(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        let asking = self.shared.polls.ask(rpc.vote.leader_id.term, self.target);
+        loop {
+            match self.ask_vote(Rpc::Vote(rpc.clone()), option).await {
+                Err(e) if !asking.stands() => return Err(e),
+                Err(_) => tokio::time::sleep(UNREACHABLE_PAUSE).await,
+                answered => return answered,
+            }
         }
     }
 
@@ -246,7 +284,8 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        self.ask_vote(Rpc::Vote(rpc), &option).await
+        // Longer than openraft foresees: a vote is given when it is on the voter's disk.
+        patient(VOTE_PATIENCE, self.poll(rpc, &option)).await
     }
 
     async fn pre_vote(
@@ -254,6 +293,9 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        if let Some(why) = self.shared.polls.why_not(self.target, Instant::now()) {
+            return Err(unreachable(&NoAnswer { target: self.target, why: why.into() }));
+        }
         self.ask_vote(Rpc::PreVote(rpc), &option).await
     }
 

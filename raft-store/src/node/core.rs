@@ -18,13 +18,16 @@ use openraft::{ServerState, SnapshotPolicy};
 use proxy_core::time::MonoTime;
 use tokio::time::Instant;
 
-use super::batch::{Batcher, Done};
-use super::client::{Clients, Clock, Transport};
-use super::inbound::{Hello, Inbound, Rpc, RpcReply};
+use super::batch::{Batcher, Done, Oldest};
+use super::client::{Clients, Clock, Lane, Transport};
+use super::heartbeat::Early;
+use super::inbound::{DiskWord, Hello, Inbound, Rpc, RpcReply};
 use super::net::Path;
+use super::polls::Polls;
 use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
-use crate::log::{Mode, RaftLog};
+use super::word::Words;
+use crate::log::{Gauge, Mode, RaftLog, Syncs};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
 
@@ -94,6 +97,12 @@ pub struct PeerFacts {
     pub voter: bool,
     /// The way between this node and it, as far as it was measured; known by every node.
     pub path: Path,
+    /// Since when it has not acknowledged entries that it was sent; known by the leader only.
+    pub unanswered: Option<MonoTime>,
+    /// The slowest acknowledgement of entries within the last minute; known by the leader only.
+    pub acknowledges_in: Option<Duration>,
+    /// How its disk does, by its own word; asked by a leader whose proposals do not commit.
+    pub disk: Option<DiskWord>,
 }
 
 /// What Raft knows at one moment.
@@ -125,6 +134,19 @@ pub struct Facts {
     pub fitness: Vec<(Place, Fitness)>,
     /// The messages that engines have died with.
     pub suspects: Vec<Suspect>,
+    /// The proposal of this leader that has waited longest: its number, which changes whenever something is committed
+    /// and applied, and for how long it has waited.
+    pub oldest: Option<(u64, Duration)>,
+    /// How long a commit takes at most, measured within the last minute; `None`: unknown.
+    pub commit_takes: Option<Duration>,
+    /// How long syncs of the log take here.
+    pub syncs: Syncs,
+    /// A majority could write what another leader proposes, by their own word.
+    pub others_could: bool,
+    /// Until when this node has abdicated: it says nothing as a leader or candidate.
+    pub mute_until: Option<MonoTime>,
+    /// For how long something has been waiting for the thread that applies entries, which does not go on.
+    pub apply_waits: Option<Duration>,
 }
 
 impl Facts {
@@ -152,6 +174,9 @@ struct Inner<T> {
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
+    early: Early,
+    gauge: Arc<Gauge>,
+    words: Words,
 }
 
 /// A running node; clones share it.
@@ -211,6 +236,7 @@ pub async fn start_core<T: Transport>(
     log: RaftLog<TypeConfig>,
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
+    let gauge = log.writer().gauge();
     let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
@@ -223,6 +249,9 @@ pub async fn start_core<T: Transport>(
     let clients = Clients {
         transport,
         acks: Arc::default(),
+        entries: Arc::default(),
+        polls: Arc::new(Polls::new(config.election_max)),
+        mute_until: Arc::default(),
         clock,
         transferred_in: Arc::default(),
         refused: Arc::default(),
@@ -243,6 +272,9 @@ pub async fn start_core<T: Transport>(
         silent_until,
         parts: Mutex::new(BTreeMap::new()),
         joining: tokio::sync::Mutex::new(()),
+        early: Early::default(),
+        gauge,
+        words: Words::default(),
     };
     tokio::spawn(async move {
         tokio::time::sleep_until(silent_until).await;
@@ -252,7 +284,9 @@ pub async fn start_core<T: Transport>(
             tracing::warn!(error = %e, "not standing at once");
         }
     });
-    Ok(Core(Arc::new(inner)))
+    let core = Core(Arc::new(inner));
+    tokio::spawn(core.clone().ask_for_words());
+    Ok(core)
 }
 
 impl<T: Transport> Core<T> {
@@ -276,6 +310,24 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn clients(&self) -> &Clients<T> {
         &self.0.clients
+    }
+
+    pub(super) fn words(&self) -> &Words {
+        &self.0.words
+    }
+
+    /// The proposal that has waited longest, if this node leads.
+    pub(super) fn oldest(&self) -> Option<Oldest> {
+        let metrics = self.0.raft.metrics();
+        let (state, term) = {
+            let m = metrics.borrow_watched();
+            (m.state, m.current_term)
+        };
+        (state == ServerState::Leader).then(|| self.0.batcher.oldest(term)).flatten()
+    }
+
+    pub(super) fn early(&self) -> &Early {
+        &self.0.early
     }
 
     pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
@@ -302,6 +354,7 @@ impl<T: Transport> Core<T> {
         let term = metrics.current_term;
         let membership = metrics.membership_config.membership();
         let acks = &self.0.clients.acks;
+        let entries = &self.0.clients.entries;
         let last_log = metrics.last_log_index.unwrap_or(0);
         let voter_sets = membership.get_joint_config();
         let lag = |peer| {
@@ -317,7 +370,13 @@ impl<T: Transport> Core<T> {
             silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
             path: self.0.clients.transport.path(place_of(peer)),
+            unanswered: entries.unanswered(term, peer),
+            acknowledges_in: entries.slowest(term, peer, now),
+            disk: self.0.words.of(peer, now),
         });
+        let syncs = self.0.gauge.syncs();
+        let said = |peer| Some(Duration::from_micros(self.0.words.of(peer, now)?.slowest_us));
+        let oldest = leading.then(|| self.0.batcher.oldest(term)).flatten();
         Facts {
             raft_id: id,
             term,
@@ -338,6 +397,12 @@ impl<T: Transport> Core<T> {
             peers: peers.collect(),
             fitness: decided.fitness,
             suspects: decided.suspects,
+            oldest: oldest.map(|oldest| (oldest.number, oldest.since.elapsed())),
+            commit_takes: entries.commit_takes(term, id, syncs.slowest, said, voter_sets, now),
+            others_could: self.0.words.majority(id, syncs.go_on(), voter_sets, now),
+            syncs,
+            mute_until: self.mute_until(now),
+            apply_waits: self.0.view.waits(),
         }
     }
 
@@ -421,33 +486,37 @@ impl<T: Transport> Core<T> {
         Ok(RpcReply::Snapshot(reply))
     }
 
-    async fn answer(&self, from: Place, rpc: Rpc) -> Result<RpcReply, String> {
+    async fn answer(&self, from: Place, lane: Lane, rpc: Rpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
         Ok(match rpc {
             Rpc::Append(rpc) => {
-                let silent = self.silent();
-                let reply = raft.append_entries(rpc).await.map_err(|e| e.to_string())?;
+                // A node that has abdicated would not lead either, though it is heard.
+                let silent = self.silent() || self.mute_until((self.0.clients.clock)()).is_some();
+                self.0.clients.polls.decided(rpc.vote.leader_id.term);
+                let reply = self.append(lane, rpc).await?;
                 if silent { RpcReply::SilentAppend(reply) } else { RpcReply::Append(reply) }
             }
             Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
             }
             Rpc::Vote(rpc) => {
+                let writing = self.0.clients.polls.write();
                 let reply = raft.vote(rpc.clone()).await.map_err(|e| e.to_string())?;
+                writing.done(rpc.vote.leader_id.term, reply.vote_granted, Instant::now());
                 self.stand_instead(&rpc, &reply);
                 RpcReply::Vote(reply)
+            }
+            Rpc::PreVote(_) if self.0.clients.polls.waits(self.0.gauge.syncs().newest, Instant::now()) => {
+                return Err("it waits for votes itself".into());
             }
             Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
             Rpc::TransferLeader(request) => {
-                match raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())? {
-                    Ok(()) => RpcReply::TransferLeader,
-                    Err(e) => {
-                        tracing::info!(error = %e, "a transfer of leadership that does not fit");
-                        RpcReply::CannotLead(e.to_string())
-                    }
+                match self.lead_after(request).await? {
+                    None => RpcReply::TransferLeader,
+                    Some(why) => RpcReply::CannotLead(why),
                 }
             }
             Rpc::Hello => RpcReply::Hello(Hello {
@@ -455,6 +524,7 @@ impl<T: Transport> Core<T> {
                 initialized: raft.is_initialized().await.map_err(|e| e.to_string())?,
                 leader: raft.metrics().borrow_watched().current_leader,
             }),
+            Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
             Rpc::Propose(batch) => {
                 let (tx, rx) = futures::channel::oneshot::channel();
@@ -477,12 +547,12 @@ struct Part {
 }
 
 impl<T: Transport> Inbound for Core<T> {
-    async fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> RpcReply {
+    async fn handle(&self, from: Place, to: RaftId, lane: Lane, rpc: Rpc) -> RpcReply {
         let me = self.0.config.id;
         if to != me && !matches!(rpc, Rpc::Hello) {
             return RpcReply::Unavailable(format!("node id {to} is no more, this is {me}"));
         }
-        self.answer(from, rpc).await.unwrap_or_else(RpcReply::Unavailable)
+        self.answer(from, lane, rpc).await.unwrap_or_else(RpcReply::Unavailable)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::client::Lane;
 use super::handle::Shared;
 use super::inbound::{Hello, Inbound, Rpc, RpcReply};
 use super::types::{Place, RaftId};
@@ -13,9 +14,9 @@ use super::types::{Place, RaftId};
 pub(super) struct Door(pub(super) Arc<Shared>);
 
 impl Inbound for Door {
-    async fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> RpcReply {
+    async fn handle(&self, from: Place, to: RaftId, lane: Lane, rpc: Rpc) -> RpcReply {
         match (self.0.core.get(), rpc) {
-            (Some(core), rpc) => core.handle(from, to, rpc).await,
+            (Some(core), rpc) => core.handle(from, to, lane, rpc).await,
             (None, Rpc::Hello) if self.0.blank.load(Ordering::SeqCst) => {
                 RpcReply::Hello(Hello { id: None, initialized: false, leader: None })
             }
@@ -35,7 +36,7 @@ mod tests {
     async fn hello_while_starting(blank: bool) -> RpcReply {
         let who = Credentials { cluster: "lab".into(), key: [7; 32], place: 1 };
         let shared = Shared::new(TcpTransport::new(who, None, &[]), Handle::current(), blank);
-        Door(Arc::new(shared)).handle(2, raft_id(0, 1), Rpc::Hello).await
+        Door(Arc::new(shared)).handle(2, raft_id(0, 1), Lane::Control, Rpc::Hello).await
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -91,6 +92,14 @@ impl Node {
     pub fn take_back(&self, from: Place) {
         if let Some(core) = self.0.core.get().cloned() {
             self.0.runtime.spawn(async move { core.take_back(from).await });
+        }
+    }
+
+    /// Falls silent as a leader and does not stand, for this time: see [`Core::abdicate`].
+    pub fn abdicate(&self, lasts: Duration) {
+        let _entered = self.0.runtime.enter();
+        if let Some(core) = self.0.core.get() {
+            core.abdicate(lasts);
         }
     }
 

@@ -9,6 +9,7 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotMetaOf;
 use serde::{Deserialize, Serialize};
 
+use super::client::Lane;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// A question of one node to another. Append-only, like everything that is encoded.
@@ -48,6 +49,8 @@ pub enum Rpc {
     },
     /// Proposals made on a node that does not lead.
     Propose(crate::command::Batch),
+    /// How does your disk do? Asked by a leader whose proposals do not commit.
+    Disk,
 }
 
 /// The answer to an [`Rpc`].
@@ -75,6 +78,19 @@ pub enum RpcReply {
     SilentAppend(AppendEntriesResponse<TypeConfig>),
     /// To [`Rpc::TransferLeader`]: it cannot lead, and the reason.
     CannotLead(String),
+    /// To [`Rpc::Disk`].
+    Disk(DiskWord),
+}
+
+/// How a node's disk does, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskWord {
+    /// Whether it writes what it is given, as the node judges it ([`Syncs::go_on`](crate::log::Syncs::go_on)).
+    pub goes_on: bool,
+    /// The slowest sync of the last minute, microseconds.
+    pub slowest_us: u64,
+    /// For how long something waits for a sync, microseconds; 0: nothing does.
+    pub waiting_us: u64,
 }
 
 /// Where a node stands.
@@ -115,6 +131,13 @@ pub enum ProposeRefused {
 /// Answers for a node.
 pub trait Inbound: Send + Sync + 'static {
     /// Answers one question. `from` is the place that the transport has authenticated; `to` is the id that the asker
-    /// means: a node that has come back under a new one must not vote, nor acknowledge, for its former self.
-    fn handle(&self, from: Place, to: RaftId, rpc: Rpc) -> impl Future<Output = RpcReply> + Send;
+    /// means: a node that has come back under a new one must not vote, nor acknowledge, for its former self. `lane` is
+    /// the connection that it came by.
+    fn handle(
+        &self,
+        from: Place,
+        to: RaftId,
+        lane: Lane,
+        rpc: Rpc,
+    ) -> impl Future<Output = RpcReply> + Send;
 }

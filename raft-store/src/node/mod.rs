@@ -1,12 +1,17 @@
 //! A node of the cluster: openraft, its store, its peers.
 
+mod abdicate;
 pub mod ack;
+mod backlog;
 pub mod batch;
 pub mod client;
 pub mod core;
 mod door;
+mod entries;
+mod polls;
 mod forward;
 pub mod handle;
+mod heartbeat;
 pub mod inbound;
 pub mod join;
 mod life;
@@ -18,12 +23,13 @@ pub mod store;
 mod succeed;
 mod take_back;
 pub mod types;
+mod word;
 
 pub use self::core::{Facts, Peer, PeerFacts};
 pub use batch::Done;
 pub use client::Clock;
 pub use handle::Node;
-pub use inbound::ProposeRefused as Refused;
+pub use inbound::{DiskWord, ProposeRefused as Refused};
 pub use net::{Path, Way};
 pub use start::{NodeConfig, OnThreads, StartError};
 pub use types::{Member, Place, RaftId, Role, TypeConfig, incarnation_of, place_of, raft_id};

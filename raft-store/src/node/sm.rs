@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::{Stream, TryStreamExt};
@@ -14,6 +15,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
 use tokio::sync::watch;
 
+use super::backlog::Backlog;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::command::{Batch, Responses};
@@ -32,6 +34,8 @@ pub struct View {
     state: RwLock<ClusterState>,
     grant: watch::Sender<Option<Grant>>,
     decided: Mutex<Decided>,
+    /// What the thread that applies has to do.
+    backlog: Arc<Backlog>,
 }
 
 /// What the state says about who shall serve. It has a lock of its own, because the control thread asks for it in every
@@ -56,12 +60,17 @@ impl View {
     fn new(state: ClusterState) -> Self {
         let grant = watch::Sender::new(state.grant());
         let decided = Mutex::new(Decided::from(&state));
-        Self { state: RwLock::new(state), grant, decided }
+        Self { state: RwLock::new(state), grant, decided, backlog: Arc::default() }
     }
 
     /// Never waits for a reader of the state.
     pub(super) fn decided(&self) -> Decided {
         self.decided.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For how long the thread that applies has had something to do without getting any further.
+    pub(super) fn waits(&self) -> Option<Duration> {
+        self.backlog.waits()
     }
 
     /// Reads the state; keep it short, writers wait.
@@ -106,11 +115,11 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 enum Worker {
     Inline,
-    Thread(mpsc::SyncSender<Job>),
+    Thread(mpsc::SyncSender<Job>, Arc<Backlog>),
 }
 
 impl Worker {
-    fn new(mode: Mode, first: Option<fn()>) -> io::Result<Self> {
+    fn new(mode: Mode, first: Option<fn()>, backlog: Arc<Backlog>) -> io::Result<Self> {
         if mode == Mode::Inline {
             return Ok(Self::Inline);
         }
@@ -123,16 +132,20 @@ impl Worker {
                 job();
             }
         })?;
-        Ok(Self::Thread(tx))
+        Ok(Self::Thread(tx, backlog))
     }
 
     async fn run<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
         match self {
             Self::Inline => Ok(f()),
-            Self::Thread(tx) => {
+            Self::Thread(tx, backlog) => {
                 let (done, result) = oneshot::channel();
-                // The receiver goes away only with its task.
-                let job: Job = Box::new(move || drop(done.send(f())));
+                let work = backlog.begin();
+                let job: Job = Box::new(move || {
+                    // The receiver goes away only with its task.
+                    drop(done.send(f()));
+                    drop(work);
+                });
                 // Not `send`: the Raft thread waits for nobody.
                 tx.try_send(job).map_err(|e| match e {
                     mpsc::TrySendError::Full(_) => {
@@ -171,12 +184,14 @@ impl Machine {
             Some((meta, data)) => decode(&meta, &data)?,
             None => (SnapshotMeta::default(), ClusterState::default()),
         };
+        let view = Arc::new(View::new(state));
+        let worker = Worker::new(mode, on_thread, view.backlog.clone())?;
         Ok(Self {
-            view: Arc::new(View::new(state)),
+            view,
             applied: meta.last_log_id,
             membership: meta.last_membership,
             snaps: Arc::new(Mutex::new(snaps)),
-            worker: Worker::new(mode, on_thread)?,
+            worker,
             mode,
         })
     }

@@ -14,6 +14,8 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use tokio::time::Instant;
+
 use super::client::Transport;
 use super::core::Core;
 use super::types::{Place, RaftId, TypeConfig, Vote, place_of};
@@ -25,6 +27,9 @@ const STAGGER: Duration = Duration::from_millis(10);
 /// Times that a node waits for its disk before it stands; each takes the shortest election timeout at most. By then the
 /// others' election timeouts have run out.
 const FLUSHES: u32 = 4;
+
+/// Time that the target of a transfer waits for its disk.
+const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The vote of the leader that is gone, if `reply` refuses only because the candidate's log is shorter than the one here.
 ///
@@ -53,6 +58,26 @@ impl<T: Transport> Core<T> {
         self.release(vote).await;
         if self.voter_at(heir) == Some(self.config().id) {
             self.campaign_after(vote).await;
+        }
+    }
+
+    /// A leader asks that another node (or this one) leads after it. This one does so when its disk has the log.
+    /// Why it cannot, if it cannot.
+    pub(super) async fn lead_after(
+        &self,
+        request: TransferLeaderRequest<TypeConfig>,
+    ) -> Result<Option<String>, String> {
+        let begun = Instant::now();
+        loop {
+            let heard = self.raft().handle_transfer_leader(request.clone()).await.map_err(|e| e.to_string())?;
+            match heard {
+                Err(TransferLeaderError::LogNotFlushed { .. }) if begun.elapsed() < FLUSH_LIMIT => {}
+                Err(e) => {
+                    tracing::info!(error = %e, "a transfer of leadership that does not fit");
+                    return Ok(Some(e.to_string()));
+                }
+                Ok(()) => return Ok(None),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 use proxy_core::time::{MonoTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
 use raft_store::disk::sim::SimDisk;
-use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog};
+use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog, Slowness};
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, Facts, Peer, start_core};
 use raft_store::node::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
@@ -26,7 +26,7 @@ pub const LEASE: Duration = Duration::from_millis(150);
 /// Time of a message on the wire.
 const LATENCY: Duration = Duration::from_micros(200);
 /// Longer than anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub enum Host {
     /// The process runs, its store is empty, and it has not decided yet.
@@ -53,7 +53,7 @@ impl Transport for Wire {
         &self,
         target: RaftId,
         _member: Member,
-        _lane: Lane,
+        lane: Lane,
         rpc: Rpc,
         limit: Duration,
     ) -> Result<RpcReply, NoAnswer> {
@@ -82,7 +82,7 @@ impl Transport for Wire {
             sleep(limit).await;
             return Err(no("lost on the way"));
         };
-        let reply = timeout(limit, core.handle(self.me, target, rpc)).await.map_err(|_| no("too late"))?;
+        let reply = timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
         sleep(LATENCY).await;
         if lock(&self.net).cut.contains(&(to, self.me)) {
             sleep(limit).await;
@@ -100,6 +100,8 @@ fn lock(net: &Mutex<Net>) -> MutexGuard<'_, Net> {
 pub struct Cluster {
     pub net: Arc<Mutex<Net>>,
     pub disks: BTreeMap<Place, SimDisk>,
+    /// How long their syncs take.
+    pub slow: BTreeMap<Place, Slowness>,
     pub places: Vec<Peer>,
     pub begun: Instant,
 }
@@ -111,6 +113,7 @@ impl Cluster {
         Self {
             net: Arc::default(),
             disks: (1..=size).map(|p| (p, SimDisk::new())).collect(),
+            slow: (1..=size).map(|p| (p, Slowness::default())).collect(),
             places: (1..=size).map(peer).collect(),
             begun: Instant::now(),
         }
@@ -136,7 +139,9 @@ impl Cluster {
         let id = raft_id(incarnation, place);
         let limits = Limits { segment_bytes: 64 << 10, durability: Durability::Disk, ..Limits::default() };
         let (log, _) = SegmentLog::open(disk.clone(), Identity::new("lab", id), limits).expect("log opens");
-        let log = RaftLog::new(LogWriter::new(log, Mode::Inline).expect("writer"));
+        let writer = LogWriter::new(log, Mode::Inline).expect("writer");
+        writer.slow_down(self.slow[&place].clone());
+        let log = RaftLog::new(writer);
         let config = CoreConfig {
             id,
             places: self.places.clone(),

@@ -50,7 +50,7 @@ fn a_witness_takes_the_only_one_that_answers_though_it_is_ill() {
 #[test]
 fn a_witness_leaves_a_holder_that_is_worse_off_for_a_better_one_but_obeys_the_decision_of_its_term() {
     let peers =
-        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), silent: false }).to_vec();
+        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), ..Peer::default() }).to_vec();
     let mut facts = Facts { peers, fitness: vec![(2, CRASHES)], ..leading(Some((2, 7))) };
     assert_eq!(control(3).decide(at(1), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 1 }]);
     let mut c = control(3);

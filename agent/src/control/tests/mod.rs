@@ -3,6 +3,7 @@
 mod fitness;
 mod hand_over;
 mod model;
+mod stall;
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ fn leading(grant: Option<(Place, u64)>) -> Facts {
         quorum_ack_at: Some(at(0)),
         transfer_tried_in: None,
         peers: [2, 3]
-            .map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), silent: false })
+            .map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), ..Peer::default() })
             .to_vec(),
         ..Facts::default()
     }
@@ -72,7 +73,7 @@ fn a_leader_named_by_the_newest_grant_with_a_fresh_quorum_is_active_until_the_le
 fn a_leader_names_an_heir_before_any_appliance_has_acknowledged_its_term() {
     let mut facts = leading(Some((1, 7)));
     // The quorum is the witness; the other appliance has answered nothing in this term yet.
-    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None, silent: false };
+    facts.peers[0] = Peer { place: 2, lag: None, last_ack: None, ..Peer::default() };
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2));
     facts.fitness = vec![(2, DRAINED)];
     assert_eq!(control(1).decide(at(10), &facts, Resources::Stopped).heir, Some(2), "better than none");
@@ -90,11 +91,11 @@ fn a_witness_that_has_proposed_a_grant_waits_for_it_though_the_former_holder_is_
     let mut facts = leading(Some((1, 7)));
     facts.leader = Some(3);
     facts.peers = vec![
-        Peer { place: 1, lag: None, last_ack: None, silent: false },
-        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)), silent: false },
+        Peer { place: 1, lag: None, last_ack: None, ..Peer::default() },
+        Peer { place: 2, lag: Some(0), last_ack: Some(at(0)), ..Peer::default() },
     ];
     assert_eq!(witness.decide(at(10), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);
-    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)), silent: false };
+    facts.peers[0] = Peer { place: 1, lag: Some(0), last_ack: Some(at(20)), ..Peer::default() };
     facts.quorum_ack_at = Some(at(20));
     assert_eq!(witness.decide(at(30), &facts, Resources::Stopped).ask, []);
     granted(&mut facts, 2, 41);
@@ -197,7 +198,7 @@ fn a_witness_that_leads_grants_to_the_best_appliance_within_reach_and_transfers(
     let mut c = control(3);
     let peers = |heard: [Option<MonoTime>; 2]| {
         [1, 2]
-            .map(|p| Peer { place: p, lag: Some(0), last_ack: heard[usize::from(p) - 1], silent: false })
+            .map(|p| Peer { place: p, lag: Some(0), last_ack: heard[usize::from(p) - 1], ..Peer::default() })
             .to_vec()
     };
     // The old holder, 1, is lost.
@@ -216,7 +217,7 @@ fn a_witness_that_leads_grants_to_the_best_appliance_within_reach_and_transfers(
 fn a_witness_keeps_the_holder_that_is_still_there() {
     let mut c = control(3);
     let peers =
-        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), silent: false }).to_vec();
+        [1, 2].map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), ..Peer::default() }).to_vec();
     let facts = Facts { peers, ..leading(Some((2, 7))) };
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, [Ask::Transfer { to: 2 }]);
 }
@@ -351,7 +352,7 @@ fn a_switchover_that_cannot_begin_says_why() {
     let no = CannotSwitch::NoAppliance { appliances: vec![1, 2] };
     assert_eq!(c.switchover(at(1), Some(3), &facts), Err(no), "a witness owns nothing");
     let behind = |lag, last_ack| Facts {
-        peers: vec![Peer { place: 2, lag, last_ack, silent: false }],
+        peers: vec![Peer { place: 2, lag, last_ack, ..Peer::default() }],
         ..facts.clone()
     };
     for (facts, why) in [

@@ -181,7 +181,7 @@ impl World {
             Event::Hear(i, up) => {
                 let heard = if up { Some(at(self.now)) } else { None };
                 self.nodes[i].facts.peers = (0..NODES)
-                    .map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard, silent: false })
+                    .map(|p| Peer { place: place(p), lag: Some(0), last_ack: heard, ..Peer::default() })
                     .collect();
             }
             Event::Ail(i, ailment) => {
@@ -257,6 +257,7 @@ impl World {
         }
         for ask in d.ask {
             match ask {
+                Ask::Abdicate { .. } => panic!("nobody's proposals are late here"),
                 Ask::Grant { holder } => node.wish = Some(holder),
                 Ask::TakeBack { .. } => assert_eq!(node.facts.transfer_tried_in, Some(node.facts.term)),
                 Ask::Transfer { .. } => {

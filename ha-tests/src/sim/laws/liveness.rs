@@ -2,7 +2,7 @@
 //! [`BOUND`].
 //!
 //! The bound is what an operator is promised: the lease of a holder that is gone, three elections, and the time in which
-//! the service comes up. Disks take no time here, so that no fsync is in it.
+//! the service comes up. A node whose disk takes time is not counted as able, so that no fsync is in it.
 
 use raft_store::node::Place;
 

@@ -1,5 +1,6 @@
 //! Invariants of one subject each, of which the judge is told what is committed and what is said.
 
+pub mod commits;
 pub mod lamps;
 pub mod liveness;
 pub mod media;

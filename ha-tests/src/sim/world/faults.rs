@@ -18,6 +18,8 @@ pub(super) enum Due {
     Unlink,
     UnloseDatagrams,
     DiskRoom(Place),
+    DiskSpeed(Place),
+    Widen(Place),
 }
 
 impl World {
@@ -41,6 +43,16 @@ impl World {
                     }
                 }
                 Due::UnloseDatagrams => self.net.phone_loss = 0,
+                Due::DiskSpeed(place) => {
+                    if let Some(machine) = self.machine(place) {
+                        machine.disks.slow.set(0);
+                    }
+                }
+                Due::Widen(place) => {
+                    for (from, to) in self.pairs() {
+                        self.net.link(from, to).narrow &= from != place;
+                    }
+                }
                 Due::DiskRoom(place) => {
                     if let Some(machine) = self.machine(place) {
                         for disk in [&machine.disks.log, &machine.disks.snaps] {
@@ -126,6 +138,24 @@ impl World {
                 }
                 return;
             }
+            Fault::BlackHole => {
+                // Longer than the others: what is found out takes seconds.
+                let until = until + (detail >> 8) % 12_000 * MS;
+                for other in others {
+                    self.net.link(place, other).narrow = true;
+                }
+                self.due.push((until, Due::Widen(place)));
+                return;
+            }
+            Fault::SlowDisk => {
+                let all = (detail >> 8) % 3 == 0;
+                let ms = [20, 100, 200, 500][(detail >> 16) as usize % 4];
+                for machine in self.machines.iter().filter(|m| all || m.place == place) {
+                    machine.disks.slow.set(ms);
+                    self.due.push((until + 1_000 * MS, Due::DiskSpeed(machine.place)));
+                }
+                return;
+            }
             Fault::OneWay => return self.cut(place, other, until),
             Fault::Mute => return others.into_iter().for_each(|o| self.cut(place, o, until)),
             Fault::Deaf => return others.into_iter().for_each(|o| self.cut(o, place, until)),
@@ -192,6 +222,10 @@ impl World {
                 let disk = if detail & 1 == 0 { &machine.disks.log } else { &machine.disks.snaps };
                 disk.set_capacity(Some(disk.used() + detail % 4_000));
                 self.due.push((until + 1_000 * MS, Due::DiskRoom(place)));
+            }
+            Fault::HungDisk => {
+                machine.disks.slow.set(u64::MAX);
+                self.due.push((until + (detail >> 8) % 8_000 * MS, Due::DiskSpeed(place)));
             }
             Fault::SyncFails => {
                 machine.disks.log.fail_sync(Some(detail % 8));

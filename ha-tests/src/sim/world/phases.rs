@@ -84,6 +84,7 @@ impl World {
             if !machine.kernel.gate().defers() {
                 machine.stopped_until = 0;
             }
+            machine.disks.slow.set(0);
             machine.raft_stalled_until = 0;
             machine.control_stalled_until = 0;
             machine.cut_at_sync = false;

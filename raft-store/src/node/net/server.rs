@@ -102,7 +102,7 @@ impl Server {
                             Lane::Probe => tokio::spawn(async move {
                                 drop(probe::answer(&mut stream, seals).await);
                             }),
-                            Lane::Control | Lane::Bulk => tokio::spawn(serve(stream, seals, place, inbound)),
+                            Lane::Control | Lane::Bulk => tokio::spawn(serve(stream, seals, place, lane, inbound)),
                         };
                         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                         // A node has one connection of a kind: an older one is half dead at best.
@@ -140,7 +140,13 @@ async fn meet(
     Ok((place, lane, stream, seals))
 }
 
-async fn serve<I: Inbound>(stream: TcpStream, seals: handshake::Seals, from: Place, inbound: Arc<I>) {
+async fn serve<I: Inbound>(
+    stream: TcpStream,
+    seals: handshake::Seals,
+    from: Place,
+    lane: Lane,
+    inbound: Arc<I>,
+) {
     let (mut read, mut write) = stream.into_split();
     let handshake::Seals { mut outgoing, mut incoming } = seals;
     let (asked_tx, mut asked) = mpsc::channel(MAX_AT_ONCE);
@@ -171,7 +177,7 @@ async fn serve<I: Inbound>(stream: TcpStream, seals: handshake::Seals, from: Pla
                 ask = asked.recv(), if answers.len() < MAX_AT_ONCE => match ask {
                     Some((number, to, rpc)) => {
                         let inbound = inbound.clone();
-                        answers.push(async move { (number, inbound.handle(from, to, rpc).await) });
+                        answers.push(async move { (number, inbound.handle(from, to, lane, rpc).await) });
                     }
                     None => return Ok::<(), io::Error>(()),
                 },
