@@ -280,7 +280,7 @@ pub async fn start_core<T: Transport>(
         tokio::time::sleep_until(silent_until).await;
         raft.runtime_config().elect(true);
         // Nobody to wait for; before it is a member of anything this does nothing.
-        if is_lone && let Err(e) = raft.trigger().elect().await {
+        if is_lone && let Err(e) = raft.trigger().elect(false).await {
             tracing::warn!(error = %e, "not standing at once");
         }
     });

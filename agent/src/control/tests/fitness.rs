@@ -41,7 +41,7 @@ fn a_witness_takes_the_only_one_that_answers_though_it_is_ill() {
         place,
         lag: Some(0),
         last_ack: (place == 2).then(|| at(0)),
-        silent: false,
+        ..Peer::default()
     });
     let facts = Facts { peers: peers.to_vec(), fitness: vec![(2, DRAINED)], ..leading(Some((1, 7))) };
     assert_eq!(control(3).decide(at(1), &facts, Resources::Stopped).ask, [Ask::Grant { holder: 2 }]);

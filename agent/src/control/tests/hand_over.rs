@@ -88,7 +88,7 @@ fn a_witness_does_not_give_leadership_to_a_node_that_cannot_win_it() {
     let mut facts = leading(Some((2, 7)));
     facts.leader = Some(3);
     facts.peers =
-        [1, 2].map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), silent: false }).to_vec();
+        [1, 2].map(|place| Peer { place, lag: Some(0), last_ack: Some(at(0)), ..Peer::default() }).to_vec();
     // Known by what it acknowledged to former leaders alone.
     facts.peers[1].lag = Some(40);
     assert_eq!(c.decide(at(1), &facts, Resources::Stopped).ask, []);
