@@ -1,10 +1,12 @@
 //! Between the SIP engines and the replicated state: proposals one way, verdicts back to the engine that asked.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
-use raft_store::command::GrantReason;
+use raft_store::backup::{BackupError, Head};
+use raft_store::command::{GrantReason, Versions};
 
 use crate::control::{Facts, Fitness, Place};
 
@@ -40,6 +42,14 @@ pub trait Cluster: Store + Sync {
     fn report(&self, _place: Place, _own: Fitness) {}
     /// Has committed that an engine of this node has died with a message. Whether it was shows in `facts().suspects`.
     fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
+    /// Copies the replicated state into a file, and says how many bytes that has; `None` where there is no such state.
+    fn backup(&self, _file: &Path, _head: &Head, _replace: bool) -> Option<Result<u64, BackupError>> {
+        None
+    }
+    /// Which format versions a node reads, if it has said so to this one.
+    fn reads(&self, _place: Place) -> Option<Versions> {
+        None
+    }
     /// Asks for a transfer of leadership; from the moment of the call `facts().transfer_tried_in` says so.
     fn transfer(&self, to: Place);
     /// Takes leadership back that was transferred to `from` and not taken. Whether that came about shows in `facts()`.

@@ -1,10 +1,12 @@
 //! The replicated store's node as engines and control thread use it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipState};
-use raft_store::command::{Command, GrantReason, Response};
+use raft_store::backup::{self, BackupError, Head};
+use raft_store::command::{Command, GrantReason, Response, Versions};
 use raft_store::node::{self, Done, Node, Refused};
 
 use crate::bridge::{Cluster, Store, Verdict};
@@ -55,6 +57,7 @@ pub fn answer(done: Verdict) -> Done {
             Err(Refused::NotLeader) => Err(Refusal::NotActive),
             Err(Refused::Overloaded) => Err(Refusal::Overloaded),
             Err(Refused::Unknown) => Err(Refusal::Unknown),
+            Err(Refused::Unread) => Err(Refusal::Unread),
         });
     })
 }
@@ -124,6 +127,15 @@ impl Cluster for Replicated {
         // One that is lost is told again.
         let command = Command::Suspect { fingerprint, place, moment };
         self.node.propose_anywhere(vec![command], Box::new(|_| ()));
+    }
+
+    fn backup(&self, file: &Path, head: &Head, replace: bool) -> Option<Result<u64, BackupError>> {
+        let state = self.node.read(Clone::clone);
+        Some(backup::write(file, head, &state, replace))
+    }
+
+    fn reads(&self, place: Place) -> Option<Versions> {
+        self.node.reads(place)
     }
 
     fn transfer(&self, to: Place) {

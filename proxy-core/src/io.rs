@@ -75,6 +75,8 @@ pub enum Refusal {
     Unknown,
     /// It was committed and cannot be applied: a fault of this program, and the same on every node.
     Poisoned,
+    /// A node of an older version could not read it.
+    Unread,
 }
 
 /// What the engine is told once. Times in RFC 3261 Table 4 terms.

@@ -29,3 +29,4 @@ pub mod time;
 pub mod transaction;
 pub mod trunk;
 mod uac;
+pub mod wire;

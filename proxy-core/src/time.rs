@@ -3,17 +3,50 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// A monotonic instant in nanoseconds. The origin is the shell's choice (CLOCK_BOOTTIME in the agent, so
 /// that a suspended machine does not wake up with leases that look valid).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct MonoTime(pub u64);
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    Encode,
+    Decode,
+    CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room", transparent)]
+pub struct MonoTime(#[n(0)] pub u64);
 
 /// Wall-clock time in milliseconds since the Unix epoch. Used where a value has to mean the same on every
 /// node: expiry of bindings, deadlines of pending INVITEs, start of dialogs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct WallTime(pub u64);
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    Encode,
+    Decode,
+    CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room", transparent)]
+pub struct WallTime(#[n(0)] pub u64);
 
 /// Both clocks, read together by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,14 +1,22 @@
-//! The one place that names bincode: every byte that goes to disk or to a peer is framed here.
+//! The frame around every value that goes to disk or to a peer: one byte of format version, one byte of kind, then the
+//! value in its tagged form ([`crate::wire`]).
 //!
-//! A frame is one format-version byte, one kind byte, then the value in bincode's standard configuration
-//! (little endian, variable-length integers). bincode cannot skip what it does not know, so that any change of a
-//! stored type needs a new format version; the golden files in `tests/golden` fail when somebody forgets.
+//! The version of a frame is the lowest one that can say its value, so that a node of the version before reads all that
+//! does not use what was added since. What a build reads it reads whole: a frame that holds more than was read is an
+//! error, not a guess. ADR 0006 has the reasons; the golden files in `tests/golden` fail when somebody forgets a rule.
+
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Version of every frame that this build writes and reads.
-pub const FORMAT_VERSION: u8 = 2;
+use crate::wire::{FIRST_VERSION, Wire};
+
+/// The newest version of frames that this build writes and reads.
+pub const FORMAT_VERSION: u8 = 3;
+
+/// The versions that this build reads.
+pub const READS: RangeInclusive<u8> = FIRST_VERSION..=FORMAT_VERSION;
 
 /// Most bytes that one decode may allocate or read (64 MiB): a damaged length must not take the memory of the node.
 /// [`Kind::Snapshot`] alone has a bound of its own.
@@ -18,8 +26,8 @@ pub const MAX_DECODE_BYTES: usize = 64 << 20;
 /// in its records.
 pub const MAX_SNAPSHOT_BYTES: usize = 2 << 30;
 
-/// What decoding a snapshot may allocate or read (4 GiB). bincode counts an integer with its size in memory, also where
-/// its stored form is shorter, so that this must be more than [`MAX_SNAPSHOT_BYTES`].
+/// What decoding a snapshot may allocate (4 GiB): records are larger in memory than in their frame, so that this must be
+/// more than [`MAX_SNAPSHOT_BYTES`].
 const MAX_SNAPSHOT_DECODE: usize = 4 << 30;
 
 // Whatever may be admitted to the state must fit its snapshot, with at least half of it left for what is not text.
@@ -45,6 +53,8 @@ pub enum Kind {
     Command = 7,
     /// The identity of a data folder.
     Meta = 8,
+    /// What a backup says of itself.
+    Backup = 9,
 }
 
 /// Why a value could not be written or read.
@@ -56,13 +66,22 @@ pub enum CodecError {
         /// Bytes found.
         len: usize,
     },
-    /// Written by another format version.
-    #[error("format version {found} found, this build reads {expected}: use the release that wrote the data")]
+    /// Written in another format version.
+    #[error("format version {found} found, this build reads {}: {}", versions(&READS), cure(*found))]
     Version {
         /// Version in the frame.
         found: u8,
-        /// Version of this build.
-        expected: u8,
+    },
+    /// The frame says something that this build has no word for, although it claims to read its version.
+    #[error(
+        "{kind:?} says what this build does not know ({why}): a newer version wrote it; upgrade this node, or use the \
+         release that wrote it"
+    )]
+    Unknown {
+        /// Kind asked for.
+        kind: Kind,
+        /// What is not known.
+        why: String,
     },
     /// A frame of another kind.
     #[error("kind {found} found, expected {expected:?} ({})", *expected as u8)]
@@ -85,7 +104,7 @@ pub enum CodecError {
     Decode {
         /// Kind asked for.
         kind: Kind,
-        /// bincode's reason.
+        /// The reason.
         why: String,
     },
     /// Bytes are left over behind the value.
@@ -101,7 +120,7 @@ pub enum CodecError {
     Encode {
         /// Kind asked for.
         kind: Kind,
-        /// bincode's reason.
+        /// The reason.
         why: String,
     },
 }
@@ -120,33 +139,56 @@ impl From<CodecError> for std::io::Error {
     }
 }
 
+/// Some versions, in words.
+#[must_use]
+pub fn versions(range: &RangeInclusive<u8>) -> String {
+    match range.start() == range.end() {
+        true => range.start().to_string(),
+        false => format!("{} to {}", range.start(), range.end()),
+    }
+}
+
+fn cure(found: u8) -> &'static str {
+    match found {
+        0..FIRST_VERSION => {
+            "it was written before the first release, and nothing reads it any more; begin with an empty data folder"
+        }
+        _ if found > FORMAT_VERSION => {
+            "a newer version wrote it; upgrade this node, or use the release that wrote it"
+        }
+        _ => "use a release in between, which reads it and writes it anew",
+    }
+}
+
+/// What reading a value of `kind` may take of memory.
+const fn memory(kind: Kind) -> usize {
+    match kind {
+        Kind::Snapshot => MAX_SNAPSHOT_DECODE,
+        _ => MAX_DECODE_BYTES,
+    }
+}
+
 /// Frames `value` as `kind`. What would be too large to be read is not written either.
-pub fn encode<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut out = vec![FORMAT_VERSION, kind as u8];
-    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
-        .map_err(|e| CodecError::Encode { kind, why: e.to_string() })?;
+pub fn encode<T: Wire>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut out = vec![value.since(), kind as u8];
+    value.put(&mut out).map_err(|e| CodecError::Encode { kind, why: e.to_string() })?;
     if out.len() - 2 > limit(kind) {
         return Err(CodecError::TooLarge { len: out.len() - 2, limit: limit(kind) });
     }
     Ok(out)
 }
 
-/// Bytes of `value` in a frame, without the two framing bytes. Takes no memory. More than
-/// any frame may have for what cannot be written.
+/// Bytes of `value` in a frame, without the two framing bytes. Takes no memory.
 #[must_use]
-pub fn size<T: Serialize + ?Sized>(value: &T) -> usize {
-    let mut counted = bincode::enc::write::SizeWriter::default();
-    match bincode::serde::encode_into_writer(value, &mut counted, bincode::config::standard()) {
-        Ok(()) => counted.bytes_written,
-        Err(_) => MAX_SNAPSHOT_BYTES + 1,
-    }
+pub fn size<T: Wire>(value: &T) -> usize {
+    value.len()
 }
 
-/// Reads a frame of `kind`; the whole of `bytes` must be used up.
-pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+/// The bytes behind a head that says `kind` and a version that this build reads.
+fn body(kind: Kind, bytes: &[u8]) -> Result<&[u8], CodecError> {
     let (head, body) = bytes.split_at_checked(2).ok_or(CodecError::Short { len: bytes.len() })?;
-    if head[0] != FORMAT_VERSION {
-        return Err(CodecError::Version { found: head[0], expected: FORMAT_VERSION });
+    if !READS.contains(&head[0]) {
+        return Err(CodecError::Version { found: head[0] });
     }
     if head[1] != kind as u8 {
         return Err(CodecError::WrongKind { found: head[1], expected: kind });
@@ -154,14 +196,42 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecE
     if body.len() > limit(kind) {
         return Err(CodecError::TooLarge { len: body.len(), limit: limit(kind) });
     }
-    let standard = bincode::config::standard();
-    let decoded = match kind {
-        Kind::Snapshot => {
-            bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_SNAPSHOT_DECODE>())
-        }
-        _ => bincode::serde::decode_from_slice(body, standard.with_limit::<MAX_DECODE_BYTES>()),
-    };
-    let (value, used) = decoded.map_err(|e| CodecError::Decode { kind, why: e.to_string() })?;
+    Ok(body)
+}
+
+/// Reads a frame of `kind`; the whole of `bytes` must be used up, and nothing in it may be unknown.
+pub fn decode<T: Wire>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    let body = body(kind, bytes)?;
+    let (value, used) = T::get(body, memory(kind)).map_err(|e| match proxy_core::wire::is_unknown(&e) {
+        true => CodecError::Unknown { kind, why: e.to_string() },
+        false => CodecError::Decode { kind, why: e.to_string() },
+    })?;
+    if used != body.len() {
+        return Err(CodecError::Trailing { kind, extra: body.len() - used });
+    }
+    // The tagged form passes over fields that it has no place for. Each value has one form, so that one which was read
+    // whole is as long again: anything else had such a field.
+    let known = value.len();
+    if known != used {
+        return Err(CodecError::Unknown { kind, why: format!("{known} of {used} bytes are known") });
+    }
+    Ok(value)
+}
+
+/// Frames what never changes its shape, in bincode's positional form: a change needs another kind.
+pub fn encode_fixed<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut out = vec![FIRST_VERSION, kind as u8];
+    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
+        .map_err(|e| CodecError::Encode { kind, why: e.to_string() })?;
+    Ok(out)
+}
+
+/// Reads what [`encode_fixed`] has framed.
+pub fn decode_fixed<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    let body = body(kind, bytes)?;
+    let limited = bincode::config::standard().with_limit::<MAX_DECODE_BYTES>();
+    let (value, used) = bincode::serde::decode_from_slice(body, limited)
+        .map_err(|e| CodecError::Decode { kind, why: e.to_string() })?;
     if used != body.len() {
         return Err(CodecError::Trailing { kind, extra: body.len() - used });
     }
@@ -170,14 +240,141 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecE
 
 #[cfg(test)]
 mod tests {
+    use minicbor::{CborLen, Decode, Encode};
+    use proxy_core::wire::Room;
+
     use super::*;
+    use crate::tagged;
+
+    /// A record of today.
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room")]
+    struct Today {
+        #[n(0)]
+        name: String,
+        #[cbor(n(1), with = "proxy_core::wire::opt", has_nil)]
+        means: Option<Means>,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room", flat)]
+    enum Means {
+        #[n(0)]
+        Phone,
+        #[n(1)]
+        Number(#[n(0)] u64),
+    }
+
+    /// The same record in the next version: with fields, and with a variant.
+    #[derive(Debug, Default, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room")]
+    struct Tomorrow {
+        #[n(0)]
+        name: String,
+        #[cbor(n(1), with = "proxy_core::wire::opt", has_nil)]
+        means: Option<MoreMeans>,
+        #[cbor(n(2), with = "proxy_core::wire::added", has_nil)]
+        weight: u32,
+        #[cbor(n(3), with = "proxy_core::wire::list", has_nil)]
+        notes: Vec<String>,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room", flat)]
+    enum MoreMeans {
+        #[n(0)]
+        Phone,
+        #[n(1)]
+        Number(#[n(0)] u64),
+        #[n(2)]
+        Letter(#[n(0)] String, #[n(1)] String),
+    }
+
+    impl Tomorrow {
+        fn since_version(&self) -> u8 {
+            let is_new = self.weight != 0
+                || !self.notes.is_empty()
+                || matches!(self.means, Some(MoreMeans::Letter(..)));
+            if is_new { FORMAT_VERSION + 1 } else { FIRST_VERSION }
+        }
+    }
+
+    tagged! {
+        Today;
+        Tomorrow, since Tomorrow::since_version;
+        Records;
+        Text;
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room", transparent)]
+    struct Records(#[cbor(n(0), with = "proxy_core::wire::list")] Vec<Text>);
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    #[cbor(context_bound = "Room")]
+    struct Text(#[n(0)] u64, #[n(1)] String);
+
+    fn today() -> Vec<u8> {
+        encode(Kind::Command, &Today { name: "a".into(), means: Some(Means::Number(7)) }).expect("writes")
+    }
+
+    #[test]
+    fn the_next_version_reads_what_this_one_wrote() {
+        let read: Tomorrow = decode(Kind::Command, &today()).expect("reads");
+        let means = Some(MoreMeans::Number(7));
+        assert_eq!(read, Tomorrow { name: "a".into(), means, ..Tomorrow::default() });
+    }
+
+    #[test]
+    fn this_version_reads_what_the_next_one_writes_without_its_new_words() {
+        let value = Tomorrow { name: "a".into(), means: Some(MoreMeans::Number(7)), ..Tomorrow::default() };
+        let bytes = encode(Kind::Command, &value).expect("writes");
+        assert_eq!(bytes, today());
+    }
+
+    #[test]
+    fn this_version_refuses_the_new_words_of_the_next_one_by_the_head_of_the_frame() {
+        let value = Tomorrow { name: "a".into(), weight: 3, ..Tomorrow::default() };
+        let bytes = encode(Kind::Command, &value).expect("writes");
+        let refused = decode::<Today>(Kind::Command, &bytes).expect_err("refused");
+        assert!(matches!(refused, CodecError::Version { found } if found == FORMAT_VERSION + 1), "{refused}");
+        assert!(refused.to_string().contains("upgrade this node"), "{refused}");
+    }
+
+    #[test]
+    fn a_new_field_or_variant_under_a_version_that_is_read_is_an_error_and_no_guess() {
+        let added = Tomorrow { name: "a".into(), weight: 3, ..Tomorrow::default() };
+        let variant = Tomorrow {
+            name: "a".into(),
+            means: Some(MoreMeans::Letter("b".into(), "c".into())),
+            ..Tomorrow::default()
+        };
+        for value in [added, variant] {
+            let mut bytes = encode(Kind::Command, &value).expect("writes");
+            bytes[0] = FORMAT_VERSION;
+            let refused = decode::<Today>(Kind::Command, &bytes).expect_err("refused");
+            assert!(matches!(refused, CodecError::Unknown { .. }), "{value:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_damaged_takes_no_memory() {
+        // 2^32 items in a frame of a few bytes; then as many empty ones as a frame may have bytes.
+        let head = [FORMAT_VERSION, Kind::Command as u8];
+        let long = [&head[..], &[0x9b, 0, 0, 0, 1, 0, 0, 0, 0, 0x80]].concat();
+        assert!(matches!(decode::<Records>(Kind::Command, &long), Err(CodecError::Decode { .. })));
+        let count = u32::try_from(MAX_DECODE_BYTES / 2).expect("small");
+        let mut many = [&head[..], &[0x9a], &count.to_be_bytes()].concat();
+        many.resize(MAX_DECODE_BYTES / 2 + 16, 0x80);
+        assert!(matches!(decode::<Records>(Kind::Command, &many), Err(CodecError::Decode { .. })));
+    }
 
     #[test]
     fn a_snapshot_larger_than_any_message_is_read_back() {
-        let records: Vec<(u64, String)> = (0..20).map(|n| (n, "x".repeat(4 << 20))).collect();
+        let records = Records((0..20).map(|n| Text(n, "x".repeat(4 << 20))).collect());
         let bytes = encode(Kind::Snapshot, &records).expect("80 MiB are a snapshot");
         assert!(bytes.len() > MAX_DECODE_BYTES);
-        assert_eq!(decode::<Vec<(u64, String)>>(Kind::Snapshot, &bytes).expect("reads"), records);
+        assert_eq!(decode::<Records>(Kind::Snapshot, &bytes).expect("reads"), records);
     }
 
     #[test]

@@ -1,72 +1,156 @@
 //! What travels in the replicated log.
 //!
-//! [`Command`] is **append-only**: a new variant goes to the end, a field never changes its meaning. One log entry
+//! [`Command`] only grows: a new variant has the next number, a field never changes its meaning. One log entry
 //! carries a [`Batch`] of them, so that one fsync and one round trip pay for many proposals. Times inside are set by
 //! the proposer; `apply` reads no clock.
 
 use std::fmt;
 
+use minicbor::{CborLen, Decode, Encode};
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
 use crate::state::Fitness;
+use crate::wire::FIRST_VERSION;
 
 /// A change of the replicated state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", flat)]
 pub enum Command {
     /// Location, pending INVITEs, dialogs.
-    Sip(SipCommand),
+    #[n(0)]
+    Sip(#[n(0)] SipCommand),
     /// The service belongs to `holder` from here on; the log index of the entry is the fence token.
+    #[n(1)]
     Grant {
         /// Who is to hold the floating IP.
+        #[n(0)]
         holder: Place,
         /// Why, for the operator.
+        #[n(1)]
         reason: GrantReason,
         /// When it was decided.
+        #[n(2)]
         at: WallTime,
     },
     /// The operator wants a node to hold nothing (`true`), or allows it again.
+    #[n(2)]
     Drain {
         /// Which node.
+        #[n(0)]
         place: Place,
         /// Drained or not.
+        #[n(1)]
         drained: bool,
     },
     /// What a node says of its own ability to serve.
+    #[n(3)]
     Health {
         /// Which node.
+        #[n(0)]
         place: Place,
         /// Whether it could hold the service.
+        #[n(1)]
         healthy: bool,
     },
     /// What a node says ails it: takes the place of what it said before.
+    #[n(4)]
     Fitness {
         /// Which node.
+        #[n(0)]
         place: Place,
         /// Its ailments by its own word.
+        #[n(1)]
         own: Fitness,
     },
     /// An engine has died with a message in hand.
+    #[n(5)]
     Suspect {
         /// Of the message.
+        #[n(0)]
         fingerprint: u64,
         /// Where.
+        #[n(1)]
         place: Place,
         /// Names the death: ms since 1970 on that node's wall clock.
+        #[n(2)]
         moment: u64,
+    },
+    /// Which format versions a node reads: nothing is written that a member cannot read.
+    #[n(6)]
+    Reads {
+        /// Which node.
+        #[n(0)]
+        place: Place,
+        /// The oldest and the newest version.
+        #[n(1)]
+        versions: Versions,
     },
 }
 
+impl Command {
+    /// The format version from which on it is read. A command of a newer version is proposed only when every member
+    /// reads it.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        match self {
+            Self::Sip(command) => command.since_version(),
+            Self::Grant { .. }
+            | Self::Drain { .. }
+            | Self::Health { .. }
+            | Self::Fitness { .. }
+            | Self::Suspect { .. }
+            | Self::Reads { .. } => FIRST_VERSION,
+        }
+    }
+}
+
+/// Some format versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Versions {
+    /// The oldest one.
+    #[n(0)]
+    pub first: u8,
+    /// The newest one.
+    #[n(1)]
+    pub last: u8,
+}
+
+impl Versions {
+    /// Those that this build reads.
+    pub const OURS: Self = Self { first: *crate::codec::READS.start(), last: *crate::codec::READS.end() };
+
+    /// Those of the first build with this form.
+    pub const FIRST: Self = Self { first: FIRST_VERSION, last: FIRST_VERSION };
+
+    /// Whether two builds have a version in common.
+    #[must_use]
+    pub fn meet(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::codec::versions(&(self.first..=self.last)))
+    }
+}
+
 /// Why a grant was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", index_only)]
 pub enum GrantReason {
     /// A leader was elected and found itself the best.
+    #[n(0)]
     Elected,
     /// The operator asked for it.
+    #[n(1)]
     Switchover,
     /// The node that held it may not any more (drained, unhealthy, a witness, shutting down).
+    #[n(2)]
     Unfit,
 }
 
@@ -81,24 +165,39 @@ impl fmt::Display for GrantReason {
 }
 
 /// What `apply` answers to a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", flat)]
 pub enum Response {
     /// Of [`Command::Sip`].
-    Sip(SipResponse),
+    #[n(0)]
+    Sip(#[n(0)] SipResponse),
     /// Of [`Command::Grant`]: its fence token.
+    #[n(1)]
     Granted {
         /// Log index of the grant.
+        #[n(0)]
         token: u64,
     },
     /// Done; nothing more to say.
+    #[n(2)]
     Done,
     /// It cannot be applied, and has changed nothing: a fault of this program, the same on every node.
+    #[n(3)]
     Poisoned,
 }
 
 /// The commands of one log entry, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch(pub Vec<Command>);
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Batch(#[cbor(n(0), with = "proxy_core::wire::list", has_nil)] pub Vec<Command>);
+
+impl Batch {
+    /// The format version from which on all of it is read.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        self.0.iter().map(Command::since_version).max().unwrap_or(FIRST_VERSION)
+    }
+}
 
 impl fmt::Display for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,8 +206,9 @@ impl fmt::Display for Batch {
 }
 
 /// The answers to a [`Batch`], in its order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Responses(pub Vec<Response>);
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Responses(#[cbor(n(0), with = "proxy_core::wire::list", has_nil)] pub Vec<Response>);
 
 impl fmt::Display for Responses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The replicated state of Relevo, and the Raft node that keeps it: log and snapshots on disk, openraft between
 //! the nodes. `state` and `command` are pure; `node` is what an agent runs.
 
+pub mod backup;
 pub mod codec;
 pub mod command;
 pub mod contain;
@@ -9,3 +10,4 @@ pub mod log;
 pub mod node;
 pub mod snap;
 pub mod state;
+pub mod wire;

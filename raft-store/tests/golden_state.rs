@@ -1,4 +1,4 @@
-//! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` regenerates the files.
+//! Every command, every answer and the state they make keep their bytes. `RELEVO_GOLDEN=write` makes a file that is not there.
 
 #[path = "common/golden.rs"]
 mod common;
@@ -24,7 +24,7 @@ use proxy_core::state::{
 };
 use proxy_core::time::WallTime;
 use raft_store::codec::Kind;
-use raft_store::command::{Batch, Command, GrantReason, Response, Responses};
+use raft_store::command::{Batch, Command, GrantReason, Response, Responses, Versions};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::{Ailment, ClusterState, Fitness};
@@ -328,6 +328,7 @@ fn commands() -> Vec<Command> {
         sip(SipCommand::Media(MediaCommand::Early { key: key(), node: media().node, early: early() })),
         Command::Fitness { place: 2, own: Fitness::FIT.with(Ailment::Full) },
         Command::Suspect { fingerprint: 1 << 63, place: 2, moment: 7_000 },
+        Command::Reads { place: 3, versions: Versions { first: 3, last: 4 } },
     ]
 }
 
@@ -529,7 +530,8 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Health { .. } => 16,
         Command::Fitness { .. } => 48,
         Command::Suspect { .. } => 49,
+        Command::Reads { .. } => 50,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
-    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..51).collect::<Vec<_>>());
 }

@@ -40,7 +40,7 @@ impl Inbound for Stub {
 }
 
 fn who(place: Place, key: u8, cluster: &str) -> Credentials {
-    Credentials { cluster: cluster.into(), key: [key; 32], place }
+    Credentials::new(cluster, [key; 32], place)
 }
 
 struct Node {

@@ -6,18 +6,55 @@ use std::sync::{Arc, Mutex};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError, StoredMembership,
 };
 use raft_store::disk::RealDisk;
 use raft_store::disk::sim::SimDisk;
-use raft_store::log::{Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog};
+use raft_store::log::{Forms, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 openraft::declare_raft_types!(
     /// Types of this test.
     pub Config: D = u64, R = (), NodeId = u64, Node = openraft::EmptyNode
 );
+
+fn write<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(io::Error::other)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    let read = bincode::serde::decode_from_slice(bytes, bincode::config::standard());
+    read.map(|(value, _)| value).map_err(io::Error::other)
+}
+
+impl Forms for Config {
+    fn write_entry(entry: &Self::Entry) -> io::Result<Vec<u8>> {
+        write(entry)
+    }
+
+    fn read_entry(bytes: &[u8]) -> io::Result<Self::Entry> {
+        read(bytes)
+    }
+
+    fn write_vote(vote: &VoteOf<Self>) -> io::Result<Vec<u8>> {
+        write(vote)
+    }
+
+    fn read_vote(bytes: &[u8]) -> io::Result<VoteOf<Self>> {
+        read(bytes)
+    }
+
+    fn write_log_id(id: &LogIdOf<Self>) -> io::Result<Vec<u8>> {
+        write(id)
+    }
+
+    fn read_log_id(bytes: &[u8]) -> io::Result<LogIdOf<Self>> {
+        read(bytes)
+    }
+}
 
 #[derive(Clone, Default)]
 struct Machine {

@@ -10,13 +10,20 @@ use super::{MAX_REPLY_BYTES, Reply, Request};
 /// How long an answer may take: longer than the longest hand-over.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a backup may take: the disk decides.
+const BACKUP_LIMIT: Duration = Duration::from_secs(600);
+
 /// Asks the node behind `socket`.
 ///
 /// # Errors
 /// Nobody listens there, no permission, no answer in time, or not an answer.
 pub fn ask(socket: &Path, request: &Request) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let limit = match request {
+        Request::Backup { .. } => BACKUP_LIMIT,
+        _ => ANSWER_LIMIT,
+    };
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');

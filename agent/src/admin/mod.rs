@@ -103,6 +103,14 @@ pub enum Request {
         /// What of them.
         ask: ban::Ask,
     },
+    /// A copy of the replicated state in a file.
+    Backup {
+        /// Its absolute path on the node's machine.
+        file: std::path::PathBuf,
+        /// A file that is there is replaced.
+        #[serde(default)]
+        force: bool,
+    },
 }
 
 /// What is answered.

@@ -1,11 +1,12 @@
 //! The command line of `relevo`: what can be said, and how answers look. `run` itself is in [`crate::run`].
 
 mod ask;
+mod backup;
 mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
-mod print;
+pub(crate) mod print;
 mod provision;
 mod route;
 mod rtpengine;
@@ -128,6 +129,14 @@ enum Command {
         #[command(subcommand)]
         command: cdr::Cdr,
     },
+    /// Copy the replicated state of a running node into FILE
+    Backup {
+        /// The file, on the machine of the node
+        file: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -213,6 +222,7 @@ pub fn main() -> ExitCode {
         Command::Trace(wanted) => trace::trace(common, wanted),
         Command::Trunk { command } => trunk::trunk(common, command),
         Command::Cdr { command } => cdr::cdr(common, command),
+        Command::Backup { file, force } => backup::backup(common, file, *force),
     }
 }
 

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use raft_store::command::Versions;
+
 use crate::config::{Config, ConfigError};
 
 /// Writes a line to standard output; a reader that is gone (`relevo … | head`) is no error.
@@ -23,21 +25,31 @@ pub(crate) fn complain(error: &str, cure: &str) {
 pub(super) fn version(as_json: bool) {
     let version = env!("CARGO_PKG_VERSION");
     if as_json {
-        line(&json!({ "version": version }).to_string())
+        line(&json!({ "version": version, "format": format() }).to_string())
     } else {
-        line(&format!("relevo {version}"))
+        line(&format!("relevo {version} ({})", format_words()))
     }
+}
+
+/// Which format of what is stored and sent this build writes, and which ones it reads.
+pub(crate) fn format() -> Value {
+    let Versions { first, last } = Versions::OURS;
+    json!({ "writes": last, "reads": [first, last] })
+}
+
+fn format_words() -> String {
+    format!("format version {}, reads {}", Versions::OURS.last, Versions::OURS)
 }
 
 pub(super) fn config_ok(config: &Config, as_json: bool) {
     let file = config.file.as_ref().map(|f| f.display().to_string());
     if as_json {
-        let value =
-            json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": config.warnings() });
+        let value = json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": config.warnings(), "format": format() });
         return line(&value.to_string());
     }
     line(&format!("OK: {}", file.unwrap_or_else(|| String::from("no file, the embedded default"))));
     line(&config.summary());
+    line(&format_words());
     for warning in config.warnings() {
         line(&format!("warning: {warning}"));
     }
@@ -109,11 +121,14 @@ pub(super) fn status(v: &Value) -> String {
     );
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
-        .map(|p| ["node", "role", "addr", "lag", "last_ack_ms"].iter().map(|k| text(&p[*k])).collect())
+        .map(|p| {
+            let cells = ["node", "role", "addr", "lag", "last_ack_ms"].iter().map(|k| text(&p[*k]));
+            cells.chain([range(&p["reads"])]).collect()
+        })
         .collect();
     if !rows.is_empty() {
         out.push('\n');
-        out += &table(&["PEER", "ROLE", "ADDRESS", "LAG", "HEARD MS AGO"], &rows);
+        out += &table(&["PEER", "ROLE", "ADDRESS", "LAG", "HEARD MS AGO", "READS"], &rows);
         if v["leading"] != json!(true) && !v["leader"].is_null() {
             out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
         }
@@ -153,6 +168,15 @@ pub(super) fn status(v: &Value) -> String {
         out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));
     }
     out
+}
+
+/// The first and the last of some versions; `-` if they are not known.
+fn range(v: &Value) -> String {
+    match (&v[0], &v[1]) {
+        (Value::Null, _) => String::from("-"),
+        (first, last) if first == last => text(first),
+        (first, last) => format!("{first} to {last}"),
+    }
 }
 
 pub(super) fn bindings(v: &Value) -> String {

@@ -19,6 +19,7 @@ use super::room::Room;
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
+use crate::cli::print;
 use crate::config::{Config, Member, Role};
 use crate::control::{
     Ailment, CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Path, Place,
@@ -84,6 +85,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Cdr { ask } => self.cdr(ask),
             Request::Rtpengine { ask } => self.rtpengine(&ask),
             Request::Ban { ask } => self.ban(&ask),
+            Request::Backup { file, force } => self.backup(&file, force),
         }
     }
 }
@@ -196,6 +198,7 @@ impl<C: Cluster> Desk<C> {
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
                     "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
                     "acknowledges_in_ms": peer.and_then(|p| p.acknowledges_in).map(ms),
+                    "reads": self.cluster.reads(m.id).map(|v| [v.first, v.last]),
                 })
             })
             .collect();
@@ -228,6 +231,7 @@ impl<C: Cluster> Desk<C> {
             },
             "cluster": self.config.cluster,
             "version": env!("CARGO_PKG_VERSION"),
+            "format": print::format(),
             "pid": std::process::id(),
             "uptime_s": self.started.elapsed().as_secs(),
             "takeovers": picture.takeovers,

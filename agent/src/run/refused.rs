@@ -22,6 +22,10 @@ pub(super) fn not_taken(why: Refusal) -> Reply {
             "nobody knows whether the cluster took it: its leader was lost, or has changed meanwhile",
             "see relevo status: is there a leader? then list what there is, and if the change is not there, try again",
         ),
+        Refusal::Unread => Reply::error(
+            "the cluster did not take it: a node of an older version could not read it",
+            "see relevo status for the versions; upgrade that node, or remove it, then try again",
+        ),
     }
 }
 
@@ -31,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_change_that_was_refused_is_explained_in_words_with_a_cure() {
-        for why in [Refusal::NotActive, Refusal::Overloaded, Refusal::Unknown] {
+        for why in [Refusal::NotActive, Refusal::Overloaded, Refusal::Unknown, Refusal::Unread] {
             let text = format!("{:?}", not_taken(why));
             assert!(text.contains("the cluster") && text.contains("try again"), "{text}");
             let is_shown = why == Refusal::Overloaded || text.contains("relevo status");

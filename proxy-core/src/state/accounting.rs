@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::backing::Backend;
@@ -25,17 +26,25 @@ use crate::time::WallTime;
 pub type PlaceId = u16;
 
 /// What a record says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode, CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room", index_only)]
 pub enum RecordKind {
     /// An INVITE was answered.
+    #[n(0)]
     Invite,
     /// An INVITE failed.
+    #[n(1)]
     Failed,
     /// A BYE ended a dialog.
+    #[n(2)]
     Bye,
     /// A user of ours was called and did not get the call.
+    #[n(3)]
     Missed,
     /// A call with its times.
+    #[n(4)]
     Cdr,
 }
 
@@ -60,58 +69,83 @@ impl RecordKind {
 }
 
 /// One record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct AccountRecord {
     /// Its number; they have no gaps, unless the outbox was full.
+    #[n(0)]
     pub seq: u64,
     /// Names what it speaks of: the same event has the same one, whoever makes the record.
+    #[cbor(n(1), with = "minicbor::bytes")]
     pub id: [u8; 16],
     /// What it says.
+    #[n(2)]
     pub kind: RecordKind,
     /// When that was.
+    #[n(3)]
     pub at: WallTime,
     /// Call-ID.
+    #[n(4)]
     pub call_id: String,
     /// From tag of the INVITE.
+    #[n(5)]
     pub from_tag: String,
     /// To tag of its answer; may be empty.
+    #[n(6)]
     pub to_tag: String,
     /// Final status: of the INVITE, of the BYE.
+    #[n(7)]
     pub code: u16,
     /// Reason phrase.
+    #[n(8)]
     pub reason: String,
     /// User in From.
+    #[n(9)]
     pub src_user: String,
     /// Host in From.
+    #[n(10)]
     pub src_domain: String,
     /// Where the INVITE came from.
+    #[cbor(n(11), with = "crate::wire::opt_ip", has_nil)]
     pub src_ip: Option<IpAddr>,
     /// User in To.
+    #[n(12)]
     pub dst_ouser: String,
     /// User of the Request-URI that counted.
+    #[n(13)]
     pub dst_user: String,
     /// Its host.
+    #[n(14)]
     pub dst_domain: String,
     /// The trunk that the call came from.
+    #[n(15)]
     pub from_trunk: Option<String>,
     /// The trunk or the destination of the dispatcher that it went to.
+    #[cbor(n(16), with = "crate::wire::opt", has_nil)]
     pub to: Option<Backend>,
     /// Our user who was called (missed: who missed it).
+    #[n(17)]
     pub called: Option<String>,
     /// Of a CDR.
+    #[cbor(n(18), with = "crate::wire::opt", has_nil)]
     pub times: Option<CallTimes>,
 }
 
 /// The times of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct CallTimes {
     /// The INVITE came.
+    #[n(0)]
     pub started_at: WallTime,
     /// Its 2xx came.
+    #[n(1)]
     pub answered_at: Option<WallTime>,
     /// It ended.
+    #[n(2)]
     pub ended_at: WallTime,
     /// Who ended it.
+    #[n(3)]
     pub ended_by: EndedBy,
 }
 
@@ -130,50 +164,69 @@ impl CallTimes {
 }
 
 /// What places say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum AccountingCommand {
     /// The place writes records: from now on none goes before it has written it. Nothing happens if it is known.
+    #[n(0)]
     Open {
         /// Which.
+        #[n(0)]
         place: PlaceId,
         /// It says so itself, so that an earlier [`AccountingCommand::Close`] of its own is undone.
+        #[n(1)]
         itself: bool,
     },
     /// The place writes none; nobody waits for it.
+    #[n(1)]
     Close {
         /// Which.
+        #[n(0)]
         place: PlaceId,
     },
     /// The place is no more.
+    #[n(2)]
     Forget {
         /// Which.
+        #[n(0)]
         place: PlaceId,
     },
     /// The place has written all records up to this one, and they are safe there.
+    #[n(3)]
     Written {
         /// Which.
+        #[n(0)]
         place: PlaceId,
         /// Number of the last one.
+        #[n(1)]
         up_to: u64,
     },
     /// A call was refused, and nobody called.
-    Refused(Box<RefusedCall>),
+    #[n(4)]
+    Refused(#[n(0)] Box<RefusedCall>),
 }
 
 /// A call that the proxy has refused by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct RefusedCall {
     /// Call-ID.
+    #[n(0)]
     pub call_id: String,
     /// Who calls whom.
+    #[n(1)]
     pub facts: CallFacts,
     /// To tag of the answer.
+    #[n(2)]
     pub to_tag: String,
     /// Status of the answer.
+    #[n(3)]
     pub code: u16,
     /// Its reason phrase.
+    #[n(4)]
     pub reason: String,
     /// When.
+    #[n(5)]
     pub at: WallTime,
 }
 
@@ -193,14 +246,20 @@ pub struct OutboxFigures {
 }
 
 /// The records that wait. Field order is the serialised form.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Outbox {
+    #[n(0)]
     pub(super) newest: u64,
+    #[cbor(n(1), with = "crate::wire::map", has_nil)]
     pub(super) records: BTreeMap<u64, AccountRecord>,
     /// Up to where a place has written; `None`: it writes nothing.
+    #[cbor(n(2), with = "crate::wire::map", has_nil)]
     pub(super) places: BTreeMap<PlaceId, Option<u64>>,
+    #[n(3)]
     pub(super) lost: u64,
     /// Names of the refused calls that were recorded last, oldest first: each may be repeated.
+    #[cbor(n(4), with = "crate::wire::digests", has_nil)]
     pub(super) refused: VecDeque<[u8; 16]>,
 }
 

@@ -13,50 +13,68 @@
 
 use std::collections::BTreeMap;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::time::WallTime;
 
 /// All sets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Dispatcher {
     /// By set id; within a set highest priority first, then in the order in which they were added.
+    #[cbor(n(0), with = "crate::wire::map_of_lists", has_nil)]
     pub sets: BTreeMap<u32, Vec<Destination>>,
     /// Moves with every change of which destinations may be chosen, so that an engine sees that there was one.
+    #[n(1)]
     pub revision: u64,
 }
 
 /// One destination: a row of the table `dispatcher`, and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Destination {
     /// SIP URI, as the operator wrote it.
+    #[n(0)]
     pub uri: String,
     /// Kamailio's bits, see [`flag`].
+    #[n(1)]
     pub flags: u32,
     /// Higher is earlier.
+    #[n(2)]
     pub priority: i32,
     /// Attributes, taken apart.
+    #[n(3)]
     pub attrs: Attributes,
     /// For the operator.
+    #[n(4)]
     pub description: String,
     /// Failures in a row while active or trying, successes in a row while inactive (Kamailio's `message_count`).
+    #[n(5)]
     pub count: u32,
     /// When its state changed last.
+    #[n(6)]
     pub changed_at: WallTime,
     /// Time of the newest observation that was news: one that comes twice counts once.
+    #[n(7)]
     pub seen_at: WallTime,
 }
 
 /// The column `attrs` (`weight=50;duid=abc;maxload=100`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Attributes {
     /// Share of requests, for the algorithm by weight.
+    #[n(0)]
     pub weight: u32,
     /// Calls at once, 0 = no bound.
+    #[n(1)]
     pub max_load: u32,
     /// Identity for the operator (`duid`).
+    #[n(2)]
     pub duid: String,
     /// The column as written, also with what is not known here.
+    #[n(3)]
     pub body: String,
 }
 
@@ -178,46 +196,65 @@ impl Destination {
 }
 
 /// A change of the sets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum DispatcherCommand {
     /// Adds a destination, or replaces the one with the same URI, whose state stays unless `flags` says otherwise.
+    #[n(0)]
     Put {
         /// Into which set.
+        #[n(0)]
         set: u32,
         /// What.
+        #[n(1)]
         destination: Box<Destination>,
     },
     /// Removes a destination, or a whole set.
+    #[n(1)]
     Remove {
         /// From which set.
+        #[n(0)]
         set: u32,
         /// Which; all if `None`.
+        #[n(1)]
         uri: Option<String>,
     },
     /// The operator's word on a state.
+    #[n(2)]
     SetState {
         /// In which set.
+        #[n(0)]
         set: u32,
         /// Which; all if `None`.
+        #[n(1)]
         uri: Option<String>,
         /// The bits of [`flag::STATES`] and [`flag::PROBING`] as they are to be.
+        #[n(2)]
         flags: u32,
         /// Wall time of the proposer.
+        #[n(3)]
         at: WallTime,
     },
     /// A probe or a call found it up or down.
+    #[n(3)]
     Observed {
         /// In which set.
+        #[n(0)]
         set: u32,
         /// Which.
+        #[n(1)]
         uri: String,
         /// How.
+        #[n(2)]
         up: bool,
         /// Failures in a row that make it inactive.
+        #[n(3)]
         failures: u32,
         /// Successes in a row that make it active.
+        #[n(4)]
         successes: u32,
         /// Wall time of the proposer.
+        #[n(5)]
         at: WallTime,
     },
 }

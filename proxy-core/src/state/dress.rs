@@ -4,47 +4,62 @@
 //! Fixed when the request is admitted and replicated with its branch, and then with the dialog: whichever node passes
 //! the answer back, or a request within the dialog on, puts the same names in and takes them out again.
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// Of a branch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Dress {
     /// Names in From and To.
+    #[n(0)]
     pub renamed: Renamed,
     /// P-Asserted-Identity.
+    #[n(1)]
     pub asserted: Asserted,
     /// `Privacy: id` is added: the caller is anonymous, and only the next hop may know who it is (RFC 3325 §9.3).
+    #[n(2)]
     pub private: bool,
 }
 
 /// Other names for the two sides of a dialog.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Renamed {
     /// In From.
+    #[cbor(n(0), with = "crate::wire::opt", has_nil)]
     pub from: Option<Swap>,
     /// In To.
+    #[cbor(n(1), with = "crate::wire::opt", has_nil)]
     pub to: Option<Swap>,
 }
 
 /// A From or To value without its header parameters, on both sides of the proxy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Swap {
     /// As the request came.
+    #[n(0)]
     pub came: String,
     /// As it goes on.
+    #[n(1)]
     pub goes: String,
 }
 
 /// What a copy says in P-Asserted-Identity.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum Asserted {
     /// What came, if anything.
     #[default]
+    #[n(0)]
     Kept,
     /// Nothing: the caller wants to be private, and the next hop is not trusted (RFC 3325 §7).
+    #[n(1)]
     Removed,
     /// This value.
-    Set(String),
+    #[n(2)]
+    Set(#[n(0)] String),
 }
 
 impl Renamed {

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::Binding;
@@ -21,53 +22,73 @@ use super::limits::RECEIPT_BYTES;
 use crate::time::WallTime;
 
 /// All messages that are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct MessageStore {
     /// Number of the next one.
+    #[n(0)]
     pub(super) next: u64,
     /// By address of record and number.
+    #[cbor(n(1), with = "crate::wire::map_of_maps", has_nil)]
     pub(super) users: BTreeMap<String, BTreeMap<u64, StoredMessage>>,
     /// Receipts of messages that were taken, with the end of each.
+    #[cbor(n(2), with = "crate::wire::map", has_nil)]
     pub(super) receipts: BTreeMap<u64, WallTime>,
 }
 
 /// One message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct StoredMessage {
     /// Digest of what is the same in all repetitions of the MESSAGE as it came, and in no other: see
     /// [`StoredMessage::receipt_ends`].
+    #[n(0)]
     pub receipt: u64,
     /// Until when it may be repeated by its sender: so long its receipt is kept, whether or not it was delivered.
+    #[n(1)]
     pub receipt_ends: WallTime,
     /// From value without tag.
+    #[n(2)]
     pub from: String,
     /// URI in To.
+    #[n(3)]
     pub to: String,
     /// Further headers, name and value, in order.
+    #[cbor(n(4), with = "crate::wire::list", has_nil)]
     pub headers: Vec<(String, String)>,
     /// Content-Type, if there was one.
+    #[n(5)]
     pub content_type: Option<String>,
     /// Body.
+    #[cbor(n(6), with = "minicbor::bytes")]
     pub body: Vec<u8>,
     /// When it came.
+    #[n(7)]
     pub received_at: WallTime,
     /// When it is given up.
+    #[n(8)]
     pub expires_at: WallTime,
     /// CSeq number of its delivery where it was not tried yet: higher by one after each answer that refused it.
+    #[n(9)]
     pub cseq: u32,
     /// The registrations that it was tried at in vain, by name ([`registration`]). One more than the user has contacts,
     /// at most.
+    #[cbor(n(10), with = "crate::wire::map", has_nil)]
     pub tries: BTreeMap<String, Tries>,
 }
 
 /// What came of a message at one registration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Tries {
     /// How often it has failed.
+    #[n(0)]
     pub failures: u16,
     /// CSeq number of the next try: the same again where there was no answer.
+    #[n(1)]
     pub cseq: u32,
     /// When it is tried there again; `None`: it was refused for good.
+    #[n(2)]
     pub next_at: Option<WallTime>,
 }
 
@@ -80,44 +101,62 @@ impl Tries {
 }
 
 /// A change of the messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum MessageCommand {
     /// One more: before its 202 leaves.
+    #[n(0)]
     Keep {
         /// For whom: address of record.
+        #[n(0)]
         aor: String,
         /// The message.
+        #[n(1)]
         message: Box<StoredMessage>,
         /// Most messages of one user, from the configuration of the proposer.
+        #[n(2)]
         max_per_user: u32,
         /// Most messages of all users, from there, too.
+        #[n(3)]
         max_total: u64,
     },
     /// It could not be delivered to a registration.
+    #[n(1)]
     Failed {
         /// For whom.
+        #[n(0)]
         aor: String,
         /// Its number.
+        #[n(1)]
         number: u64,
         /// Name of the registration.
+        #[n(2)]
         registration: String,
         /// What came of it there so far.
+        #[n(3)]
         tries: Tries,
     },
     /// Registrations that it was tried at are no more.
+    #[n(2)]
     Forget {
         /// For whom.
+        #[n(0)]
         aor: String,
         /// Its number.
+        #[n(1)]
         number: u64,
         /// Their names.
+        #[cbor(n(2), with = "crate::wire::list", has_nil)]
         registrations: Vec<String>,
     },
     /// It was delivered, or refused for good by all phones there are.
+    #[n(3)]
     Remove {
         /// For whom.
+        #[n(0)]
         aor: String,
         /// Its number.
+        #[n(1)]
         number: u64,
     },
 }

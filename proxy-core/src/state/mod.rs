@@ -43,9 +43,13 @@ pub use types::{
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use minicbor::decode::{self, Decoder};
+use minicbor::encode::{self, Encoder, Write};
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::WallTime;
+use crate::wire::Room;
 use index::Index;
 
 /// The replicated SIP state. Only [`SipState::apply`] changes it; engines read it.
@@ -59,18 +63,30 @@ pub struct SipState {
 }
 
 /// What is replicated. Field order is the serialised form.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 struct Records {
+    #[cbor(n(0), with = "crate::wire::map_of_lists", has_nil)]
     bindings: BTreeMap<String, Vec<Binding>>,
+    #[cbor(n(1), with = "crate::wire::map", has_nil)]
     pending: BTreeMap<ServerKey, PendingInvite>,
+    #[cbor(n(2), with = "crate::wire::map", has_nil)]
     dialogs: BTreeMap<DialogId, DialogRecord>,
+    #[n(3)]
     dispatcher: dispatcher::Dispatcher,
+    #[n(4)]
     trunks: trunk::Trunks,
+    #[n(5)]
     provision: Provision,
+    #[n(6)]
     outbox: Outbox,
+    #[n(7)]
     subscriptions: subscriptions::Subscriptions,
+    #[n(8)]
     messages: message_store::MessageStore,
+    #[n(9)]
     media: media::MediaNodes,
+    #[n(10)]
     nonces: NonceCounts,
 }
 
@@ -93,6 +109,26 @@ impl<'de> Deserialize<'de> for SipState {
         let records = Records::deserialize(deserializer)?;
         let index = Index::build(&records);
         Ok(Self { records, index })
+    }
+}
+
+impl<C: Room> Encode<C> for SipState {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Result<(), encode::Error<W::Error>> {
+        self.records.encode(e, ctx)
+    }
+}
+
+impl<'b, C: Room> Decode<'b, C> for SipState {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, decode::Error> {
+        let records = Records::decode(d, ctx)?;
+        let index = Index::build(&records);
+        Ok(Self { records, index })
+    }
+}
+
+impl<C: Room> CborLen<C> for SipState {
+    fn cbor_len(&self, ctx: &mut C) -> usize {
+        self.records.cbor_len(ctx)
     }
 }
 

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::limits::MAX_NONCES;
@@ -37,47 +38,68 @@ pub enum Count {
 }
 
 /// What names a nonce of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode, CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct NonceId {
     /// When it was made: the oldest go first.
+    #[n(0)]
     pub made_at: WallTime,
     /// Tells apart nonces of one millisecond.
+    #[n(1)]
     pub salt: u64,
     /// Which key made it.
+    #[n(2)]
     pub key_id: u32,
 }
 
 /// One use of a nonce, by a request that was proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct CountUse {
     /// Which nonce.
+    #[n(0)]
     pub nonce: NonceId,
     /// Value of `nc`.
+    #[n(1)]
     pub count: u32,
     /// Digest of the transaction: tells requests apart, and is the same for the retransmissions of one.
+    #[n(2)]
     pub by: u64,
     /// When.
+    #[n(3)]
     pub at: WallTime,
     /// When the nonce is of no use any more, so that nothing need be known of it.
+    #[n(4)]
     pub ends: WallTime,
 }
 
 /// The counts that were used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct NonceCounts {
+    #[cbor(n(0), with = "crate::wire::map", has_nil)]
     windows: BTreeMap<NonceId, Window>,
     /// The newest nonce that was thrown out while it lived.
+    #[n(1)]
     forgotten: Option<WallTime>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 struct Window {
+    #[n(0)]
     highest: u32,
     /// Bit `i`: `highest - i` was used.
+    #[n(1)]
     used: u64,
     /// Of the highest count: which transaction, and when.
+    #[n(2)]
     by: u64,
+    #[n(3)]
     at: WallTime,
+    #[n(4)]
     ends: WallTime,
 }
 

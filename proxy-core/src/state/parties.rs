@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{MAX_ACCOUNT_TEXT, MAX_COUNT_KEYS};
@@ -10,29 +11,41 @@ use crate::time::WallTime;
 
 /// Of an INVITE that starts a call. Taken at admission and handed on to the dialogs that come of it. No text is longer
 /// than [`MAX_ACCOUNT_TEXT`]. Names as in Kamailio's `log_extra`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct CallFacts {
     /// From tag.
+    #[n(0)]
     pub from_tag: String,
     /// CSeq number.
+    #[n(1)]
     pub cseq: u32,
     /// User in From.
+    #[n(2)]
     pub src_user: String,
     /// Host in From.
+    #[n(3)]
     pub src_domain: String,
     /// Where it came from.
+    #[cbor(n(4), with = "crate::wire::ip")]
     pub src_ip: IpAddr,
     /// User in To: who was dialled.
+    #[n(5)]
     pub dst_ouser: String,
     /// User of the Request-URI that counted: after rules, short numbers and aliases.
+    #[n(6)]
     pub dst_user: String,
     /// Its host.
+    #[n(7)]
     pub dst_domain: String,
     /// Address of record of our user who calls: proved by AUTH, or else as in From if that is local.
+    #[n(8)]
     pub caller: Option<String>,
     /// The trunk that it came from.
+    #[n(9)]
     pub from_trunk: Option<String>,
     /// Under what it counts as one call at a time.
+    #[cbor(n(10), with = "crate::wire::list", has_nil)]
     pub counted: Vec<CallLimit>,
 }
 
@@ -60,22 +73,32 @@ impl CallFacts {
 }
 
 /// Under what calls are counted: those that are under way and those that are answered.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode, CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum CountKey {
     /// Calls of our user with this address of record.
-    Caller(String),
+    #[n(0)]
+    Caller(#[n(0)] String),
     /// Calls to our user with this address of record.
-    Callee(String),
+    #[n(1)]
+    Callee(#[n(0)] String),
     /// Calls in and out by this trunk.
-    Trunk(String),
+    #[n(2)]
+    Trunk(#[n(0)] String),
     /// Calls from this address.
-    Source(IpAddr),
+    #[n(3)]
+    Source(#[cbor(n(0), with = "crate::wire::ip")] IpAddr),
     /// Calls at this destination of the dispatcher. Counted by what the call is at, not by a limit of its own
     /// ([`crate::state::SipState::load_of`]).
+    #[n(4)]
     Destination {
         /// Its set.
+        #[n(0)]
         set: u32,
         /// Its URI.
+        #[n(1)]
         uri: String,
     },
 }
@@ -93,30 +116,43 @@ impl CountKey {
 
 /// Most calls at a time under a key, from the configuration of the proposer. Judged in `apply`, so that two engines
 /// cannot both take the last place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct CallLimit {
     /// What is counted.
+    #[n(0)]
     pub key: CountKey,
     /// Most calls, the new one included.
+    #[n(1)]
     pub most: u32,
 }
 
 /// Who ended a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode, CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room", index_only)]
 pub enum EndedBy {
     /// The caller: BYE, or CANCEL before an answer.
+    #[n(0)]
     Caller,
     /// The callee: BYE, or a refusal before an answer.
+    #[n(1)]
     Callee,
     /// The proxy: the longest duration was reached, or nobody answered in time.
+    #[n(2)]
     Timeout,
     /// The proxy: nobody has refreshed the session (RFC 4028 §10).
+    #[n(3)]
     SessionTimer,
     /// The proxy, on the word of an operator.
+    #[n(4)]
     Operator,
     /// Nobody knows: it was forgotten long after its time, or there was no room for its dialog.
+    #[n(5)]
     Lost,
     /// The proxy: the caller has never acknowledged the answer.
+    #[n(6)]
     NoAck,
 }
 
@@ -137,22 +173,29 @@ impl EndedBy {
 }
 
 /// How a dialog ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Ending {
     /// When.
+    #[n(0)]
     pub at: WallTime,
     /// Who ended it.
+    #[n(1)]
     pub by: EndedBy,
     /// Final status of the BYE of a side; none if there was no such BYE.
+    #[n(2)]
     pub bye: Option<u16>,
 }
 
 /// What a dialog's session timer came to (RFC 4028).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct SessionTimer {
     /// `Session-Expires` of the last 2xx, in seconds.
+    #[n(0)]
     pub interval_s: u32,
     /// End of the session, if nobody refreshes it.
+    #[n(1)]
     pub expires_at: WallTime,
 }
 

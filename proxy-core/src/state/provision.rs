@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::time::WallTime;
 
 /// `H(username:realm:password)` by algorithm (RFC 7616 §3.4.2). At least one is there; an account that came from
 /// Kamailio's `subscriber` table has only the first.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Ha1 {
     /// With MD5 (RFC 2617).
+    #[cbor(n(0), with = "crate::wire::opt_bytes", has_nil)]
     pub md5: Option<[u8; 16]>,
     /// With SHA-256 (RFC 8760).
+    #[cbor(n(1), with = "crate::wire::opt_bytes", has_nil)]
     pub sha256: Option<[u8; 32]>,
 }
 
@@ -37,37 +41,52 @@ impl fmt::Debug for Ha1 {
 }
 
 /// Who may register and call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Subscriber {
     /// As it stands in credentials, unescaped.
+    #[n(0)]
     pub username: String,
     /// Lower case.
+    #[n(1)]
     pub domain: String,
     /// For which the HA1 were made.
+    #[n(2)]
     pub realm: String,
     /// What a password leaves behind.
+    #[n(3)]
     pub ha1: Ha1,
 }
 
 /// A domain that counts as local beside the configured ones.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Domain {
     /// Lower case.
+    #[n(0)]
     pub name: String,
     /// Realm of its challenges, where it is not the configured one or the name itself.
+    #[n(1)]
     pub realm: Option<String>,
 }
 
 /// Source addresses: a row of Kamailio's `address` table but its tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode, CborLen,
+)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct AclKey {
     /// `grp`.
+    #[n(0)]
     pub group: u32,
     /// Network address; bits behind the prefix are 0, IPv4 is never written as IPv6.
+    #[cbor(n(1), with = "crate::wire::ip")]
     pub address: IpAddr,
     /// Prefix length in bits.
+    #[n(2)]
     pub prefix: u8,
     /// Source port; 0 is any.
+    #[n(3)]
     pub port: u16,
 }
 
@@ -81,8 +100,9 @@ impl AclKey {
 }
 
 /// What nonces are made with: anybody who has it can make them, so that it is not shown in debug output.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NonceSecret([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", transparent)]
+pub struct NonceSecret(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 
 impl NonceSecret {
     /// Wraps 32 bytes that nobody can foretell.
@@ -106,30 +126,42 @@ impl fmt::Debug for NonceSecret {
 
 /// A secret by which nonces are made and known again. Replicated, so that a challenge that was given before a
 /// takeover is valid after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct NonceKey {
     /// Names it in a nonce; one more with each rotation.
+    #[n(0)]
     pub id: u32,
     /// Drawn by the proposer.
+    #[n(1)]
     pub secret: NonceSecret,
     /// When it was drawn.
+    #[n(2)]
     pub made_at: WallTime,
 }
 
 /// All that is provisioned. Field order is the serialised form.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Provision {
     /// By domain, then by the user part of the AOR.
+    #[cbor(n(0), with = "crate::wire::map_of_maps", has_nil)]
     pub(super) subscribers: BTreeMap<String, BTreeMap<String, Subscriber>>,
+    #[cbor(n(1), with = "crate::wire::map", has_nil)]
     pub(super) domains: BTreeMap<String, Domain>,
     /// One more with each change of `domains`, so that an engine sees cheaply that it has to look again.
+    #[n(2)]
     pub(super) domains_revision: u64,
     /// AOR to AOR, both canonical.
+    #[cbor(n(3), with = "crate::wire::map", has_nil)]
     pub(super) aliases: BTreeMap<String, String>,
     /// With tags.
+    #[cbor(n(4), with = "crate::wire::map", has_nil)]
     pub(super) acl: BTreeMap<AclKey, Option<String>>,
     /// The one that makes nonces, and the one before it.
+    #[cbor(n(5), with = "crate::wire::opt", has_nil)]
     pub(super) nonce_key: Option<NonceKey>,
+    #[cbor(n(6), with = "crate::wire::opt", has_nil)]
     pub(super) old_nonce_key: Option<NonceKey>,
 }
 

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::provision::network;
@@ -21,53 +22,74 @@ use super::{CallId, Ha1};
 use crate::time::WallTime;
 
 /// All trunks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Trunks {
     /// By [`Account::uuid`].
+    #[cbor(n(0), with = "crate::wire::map", has_nil)]
     pub trunks: BTreeMap<String, Trunk>,
 }
 
 /// One trunk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Trunk {
     /// What the operator said.
+    #[n(0)]
     pub account: Account,
     /// How its registration stands.
+    #[n(1)]
     pub registration: Registration,
     /// It does not answer probes.
+    #[n(2)]
     pub down: bool,
 }
 
 /// A row of `uacreg`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Account {
     /// `l_uuid`: its name here.
+    #[n(0)]
     pub uuid: String,
     /// `l_username`: our user that calls to the account go to; empty: the Request-URI says who.
+    #[n(1)]
     pub local_user: String,
     /// `l_domain`: domain of that user; empty: our first one.
+    #[n(2)]
     pub local_domain: String,
     /// `r_username`: the account there, in From and To of the REGISTER.
+    #[n(3)]
     pub remote_user: String,
     /// `r_domain`: domain there, and Request-URI of the REGISTER.
+    #[n(4)]
     pub remote_domain: String,
     /// `realm` of the secret.
+    #[n(5)]
     pub realm: String,
     /// `auth_username`.
+    #[n(6)]
     pub auth_user: String,
     /// `auth_ha1`: what is kept of the password.
+    #[n(7)]
     pub ha1: Ha1,
     /// `auth_proxy`: where REGISTER and calls are sent; empty: to `remote_domain`.
+    #[n(8)]
     pub proxy: String,
     /// `expires` that is asked for, seconds; 0: calls only, no registration.
+    #[n(9)]
     pub expires_s: u32,
     /// User of the Contact; it is how the other side addresses us.
+    #[n(10)]
     pub contact_user: String,
     /// Addresses (`10.0.0.1`, `10.0.0.0/24`) that calls of this trunk come from.
+    #[cbor(n(11), with = "crate::wire::list", has_nil)]
     pub sources: Vec<String>,
     /// Switched off by the operator.
+    #[n(12)]
     pub disabled: bool,
     /// How calls out look there.
+    #[n(13)]
     pub style: TrunkStyle,
 }
 
@@ -202,117 +224,166 @@ impl TrunkIndex {
 }
 
 /// How a registration stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct Registration {
     /// Call-ID of all its REGISTERs.
+    #[n(0)]
     pub call_id: CallId,
     /// CSeq of the newest one.
+    #[n(1)]
     pub cseq: u32,
     /// Where it stands.
+    #[n(2)]
     pub state: RegistrationState,
     /// When the next REGISTER is due.
+    #[n(3)]
     pub next_at: WallTime,
     /// Until when the registrar has us; in the past: it has not.
+    #[n(4)]
     pub expires_at: WallTime,
     /// Failures in a row.
+    #[n(5)]
     pub failures: u32,
     /// Expiry the registrar wants at least (423), seconds.
+    #[n(6)]
     pub min_expires_s: u32,
     /// What happened last, for the operator.
+    #[n(7)]
     pub last: String,
     /// Service-Route of the registrar (RFC 3608): the Route of calls out.
+    #[cbor(n(8), with = "crate::wire::list", has_nil)]
     pub service_route: Vec<String>,
 }
 
 /// See the table above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", index_only)]
 pub enum RegistrationState {
     /// Not begun, or switched off.
+    #[n(0)]
     Idle,
     /// A REGISTER is under way.
+    #[n(1)]
     Ongoing,
     /// The registrar has us.
+    #[n(2)]
     Registered,
     /// The registrar, or the network, has refused.
+    #[n(3)]
     Failed,
 }
 
 /// A change of the trunks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum TrunkCommand {
     /// Adds a trunk, or changes the one of that name. Its registration goes on, and is due at once.
+    #[n(0)]
     Put {
         /// What the operator said.
+        #[n(0)]
         account: Box<Account>,
         /// Call-ID of its registration, if it is new.
+        #[n(1)]
         call_id: CallId,
         /// Wall time of the proposer.
+        #[n(2)]
         at: WallTime,
     },
     /// Removes a trunk.
+    #[n(1)]
     Remove {
         /// Which.
+        #[n(0)]
         uuid: String,
     },
     /// Switches a trunk on or off.
+    #[n(2)]
     Enable {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// On?
+        #[n(1)]
         enabled: bool,
         /// Wall time of the proposer.
+        #[n(2)]
         at: WallTime,
     },
     /// The next REGISTER is due now.
+    #[n(3)]
     Refresh {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// Wall time of the proposer.
+        #[n(1)]
         at: WallTime,
     },
     /// A REGISTER with this CSeq is about to be sent. One that is not higher than the last is refused, and so is one that is
     /// not due any more: what came of the last one was committed meanwhile.
+    #[n(4)]
     Registering {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// Its CSeq.
+        #[n(1)]
         cseq: u32,
         /// When another one is due, should nothing be heard of this one.
+        #[n(2)]
         next_at: WallTime,
         /// Wall time of the proposer.
+        #[n(3)]
         at: WallTime,
     },
     /// What came of the REGISTER with this CSeq.
+    #[n(5)]
     Outcome {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// Its CSeq: what came of an older one is no news.
+        #[n(1)]
         cseq: u32,
         /// What it is now.
+        #[n(2)]
         state: RegistrationState,
         /// When the next one is due.
+        #[n(3)]
         next_at: WallTime,
         /// Until when the registrar has us, if that changed.
+        #[n(4)]
         expires_at: Option<WallTime>,
         /// Expiry the registrar wants at least, if it said so.
+        #[n(5)]
         min_expires_s: Option<u32>,
         /// The routes that calls out take, if it said so.
+        #[cbor(n(6), with = "crate::wire::opt_list", has_nil)]
         service_route: Option<Vec<String>>,
         /// For the operator.
+        #[n(7)]
         last: String,
     },
     /// Probes have found it there, or not.
+    #[n(6)]
     Probed {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// There?
+        #[n(1)]
         up: bool,
     },
     /// Calls out look otherwise from now on; its registration does not care.
+    #[n(7)]
     Style {
         /// Which.
+        #[n(0)]
         uuid: String,
         /// How.
+        #[n(1)]
         style: TrunkStyle,
     },
 }

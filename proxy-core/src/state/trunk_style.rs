@@ -1,5 +1,6 @@
 //! How calls out by a trunk look there: what the provider wants to read in From, To, P-Asserted-Identity and as number.
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// What an operator puts into an identity for the user of the caller.
@@ -9,63 +10,86 @@ pub const USER: &str = "{user}";
 pub const MAX_STRIP: u8 = 20;
 
 /// How calls out look.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room")]
 pub struct TrunkStyle {
     /// Who is in From.
+    #[n(0)]
     pub from: Identity,
     /// To has the number and the domain of the trunk instead of what the caller dialled.
+    #[n(1)]
     pub to_number: bool,
     /// Who is in P-Asserted-Identity (RFC 3325). `None`: the trunk is not told, and not trusted with what others say.
+    #[cbor(n(2), with = "crate::wire::opt", has_nil)]
     pub asserted: Option<Identity>,
     /// Characters that are taken off the number first.
+    #[n(3)]
     pub strip: u8,
     /// Then: the way in which international numbers are written.
+    #[n(4)]
     pub plus: Plus,
     /// Then: what is put in front.
+    #[n(5)]
     pub prefix: String,
     /// It is asked by OPTIONS whether it is there.
+    #[n(6)]
     pub probe: bool,
     /// What becomes of its 3xx.
+    #[n(7)]
     pub redirects: Redirects,
 }
 
 /// Where a trunk may send a call by a 3xx.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", index_only)]
 pub enum Redirects {
     /// As `routing.follow_redirects` says for everybody.
     #[default]
+    #[n(0)]
     Routing,
     /// Its 3xx goes to the caller.
+    #[n(1)]
     Pass,
     /// To its own domain, proxy and sources, with its credentials; other contacts are left out.
+    #[n(2)]
     Own,
     /// To any contact.
+    #[n(3)]
     Any,
 }
 
 /// A caller, as a trunk is told.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", flat)]
 pub enum Identity {
     /// As he says himself; in P-Asserted-Identity: as he has proved.
     #[default]
+    #[n(0)]
     Caller,
     /// The account of the trunk.
+    #[n(1)]
     Account,
     /// This URI, with [`USER`] for his user.
-    Uri(String),
+    #[n(2)]
+    Uri(#[n(0)] String),
 }
 
 /// How an international number begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "crate::wire::Room", index_only)]
 pub enum Plus {
     /// As it was dialled.
     #[default]
+    #[n(0)]
     AsDialled,
     /// `+49…` (E.164), also where 00 was dialled.
+    #[n(1)]
     Plus,
     /// `0049…`, also where + was dialled.
+    #[n(2)]
     Zeros,
     /// `49…`, whichever was dialled.
+    #[n(3)]
     Bare,
 }
 

@@ -11,6 +11,7 @@ use proxy_core::state::{
     Subscriber,
 };
 use proxy_core::time::WallTime;
+use proxy_core::wire::Memory;
 
 use ProvisionAnswer::{Done, Exists, Full, IsAlias, IsSubscriber, Malformed, NotFound, Superseded};
 
@@ -275,10 +276,9 @@ proptest! {
             again.apply(&command);
             prop_assert_eq!(&again, &one);
         }
-        let config = bincode::config::standard();
-        let bytes = bincode::serde::encode_to_vec(&one, config).expect("encodes");
-        prop_assert_eq!(&bytes, &bincode::serde::encode_to_vec(&two, config).expect("encodes"));
-        let (back, _): (SipState, usize) = bincode::serde::decode_from_slice(&bytes, config).expect("decodes");
+        let bytes = minicbor::to_vec_with(&one, &mut Memory::endless()).expect("encodes");
+        prop_assert_eq!(&bytes, &minicbor::to_vec_with(&two, &mut Memory::endless()).expect("encodes"));
+        let back: SipState = minicbor::decode_with(&bytes, &mut Memory::bytes(1 << 26)).expect("decodes");
         prop_assert_eq!(back.bytes(), one.bytes());
         prop_assert_eq!(back, one);
     }

@@ -42,10 +42,10 @@ pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError
     let differs = |what, found: String, expected: String| Err(OpenError::Foreign { what, found, expected });
     // The checksum holds, so that what does not decode is no damage: another version wrote it, and it must not be set
     // aside as if it were broken.
-    let (format, cluster, node): (u32, u64, u64) = match codec::decode(Kind::Meta, body) {
+    let (format, cluster, node): (u32, u64, u64) = match codec::decode_fixed(Kind::Meta, body) {
         Ok(meta) => meta,
-        Err(CodecError::Version { found, expected }) => {
-            return differs("format version", found.to_string(), expected.to_string());
+        Err(CodecError::Version { found }) => {
+            return differs("format version", found.to_string(), codec::versions(&codec::READS));
         }
         Err(e) => return differs("format version", format!("unknown ({e})"), FORMAT.to_string()),
     };
@@ -62,7 +62,8 @@ pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError
 }
 
 pub(super) fn create(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError> {
-    let body = codec::encode(Kind::Meta, &(FORMAT, identity.cluster, identity.node)).map_err(corrupt)?;
+    let body =
+        codec::encode_fixed(Kind::Meta, &(FORMAT, identity.cluster, identity.node)).map_err(corrupt)?;
     let mut bytes = crc32c::crc32c(&body).to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
     if disk.list()?.iter().any(|n| n == TEMPORARY) {
@@ -91,10 +92,10 @@ mod tests {
     #[test]
     fn a_folder_of_another_version_is_foreign_and_not_corrupt() {
         let id = Identity::new("lab", 1);
-        let good = codec::encode(Kind::Meta, &(FORMAT, id.cluster, id.node)).expect("encodes");
+        let good = codec::encode_fixed(Kind::Meta, &(FORMAT, id.cluster, id.node)).expect("encodes");
         let mut frame = good.clone();
         frame[0] += 1;
-        let format = codec::encode(Kind::Meta, &(FORMAT + 1, id.cluster, id.node)).expect("encodes");
+        let format = codec::encode_fixed(Kind::Meta, &(FORMAT + 1, id.cluster, id.node)).expect("encodes");
         let longer = [&good[..], b"more"].concat();
         for body in [frame, format, longer] {
             match refusal(&body) {

@@ -18,7 +18,7 @@ mod writer;
 pub use gauge::{Gauge, Syncs};
 pub use late::Slowness;
 pub use meta::Identity;
-pub use raft_log::RaftLog;
+pub use raft_log::{Forms, RaftLog};
 pub use segment::{Recovered, SegmentLog};
 pub use verdict::{Forgotten, Verdict};
 pub use writer::{LogWriter, Mode};

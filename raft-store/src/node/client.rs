@@ -24,6 +24,7 @@ use super::runtime::patient;
 use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
+use crate::command::Versions;
 
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
@@ -81,6 +82,12 @@ pub trait Transport: Clone + Send + Sync + 'static {
     /// What is known of the way between this node and `place`.
     fn path(&self, _place: Place) -> Path {
         Path::default()
+    }
+
+    /// Which format versions `place` has said that it reads, if it has said so to this process.
+    fn reads(&self, place: Place) -> Option<Versions> {
+        let _ = place;
+        Some(Versions::OURS)
     }
 }
 

@@ -21,15 +21,17 @@ use tokio::time::Instant;
 use super::batch::{Batcher, Done, Oldest};
 use super::client::{Clients, Clock, Lane, Transport};
 use super::heartbeat::Early;
-use super::inbound::{DiskWord, Hello, Inbound, Rpc, RpcReply};
+use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
 use super::sm::{Machine, View};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use super::word::Words;
+use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
+use crate::wire::FIRST_VERSION;
 
 /// A snapshot is built after this many entries.
 const SNAPSHOT_EVERY: u64 = 5_000;
@@ -334,9 +336,32 @@ impl<T: Transport> Core<T> {
         &self.0.joining
     }
 
-    /// Has commands committed. Never blocks; `done` is called once.
-    pub fn propose(&self, commands: Vec<crate::command::Command>, done: Done) {
-        self.0.batcher.propose(commands, done);
+    /// Has commands committed. Never blocks; `done` is called once. What a member cannot read is refused.
+    pub fn propose(&self, commands: Vec<Command>, done: Done) {
+        let since = commands.iter().map(Command::since_version).max().unwrap_or(FIRST_VERSION);
+        match self.unread_by(since) {
+            Some(place) => {
+                tracing::info!(place, version = since, "refused: a node of an older version cannot read it");
+                done(Err(ProposeRefused::Unread));
+            }
+            None => self.0.batcher.propose(commands, done),
+        }
+    }
+
+    /// A member that does not read `version` of the stored and sent form; what it has said last counts.
+    #[must_use]
+    pub fn unread_by(&self, version: u8) -> Option<Place> {
+        if version <= FIRST_VERSION {
+            return None;
+        }
+        let metrics = self.0.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let mut others =
+            membership.nodes().map(|(id, _)| place_of(*id)).filter(|p| *p != place_of(self.0.config.id));
+        others.find(|place| {
+            let said = self.0.clients.transport.reads(*place);
+            said.unwrap_or_else(|| self.0.view.read(|state| state.reads(*place))).last < version
+        })
     }
 
     /// What Raft knows now.
@@ -530,7 +555,7 @@ impl<T: Transport> Core<T> {
                 let (tx, rx) = futures::channel::oneshot::channel();
                 // The asker may have gone; the proposal stands.
                 self.propose(batch.0, Box::new(move |result| drop(tx.send(result))));
-                let unknown = Err(super::inbound::ProposeRefused::Unknown);
+                let unknown = Err(ProposeRefused::Unknown);
                 RpcReply::Propose(rx.await.unwrap_or(unknown).map(crate::command::Responses))
             }
         })

@@ -34,7 +34,7 @@ mod tests {
     use crate::node::types::raft_id;
 
     async fn hello_while_starting(blank: bool) -> RpcReply {
-        let who = Credentials { cluster: "lab".into(), key: [7; 32], place: 1 };
+        let who = Credentials::new("lab", [7; 32], 1);
         let shared = Shared::new(TcpTransport::new(who, None, &[]), Handle::current(), blank);
         Door(Arc::new(shared)).handle(2, raft_id(0, 1), Lane::Control, Rpc::Hello).await
     }

@@ -9,11 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::batch::Done;
+use super::client::Transport;
 use super::core::{Core, Facts};
 use super::inbound::ProposeRefused;
 use super::net::TcpTransport;
 use super::types::Place;
-use crate::command::Command;
+use crate::command::{Command, Versions};
 use crate::state::ClusterState;
 
 type Waker = Box<dyn Fn() + Send + Sync>;
@@ -70,6 +71,12 @@ impl Node {
     #[must_use]
     pub fn facts(&self) -> Facts {
         self.0.core.get().map(Core::facts).unwrap_or_default()
+    }
+
+    /// Which format versions `place` has said that it reads, if it has said so to this process.
+    #[must_use]
+    pub fn reads(&self, place: Place) -> Option<Versions> {
+        self.0.transport.reads(place)
     }
 
     /// Has `f` called, on the node's thread, whenever term, leader, grant or membership change, when a quorum has

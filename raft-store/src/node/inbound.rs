@@ -2,130 +2,210 @@
 
 use std::future::Future;
 
+use minicbor::{CborLen, Decode, Encode};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest,
     VoteResponse,
 };
 use openraft::type_config::alias::SnapshotMetaOf;
-use serde::{Deserialize, Serialize};
 
 use super::client::Lane;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// A question of one node to another. Append-only, like everything that is encoded.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", flat)]
 pub enum Rpc {
     /// Raft AppendEntries; without entries it is a heartbeat.
-    Append(AppendEntriesRequest<TypeConfig>),
+    #[n(0)]
+    Append(#[cbor(n(0), with = "crate::wire::raft::append")] AppendEntriesRequest<TypeConfig>),
     /// Raft RequestVote.
-    Vote(VoteRequest<TypeConfig>),
+    #[n(1)]
+    Vote(#[cbor(n(0), with = "crate::wire::raft::ask_vote")] VoteRequest<TypeConfig>),
     /// Pre-vote: would you vote for me?
-    PreVote(VoteRequest<TypeConfig>),
+    #[n(2)]
+    PreVote(#[cbor(n(0), with = "crate::wire::raft::ask_vote")] VoteRequest<TypeConfig>),
     /// A part of a snapshot. The last one carries `last: true` and is answered with [`RpcReply::Snapshot`].
+    #[n(3)]
     Snapshot {
         /// The leader's vote.
+        #[cbor(n(0), with = "crate::wire::raft::vote")]
         vote: Vote,
         /// What the snapshot covers.
+        #[cbor(n(1), with = "crate::wire::raft::snapshot_meta")]
         meta: SnapshotMetaOf<TypeConfig>,
         /// Names the transfer: parts of another one are thrown away.
+        #[n(2)]
         transfer: u64,
         /// Byte offset of `data`.
+        #[n(3)]
         offset: u64,
         /// The bytes.
+        #[cbor(n(4), with = "minicbor::bytes")]
         data: Vec<u8>,
         /// Whether this was the last part.
+        #[n(5)]
         last: bool,
     },
     /// "`to` is to lead from now on."
-    TransferLeader(TransferLeaderRequest<TypeConfig>),
+    #[n(4)]
+    TransferLeader(#[cbor(n(0), with = "crate::wire::raft::transfer")] TransferLeaderRequest<TypeConfig>),
     /// Who are you, and are you part of a cluster?
+    #[n(5)]
     Hello,
     /// "My store is empty and the cluster goes on without me: take me in under this new id."
+    #[n(6)]
     Join {
         /// The new id.
+        #[n(0)]
         id: RaftId,
         /// Its address and role.
+        #[n(1)]
         member: Member,
     },
     /// Proposals made on a node that does not lead.
-    Propose(crate::command::Batch),
+    #[n(7)]
+    Propose(#[n(0)] crate::command::Batch),
     /// How does your disk do? Asked by a leader whose proposals do not commit.
+    #[n(8)]
     Disk,
 }
 
+impl Rpc {
+    /// The format version from which on it is read.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        match self {
+            Self::Append(append) => crate::wire::raft::append_since(append),
+            Self::Propose(batch) => batch.since_version(),
+            _ => crate::wire::FIRST_VERSION,
+        }
+    }
+}
+
 /// The answer to an [`Rpc`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", flat)]
 pub enum RpcReply {
     /// To [`Rpc::Append`].
-    Append(AppendEntriesResponse<TypeConfig>),
+    #[n(0)]
+    Append(#[cbor(n(0), with = "crate::wire::raft::appended")] AppendEntriesResponse<TypeConfig>),
     /// To [`Rpc::Vote`] and [`Rpc::PreVote`].
-    Vote(VoteResponse<TypeConfig>),
+    #[n(1)]
+    Vote(#[cbor(n(0), with = "crate::wire::raft::voted")] VoteResponse<TypeConfig>),
     /// To a part of a snapshot that is not the last.
+    #[n(2)]
     SnapshotPart,
     /// To the last part of a snapshot.
-    Snapshot(SnapshotResponse<TypeConfig>),
+    #[n(3)]
+    Snapshot(#[cbor(n(0), with = "crate::wire::raft::snapshot_taken")] SnapshotResponse<TypeConfig>),
     /// To [`Rpc::TransferLeader`]: heard (what comes of it shows in the election).
+    #[n(4)]
     TransferLeader,
     /// To [`Rpc::Hello`].
-    Hello(Hello),
+    #[n(5)]
+    Hello(#[n(0)] Hello),
     /// To [`Rpc::Join`].
-    Join(JoinReply),
+    #[n(6)]
+    Join(#[n(0)] JoinReply),
     /// To [`Rpc::Propose`].
-    Propose(Result<crate::command::Responses, ProposeRefused>),
+    #[n(7)]
+    Propose(#[n(0)] Result<crate::command::Responses, ProposeRefused>),
     /// The node cannot answer: it is starting, silent for its first lease, or has failed.
-    Unavailable(String),
+    #[n(8)]
+    Unavailable(#[n(0)] String),
     /// To [`Rpc::Append`], by a node that is silent for its first lease: it follows, but neither votes nor stands yet.
-    SilentAppend(AppendEntriesResponse<TypeConfig>),
+    #[n(9)]
+    SilentAppend(#[cbor(n(0), with = "crate::wire::raft::appended")] AppendEntriesResponse<TypeConfig>),
     /// To [`Rpc::TransferLeader`]: it cannot lead, and the reason.
-    CannotLead(String),
+    #[n(10)]
+    CannotLead(#[n(0)] String),
     /// To [`Rpc::Disk`].
-    Disk(DiskWord),
+    #[n(11)]
+    Disk(#[n(0)] DiskWord),
 }
 
 /// How a node's disk does, by its own word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct DiskWord {
     /// Whether it writes what it is given, as the node judges it ([`Syncs::go_on`](crate::log::Syncs::go_on)).
+    #[n(0)]
     pub goes_on: bool,
     /// The slowest sync of the last minute, microseconds.
+    #[n(1)]
     pub slowest_us: u64,
     /// For how long something waits for a sync, microseconds; 0: nothing does.
+    #[n(2)]
     pub waiting_us: u64,
 }
 
+impl RpcReply {
+    /// The format version from which on it is read.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        crate::wire::FIRST_VERSION
+    }
+
+    /// The same for a node that reads no version beyond `last`.
+    #[must_use]
+    pub fn for_reader(self, last: u8) -> Self {
+        match self.since_version() {
+            since if since > last => Self::Unavailable(format!("the answer needs format version {since}")),
+            _ => self,
+        }
+    }
+}
+
 /// Where a node stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Hello {
     /// Its id; `None` while its store is empty.
+    #[n(0)]
     pub id: Option<RaftId>,
     /// Whether its log holds a membership: it is part of a cluster.
+    #[n(1)]
     pub initialized: bool,
     /// Whom it takes for the leader.
+    #[n(2)]
     pub leader: Option<RaftId>,
 }
 
 /// What comes of a [`Rpc::Join`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", flat)]
 pub enum JoinReply {
     /// Taken in as a voter.
+    #[n(0)]
     Joined,
     /// Under way: ask again.
+    #[n(1)]
     Wait,
     /// Ask this node, which leads.
-    AskLeader(RaftId),
+    #[n(2)]
+    AskLeader(#[n(0)] RaftId),
     /// No: the reason.
-    Refused(String),
+    #[n(3)]
+    Refused(#[n(0)] String),
 }
 
 /// Why a forwarded proposal has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room", index_only)]
 pub enum ProposeRefused {
     /// The node asked does not lead.
+    #[n(0)]
     NotLeader,
     /// Its queue is full.
+    #[n(1)]
     Overloaded,
     /// Nobody knows whether it was committed.
+    #[n(2)]
     Unknown,
+    /// Not every member of the cluster reads such a command yet.
+    #[n(3)]
+    Unread,
 }
 
 /// Answers for a node.

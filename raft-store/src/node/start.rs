@@ -119,7 +119,7 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
         // The lease is part of the name: a leader that counts a longer one than its followers promise would own the
         // service beside its successor.
         let cluster = format!("{}, lease {} ms", config.cluster, config.election_max.as_millis());
-        let who = Credentials { cluster, key: config.key, place: config.place };
+        let who = Credentials::new(cluster, config.key, config.place);
         let server = match Server::bind(addr, who.clone()).await {
             Ok(server) => server,
             Err(e) => return say(Err(e.into())),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::runtime::Runtime;
@@ -34,12 +35,30 @@ pub const fn raft_id(incarnation: u64, place: Place) -> RaftId {
 }
 
 /// What a node may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    Encode,
+    Decode,
+    CborLen,
+)]
+#[cbor(context_bound = "proxy_core::wire::Room", index_only)]
 pub enum Role {
     /// Votes, and may hold the floating IP.
     #[default]
+    #[n(0)]
     Appliance,
     /// Votes, and never holds the floating IP.
+    #[n(1)]
     Witness,
 }
 
@@ -53,11 +72,14 @@ impl fmt::Display for Role {
 }
 
 /// What the membership knows of a node beside its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Member {
     /// Address of its Raft RPC.
+    #[cbor(n(0), with = "proxy_core::wire::addr")]
     pub addr: SocketAddr,
     /// What it may do.
+    #[n(1)]
     pub role: Role,
 }
 

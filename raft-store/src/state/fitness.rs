@@ -16,6 +16,7 @@
 
 use std::fmt;
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// What makes a node a worse choice than another. The number is the bit in a [`Fitness`]; a larger one is graver.
@@ -84,8 +85,24 @@ impl fmt::Display for Ailment {
 }
 
 /// The ailments of one node. The less of two is the better choice: the gravest ailment decides, then the next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Fitness(u32);
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Encode,
+    Decode,
+    CborLen,
+)]
+#[cbor(context_bound = "proxy_core::wire::Room", transparent)]
+pub struct Fitness(#[n(0)] u32);
 
 impl Fitness {
     /// Nothing ails it.

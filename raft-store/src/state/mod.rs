@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use minicbor::{CborLen, Decode, Encode};
 use proxy_core::state::{Counts, SipState};
 use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
@@ -14,33 +15,42 @@ mod suspects;
 pub use fitness::{AILMENTS, Ailment, Fitness};
 pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
-use crate::command::{Command, GrantReason, Response};
+use crate::command::{Command, GrantReason, Response, Versions};
 use crate::node::Place;
 
 /// Most places about which marks are kept.
 pub const MAX_PLACES: usize = 64;
 
 /// Who holds the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Grant {
     /// The node named.
+    #[n(0)]
     pub holder: Place,
     /// Fence token: the log index of the grant, so that a later one is always larger.
+    #[n(1)]
     pub token: u64,
     /// Why.
+    #[n(2)]
     pub reason: GrantReason,
     /// When it was decided.
+    #[n(3)]
     pub at: WallTime,
 }
 
 /// What is known of a node beyond the membership.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Marks {
     /// The operator wants it to hold nothing.
+    #[n(0)]
     pub drained: bool,
     /// It says that it could serve.
+    #[n(1)]
     pub healthy: bool,
     /// What it says of itself beyond that.
+    #[cbor(n(2), with = "proxy_core::wire::added", has_nil)]
     pub own: Fitness,
 }
 
@@ -59,12 +69,20 @@ impl Default for Marks {
 }
 
 /// The replicated state. Only [`ClusterState::apply`] changes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct ClusterState {
+    #[n(0)]
     sip: SipState,
+    #[cbor(n(1), with = "proxy_core::wire::opt", has_nil)]
     grant: Option<Grant>,
+    #[cbor(n(2), with = "proxy_core::wire::map", has_nil)]
     marks: BTreeMap<Place, Marks>,
+    #[cbor(n(3), with = "proxy_core::wire::list", has_nil)]
     suspects: Vec<Suspect>,
+    /// Which format versions nodes have said that they read.
+    #[cbor(n(4), with = "proxy_core::wire::map", has_nil)]
+    reads: BTreeMap<Place, Versions>,
 }
 
 impl ClusterState {
@@ -92,7 +110,22 @@ impl ClusterState {
                 suspects::add(&mut self.suspects, *fingerprint, *place, *moment);
                 Response::Done
             }
+            Command::Reads { place, versions } => {
+                if *versions == Versions::FIRST {
+                    // What is so by itself takes no room.
+                    self.reads.remove(place);
+                } else if self.reads.contains_key(place) || self.reads.len() < MAX_PLACES {
+                    self.reads.insert(*place, *versions);
+                }
+                Response::Done
+            }
         }
+    }
+
+    /// Which format versions a node reads, as far as it was noted: the first one always.
+    #[must_use]
+    pub fn reads(&self, place: Place) -> Versions {
+        self.reads.get(&place).copied().unwrap_or(Versions::FIRST)
     }
 
     fn mark(&mut self, place: Place, f: impl FnOnce(&mut Marks)) {

@@ -1,5 +1,6 @@
 //! Messages with which engines have died, as the cluster remembers them.
 
+use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
@@ -10,11 +11,14 @@ pub const MAX_SUSPECTS: usize = 64;
 pub const DEATHS_THAT_PROVE: u32 = 2;
 
 /// One message.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Suspect {
     /// Of the message (`proxy_core::msg::fingerprint_of`).
+    #[n(0)]
     pub fingerprint: u64,
     /// Where an engine has died with it, and the moment that names the death; at most [`DEATHS_THAT_PROVE`].
+    #[cbor(n(1), with = "proxy_core::wire::list", has_nil)]
     pub deaths: Vec<(Place, u64)>,
 }
 

@@ -1,22 +1,37 @@
 //! Files that say how the stored formats look: a change of a type shows as other bytes.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
-use raft_store::codec::{self, Kind};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use raft_store::codec::{self, FORMAT_VERSION, Kind};
+use raft_store::wire::Wire;
 
-/// `value` has the bytes of the file, and is read back from them. `RELEVO_GOLDEN=write` makes the file.
-pub fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
+/// The golden files of a format version.
+pub fn folder(version: u8) -> PathBuf {
+    PathBuf::from(format!("{}/tests/golden/v{version}", env!("CARGO_MANIFEST_DIR")))
+}
+
+/// `value` has the bytes of the file of the version that it says it can be read from, and is read back from them.
+/// `RELEVO_GOLDEN=write` makes the file where there is none: one that is there is never written again.
+pub fn golden<T: Wire + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
+    golden_since(value.since(), name, kind, value);
+}
+
+/// The same, for a value that first stood in the files of `version`.
+pub fn golden_since<T: Wire + PartialEq + Debug>(version: u8, name: &str, kind: Kind, value: &T) {
+    assert!(value.since() <= version && version <= FORMAT_VERSION);
     let bytes = codec::encode(kind, value).expect("encode");
-    let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
+    let path = folder(version).join(format!("{name}.bin"));
+    if !path.exists() && std::env::var("RELEVO_GOLDEN").is_ok_and(|v| v == "write") {
+        std::fs::create_dir_all(folder(version)).expect("folder");
         std::fs::write(&path, &bytes).expect("write");
     }
-    let golden = std::fs::read(&path).expect("golden file; RELEVO_GOLDEN=write makes it");
+    let golden = std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; RELEVO_GOLDEN=write makes it", path.display()));
     assert!(
         bytes == golden,
-        "the format of {name} changed: commands are append-only; else raise FORMAT_VERSION and regenerate"
+        "version {version} has other bytes for {name}: a number was used again, or something stands in the middle; \
+         what is new has the next free number, and a newer format version where it is used"
     );
     assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
 }

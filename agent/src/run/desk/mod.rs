@@ -1,5 +1,6 @@
 //! Answers to the admin socket, one file per feature.
 
+mod backup;
 mod ban;
 mod cdr;
 mod dispatcher;

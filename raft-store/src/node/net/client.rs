@@ -18,6 +18,7 @@ use super::probe::Prober;
 use super::progress::Progress;
 use super::{Credentials, Endpoint, handshake};
 use crate::codec::{self, Kind};
+use crate::command::Versions;
 use crate::node::client::{Lane, NoAnswer, Transport};
 use crate::node::inbound::{Rpc, RpcReply};
 use crate::node::types::{Member, Place, RaftId, Role, place_of, raft_id};
@@ -112,6 +113,10 @@ impl TcpTransport {
 }
 
 impl Transport for TcpTransport {
+    fn reads(&self, place: Place) -> Option<Versions> {
+        self.0.who.heard.of(place)
+    }
+
     async fn call(
         &self,
         target: RaftId,
@@ -307,6 +312,16 @@ impl Link {
             !waiting.reply.is_closed() || self.lane == Lane::Control && waiting.until > now
         });
         if ask.until <= now || under_way.len() >= MAX_UNDER_WAY {
+            return Ok(());
+        }
+        let since = ask.rpc.since_version();
+        if let Some(theirs) = self.dial.who.heard.of(self.dial.place).filter(|theirs| theirs.last < since) {
+            // The asker may have given up already.
+            drop(
+                ask.reply.send(Err(format!(
+                    "it reads format version {theirs}, and this needs {since}: upgrade it"
+                ))),
+            );
             return Ok(());
         }
         *number += 1;

@@ -1,11 +1,12 @@
 //! Both ends prove that they know the cluster key before anything else is read.
 //!
 //! ```text
-//! client  HELLO  = magic, nonce, cluster hash, own place, wanted place, lane
-//! server  magic, nonce, HMAC(key, "server" ‖ HELLO ‖ nonce)
-//! client  HMAC(key, "client" ‖ HELLO ‖ nonce)
+//! client  HELLO  = magic, nonce, cluster hash, own place, wanted place, lane, versions
+//! server  ANSWER = magic, nonce, versions; HMAC(key, "server" ‖ HELLO ‖ ANSWER)
+//! client  HMAC(key, "client" ‖ HELLO ‖ ANSWER)
 //! ```
-//! The frames' keys are HMACs over the same, so that they differ on every connection.
+//! The frames' keys are HMACs over the same, so that they differ on every connection. Each end says which format
+//! versions it reads; two that have none in common refuse each other in words.
 
 use std::io;
 
@@ -17,12 +18,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Credentials;
 use super::frame::Seal;
+use crate::command::Versions;
 use crate::node::client::Lane;
 use crate::node::types::Place;
 
-const MAGIC: &[u8; 8] = b"RELEVO\x00\x01";
+const MAGIC: &[u8; 8] = b"RELEVO\x00\x02";
 const NONCE: usize = 32;
-const HELLO: usize = 8 + NONCE + 8 + 2 + 2 + 1;
+const VERSIONS: usize = 2;
+const HELLO: usize = 8 + NONCE + 8 + 2 + 2 + 1 + VERSIONS;
+const ANSWER: usize = 8 + NONCE + VERSIONS;
 const PROOF: usize = 32;
 
 /// The two directions of an authenticated connection.
@@ -43,23 +47,36 @@ fn nonce() -> io::Result<[u8; NONCE]> {
     Ok(nonce)
 }
 
-fn mac(key: &[u8; 32], label: &str, hello: &[u8], nonce: &[u8]) -> Hmac<Sha256> {
+fn mac(key: &[u8; 32], label: &str, hello: &[u8], answer: &[u8]) -> Hmac<Sha256> {
     let mut mac =
         <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| unreachable!("any length will do"));
-    for part in [label.as_bytes(), hello, nonce] {
+    for part in [label.as_bytes(), hello, answer] {
         mac.update(part);
     }
     mac
 }
 
-fn seal(key: &[u8; 32], label: &str, hello: &[u8], nonce: &[u8]) -> Seal {
+fn seal(key: &[u8; 32], label: &str, hello: &[u8], answer: &[u8]) -> Seal {
     let mut out = [0; 16];
-    out.copy_from_slice(&mac(key, label, hello, nonce).finalize().into_bytes()[..16]);
+    out.copy_from_slice(&mac(key, label, hello, answer).finalize().into_bytes()[..16]);
     Seal::new(out)
 }
 
 fn refused(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.into())
+}
+
+/// Both read a version that the other one writes, or an error that says what to do.
+fn meet(ours: Versions, theirs: Versions) -> io::Result<()> {
+    if ours.meet(theirs) {
+        return Ok(());
+    }
+    let cure = if theirs.last < ours.first {
+        "upgrade that node, by the releases in between"
+    } else {
+        "upgrade this node, by the releases in between"
+    };
+    Err(refused(format!("it reads format version {theirs}, this node {ours}: {cure}")))
 }
 
 /// The client's part, towards `wanted`.
@@ -80,29 +97,32 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         Lane::Bulk => 1,
         Lane::Probe => 2,
     });
+    hello.extend_from_slice(&[who.reads.first, who.reads.last]);
     stream.write_all(&hello).await?;
-    let mut answer = [0; 8 + NONCE + PROOF];
+    let mut answer = [0; ANSWER + PROOF];
     stream.read_exact(&mut answer).await.map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => {
             refused("the node closed the connection: are cluster name and election_max_ms the same there?")
         }
         _ => e,
     })?;
-    let (magic, rest) = answer.split_at(8);
-    let (nonce, proof) = rest.split_at(NONCE);
-    if magic != MAGIC {
+    let (answer, proof) = answer.split_at(ANSWER);
+    if answer[..8] != *MAGIC {
         return Err(refused("what listens there is not this version of relevo"));
     }
-    if mac(&who.key, "server", &hello, nonce).verify_slice(proof).is_err() {
+    if mac(&who.key, "server", &hello, answer).verify_slice(proof).is_err() {
         // A proof that cannot fit: who merely hung up would not be told from one whose patience was over. It is said here,
         // too, if it is not heard there.
         stream.write_all(&[0; PROOF]).await.ok();
         return Err(refused("the node does not know this cluster's key: compare cluster.key on both"));
     }
-    stream.write_all(&mac(&who.key, "client", &hello, nonce).finalize().into_bytes()).await?;
+    stream.write_all(&mac(&who.key, "client", &hello, answer).finalize().into_bytes()).await?;
+    let theirs = Versions { first: answer[8 + NONCE], last: answer[8 + NONCE + 1] };
+    who.heard.note(wanted, theirs);
+    meet(who.reads, theirs)?;
     Ok(Seals {
-        outgoing: seal(&who.key, "to server", &hello, nonce),
-        incoming: seal(&who.key, "to client", &hello, nonce),
+        outgoing: seal(&who.key, "to server", &hello, answer),
+        incoming: seal(&who.key, "to client", &hello, answer),
     })
 }
 
@@ -133,17 +153,20 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         2 => Lane::Probe,
         _ => Lane::Bulk,
     };
-    let nonce = nonce()?;
-    let proof = mac(&who.key, "server", &hello, &nonce).finalize().into_bytes();
-    stream.write_all(&[&MAGIC[..], &nonce, &proof].concat()).await?;
+    let theirs = Versions { first: rest[13], last: rest[14] };
+    let answer = [&MAGIC[..], &nonce()?, &[who.reads.first, who.reads.last]].concat();
+    let proof = mac(&who.key, "server", &hello, &answer).finalize().into_bytes();
+    stream.write_all(&[&answer[..], &proof].concat()).await?;
     let mut proof = [0; PROOF];
     stream.read_exact(&mut proof).await?;
-    if mac(&who.key, "client", &hello, &nonce).verify_slice(&proof).is_err() {
+    if mac(&who.key, "client", &hello, &answer).verify_slice(&proof).is_err() {
         return Err(refused("it does not know this cluster's key: compare cluster.key on both"));
     }
+    who.heard.note(from, theirs);
+    meet(who.reads, theirs)?;
     let seals = Seals {
-        outgoing: seal(&who.key, "to client", &hello, &nonce),
-        incoming: seal(&who.key, "to server", &hello, &nonce),
+        outgoing: seal(&who.key, "to client", &hello, &answer),
+        incoming: seal(&who.key, "to server", &hello, &answer),
     };
     Ok((from, lane, seals))
 }
@@ -153,7 +176,7 @@ mod tests {
     use super::*;
 
     fn who(place: Place, key: u8, cluster: &str) -> Credentials {
-        Credentials { cluster: cluster.into(), key: [key; 32], place }
+        Credentials::new(cluster, [key; 32], place)
     }
 
     async fn meet(
@@ -195,6 +218,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_node_learns_which_versions_the_other_one_reads() {
+        let (a, mut b) = (who(1, 7, "lab"), who(2, 7, "lab"));
+        b.reads.last += 1;
+        let (client, server) = meet(a.clone(), b.clone(), 2).await;
+        assert!(client.is_ok() && server.is_ok());
+        assert_eq!((a.heard.of(2), b.heard.of(1)), (Some(b.reads), Some(a.reads)));
+    }
+
+    #[tokio::test]
+    async fn nodes_without_a_version_in_common_refuse_each_other_in_words() {
+        let (a, mut b) = (who(1, 7, "lab"), who(2, 7, "lab"));
+        b.reads = Versions { first: a.reads.last + 1, last: a.reads.last + 2 };
+        let (client, server) = meet(a, b, 2).await;
+        let (client, server) = (client.err().expect("refused"), server.expect_err("refused"));
+        assert!(client.to_string().contains("upgrade this node"), "{client}");
+        assert!(server.to_string().contains("upgrade that node"), "{server}");
+        for why in [client, server] {
+            assert_eq!(why.kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
+
+    #[tokio::test]
     async fn a_node_that_hangs_up_in_the_midst_of_it_is_not_said_to_have_another_key() {
         let (mut a, mut b) = tokio::io::duplex(1024);
         let mut hello = [0; HELLO];
@@ -213,7 +258,7 @@ mod tests {
         // The server's nonce is new each time, so that a recorded proof does not fit.
         let key = [7; 32];
         let hello = [1; HELLO];
-        let proof = mac(&key, "client", &hello, &[1; NONCE]).finalize().into_bytes();
-        assert!(mac(&key, "client", &hello, &[2; NONCE]).verify_slice(&proof).is_err());
+        let proof = mac(&key, "client", &hello, &[1; ANSWER]).finalize().into_bytes();
+        assert!(mac(&key, "client", &hello, &[2; ANSWER]).verify_slice(&proof).is_err());
     }
 }

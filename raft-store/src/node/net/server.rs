@@ -15,11 +15,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::complaints::Complaints;
-use super::{Credentials, handshake, probe};
+use super::{Credentials, Heard, handshake, probe};
 use crate::codec::{self, Kind};
 use crate::node::client::Lane;
 use crate::node::inbound::{Inbound, Rpc};
 use crate::node::types::Place;
+use crate::wire::FIRST_VERSION;
 
 /// Connections that have not yet proved who they are.
 const MAX_STRANGERS: usize = 32;
@@ -102,7 +103,10 @@ impl Server {
                             Lane::Probe => tokio::spawn(async move {
                                 drop(probe::answer(&mut stream, seals).await);
                             }),
-                            Lane::Control | Lane::Bulk => tokio::spawn(serve(stream, seals, place, lane, inbound)),
+                            Lane::Control | Lane::Bulk => {
+                                let heard = who.heard.clone();
+                                tokio::spawn(serve(stream, seals, place, lane, inbound, heard))
+                            }
                         };
                         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
                         // A node has one connection of a kind: an older one is half dead at best.
@@ -146,6 +150,7 @@ async fn serve<I: Inbound>(
     from: Place,
     lane: Lane,
     inbound: Arc<I>,
+    heard: Heard,
 ) {
     let (mut read, mut write) = stream.into_split();
     let handshake::Seals { mut outgoing, mut incoming } = seals;
@@ -177,7 +182,8 @@ async fn serve<I: Inbound>(
                 ask = asked.recv(), if answers.len() < MAX_AT_ONCE => match ask {
                     Some((number, to, rpc)) => {
                         let inbound = inbound.clone();
-                        answers.push(async move { (number, inbound.handle(from, to, lane, rpc).await) });
+                        let last = heard.of(from).map_or(FIRST_VERSION, |theirs| theirs.last);
+                        answers.push(async move { (number, inbound.handle(from, to, lane, rpc).await.for_reader(last)) });
                     }
                     None => return Ok::<(), io::Error>(()),
                 },
