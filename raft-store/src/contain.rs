@@ -3,6 +3,12 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+/// Keeps what should be sent in: the log index of an entry, and a text about a command of it.
+pub type Witness = Box<dyn Fn(u64, &str) + Send + Sync>;
+
+static WITNESS: OnceLock<Witness> = OnceLock::new();
 
 thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
@@ -12,6 +18,18 @@ thread_local! {
 #[must_use]
 pub fn is_contained() -> bool {
     CONTAINED.get()
+}
+
+/// Who keeps a command that could not be applied. Only the first of a process counts.
+pub fn call_witness(witness: Witness) {
+    drop(WITNESS.set(witness));
+}
+
+/// A command of the entry at `index` could not be applied.
+pub(crate) fn witness(index: u64, text: &str) {
+    if let Some(witness) = WITNESS.get() {
+        witness(index, text);
+    }
 }
 
 /// Runs `f`. The caller must know what a panic leaves behind of what `f` changes.

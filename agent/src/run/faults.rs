@@ -8,8 +8,11 @@
 //! | any other | the process ends at once, and the guard acts |
 
 use std::panic::{PanicHookInfo, set_hook};
+use std::path::Path;
 
-use raft_store::contain::is_contained;
+use raft_store::contain::{call_witness, is_contained};
+
+use crate::net::poison::{FOLDER, keep};
 
 /// Threads without which a node still does what it must, by the beginnings of their names.
 const EXPENDABLE: [&str; 5] = ["relevo-admin", "relevo-net", "relevo-second", "relevo-hep", "relevo-health"];
@@ -23,6 +26,16 @@ pub fn end_on_panic() {
         tracing::error!("a fault of relevo in thread {name}: {info}");
         if !is_contained() && !is_expendable(name) {
             std::process::abort();
+        }
+    }));
+}
+
+/// From here on a command that cannot be applied is kept in the data folder, to be sent in.
+pub fn keep_poison(data: &Path) {
+    let folder = data.join(FOLDER);
+    call_witness(Box::new(move |index, text| {
+        if let Some(path) = keep(&folder, &format!("command-{index}"), text.as_bytes()) {
+            tracing::error!("the command that cannot be applied is in {}: please send it in", path.display());
         }
     }));
 }

@@ -86,6 +86,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let petter = Petter::from_env();
     let marks = Marks::from_env();
     faults::end_on_panic();
+    faults::keep_poison(&config.data);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

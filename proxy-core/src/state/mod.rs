@@ -156,6 +156,11 @@ pub struct Counts {
 }
 
 impl SipState {
+    /// Derives anew what is derived from the records: after a fault in [`SipState::apply`], which may have left it half done.
+    pub fn mend(&mut self) {
+        self.index = Index::build(&self.records);
+    }
+
     /// The contacts of an AOR, highest q first, then newest first; may hold expired ones (compare with `now`).
     #[must_use]
     pub fn bindings(&self, aor: &str) -> &[Binding] {

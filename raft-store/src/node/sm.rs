@@ -19,9 +19,10 @@ use super::backlog::Backlog;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::command::{Batch, Responses};
+use crate::contain;
 use crate::log::Mode;
 use crate::snap::SnapStore;
-use crate::state::{ClusterState, Fitness, Grant, Suspect};
+use crate::state::{ClusterState, Fitness, Grant, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
 const APPLY_CHUNK: usize = 64;
@@ -85,9 +86,17 @@ impl View {
 
     fn apply(&self, index: u64, batch: &Batch) -> Responses {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let responses = batch.0.iter().map(|command| state.apply(index, command)).collect();
+        let (responses, poisoned) = state.apply_all(index, &batch.0);
         let decided = Decided::from(&*state);
         drop(state);
+        for Poisoned { number, why } in poisoned {
+            tracing::error!(
+                "entry {index}, command {number}: it cannot be applied and was refused on every node: {why}"
+            );
+            if let Some(command) = batch.0.get(number) {
+                contain::witness(index, &format!("{why}\n{command:#?}\n"));
+            }
+        }
         self.note(decided);
         Responses(responses)
     }

@@ -10,9 +10,11 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 mod fitness;
+mod poison;
 mod suspects;
 
 pub use fitness::{AILMENTS, Ailment, Fitness};
+pub use poison::{DRILL_PLACE, Poisoned};
 pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
 use crate::command::{Command, GrantReason, Response, Versions};
@@ -95,6 +97,7 @@ impl ClusterState {
                 Response::Granted { token: index }
             }
             Command::Drain { place, drained } => {
+                poison::drill(*place);
                 self.mark(*place, |m| m.drained = *drained);
                 Response::Done
             }
