@@ -24,7 +24,7 @@ ifneq ($(shell id -u),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help test kamailio-diff lab sim bench fuzz lint fmt deny build
+.PHONY: help test kamailio-diff upgrade lab sim bench fuzz lint fmt deny build
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 15
@@ -40,6 +40,12 @@ test: ## Format, lints, documentation and every test (brings missing packages it
 kamailio-diff: ## The same phones with Kamailio and with Relevo, message by message (docs/kamailio-differences.md)
 	@scripts/need-packages test lab kamailio
 	$(if $(AS_ROOT),$(AS_ROOT) RELEVO_DIFFERENCES=all,RELEVO_DIFFERENCES=all) cargo test -p agent --test kamailio_diff -- --nocapture
+
+upgrade: ## From the release before to this one, node by node and back, with calls running
+	@scripts/need-packages test lab
+	cargo build --quiet --profile $(PROFILE) -p agent --bins
+	$(AS_ROOT) env RELEVO_PREVIOUS=$$(scripts/previous-release) RELEVO_NEW=$(abspath $(OUT))/relevo \
+		cargo test -p ha-tests --test lab upgrade:: -- --nocapture
 
 build: ## Build relevo and relevo-lab
 	@scripts/need-packages test

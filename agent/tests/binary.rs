@@ -374,6 +374,25 @@ fn tables_are_for_people_and_json_is_for_programs() {
     assert!(node.json(&["version"])["version"].is_string());
 }
 
+#[test]
+fn a_backup_is_for_its_owner_and_takes_the_place_of_no_file_unasked() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut node = Node::new();
+    node.start();
+    Ua::new("bob", node.proxy()).register(300);
+    let said = node.json(&["backup", "state.relevo"]);
+    let file = node.dir.path().join("state.relevo");
+    assert_eq!(said["file"].as_str().map(Path::new), Some(file.as_path()));
+    let there = fs::metadata(&file).expect("it is there");
+    assert_eq!((there.permissions().mode() & 0o777, Some(there.len())), (0o600, said["bytes"].as_u64()));
+    let again = node.say(&["backup", "state.relevo"]);
+    fails(&again, 1, &["is there already", "--force"]);
+    assert!(node.say(&["backup", "state.relevo", "--force"]).status.success());
+    fails(&node.say(&["backup", "no/such/folder/state"]), 1, &["no backup was made", "cure: "]);
+    node.signal(Signal::SIGTERM);
+    fails(&node.say(&["backup", "late"]), 1, &["no node answers"]);
+}
+
 /// It ends by itself, not with success, and says what is wrong, and how it is mended, once.
 fn fails(output: &Output, code: i32, words: &[&str]) {
     let said = text(&output.stderr);

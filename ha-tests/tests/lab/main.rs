@@ -25,3 +25,4 @@ mod registrar;
 mod routing;
 mod streams;
 mod trunks;
+mod upgrade;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | a field | the next free number, and a form with `has_nil`: [`opt`], [`list`], [`map`], or [`added`] for what has a default |
 //! | a variant | the next free number, at the end |
-//! | a command | the same, and `since_version` of the command says from which format version on it is read |
+//! | a command, or a field of one | the same, and `since_version` of the command says [`NEWEST_VERSION`] where it is used |
 //!
 //! Each type has `#[cbor(context_bound = "crate::wire::Room")]`: [`Room`] counts what a value takes in memory while it is
 //! read, so that a damaged length takes none. Sequences, optional values and tables name their form with
@@ -27,6 +27,9 @@ use minicbor::decode;
 
 /// The first format version in the tagged form; what is before it was never released.
 pub const FIRST_VERSION: u8 = 3;
+
+/// The version of what is added now: what uses it needs it, everything else is written as before.
+pub const NEWEST_VERSION: u8 = 4;
 
 /// Most levels of values within values of their own kind.
 pub const MAX_NESTED: u8 = 4;

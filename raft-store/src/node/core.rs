@@ -167,12 +167,12 @@ struct Parts {
     bytes: Vec<u8>,
 }
 
-struct Inner<T> {
+pub(super) struct Inner<T> {
     config: CoreConfig,
     raft: Raft,
     view: Arc<View>,
     clients: Clients<T>,
-    batcher: Batcher,
+    pub(super) batcher: Batcher,
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
@@ -182,7 +182,7 @@ struct Inner<T> {
 }
 
 /// A running node; clones share it.
-pub struct Core<T>(Arc<Inner<T>>);
+pub struct Core<T>(pub(super) Arc<Inner<T>>);
 
 impl<T> Clone for Core<T> {
     fn clone(&self) -> Self {
@@ -344,7 +344,13 @@ impl<T: Transport> Core<T> {
                 tracing::info!(place, version = since, "refused: a node of an older version cannot read it");
                 done(Err(ProposeRefused::Unread));
             }
-            None => self.0.batcher.propose(commands, done),
+            None => {
+                if since > FIRST_VERSION {
+                    // Before the first thing that an older version could not read.
+                    self.note_versions();
+                }
+                self.0.batcher.propose(commands, done);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub mod store;
 mod succeed;
 mod take_back;
 pub mod types;
+mod versions;
 mod word;
 
 pub use self::core::{Facts, Peer, PeerFacts};
