@@ -243,6 +243,12 @@ impl Net {
         self.links.get(&(from, to)).is_none_or(|link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0)
     }
 
+    /// Whether nothing that is said in this direction arrives.
+    #[must_use]
+    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
     /// All links as new; what waited for the end of a cut arrives now or never.
     pub fn heal(&mut self, now: u64) {
         self.links.clear();

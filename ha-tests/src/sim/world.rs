@@ -352,11 +352,17 @@ impl World {
                     && self.net.is_clear(machine.place, *other)
                     && self.net.is_clear(*other, machine.place)
             };
+            let unheard = |other: &Place| {
+                *other != machine.place
+                    && self.net.is_cut(machine.place, *other)
+                    && !self.net.is_cut(*other, machine.place)
+            };
             nodes.push(laws::liveness::Node {
                 place: machine.place,
                 appliance: machine.role == Role::Appliance,
                 able: machine.is_able(now),
                 near: places.iter().copied().filter(clear).collect(),
+                unheard_by: places.iter().copied().filter(unheard).collect(),
             });
         }
         let Some(late) = self.judge.liveness.tick(now, &nodes, serves) else { return };
