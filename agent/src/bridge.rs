@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
+use proxy_core::time::MonoTime;
 use raft_store::backup::{BackupError, Head};
 use raft_store::command::{GrantReason, Versions};
 
@@ -22,12 +23,31 @@ pub trait Store: Clone + Send + 'static {
     fn propose(&self, command: SipCommand, done: Verdict);
 }
 
+/// What another node says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Which.
+    pub place: Place,
+    /// Index of the last entry that it has applied.
+    pub applied: u64,
+    /// When it was asked.
+    pub at: MonoTime,
+}
+
 /// The cluster as the control thread uses it.
 pub trait Cluster: Store + Sync {
     /// What Raft knows now. Cheap.
     fn facts(&self) -> Facts;
     /// Why this node must give up the service and end, once it must.
     fn fatal(&self) -> Option<String> {
+        None
+    }
+    /// What each other node says that it has applied, and when it was asked.
+    fn said(&self) -> Vec<Said> {
+        Vec::new()
+    }
+    /// What this node waits for before it can be part of its cluster: its store is damaged, say.
+    fn waits(&self) -> Option<String> {
         None
     }
     /// Has an operator's command committed, by way of the leader if that is another node: then [`Store::read`] here may show it

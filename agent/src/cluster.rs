@@ -9,7 +9,7 @@ use raft_store::backup::{self, BackupError, Head};
 use raft_store::command::{Command, GrantReason, Response, Versions};
 use raft_store::node::{self, Done, Node, Refused};
 
-use crate::bridge::{Cluster, Store, Verdict};
+use crate::bridge::{Cluster, Said, Store, Verdict};
 use crate::clock;
 use crate::control::{Facts, Fitness, Grant, Peer, Place};
 
@@ -107,6 +107,15 @@ impl Cluster for Replicated {
 
     fn fatal(&self) -> Option<String> {
         self.node.fatal()
+    }
+
+    fn said(&self) -> Vec<Said> {
+        let of = |p: node::PeerFacts| p.applied.map(|(applied, at)| Said { place: p.place, applied, at });
+        self.node.facts().peers.into_iter().filter_map(of).collect()
+    }
+
+    fn waits(&self) -> Option<String> {
+        self.node.waits()
     }
 
     fn operate(&self, command: SipCommand, done: Verdict) {

@@ -36,7 +36,7 @@ fn a_kernel_whose_timeouts_are_late_is_found() {
 
 #[test]
 fn a_log_that_is_not_synced_before_it_is_acknowledged_is_found() {
-    found(Mutation::NoFsync, &["invariant 2", "invariant 3"]);
+    found(Mutation::NoFsync, &["invariant 2", "invariant 3", "invariant 16"]);
 }
 
 #[test]
@@ -178,4 +178,14 @@ fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_thei
 #[test]
 fn a_cluster_in_which_the_ailing_are_no_candidates_at_all_is_found() {
     found_among(1..=200, Mutation::NoLastChoice, &["invariant 4"]);
+}
+
+#[test]
+fn a_node_that_does_not_notice_what_it_has_forgotten_is_found() {
+    found_among(1..=200, Mutation::Forgetful, &["invariant 16"]);
+}
+
+#[test]
+fn a_cluster_that_begins_anew_over_damaged_stores_is_found() {
+    found_among(1..=200, Mutation::Emptiness, &["invariant 18"]);
 }

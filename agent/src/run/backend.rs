@@ -9,6 +9,7 @@ use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::Now;
 use raft_store::command::GrantReason;
+use raft_store::node::rebirths_of;
 use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
@@ -182,6 +183,7 @@ impl<C: Cluster> Desk<C> {
         let left = picture.lease_until.filter(|_| active).map(|end| end.since(now.mono).as_millis() as u64);
         let (counts, records) = self.cluster.read(|s| (s.counts(), s.outbox_figures()));
         let holder = facts.grant.map(|g| g.holder);
+        let said = self.cluster.said();
         let peers: Vec<Value> = self
             .config
             .nodes
@@ -189,11 +191,16 @@ impl<C: Cluster> Desk<C> {
             .filter(|m| m.id != self.config.id)
             .map(|m| {
                 let peer = facts.peers.iter().find(|p| p.place == m.id);
+                let said = said.iter().find(|s| s.place == m.id);
+                // What its answers prove to the leader; else its own word of a moment ago.
+                let behind = said.map(|s| facts.applied.saturating_sub(s.applied));
                 json!({
                     "node": m.id,
                     "role": m.role.word(),
                     "addr": m.addr.to_string(),
-                    "lag": peer.and_then(|p| p.lag),
+                    "lag": peer.and_then(|p| p.lag).or(behind),
+                    "applied": said.map(|s| s.applied),
+                    "said_ms": said.map(|s| ms(now.mono.since(s.at))),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
                     "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
@@ -212,6 +219,8 @@ impl<C: Cluster> Desk<C> {
             "token": facts.grant.map(|g| g.token),
             "lease_ms_left": left,
             "term": facts.term,
+            "rebirths": rebirths_of(facts.term),
+            "waits": self.cluster.waits(),
             "leading": facts.leading,
             "applied": facts.applied,
             "last_log": facts.last_log,

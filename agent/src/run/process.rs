@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError};
+use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
 
 use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
@@ -67,9 +67,15 @@ pub fn main(common: &Common) -> ExitCode {
         }
         Err(e) => {
             complain(&e.to_string(), "");
-            ExitCode::from(EXIT_FAILED)
+            // The guard must not start again and again what only a person can mend.
+            ExitCode::from(if needs_a_person(&*e) { EXIT_FATAL } else { EXIT_FAILED })
         }
     }
+}
+
+/// Whether a start fails for a reason that does not go away by itself.
+fn needs_a_person(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(e.downcast_ref(), Some(StartError::Store(StoreError::Damaged(_))))
 }
 
 /// Opens what SIP comes in by.

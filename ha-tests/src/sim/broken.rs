@@ -81,6 +81,10 @@ pub enum Mutation {
     EarlyEntries,
     /// A leader that cannot commit stays, whatever the others could do.
     NoAbdication,
+    /// A node whose store was lost to damage begins as if nothing had ever been there.
+    Emptiness,
+    /// A node does not notice that it lacks what it had acknowledged.
+    Forgetful,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

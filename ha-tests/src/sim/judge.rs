@@ -17,6 +17,8 @@
 //! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
 //! | 14 | while a majority runs and hears each other, the service is away for a bounded time only (`laws::liveness`) |
 //! | 15 | nobody stays active that cannot commit, while another node could (`laws::commits`) |
+//! | 16 | who is told that it lacks what it acknowledged neither votes nor acknowledges; only damage can do that (`laws::memory`) |
+//! | 18 | no cluster begins where something was on a disk (`laws::memory`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -85,6 +87,8 @@ pub struct Judge {
     pub commits: laws::commits::Law,
     /// Of messages that are kept.
     pub notes: laws::notes::Law,
+    /// Of what was forgotten.
+    pub memory: laws::memory::Law,
     token: u64,
     acting: Option<Place>,
     /// Times that another node than before became active.

@@ -15,6 +15,7 @@ use raft_store::node::{Peer, RaftId, Role};
 use super::base::{MS, Rng};
 use super::broken::Mutation;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
+use super::laws;
 use super::net::Body;
 use super::process::{Disks, LEASE, Process, Start};
 use super::service::{Done, Petted, Service};
@@ -45,6 +46,10 @@ pub struct Machine {
     pub disks: Disks,
     /// The id in its store.
     pub id: Option<RaftId>,
+    /// A store was set aside here.
+    pub aside: bool,
+    /// Its disks have lost or changed what was synced, since it was a voter last.
+    pub hurt: bool,
     /// Its kernel.
     pub kernel: Kernel,
     /// Whether it has power.
@@ -89,6 +94,8 @@ impl Machine {
             },
             disks: Disks::default(),
             id: None,
+            aside: false,
+            hurt: false,
             kernel: Kernel::default(),
             power: true,
             agent: None,
@@ -161,6 +168,7 @@ impl Machine {
         let whole =
             raft_store::disk::Disk::list(&self.disks.log).is_ok_and(|l| l.iter().any(|n| n == "META"));
         if !whole {
+            self.aside |= self.hurt && self.id.is_some();
             self.id = None;
             self.disks = Disks::default();
         }
@@ -178,6 +186,7 @@ impl Machine {
             places: site.places.clone(),
             run: self.runs,
             id: self.id,
+            aside: self.aside,
             disks: self.disks.clone(),
             durability: match site.mutation {
                 Mutation::NoFsync => Durability::Memory,
@@ -316,6 +325,9 @@ impl Machine {
             agent.process.go_on(times.mono.0);
         }
         if let Some(id) = agent.process.desk().new_id.take() {
+            if self.id.is_none() {
+                done.wrong = laws::memory::of_new_store(self.place, id, self.aside);
+            }
             self.id = Some(id);
         }
         let failure = agent.process.desk().failure.take();

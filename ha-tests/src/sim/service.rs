@@ -71,6 +71,8 @@ pub struct Done {
     pub deactivated: bool,
     /// Why its agent ended.
     pub failure: Option<Failure>,
+    /// What is wrong with the store that it has made.
+    pub wrong: Option<String>,
 }
 
 /// What the guard was told last.

@@ -33,6 +33,15 @@ fn corrupt(why: impl ToString) -> OpenError {
     OpenError::Corrupt { file: NAME.into(), offset: 0, why: why.to_string() }
 }
 
+/// Whom `META` names, if it verifies and this build can read it.
+pub fn owner(disk: &dyn Disk) -> Option<Identity> {
+    let bytes = read_all(&*disk.open(NAME).ok()?, LIMIT).ok()?;
+    let (_, body) =
+        bytes.split_at_checked(4).filter(|(crc, body)| crc32c::crc32c(body).to_le_bytes() == *crc)?;
+    let (format, cluster, node): (u32, u64, u64) = codec::decode_fixed(Kind::Meta, body).ok()?;
+    (format == FORMAT).then_some(Identity { cluster, node })
+}
+
 pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError> {
     let bytes = read_all(&*disk.open(NAME)?, LIMIT)?;
     let (crc, body) = bytes.split_at_checked(4).ok_or_else(|| corrupt("too short"))?;

@@ -17,7 +17,7 @@ mod writer;
 
 pub use gauge::{Gauge, Syncs};
 pub use late::Slowness;
-pub use meta::Identity;
+pub use meta::{Identity, owner};
 pub use raft_log::{Forms, RaftLog};
 pub use segment::{Recovered, SegmentLog};
 pub use verdict::{Forgotten, Verdict};

@@ -35,19 +35,26 @@ pub struct Forgotten {
     pub resumes: Option<u64>,
 }
 
-impl std::fmt::Display for Forgotten {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at byte {}: {}; ", self.file, self.offset, self.why)?;
-        match self.verified {
-            Some(index) => write!(f, "entries up to {index} verify, ")?,
-            None => write!(f, "no entry verifies, ")?,
-        }
+impl Forgotten {
+    /// What still verifies, and which entries may be lost.
+    #[must_use]
+    pub fn loss(&self) -> String {
+        let verified = match self.verified {
+            Some(index) => format!("entries up to {index} verify, "),
+            None => "no entry verifies, ".to_owned(),
+        };
         let first = self.verified.map_or(0, |v| v.saturating_add(1));
         match self.promised {
-            Some(last) if last >= first => write!(f, "entries {first} to {last} may be lost"),
-            Some(_) => write!(f, "a vote may be lost"),
-            None => write!(f, "all after that may be lost"),
+            Some(last) if last >= first => format!("{verified}entries {first} to {last} may be lost"),
+            Some(_) => format!("{verified}a vote may be lost"),
+            None => format!("{verified}all after that may be lost"),
         }
+    }
+}
+
+impl std::fmt::Display for Forgotten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {}: {}; {}", self.file, self.offset, self.why, self.loss())
     }
 }
 

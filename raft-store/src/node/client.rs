@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::ack::Acks;
 use super::entries::Entries;
-use super::polls::{Polls, VOTE_PATIENCE};
-use super::runtime::patient;
 use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
-use super::types::{Member, Place, RaftId, TypeConfig, Vote};
+use super::polls::{Polls, VOTE_PATIENCE};
+use super::runtime::patient;
+use super::types::{Member, Place, RaftId, TypeConfig, Vote, place_of};
 use crate::command::Versions;
 
 /// Bytes of a snapshot sent at once.
@@ -176,16 +176,29 @@ impl<T: Transport> Client<T> {
         if has_entries {
             self.shared.entries.sent(term, self.target, sent);
         }
+        let names = rpc.prev_log_id.map(|id| id.index);
+        let offers = rpc.entries.last().map(|entry| entry.log_id.index).or(names);
+        // Before it is sent: an answer to an earlier question, which comes late, proves nothing about this moment.
+        let acknowledged = self.shared.acks.index(term, self.target);
         let (reply, silent) = match self.call(self.lane, Rpc::Append(rpc), limit).await? {
             RpcReply::Append(reply) => (reply, false),
             RpcReply::SilentAppend(reply) => (reply, true),
+            RpcReply::Forgotten { last } => {
+                return Err(self.backwards(term, names, Some(last)));
+            }
             other => return Err(self.odd(&other)),
         };
         if has_entries {
             self.shared.entries.answered(term, self.target, (self.shared.clock)());
         }
+        if matches!(reply, AppendEntriesResponse::Conflict) && names.is_some() && names <= acknowledged {
+            return Err(self.backwards(term, names, None));
+        }
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.shared.acks.record(term, self.target, sent, silent);
+        }
+        if let (AppendEntriesResponse::Success, Some(index)) = (&reply, offers) {
+            self.shared.acks.has(term, self.target, index, sent);
         }
         Ok(reply)
     }
@@ -207,6 +220,25 @@ impl<T: Transport> Client<T> {
             }
             other => Err(self.odd(&other)),
         }
+    }
+
+    /// The peer lacks what it had acknowledged. openraft must not hear of it: it would count the entries as they were, or
+    /// take the peer's log back, and the peer would vote as if it knew them. The peer comes back under a new id.
+    fn backwards(&self, term: u64, acknowledged: Option<u64>, last: Option<u64>) -> NoAnswer {
+        let place = place_of(self.target);
+        let named = acknowledged.unwrap_or(0);
+        let why = match last {
+            Some(last) => format!(
+                "node {place} went backwards: it had acknowledged entry {named}, and now ends at {last}"
+            ),
+            None => {
+                format!("node {place} went backwards: it had acknowledged entry {named}, and now lacks it")
+            }
+        };
+        if self.shared.acks.lost(term, self.target) {
+            tracing::warn!("{why}; it does not count until it is taken in again under a new id");
+        }
+        NoAnswer { target: self.target, why }
     }
 
     fn odd(&self, reply: &RpcReply) -> NoAnswer {

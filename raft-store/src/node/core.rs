@@ -24,8 +24,10 @@ use super::heartbeat::Early;
 use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
+use super::retire::Retired;
 use super::sm::{Machine, View};
-use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
+use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, incarnation_of, place_of};
+use super::watch::{self, Heard};
 use super::word::Words;
 use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
@@ -88,8 +90,11 @@ pub struct PeerFacts {
     pub place: Place,
     /// Its Raft id.
     pub id: RaftId,
-    /// Entries it is behind; known by the leader only.
+    /// Entries by which what it has proved to have is behind this log: by its answers in this term, the newest of which
+    /// is of `last_ack`. Known by the leader only.
     pub lag: Option<u64>,
+    /// The last entry that it has applied, by its own word, and when it was asked for that.
+    pub applied: Option<(u64, MonoTime)>,
     /// When the newest message was sent that it acknowledged; known by the leader only.
     pub last_ack: Option<MonoTime>,
     /// It is silent for its first lease: its acknowledgements count, but it would not hear that it shall lead; known by
@@ -179,6 +184,9 @@ pub(super) struct Inner<T> {
     early: Early,
     gauge: Arc<Gauge>,
     words: Words,
+    /// Set once: from then on nothing is voted nor acknowledged.
+    retired: tokio::sync::watch::Sender<Option<Retired>>,
+    heard: Mutex<BTreeMap<Place, Heard>>,
 }
 
 /// A running node; clones share it.
@@ -277,17 +285,26 @@ pub async fn start_core<T: Transport>(
         early: Early::default(),
         gauge,
         words: Words::default(),
+        retired: tokio::sync::watch::Sender::default(),
+        heard: Mutex::default(),
     };
+    let core = Core(Arc::new(inner));
+    let electing = core.clone();
     tokio::spawn(async move {
         tokio::time::sleep_until(silent_until).await;
+        if electing.is_retired() {
+            return;
+        }
         raft.runtime_config().elect(true);
         // Nobody to wait for; before it is a member of anything this does nothing.
         if is_lone && let Err(e) = raft.trigger().elect(false).await {
             tracing::warn!(error = %e, "not standing at once");
         }
     });
-    let core = Core(Arc::new(inner));
     tokio::spawn(core.clone().ask_for_words());
+    if core.config().places.len() > 1 {
+        tokio::spawn(watch::watch(core.clone()));
+    }
     Ok(core)
 }
 
@@ -330,6 +347,58 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn early(&self) -> &Early {
         &self.0.early
+    }
+
+    /// The time on the clock that acknowledgements are counted on.
+    pub(super) fn now(&self) -> MonoTime {
+        (self.0.clients.clock)()
+    }
+
+    /// Ends this node's part under its id: from here on it neither votes nor acknowledges. Only the first reason counts.
+    pub(super) fn retire(&self, why: Retired) {
+        self.0.retired.send_if_modified(|retired| {
+            let first = retired.is_none();
+            if first {
+                tracing::error!(why = %why.why, "this node stops voting, and comes back as a new member");
+                *retired = Some(why);
+            }
+            first
+        });
+        self.0.raft.runtime_config().elect(false);
+    }
+
+    /// Told once, if this node must come back under a new id.
+    #[must_use]
+    pub fn retired(&self) -> tokio::sync::watch::Receiver<Option<Retired>> {
+        self.0.retired.subscribe()
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.0.retired.borrow().is_some()
+    }
+
+    /// Notes what peers have said.
+    pub(super) fn note(&self, heard: impl Iterator<Item = (Place, Heard)>) {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(heard);
+    }
+
+    /// What this node says of itself.
+    pub(super) fn own_words(&self) -> Hello {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let facts = self.facts();
+        let young = |at: MonoTime| self.now().since(at) < self.0.config.election_max;
+        Hello {
+            id: Some(self.0.config.id),
+            initialized: membership.voter_ids().next().is_some(),
+            leader: metrics.current_leader,
+            damaged: self.is_retired(),
+            leads: facts.leading && facts.quorum_ack_at.is_some_and(young) && !self.is_retired(),
+            term: metrics.current_term,
+            applied: facts.applied,
+            incarnation: membership.nodes().map(|(id, _)| incarnation_of(*id)).max().unwrap_or(0),
+            digests: self.0.view.digests(),
+        }
     }
 
     pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
@@ -388,15 +457,13 @@ impl<T: Transport> Core<T> {
         let entries = &self.0.clients.entries;
         let last_log = metrics.last_log_index.unwrap_or(0);
         let voter_sets = membership.get_joint_config();
-        let lag = |peer| {
-            let replication = metrics.replication.as_ref()?;
-            let matched = replication.get(&peer)?.as_ref().map_or(0, |log_id| log_id.index);
-            Some(last_log.saturating_sub(matched))
-        };
+        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |peer: RaftId| heard.get(&place_of(peer)).filter(|h| h.hello.id == Some(peer));
         let peers = membership.nodes().filter(|(peer, _)| **peer != id).map(|(&peer, _)| PeerFacts {
             place: place_of(peer),
             id: peer,
-            lag: lag(peer),
+            lag: acks.proof(term, peer).filter(|_| leading).map(|(index, _)| last_log.saturating_sub(index)),
+            applied: said(peer).map(|h| (h.hello.applied, h.at)),
             last_ack: acks.of(term, peer),
             silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
@@ -519,13 +586,24 @@ impl<T: Transport> Core<T> {
 
     async fn answer(&self, from: Place, lane: Lane, rpc: Rpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
+        if self.is_retired() && !matches!(rpc, Rpc::Hello) {
+            return Err("it has retired, and comes back as a new member".into());
+        }
         Ok(match rpc {
             Rpc::Append(rpc) => {
                 // A node that has abdicated would not lead either, though it is heard.
                 let silent = self.silent() || self.mute_until((self.0.clients.clock)()).is_some();
                 self.0.clients.polls.decided(rpc.vote.leader_id.term);
+                let heartbeat =
+                    (lane == Lane::Control && rpc.entries.is_empty()).then_some((rpc.vote, rpc.prev_log_id));
                 let reply = self.append(lane, rpc).await?;
-                if silent { RpcReply::SilentAppend(reply) } else { RpcReply::Append(reply) }
+                match heartbeat {
+                    Some((vote, acknowledged)) if reply.is_conflict() => {
+                        self.has_forgotten(vote, acknowledged).await
+                    }
+                    _ if silent => RpcReply::SilentAppend(reply),
+                    _ => RpcReply::Append(reply),
+                }
             }
             Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
@@ -544,17 +622,14 @@ impl<T: Transport> Core<T> {
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
-            Rpc::TransferLeader(request) => {
-                match self.lead_after(request).await? {
-                    None => RpcReply::TransferLeader,
-                    Some(why) => RpcReply::CannotLead(why),
-                }
+            Rpc::TransferLeader(request) => match self.lead_after(request).await? {
+                None => RpcReply::TransferLeader,
+                Some(why) => RpcReply::CannotLead(why),
+            },
+            Rpc::Hello => {
+                let initialized = raft.is_initialized().await.map_err(|e| e.to_string())?;
+                RpcReply::Hello(Hello { initialized, ..self.own_words() })
             }
-            Rpc::Hello => RpcReply::Hello(Hello {
-                id: Some(self.0.config.id),
-                initialized: raft.is_initialized().await.map_err(|e| e.to_string())?,
-                leader: raft.metrics().borrow_watched().current_leader,
-            }),
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
             Rpc::Propose(batch) => {

@@ -16,6 +16,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
+use super::digest::{Digest, Digests};
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::command::{Batch, Responses};
@@ -37,6 +38,7 @@ pub struct View {
     decided: Mutex<Decided>,
     /// What the thread that applies has to do.
     backlog: Arc<Backlog>,
+    digests: Mutex<Digests>,
 }
 
 /// What the state says about who shall serve. It has a lock of its own, because the control thread asks for it in every
@@ -61,7 +63,7 @@ impl View {
     fn new(state: ClusterState) -> Self {
         let grant = watch::Sender::new(state.grant());
         let decided = Mutex::new(Decided::from(&state));
-        Self { state: RwLock::new(state), grant, decided, backlog: Arc::default() }
+        Self { state: RwLock::new(state), grant, decided, backlog: Arc::default(), digests: Mutex::default() }
     }
 
     /// Never waits for a reader of the state.
@@ -72,6 +74,17 @@ impl View {
     /// For how long the thread that applies has had something to do without getting any further.
     pub(super) fn waits(&self) -> Option<Duration> {
         self.backlog.waits()
+    }
+
+    /// What the entries of the newest whole windows did.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).newest()
+    }
+
+    /// The entry at `index` was applied, with these answers.
+    fn digest(&self, index: u64, responses: &Responses) {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read(|state| digests.note(index, responses, state));
     }
 
     /// Reads the state; keep it short, writers wait.
@@ -227,9 +240,14 @@ impl Machine {
             }
         }
         let view = self.view.clone();
-        let apply = move |entry: &Entry| match &entry.payload {
-            EntryPayload::Normal(batch) => view.apply(entry.log_id.index, batch),
-            EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+        let apply = move |entry: &Entry| {
+            let index = entry.log_id.index;
+            let responses = match &entry.payload {
+                EntryPayload::Normal(batch) => view.apply(index, batch),
+                EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+            };
+            view.digest(index, &responses);
+            responses
         };
         self.worker.run(move || chunk.iter().map(apply).collect()).await
     }

@@ -14,7 +14,7 @@ use super::door::Door;
 use super::handle::{Node, Shared};
 use super::life::live;
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
-use super::store::{Opened, Store, StoreError};
+use super::store::{Found, Store, StoreError};
 use super::types::Place;
 use crate::log::Durability;
 
@@ -88,7 +88,11 @@ impl Node {
         let own = config.places.iter().find(|p| p.place == config.place).copied();
         let own = own.ok_or(StartError::Unlisted(config.place))?;
         let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?;
-        let opened = store.open()?;
+        let found = store.open()?;
+        if let (Found::Damaged(damage), [_]) = (&found, &config.places[..]) {
+            // Nobody could give it the state, and beginning anew would be a quiet loss of everything.
+            return Err(StoreError::Damaged(damage.clone()).into());
+        }
         // One message: started, or why not.
         let (tx, rx) = mpsc::sync_channel(1);
         let on_threads = config.on_threads;
@@ -96,7 +100,7 @@ impl Node {
             if let Some(threads) = on_threads {
                 (threads.raft)();
             }
-            run(config, own.addr, store, opened, &tx);
+            run(config, own.addr, store, found, &tx);
         };
         let thread =
             std::thread::Builder::new().name("relevo-raft".into()).spawn(run).map_err(StartError::Thread)?;
@@ -108,7 +112,7 @@ impl Node {
 
 type Started = mpsc::SyncSender<Result<Node, StartError>>;
 
-fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened>, started: &Started) {
+fn run(config: NodeConfig, addr: SocketAddr, store: Store, found: Found, started: &Started) {
     // The receiver waits for exactly one message; if it is gone, so is the process that wanted the node.
     let say = |result| drop(started.send(result));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -127,19 +131,19 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
         let known: Vec<_> = config.places.iter().map(|p| Endpoint { place: p.place, addr: p.addr }).collect();
         let transport = TcpTransport::new(who, Some(addr.ip()), &known);
         transport.watch_paths();
-        let shared = Arc::new(Shared::new(transport, Handle::current(), opened.is_none()));
+        let shared = Arc::new(Shared::new(transport, Handle::current()));
         tokio::spawn(server.run(Arc::new(Door(shared.clone()))));
         say(Ok(Node(shared.clone())));
         tokio::select! {
             () = shared.stop.notified() => {}
-            result = live(&config, &store, opened, &shared) => {
+            result = live(&config, &store, found, &shared) => {
                 if let Err(e) = result {
                     shared.fail(e.to_string());
                 }
                 shared.stop.notified().await;
             }
         }
-        if let Some(core) = shared.core.get()
+        if let Some(core) = shared.core()
             && tokio::time::timeout(SHUTDOWN_LIMIT, core.shutdown()).await.is_err()
         {
             tracing::warn!("Raft did not end in time");

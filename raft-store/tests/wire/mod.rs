@@ -68,7 +68,7 @@ impl Transport for Wire {
                 match net.hosts.get(&to) {
                     None => return Err(no("connection refused")),
                     Some(Host::Blank) => {
-                        let hello = Hello { id: None, initialized: false, leader: None };
+                        let hello = Hello::default();
                         return match rpc {
                             Rpc::Hello => Ok(RpcReply::Hello(hello)),
                             _ => Err(no("it is blank")),
@@ -82,7 +82,8 @@ impl Transport for Wire {
             sleep(limit).await;
             return Err(no("lost on the way"));
         };
-        let reply = timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
+        let reply =
+            timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
         sleep(LATENCY).await;
         if lock(&self.net).cut.contains(&(to, self.me)) {
             sleep(limit).await;
