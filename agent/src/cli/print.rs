@@ -100,6 +100,9 @@ pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// Wall clocks that differ by more are shown.
+const WRONG_CLOCK_MS: u64 = 2_000;
+
 pub(super) fn status(v: &Value) -> String {
     let own = if v["active"] == json!(true) {
         format!("ACTIVE (lease ends in {} ms)", text(&v["lease_ms_left"]))
@@ -162,6 +165,14 @@ pub(super) fn status(v: &Value) -> String {
     for pulse in list(&v["pulses"]).iter().filter(|p| p["stopped"] == json!(true)) {
         let (thread, ms) = (text(&pulse["thread"]), text(&pulse["waits_ms"]));
         out += &format!("{thread} has work and has got no further for {ms} ms\n");
+    }
+    for p in list(&v["peers"]) {
+        let ahead = p["clock_ahead_ms"].as_i64().unwrap_or(0);
+        if ahead.unsigned_abs() > WRONG_CLOCK_MS {
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            let by = ahead.unsigned_abs() / 1000;
+            out += &format!("the wall clock of node {} is {by} s {way} this node's\n", text(&p["node"]));
+        }
     }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();

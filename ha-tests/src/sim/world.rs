@@ -233,6 +233,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now += TICK;
+        self.judge.time.now = self.now;
         self.trace.at(self.now / MS);
         self.settle_due();
         self.arrive();

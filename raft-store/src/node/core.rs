@@ -25,12 +25,15 @@ use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
 use super::sm::{Machine, View};
+use super::time::Time;
+use super::timekeeper;
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use super::word::Words;
 use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
+use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
 
 /// A snapshot is built after this many entries.
@@ -79,6 +82,8 @@ pub struct CoreConfig {
     pub mode: Mode,
     /// Called first on the thread that applies entries.
     pub on_apply_thread: Option<fn()>,
+    /// Which boot CLOCK_BOOTTIME counts from.
+    pub boot: BootId,
 }
 
 /// What this node knows of another.
@@ -149,6 +154,10 @@ pub struct Facts {
     pub mute_until: Option<MonoTime>,
     /// For how long something has been waiting for the thread that applies entries, which does not go on.
     pub apply_waits: Option<Duration>,
+    /// By how many ms the wall clock of another node is ahead of this one's; of those that were heard a moment ago.
+    pub skew: BTreeMap<Place, i64>,
+    /// This node's wall clock is wrong, by the word of most.
+    pub is_clock_odd: bool,
 }
 
 impl Facts {
@@ -173,6 +182,7 @@ pub(super) struct Inner<T> {
     view: Arc<View>,
     clients: Clients<T>,
     pub(super) batcher: Batcher,
+    time: Arc<Time>,
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
@@ -239,7 +249,10 @@ pub async fn start_core<T: Transport>(
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
     let gauge = log.writer().gauge();
-    let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
+    let stored_until = log.writer().with(|log| log.entries().end.saturating_sub(1));
+    let time = Arc::new(Time::new(config.boot, stored_until, clock.clone()));
+    let machine = Machine::open(snaps, config.mode, config.on_apply_thread, time.clone())
+        .map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -264,13 +277,14 @@ pub async fn start_core<T: Transport>(
     let silent_until = Instant::now() + silent_for;
     let is_lone = config.places.len() <= 1;
     let batcher = Batcher::default();
-    tokio::spawn(batcher.clone().run(raft.clone()));
+    tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
     let inner = Inner {
         config,
         raft: raft.clone(),
         view,
         clients,
         batcher,
+        time,
         silent_until,
         parts: Mutex::new(BTreeMap::new()),
         joining: tokio::sync::Mutex::new(()),
@@ -288,6 +302,7 @@ pub async fn start_core<T: Transport>(
     });
     let core = Core(Arc::new(inner));
     tokio::spawn(core.clone().ask_for_words());
+    tokio::spawn(timekeeper::keep(core.clone()));
     Ok(core)
 }
 
@@ -332,6 +347,12 @@ impl<T: Transport> Core<T> {
         &self.0.early
     }
 
+    /// This node's reading of the cluster's time.
+    #[must_use]
+    pub fn time(&self) -> &Arc<Time> {
+        &self.0.time
+    }
+
     pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
         &self.0.joining
     }
@@ -373,7 +394,7 @@ impl<T: Transport> Core<T> {
     /// What Raft knows now.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let now = (self.0.clients.clock)();
+        let now = (self.0.clients.clock)().mono;
         let id = self.0.config.id;
         // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
         // as `applied`: an old grant beside a new `applied` would look like the newest.
@@ -382,6 +403,7 @@ impl<T: Transport> Core<T> {
         let leading = metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.vote.committed;
+        self.0.time.look(&metrics);
         let term = metrics.current_term;
         let membership = metrics.membership_config.membership();
         let acks = &self.0.clients.acks;
@@ -434,6 +456,8 @@ impl<T: Transport> Core<T> {
             syncs,
             mute_until: self.mute_until(now),
             apply_waits: self.0.view.waits(),
+            skew: self.0.time.skew(),
+            is_clock_odd: self.0.time.is_odd(),
         }
     }
 
@@ -522,7 +546,7 @@ impl<T: Transport> Core<T> {
         Ok(match rpc {
             Rpc::Append(rpc) => {
                 // A node that has abdicated would not lead either, though it is heard.
-                let silent = self.silent() || self.mute_until((self.0.clients.clock)()).is_some();
+                let silent = self.silent() || self.mute_until((self.0.clients.clock)().mono).is_some();
                 self.0.clients.polls.decided(rpc.vote.leader_id.term);
                 let reply = self.append(lane, rpc).await?;
                 if silent { RpcReply::SilentAppend(reply) } else { RpcReply::Append(reply) }
@@ -557,6 +581,9 @@ impl<T: Transport> Core<T> {
             }),
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
+            Rpc::Time(told) => {
+                RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
+            }
             Rpc::Propose(batch) => {
                 let (tx, rx) = futures::channel::oneshot::channel();
                 // The asker may have gone; the proposal stands.

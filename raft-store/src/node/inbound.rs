@@ -8,6 +8,7 @@ use openraft::raft::{
     VoteResponse,
 };
 use openraft::type_config::alias::SnapshotMetaOf;
+use proxy_core::time::{RealTime, WallTime};
 
 use super::client::Lane;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
@@ -69,6 +70,9 @@ pub enum Rpc {
     /// How does your disk do? Asked by a leader whose proposals do not commit.
     #[n(8)]
     Disk,
+    /// "It is so late here, and with you?"
+    #[n(9)]
+    Time(#[n(0)] Told),
 }
 
 impl Rpc {
@@ -78,6 +82,7 @@ impl Rpc {
         match self {
             Self::Append(append) => crate::wire::raft::append_since(append),
             Self::Propose(batch) => batch.since_version(),
+            Self::Time(_) => crate::wire::TIME_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
     }
@@ -123,6 +128,9 @@ pub enum RpcReply {
     /// To [`Rpc::Disk`].
     #[n(11)]
     Disk(#[n(0)] DiskWord),
+    /// To [`Rpc::Time`].
+    #[n(12)]
+    Time(#[n(0)] Told),
 }
 
 /// How a node's disk does, by its own word.
@@ -140,11 +148,29 @@ pub struct DiskWord {
     pub waiting_us: u64,
 }
 
+/// What a node says of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Told {
+    /// The time of the cluster, if it has counted that without a break.
+    #[n(0)]
+    pub time: Option<WallTime>,
+    /// What its wall clock shows.
+    #[n(1)]
+    pub real: RealTime,
+    /// In a leader's question: the wall clock of the node asked is wrong by the word of most.
+    #[n(2)]
+    pub is_odd: bool,
+}
+
 impl RpcReply {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
-        crate::wire::FIRST_VERSION
+        match self {
+            Self::Time(_) => crate::wire::TIME_VERSION,
+            _ => crate::wire::FIRST_VERSION,
+        }
     }
 
     /// The same for a node that reads no version beyond `last`.

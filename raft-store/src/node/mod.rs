@@ -22,6 +22,8 @@ pub mod start;
 pub mod store;
 mod succeed;
 mod take_back;
+pub mod time;
+mod timekeeper;
 pub mod types;
 mod versions;
 mod word;

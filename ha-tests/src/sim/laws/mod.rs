@@ -5,4 +5,5 @@ pub mod lamps;
 pub mod liveness;
 pub mod media;
 pub mod notes;
+pub mod time;
 pub mod votes;
