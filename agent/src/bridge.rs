@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
-use proxy_core::time::MonoTime;
+use proxy_core::time::{Clocks, MonoTime, Now, WallTime};
 use raft_store::backup::{BackupError, Head};
 use raft_store::command::{GrantReason, Versions};
 
@@ -18,6 +18,11 @@ pub type Verdict = Box<dyn FnOnce(Result<SipResponse, Refusal>) + Send>;
 pub trait Store: Clone + Send + 'static {
     /// Reads the state. `f` must be short: `apply` waits for it.
     fn read<R>(&self, f: impl FnOnce(&SipState) -> R) -> R;
+    /// What an engine is told when the clocks of this machine show this. A store without a cluster's time takes the wall clock
+    /// for it.
+    fn now(&self, clocks: Clocks) -> Now {
+        Now { mono: clocks.mono, wall: WallTime(clocks.real.0) }
+    }
     /// Has a command committed. Never blocks; `done` is called on any thread, after the command is visible to
     /// [`Store::read`].
     fn propose(&self, command: SipCommand, done: Verdict);

@@ -110,6 +110,11 @@ fn two_nodes_that_register_a_trunk_under_one_number_are_found() {
 }
 
 #[test]
+fn engines_that_are_given_the_wall_clock_are_found() {
+    found_among(1..=200, Mutation::WallClock, &["invariant 17"]);
+}
+
+#[test]
 fn a_message_that_is_promised_before_it_is_committed_is_found() {
     found(Mutation::EarlyNote, &["invariant 11"]);
 }

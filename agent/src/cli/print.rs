@@ -100,6 +100,9 @@ pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// Wall clocks that differ by more are shown.
+const WRONG_CLOCK_MS: u64 = 2_000;
+
 pub(super) fn status(v: &Value) -> String {
     let own = if v["active"] == json!(true) {
         format!("ACTIVE (lease ends in {} ms)", text(&v["lease_ms_left"]))
@@ -167,6 +170,14 @@ pub(super) fn status(v: &Value) -> String {
     }
     if let Some(waits) = v["waits"].as_str() {
         out += &format!("WAITING: {waits}\n");
+    }
+    for p in list(&v["peers"]) {
+        let ahead = p["clock_ahead_ms"].as_i64().unwrap_or(0);
+        if ahead.unsigned_abs() > WRONG_CLOCK_MS {
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            let by = ahead.unsigned_abs() / 1000;
+            out += &format!("the wall clock of node {} is {by} s {way} this node's\n", text(&p["node"]));
+        }
     }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();

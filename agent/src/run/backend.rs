@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::Now;
+use proxy_core::time::{Clocks, Now};
 use raft_store::command::GrantReason;
 use raft_store::node::rebirths_of;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub struct Desk<C> {
     /// The SIP side; none on a witness.
     pub sip: Option<Arc<Sip>>,
     /// The clocks.
-    pub clock: fn() -> Now,
+    pub clock: fn() -> Clocks,
     /// Writes the records of calls; none on a witness.
     pub records: Option<Running>,
     /// Room on the disk.
@@ -64,7 +64,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Status {} => Reply::Ok { ok: self.status() },
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
-                let now = (self.clock)().wall;
+                let now = self.now().wall;
                 match aor.as_deref().map(|aor| self.canonical(aor)).transpose() {
                     Ok(aor) => {
                         Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
@@ -74,7 +74,7 @@ impl<C: Cluster> Backend for Desk<C> {
             }
             Request::UlRm { aor, contact } => self.ul_rm(&aor, contact),
             Request::DlgList {} => {
-                let now = (self.clock)().wall;
+                let now = self.now().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
             Request::RouteExplain { ask } => self.route_explain(&ask),
@@ -164,6 +164,11 @@ fn no_aor(aor: &str) -> Reply {
 }
 
 impl<C: Cluster> Desk<C> {
+    /// What an engine would be told of the time.
+    pub(in crate::run) fn now(&self) -> Now {
+        self.cluster.now((self.clock)())
+    }
+
     /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
     pub(in crate::run) fn canonical(&self, aor: &str) -> Result<String, Reply> {
         if has_scheme(aor) || aor.contains('@') {
@@ -201,6 +206,7 @@ impl<C: Cluster> Desk<C> {
                     "lag": peer.and_then(|p| p.lag).or(behind),
                     "applied": said.map(|s| s.applied),
                     "said_ms": said.map(|s| ms(now.mono.since(s.at))),
+                    "clock_ahead_ms": facts.skew.get(&m.id),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
                     "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
@@ -239,6 +245,8 @@ impl<C: Cluster> Desk<C> {
                 "cdr_lost": records.lost,
             },
             "cluster": self.config.cluster,
+            "cluster_time_ms": self.cluster.now(now).wall.0,
+            "wall_time_ms": now.real.0,
             "version": env!("CARGO_PKG_VERSION"),
             "format": print::format(),
             "pid": std::process::id(),

@@ -194,7 +194,8 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
             Durability::Disk => raft_store::log::Durability::Disk,
             Durability::Memory => raft_store::log::Durability::Memory,
         },
-        clock: Arc::new(|| clock::now().mono),
+        clock: Arc::new(clock::now),
+        boot: clock::boot(),
         on_threads: config.is_cluster().then_some(OnThreads {
             raft: || rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft"),
             log: || rt::realtime_or_say(rt::RAFT_PRIORITY, "log"),

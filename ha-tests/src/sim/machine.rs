@@ -5,10 +5,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agent::bridge::Store;
 use agent::control::{AILMENTS, Fitness, Goal, Place};
 use agent::run::driver::{Message, Outcome};
 use proxy_core::dns::Question;
 use proxy_core::state::SipCommand;
+use proxy_core::time::WallTime;
 use raft_store::log::Durability;
 use raft_store::node::{Peer, RaftId, Role};
 
@@ -90,7 +92,8 @@ impl Machine {
             clocks: Clocks {
                 origin: rng.between(1, 1_000_000) * MS,
                 drift_ppm: drift,
-                wall_off: rng.between(0, 2_000),
+                wall_off: i64::try_from(rng.between(0, 2_000)).unwrap_or(0),
+                boot_id: u64::from(peer.place) << 32,
             },
             disks: Disks::default(),
             id: None,
@@ -194,7 +197,8 @@ impl Machine {
             },
             mutation: site.mutation,
             silent: site.mutation != Mutation::NoSilence,
-            wall_ms: times.wall.0,
+            wall_ms: times.real.0,
+            boot_id: self.clocks.boot_id,
             boot: times.mono.0,
             seed: site.seed,
         })?;
@@ -242,11 +246,12 @@ impl Machine {
     }
 
     /// An operator changes what is provisioned.
-    pub fn operate(&mut self, commands: Vec<SipCommand>) {
+    pub fn operate(&mut self, commands: impl FnOnce(WallTime) -> Vec<SipCommand>) {
         if let Some(agent) = &mut self.agent
             && let Some(service) = &agent.service
         {
-            agent.process.inside(|| commands.into_iter().for_each(|command| service.operate(command)));
+            let now = service.driver.cluster.now(clock()).wall;
+            agent.process.inside(|| commands(now).into_iter().for_each(|command| service.operate(command)));
         }
     }
 
@@ -273,6 +278,7 @@ impl Machine {
     pub fn power_off(&mut self, seed: u64) {
         self.kill();
         self.power = false;
+        self.clocks.boot_id += 1;
         self.guard = false;
         self.guard_at = None;
         self.cut_at_sync = false;

@@ -86,11 +86,13 @@ impl Letter {
             Body::Ask { rpc: Rpc::Disk, .. } => "disk?".into(),
             Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
             Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
+            Body::Ask { rpc: Rpc::Time(told), .. } => format!("time? {:?}", told.time),
             Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
             Body::Answer { reply: Some(RpcReply::Vote(v)), .. } => {
                 format!("vote {} granted {}", v.vote, v.vote_granted)
             }
             Body::Answer { reply: Some(RpcReply::Unavailable(why)), .. } => format!("unavailable: {why}"),
+            Body::Answer { reply: Some(RpcReply::Time(told)), .. } => format!("time {:?}", told.time),
             Body::Answer { reply: Some(RpcReply::Join(j)), .. } => format!("joined {j:?}"),
             Body::Answer { reply: Some(_), .. } => "answer".into(),
             Body::Answer { reply: None, .. } => "refused".into(),

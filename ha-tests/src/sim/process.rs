@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use proxy_core::time::MonoTime;
+use proxy_core::time::{Clocks, MonoTime};
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{
     Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog, Slowness,
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::base::{MS, Rng};
 use super::broken::Mutation;
+use super::kernel::clock;
 use super::net::{Body, Letter};
 
 /// Interval of heartbeats.
@@ -157,6 +158,8 @@ pub struct Start {
     pub wall_ms: u64,
     /// CLOCK_BOOTTIME now, ns.
     pub boot: u64,
+    /// Names the run of its kernel.
+    pub boot_id: u64,
     /// Seed of the world.
     pub seed: u64,
 }
@@ -209,9 +212,13 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         silent: start.silent && start.id.is_some(),
         mode: Mode::Inline,
         on_apply_thread: None,
+        boot: start.boot_id,
     };
     let boot = start.boot;
-    let clock = Arc::new(move || MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0)));
+    let clock = Arc::new(move || {
+        let mono = MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0));
+        Clocks { mono, ..clock() }
+    });
     let snaps = Box::new(FileSnaps::new(Arc::new(start.disks.snaps.clone())));
     let core = match start_core(config, wire, clock, RaftLog::new(writer.clone()), snaps).await {
         Ok(core) => core,

@@ -241,6 +241,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now += TICK;
+        self.judge.time.now = self.now;
         self.trace.at(self.now / MS);
         self.settle_due();
         self.arrive();

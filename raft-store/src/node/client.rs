@@ -14,7 +14,7 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
-use proxy_core::time::MonoTime;
+use proxy_core::time::Clocks;
 use tokio::time::Instant;
 
 use super::ack::Acks;
@@ -91,8 +91,8 @@ pub trait Transport: Clone + Send + Sync + 'static {
     }
 }
 
-/// The clock that acknowledgements are counted on.
-pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
+/// The clocks of this machine: CLOCK_BOOTTIME, on which acknowledgements are counted, and the wall clock.
+pub type Clock = Arc<dyn Fn() -> Clocks + Send + Sync>;
 
 /// Makes the clients of one node.
 #[derive(Clone)]
@@ -155,7 +155,7 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 
 impl<T: Transport> Client<T> {
     async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
-        if (self.shared.clock)().0 < self.shared.mute_until.load(Ordering::SeqCst) {
+        if (self.shared.clock)().mono.0 < self.shared.mute_until.load(Ordering::SeqCst) {
             return Err(NoAnswer { target: self.target, why: "this node has abdicated and is mute".into() });
         }
         match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
@@ -170,7 +170,7 @@ impl<T: Transport> Client<T> {
         limit: Duration,
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
-        let sent = (self.shared.clock)();
+        let sent = (self.shared.clock)().mono;
         let has_entries = !rpc.entries.is_empty();
         self.shared.polls.decided(term);
         if has_entries {
@@ -189,7 +189,7 @@ impl<T: Transport> Client<T> {
             other => return Err(self.odd(&other)),
         };
         if has_entries {
-            self.shared.entries.answered(term, self.target, (self.shared.clock)());
+            self.shared.entries.answered(term, self.target, (self.shared.clock)().mono);
         }
         if matches!(reply, AppendEntriesResponse::Conflict) && names.is_some() && names <= acknowledged {
             return Err(self.backwards(term, names, None));
@@ -274,7 +274,7 @@ impl<T: Transport> Client<T> {
         vote: Vote,
         snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
     ) -> Result<SnapshotResponse<TypeConfig>, NoAnswer> {
-        let transfer = (self.shared.clock)().0;
+        let transfer = (self.shared.clock)().mono.0;
         let mut offset = 0;
         loop {
             let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());

@@ -26,6 +26,8 @@ use super::net::Path;
 use super::polls::Polls;
 use super::retire::Retired;
 use super::sm::{Machine, View};
+use super::time::Time;
+use super::timekeeper;
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, incarnation_of, place_of};
 use super::watch::{self, Heard};
 use super::word::Words;
@@ -33,6 +35,7 @@ use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
+use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
 
 /// A snapshot is built after this many entries.
@@ -81,6 +84,8 @@ pub struct CoreConfig {
     pub mode: Mode,
     /// Called first on the thread that applies entries.
     pub on_apply_thread: Option<fn()>,
+    /// Which boot CLOCK_BOOTTIME counts from.
+    pub boot: BootId,
 }
 
 /// What this node knows of another.
@@ -154,6 +159,10 @@ pub struct Facts {
     pub mute_until: Option<MonoTime>,
     /// For how long something has been waiting for the thread that applies entries, which does not go on.
     pub apply_waits: Option<Duration>,
+    /// By how many ms the wall clock of another node is ahead of this one's; of those that were heard a moment ago.
+    pub skew: BTreeMap<Place, i64>,
+    /// This node's wall clock is wrong, by the word of most.
+    pub is_clock_odd: bool,
 }
 
 impl Facts {
@@ -178,6 +187,7 @@ pub(super) struct Inner<T> {
     view: Arc<View>,
     clients: Clients<T>,
     pub(super) batcher: Batcher,
+    time: Arc<Time>,
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
@@ -247,7 +257,10 @@ pub async fn start_core<T: Transport>(
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
     let gauge = log.writer().gauge();
-    let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
+    let stored_until = log.writer().with(|log| log.entries().end.saturating_sub(1));
+    let time = Arc::new(Time::new(config.boot, stored_until, clock.clone()));
+    let machine = Machine::open(snaps, config.mode, config.on_apply_thread, time.clone())
+        .map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -272,13 +285,14 @@ pub async fn start_core<T: Transport>(
     let silent_until = Instant::now() + silent_for;
     let is_lone = config.places.len() <= 1;
     let batcher = Batcher::default();
-    tokio::spawn(batcher.clone().run(raft.clone()));
+    tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
     let inner = Inner {
         config,
         raft: raft.clone(),
         view,
         clients,
         batcher,
+        time,
         silent_until,
         parts: Mutex::new(BTreeMap::new()),
         joining: tokio::sync::Mutex::new(()),
@@ -305,6 +319,7 @@ pub async fn start_core<T: Transport>(
     if core.config().places.len() > 1 {
         tokio::spawn(watch::watch(core.clone()));
     }
+    tokio::spawn(timekeeper::keep(core.clone()));
     Ok(core)
 }
 
@@ -351,7 +366,7 @@ impl<T: Transport> Core<T> {
 
     /// The time on the clock that acknowledgements are counted on.
     pub(super) fn now(&self) -> MonoTime {
-        (self.0.clients.clock)()
+        (self.0.clients.clock)().mono
     }
 
     /// Ends this node's part under its id: from here on it neither votes nor acknowledges. Only the first reason counts.
@@ -401,6 +416,12 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// This node's reading of the cluster's time.
+    #[must_use]
+    pub fn time(&self) -> &Arc<Time> {
+        &self.0.time
+    }
+
     pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
         &self.0.joining
     }
@@ -442,7 +463,7 @@ impl<T: Transport> Core<T> {
     /// What Raft knows now.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let now = (self.0.clients.clock)();
+        let now = (self.0.clients.clock)().mono;
         let id = self.0.config.id;
         // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
         // as `applied`: an old grant beside a new `applied` would look like the newest.
@@ -451,6 +472,7 @@ impl<T: Transport> Core<T> {
         let leading = metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.vote.committed;
+        self.0.time.look(&metrics);
         let term = metrics.current_term;
         let membership = metrics.membership_config.membership();
         let acks = &self.0.clients.acks;
@@ -501,6 +523,8 @@ impl<T: Transport> Core<T> {
             syncs,
             mute_until: self.mute_until(now),
             apply_waits: self.0.view.waits(),
+            skew: self.0.time.skew(),
+            is_clock_odd: self.0.time.is_odd(),
         }
     }
 
@@ -592,7 +616,7 @@ impl<T: Transport> Core<T> {
         Ok(match rpc {
             Rpc::Append(rpc) => {
                 // A node that has abdicated would not lead either, though it is heard.
-                let silent = self.silent() || self.mute_until((self.0.clients.clock)()).is_some();
+                let silent = self.silent() || self.mute_until((self.0.clients.clock)().mono).is_some();
                 self.0.clients.polls.decided(rpc.vote.leader_id.term);
                 let heartbeat =
                     (lane == Lane::Control && rpc.entries.is_empty()).then_some((rpc.vote, rpc.prev_log_id));
@@ -632,6 +656,9 @@ impl<T: Transport> Core<T> {
             }
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
+            Rpc::Time(told) => {
+                RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
+            }
             Rpc::Propose(batch) => {
                 let (tx, rx) = futures::channel::oneshot::channel();
                 // The asker may have gone; the proposal stands.

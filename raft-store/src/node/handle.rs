@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use proxy_core::time::{Clocks, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -65,6 +66,13 @@ impl Node {
             Some(core) => core.view().read(f),
             None => f(&self.0.empty),
         }
+    }
+
+    /// What time it is in the cluster when the clocks of this machine show this.
+    #[must_use]
+    pub fn time(&self, clocks: Clocks) -> WallTime {
+        // Before anything is known, the wall clock is as good as any.
+        self.0.core.get().map_or(WallTime(clocks.real.0), |core| core.time().at(clocks.mono))
     }
 
     /// What Raft knows now. Cheap.

@@ -8,6 +8,7 @@ use openraft::raft::{
     VoteResponse,
 };
 use openraft::type_config::alias::SnapshotMetaOf;
+use proxy_core::time::{RealTime, WallTime};
 
 use super::client::Lane;
 use super::digest::Digest;
@@ -70,6 +71,9 @@ pub enum Rpc {
     /// How does your disk do? Asked by a leader whose proposals do not commit.
     #[n(8)]
     Disk,
+    /// "It is so late here, and with you?"
+    #[n(9)]
+    Time(#[n(0)] Told),
 }
 
 impl Rpc {
@@ -79,6 +83,7 @@ impl Rpc {
         match self {
             Self::Append(append) => crate::wire::raft::append_since(append),
             Self::Propose(batch) => batch.since_version(),
+            Self::Time(_) => crate::wire::TIME_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
     }
@@ -135,6 +140,9 @@ pub enum RpcReply {
         #[n(0)]
         last: u64,
     },
+    /// To [`Rpc::Time`].
+    #[n(13)]
+    Time(#[n(0)] Told),
 }
 
 /// How a node's disk does, by its own word.
@@ -152,12 +160,28 @@ pub struct DiskWord {
     pub waiting_us: u64,
 }
 
+/// What a node says of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Told {
+    /// The time of the cluster, if it has counted that without a break.
+    #[n(0)]
+    pub time: Option<WallTime>,
+    /// What its wall clock shows.
+    #[n(1)]
+    pub real: RealTime,
+    /// In a leader's question: the wall clock of the node asked is wrong by the word of most.
+    #[n(2)]
+    pub is_odd: bool,
+}
+
 impl RpcReply {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
         match self {
             Self::Forgotten { .. } | Self::Join(JoinReply::UseAtLeast(_)) => FORGETTING_VERSION,
+            Self::Time(_) => crate::wire::TIME_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
     }

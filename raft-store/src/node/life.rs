@@ -35,6 +35,7 @@ fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
         silent,
         mode: Mode::Thread,
         on_apply_thread: config.on_threads.map(|t| t.apply),
+        boot: config.boot,
     }
 }
 

@@ -25,6 +25,8 @@ pub mod start;
 pub mod store;
 mod succeed;
 mod take_back;
+pub mod time;
+mod timekeeper;
 pub mod types;
 mod versions;
 mod watch;

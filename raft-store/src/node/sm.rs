@@ -17,9 +17,10 @@ use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::digest::{Digest, Digests};
+use super::time::Time;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
-use crate::command::{Batch, Responses};
+use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
 use crate::snap::SnapStore;
@@ -39,6 +40,7 @@ pub struct View {
     /// What the thread that applies has to do.
     backlog: Arc<Backlog>,
     digests: Mutex<Digests>,
+    time: Arc<Time>,
 }
 
 /// What the state says about who shall serve. It has a lock of its own, because the control thread asks for it in every
@@ -60,10 +62,14 @@ impl From<&ClusterState> for Decided {
 }
 
 impl View {
-    fn new(state: ClusterState) -> Self {
+    fn new(state: ClusterState, time: Arc<Time>) -> Self {
+        if let Some(stamp) = state.stamp() {
+            time.stored(stamp);
+        }
         let grant = watch::Sender::new(state.grant());
         let decided = Mutex::new(Decided::from(&state));
-        Self { state: RwLock::new(state), grant, decided, backlog: Arc::default(), digests: Mutex::default() }
+        let backlog = Arc::default();
+        Self { state: RwLock::new(state), grant, decided, backlog, digests: Mutex::default(), time }
     }
 
     /// Never waits for a reader of the state.
@@ -110,12 +116,20 @@ impl View {
                 contain::witness(index, &format!("{why}\n{command:#?}\n"));
             }
         }
+        for command in &batch.0 {
+            if let Command::Stamp(stamp) = command {
+                self.time.applied(index, *stamp);
+            }
+        }
         self.note(decided);
         Responses(responses)
     }
 
     fn replace(&self, state: ClusterState) {
         let decided = Decided::from(&state);
+        if let Some(stamp) = state.stamp() {
+            self.time.applied(u64::MAX, stamp);
+        }
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.note(decided);
     }
@@ -201,12 +215,17 @@ fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, C
 impl Machine {
     /// Opens the newest snapshot that verifies, or begins with nothing. `on_thread` is called on the thread that
     /// applies, if `mode` has one.
-    pub fn open(mut snaps: Box<dyn SnapStore>, mode: Mode, on_thread: Option<fn()>) -> io::Result<Self> {
+    pub fn open(
+        mut snaps: Box<dyn SnapStore>,
+        mode: Mode,
+        on_thread: Option<fn()>,
+        time: Arc<Time>,
+    ) -> io::Result<Self> {
         let (meta, state) = match snaps.latest()? {
             Some((meta, data)) => decode(&meta, &data)?,
             None => (SnapshotMeta::default(), ClusterState::default()),
         };
-        let view = Arc::new(View::new(state));
+        let view = Arc::new(View::new(state, time));
         let worker = Worker::new(mode, on_thread, view.backlog.clone())?;
         Ok(Self {
             view,
@@ -383,7 +402,8 @@ mod tests {
 
     #[test]
     fn what_was_decided_is_told_at_once_while_the_state_is_locked_and_is_as_new_as_what_was_applied() {
-        let view = Arc::new(View::new(ClusterState::default()));
+        let time = Arc::new(Time::new(1, 0, Arc::new(proxy_core::time::Clocks::default)));
+        let view = Arc::new(View::new(ClusterState::default(), time));
         let grant = Command::Grant { holder: 2, reason: GrantReason::Elected, at: WallTime(1) };
         view.apply(7, &Batch(vec![grant, Command::Health { place: 3, healthy: false }]));
         let locked = view.state.write().expect("not poisoned");

@@ -17,6 +17,7 @@ use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
 use super::store::{Found, Store, StoreError};
 use super::types::Place;
 use crate::log::Durability;
+use crate::time::BootId;
 
 /// Time an orderly end may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -42,8 +43,10 @@ pub struct NodeConfig {
     pub election_max: Duration,
     /// Whether commits wait for the disk.
     pub durability: Durability,
-    /// CLOCK_BOOTTIME.
+    /// The clocks of this machine.
     pub clock: Clock,
+    /// Which boot its CLOCK_BOOTTIME counts from.
+    pub boot: BootId,
     /// Called first on the node's threads: the place to ask for real-time priority. All of them: a vote that waits for
     /// the disk, or a grant for being applied, waits for the slowest.
     pub on_threads: Option<OnThreads>,

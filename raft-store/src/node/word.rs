@@ -74,7 +74,7 @@ impl<T: Transport> Core<T> {
                 let core = self.clone();
                 tokio::spawn(async move {
                     let clients = core.clients();
-                    let asked = (clients.clock)();
+                    let asked = (clients.clock)().mono;
                     let call = clients.transport.call(peer, member, Lane::Control, Rpc::Disk, ASK_EVERY);
                     if let Ok(RpcReply::Disk(word)) = call.await {
                         core.words().note(peer, asked, word);

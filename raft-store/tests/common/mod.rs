@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::{MonoTime, WallTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
 use raft_store::log::Durability;
 use raft_store::node::{Facts, Node, NodeConfig, Peer, Place, Refused, Role, StartError};
@@ -100,7 +100,8 @@ impl Cluster {
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
             durability: Durability::Disk,
-            clock: Arc::new(clock),
+            clock: Arc::new(|| Clocks { mono: clock(), real: RealTime(clock().millis()) }),
+            boot: u64::from(place),
             on_threads: None,
         }
     }

@@ -6,4 +6,5 @@ pub mod liveness;
 pub mod media;
 pub mod memory;
 pub mod notes;
+pub mod time;
 pub mod votes;
