@@ -12,8 +12,7 @@ use proxy_core::time::MonoTime;
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{
     Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SEAL_AFTER, SegmentLog,
-    Slowness,
-    Verdict,
+    Slowness, Verdict,
 };
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};

@@ -16,9 +16,9 @@ use std::io;
 use std::sync::Arc;
 
 mod gauge;
-mod late;
 mod held;
 mod inspect;
+mod late;
 mod meta;
 pub mod raft_log;
 mod record;
@@ -32,9 +32,9 @@ mod verdict;
 mod writer;
 
 pub use gauge::{Gauge, Syncs};
-pub use late::Slowness;
 pub use held::{HELD_BYTES, Held, SharedPage};
 pub use inspect::{FileReport, inspect};
+pub use late::Slowness;
 pub use meta::{Identity, owner};
 pub use raft_log::{Forms, RaftLog};
 pub use recover::was_used;

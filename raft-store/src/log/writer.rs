@@ -244,10 +244,21 @@ impl LogWriter {
         let now = Instant::now();
         let (last_group, last_seal) = (now, now);
         let (waiting, first, closed, no_room) = (VecDeque::new(), None, false, None);
-        let inner = Mutex::new(Inner { log, waiting, slowness: None, late: false, first, closed, last_group, last_seal, no_room });
+        let inner = Mutex::new(Inner {
+            log,
+            waiting,
+            slowness: None,
+            late: false,
+            first,
+            closed,
+            last_group,
+            last_seal,
+            no_room,
+        });
         let fatal = watch::Sender::new(None);
         let gauge = Arc::default();
-        let shared = Arc::new(Shared { inner, gauge, work: Condvar::new(), room: Condvar::new(), mode, fatal });
+        let shared =
+            Arc::new(Shared { inner, gauge, work: Condvar::new(), room: Condvar::new(), mode, fatal });
         let thread = match mode {
             Mode::Inline => None,
             Mode::Thread => {
