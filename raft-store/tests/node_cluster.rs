@@ -130,7 +130,8 @@ fn a_store_that_does_not_verify_is_set_aside_and_the_node_rejoins() {
     let segment = std::fs::read_dir(&log).expect("log").flatten().map(|e| e.path());
     let segment = segment.into_iter().find(|p| p.extension().is_some_and(|e| e == "seg")).expect("a segment");
     let mut bytes = std::fs::read(&segment).expect("read");
-    let at = bytes.len() / 4;
+    // Behind the records there are only zeros.
+    let at = bytes.iter().rposition(|b| *b != 0).expect("records") / 4;
     bytes[at] ^= 0x55;
     std::fs::write(&segment, bytes).expect("written");
     cluster.up(hurt);
@@ -145,10 +146,12 @@ fn a_store_that_does_not_verify_is_set_aside_and_the_node_rejoins() {
 
 /// Flips a bit in a file of a node that is down.
 fn flip(cluster: &Cluster, place: Place, file: &str) {
-    let path = cluster.data(place).join(file);
-    let mut bytes = std::fs::read(&path).expect("read");
-    bytes[8] ^= 0x10;
-    std::fs::write(&path, bytes).expect("written");
+    // What has a copy is damaged there, too.
+    for path in [file.to_owned(), format!("{file}.copy")].map(|f| cluster.data(place).join(f)) {
+        let Ok(mut bytes) = std::fs::read(&path) else { continue };
+        bytes[8] ^= 0x10;
+        std::fs::write(&path, bytes).expect("written");
+    }
 }
 
 #[test]

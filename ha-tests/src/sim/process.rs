@@ -11,8 +11,8 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use proxy_core::time::{Clocks, MonoTime};
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{
-    Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog, Slowness,
-    Verdict,
+    Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SEAL_AFTER, SegmentLog,
+    Slowness, Verdict,
 };
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
@@ -191,7 +191,8 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         },
     };
     lock(&desk).new_id = Some(id);
-    let limits = Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
+    let limits = Limits { segment_bytes: SEGMENT_BYTES, ..Limits::default() };
+    start.disks.log.lie(false);
     let disk = Arc::new(start.disks.log.clone());
     let log = match SegmentLog::open(disk, Identity::new("sim", id), limits) {
         Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) => {
@@ -201,8 +202,17 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         Err(OpenError::Io(e)) => return Err(Failure::Disk(e.to_string())),
         Err(e) => return Err(Failure::Forgotten(e.to_string())),
     };
+    // Nothing is synced: a drive that says so without doing it is all that a node can hear of that.
+    start.disks.log.lie(start.durability == Durability::Memory);
     let writer = LogWriter::new(log, Mode::Inline).map_err(|e| Failure::Disk(e.to_string()))?;
     writer.slow_down(start.disks.slow.clone());
+    let sealing = writer.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SEAL_AFTER).await;
+            sealing.seal();
+        }
+    });
     let config = CoreConfig {
         id,
         places: start.places.clone(),

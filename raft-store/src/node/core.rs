@@ -24,6 +24,7 @@ use super::heartbeat::Early;
 use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
+use super::purge;
 use super::retire::Retired;
 use super::sm::{Machine, View};
 use super::time::Time;
@@ -40,8 +41,6 @@ use crate::wire::FIRST_VERSION;
 
 /// A snapshot is built after this many entries.
 const SNAPSHOT_EVERY: u64 = 5_000;
-/// Entries kept behind a snapshot, so that a node that was away for a moment needs no snapshot.
-const KEPT_ENTRIES: u64 = 2_000;
 /// Entries in one AppendEntries at most.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
 /// The leader moves to a snapshot when a follower is this many entries behind.
@@ -239,7 +238,7 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         replication_lag_threshold: SNAPSHOT_LAG,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        max_in_snapshot_log_to_keep: purge::KEPT_ENTRIES,
         enable_elect: false,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
@@ -284,6 +283,7 @@ pub async fn start_core<T: Transport>(
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
     let silent_until = Instant::now() + silent_for;
     let is_lone = config.places.len() <= 1;
+    tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
     let inner = Inner {

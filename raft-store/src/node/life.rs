@@ -19,6 +19,7 @@ use super::handle::Shared;
 use super::join::{self, Beginning, Entered};
 use super::net::TcpTransport;
 use super::retire::Retired;
+use super::scrub;
 use super::start::{NodeConfig, StartError};
 use super::store::{CURES, Damage, Found, Opened, Store, StoreError, later_than};
 use super::types::{Vote, raft_id};
@@ -106,6 +107,11 @@ async fn run(
         }
         Err(e) => return Err(e.into()),
     };
+    if let Err(e) =
+        scrub::start(core.raft().clone(), &writer, config.scrub, config.on_threads.map(|t| t.scrub))
+    {
+        tracing::warn!(error = %e, "the log is not read again in the background");
+    }
     shared.set_core(Some(core.clone()));
     let end = watch(store, &core, writer, shared).await;
     if let End::Retired(_) = &end {

@@ -14,9 +14,10 @@ use super::door::Door;
 use super::handle::{Node, Shared};
 use super::life::live;
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
+use super::scrub::Pace;
 use super::store::{Found, Store, StoreError};
 use super::types::Place;
-use crate::log::Durability;
+use crate::log::{Durability, Ground};
 use crate::time::BootId;
 
 /// Time an orderly end may take.
@@ -43,6 +44,10 @@ pub struct NodeConfig {
     pub election_max: Duration,
     /// Whether commits wait for the disk.
     pub durability: Durability,
+    /// What this machine can tell about the end of the log.
+    pub ground: Ground,
+    /// How fast the log is read again.
+    pub scrub: Pace,
     /// The clocks of this machine.
     pub clock: Clock,
     /// Which boot its CLOCK_BOOTTIME counts from.
@@ -62,6 +67,8 @@ pub struct OnThreads {
     /// The one that applies entries; it may be busy for tens of ms (the bytes of a snapshot), so that it should not
     /// keep the others waiting.
     pub apply: fn(),
+    /// The one that reads the log again: behind everything else.
+    pub scrub: fn(),
 }
 
 /// Why a node does not start. Nothing was changed.
@@ -90,7 +97,8 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let own = config.places.iter().find(|p| p.place == config.place).copied();
         let own = own.ok_or(StartError::Unlisted(config.place))?;
-        let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?;
+        let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?
+            .on(config.ground.clone());
         let found = store.open()?;
         if let (Found::Damaged(damage), [_]) = (&found, &config.places[..]) {
             // Nobody could give it the state, and beginning anew would be a quiet loss of everything.

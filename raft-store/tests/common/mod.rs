@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
-use raft_store::log::Durability;
+use raft_store::log::{Durability, Ground};
+use raft_store::node::scrub::Pace;
 use raft_store::node::{Facts, Node, NodeConfig, Peer, Place, Refused, Role, StartError};
 
 /// Longest wait for a condition; a healthy cluster needs a hundredth of it.
@@ -100,6 +101,8 @@ impl Cluster {
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
             durability: Durability::Disk,
+            ground: Ground::default(),
+            scrub: Pace::default(),
             clock: Arc::new(|| Clocks { mono: clock(), real: RealTime(clock().millis()) }),
             boot: u64::from(place),
             on_threads: None,

@@ -3,8 +3,8 @@
 //! It comes from a source of its own, to one machine of a cluster that is whole: so a minority is hurt at any time. In
 //! some worlds all machines are hurt at once when all else is over; then nobody may begin anew.
 
-use raft_store::disk::Disk;
 use raft_store::disk::sim::SimDisk;
+use raft_store::disk::{Disk, DiskFile, read_all};
 use raft_store::node::Place;
 
 use super::World;
@@ -35,12 +35,18 @@ impl Blows {
     }
 }
 
+/// Bytes of a file in front of the zeros that it was made with.
+fn used(file: &dyn DiskFile) -> Option<u64> {
+    let bytes = read_all(file, u64::MAX).ok()?;
+    Some(bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p as u64 + 1))
+}
+
 /// Changes a byte of every file in `disk` whose name ends so, or of the newest of them.
 fn flip(disk: &SimDisk, ending: &str, detail: u64) -> bool {
     let names: Vec<_> = disk.list().unwrap_or_default();
     let Some(name) = names.iter().rfind(|n| n.ends_with(ending)) else { return false };
     let Ok(file) = disk.open(name) else { return false };
-    let Some(at) = file.len().ok().filter(|len| *len > 0).map(|len| detail % len) else { return false };
+    let Some(at) = used(&*file).filter(|used| *used > 0).map(|used| detail % used) else { return false };
     let mut byte = [0];
     let changed = file.read_at(at, &mut byte).and_then(|_| {
         byte[0] ^= 1 << (detail >> 32 & 7);
@@ -54,7 +60,7 @@ fn lose_tail(disk: &SimDisk, zeros: bool, detail: u64) -> bool {
     let names = disk.list().unwrap_or_default();
     let Some(name) = names.iter().rfind(|n| n.ends_with(".seg")) else { return false };
     let Ok(file) = disk.open(name) else { return false };
-    let Ok(len) = file.len() else { return false };
+    let Some(len) = used(&*file) else { return false };
     let lost = (1 + detail % LONGEST_TAIL).min(len);
     let done = match zeros {
         true => file.write_at(len - lost, &vec![0; usize::try_from(lost).unwrap_or(0)]),
@@ -111,7 +117,7 @@ impl World {
         let (what, done) = match kind {
             1 => ("end of the log", lose_tail(log, false, detail)),
             2 => ("end of the log (zeros)", lose_tail(log, true, detail)),
-            3 if detail & 1 == 0 => ("META", flip(log, "META", detail)),
+            3 if detail & 1 == 0 => ("META", flip(log, "META", detail) && flip(log, "META.copy", detail)),
             3 => ("snapshot", flip(&machine.disks.snaps, "", detail)),
             _ => ("log", flip(log, ".seg", detail)),
         };
@@ -129,6 +135,7 @@ impl World {
             if let Some(machine) = self.machine(place) {
                 // A damaged META, whatever else it was: nothing of such a store can be used.
                 flip(&machine.disks.log, "META", 40);
+                flip(&machine.disks.log, "META.copy", 40);
             }
         }
         let until = self.now + LAST_WORD;

@@ -24,14 +24,17 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
+use openraft::type_config::alias::SnapshotMetaOf;
 
 use super::rebirth::{self, Position};
 use super::types::{Member, Place, RaftId, TypeConfig, incarnation_of, place_of, raft_id};
-use crate::disk::{Disk, RealDisk, create_durably};
+use crate::codec::{self, Kind};
+use crate::disk::{RealDisk, SharedDisk, create_durably};
 use crate::log::{
-    self, Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, SegmentLog, Verdict,
+    self, Durability, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog,
+    Verdict,
 };
-use crate::snap::SledSnaps;
+use crate::snap::{SledSnaps, SnapStore};
 use crate::state::ClusterState;
 
 mod aside;
@@ -110,6 +113,7 @@ pub struct Store {
     cluster: String,
     place: Place,
     durability: Durability,
+    ground: Ground,
     _lock: Flock<File>,
 }
 
@@ -143,7 +147,14 @@ impl Store {
             nix::errno::Errno::EWOULDBLOCK => StoreError::InUse { path: data.to_owned() },
             e => StoreError::Io { path: path.clone(), why: e.into() },
         })?;
-        Ok(Self { data: data.to_owned(), cluster: cluster.to_owned(), place, durability, _lock: lock })
+        let ground = Ground::default();
+        Ok(Self { data: data.to_owned(), cluster: cluster.to_owned(), place, durability, ground, _lock: lock })
+    }
+
+    /// With what this machine can tell about the end of the log.
+    #[must_use]
+    pub fn on(self, ground: Ground) -> Self {
+        Self { ground, ..self }
     }
 
     fn root(&self) -> PathBuf {
@@ -172,7 +183,8 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(why) => return Err(StoreError::Io { path, why }),
         };
-        if !root.join("log").join("META").exists() {
+        let meta = |name| root.join("log").join(name).exists();
+        if !meta("META") && !meta("META.copy") {
             return self.without_meta();
         }
         let parsed = match &bytes {
@@ -229,7 +241,7 @@ impl Store {
         if holds_folder(&root.join("snap"), "gen-").map_err(io_error(&root))? {
             return lost("it is missing, and there are snapshots");
         }
-        if has_data(&root.join("log")).map_err(io_error(&root))? {
+        if holds_records(&root.join("log")).map_err(io_error(&root))? {
             return lost("it is missing, and the log holds records");
         }
         fs::remove_dir_all(&root).map_err(io_error(&root))?;
@@ -272,13 +284,28 @@ impl Store {
     }
 
     fn open_as(&self, root: &Path, id: RaftId) -> Result<Found, StoreError> {
-        let disk = RealDisk::new(root.join("log")).map_err(io_error(root))?;
+        let disk: SharedDisk = Arc::new(RealDisk::new(root.join("log")).map_err(io_error(root))?);
         let limits = Limits { durability: self.durability, ..Limits::default() };
-        let log = match SegmentLog::open(Arc::new(disk), Identity::new(&self.cluster, id), limits) {
+        let identity = Identity::new(&self.cluster, id);
+        let mut snaps = SledSnaps::open(root.join("snap")).map_err(io_error(root))?;
+        let mut opened = SegmentLog::open_on(disk.clone(), identity, limits, self.ground.clone());
+        if let Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) = &opened
+            && lost.resumes.is_some()
+            && let Some(newest) = newest_snapshot(&mut snaps).map_err(io_error(root))?
+        {
+            // Perhaps the snapshot holds all that is damaged.
+            let ground = Ground { snapshot: Some(newest), ..self.ground.clone() };
+            opened = SegmentLog::open_on(disk, identity, limits, ground);
+        }
+        let log = match opened {
             Ok((log, recovered)) => match recovered.verdict {
                 Verdict::Whole => log,
                 Verdict::Torn { bytes } => {
                     tracing::warn!(bytes, "the last write to the log was not finished, and was cut off");
+                    log
+                }
+                Verdict::Mended(damage) => {
+                    tracing::warn!(%damage, "the log was damaged where a snapshot has all there was: nothing is lost");
                     log
                 }
                 Verdict::Forgotten(forgotten) => {
@@ -294,7 +321,6 @@ impl Store {
             }
         };
         let writer = LogWriter::new(log, Mode::Thread).map_err(io_error(root))?;
-        let snaps = SledSnaps::open(root.join("snap")).map_err(io_error(root))?;
         Ok(Found::Whole(Opened { id, log: RaftLog::new(writer), snaps }))
     }
 
@@ -359,6 +385,13 @@ pub(super) fn later_than(seen: u64) -> u64 {
     u64::try_from(now).unwrap_or(0).max(seen.saturating_add(1))
 }
 
+/// The last index in the newest snapshot that verifies, and its mark as the log takes it.
+fn newest_snapshot(snaps: &mut SledSnaps) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let Some((meta, _)) = snaps.latest()? else { return Ok(None) };
+    let meta: SnapshotMetaOf<TypeConfig> = codec::decode(Kind::SnapshotMeta, &meta)?;
+    meta.last_log_id.map(|last| Ok((last.index, codec::encode(Kind::LogId, &last)?))).transpose()
+}
+
 /// Whether `dir` holds a folder whose name begins so.
 fn holds_folder(dir: &Path, prefix: &str) -> io::Result<bool> {
     let entries = match fs::read_dir(dir) {
@@ -374,24 +407,16 @@ fn holds_folder(dir: &Path, prefix: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether a segment in `dir` holds anything but zeros.
-fn has_data(dir: &Path) -> io::Result<bool> {
+/// Whether the log in `dir` holds any record beside the one that its first segment begins with.
+fn holds_records(dir: &Path) -> io::Result<bool> {
     if !dir.exists() {
         return Ok(false);
     }
-    let disk = RealDisk::new(dir)?;
-    for name in disk.list()?.iter().filter(|n| n.ends_with(".seg")) {
-        let mut head = vec![0; HEAD_BYTES];
-        let got = disk.open(name)?.read_at(0, &mut head)?;
-        if head[..got].iter().any(|b| *b != 0) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    log::was_used(&RealDisk::new(dir)?).map_err(|e| match e {
+        OpenError::Io(e) => e,
+        other => io::Error::other(other),
+    })
 }
-
-/// Bytes at the beginning of a segment that are looked at: its first record is there.
-const HEAD_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests;

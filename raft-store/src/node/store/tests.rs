@@ -28,6 +28,13 @@ fn used(data: &Path) {
     opened.log.writer().with(|log| log.save_vote(&vote).and_then(|()| log.sync())).expect("written");
 }
 
+/// Both copies of it.
+fn flip_meta(data: &Path) {
+    for name in ["META", "META.copy"] {
+        flip(&data.join("store/log").join(name), 5);
+    }
+}
+
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("read");
     bytes[at] ^= 0x10;
@@ -51,7 +58,7 @@ fn a_damaged_meta_is_named_and_stays_where_it_is() {
     let dir = tempfile::tempdir().expect("a folder");
     used(dir.path());
     let meta = dir.path().join("store/log/META");
-    flip(&meta, 5);
+    flip_meta(dir.path());
     for _ in 0..2 {
         let Found::Damaged(damage) = lock(dir.path()).open().expect("opens") else { panic!("damaged") };
         assert_eq!(damage.file, meta);
@@ -72,7 +79,7 @@ fn a_damaged_id_is_written_again_from_meta_and_without_that_it_is_said_in_words(
         assert_eq!(fs::read(&id).expect("read"), good);
     }
     fs::write(&id, b"\xff\xfe").expect("written");
-    flip(&dir.path().join("store/log/META"), 5);
+    flip_meta(dir.path());
     let Found::Damaged(damage) = lock(dir.path()).open().expect("opens") else { panic!("damaged") };
     assert!(damage.file == id && damage.why.contains("no text"), "{damage}");
 }
