@@ -72,7 +72,7 @@ impl Node {
     #[must_use]
     pub fn time(&self, clocks: Clocks) -> WallTime {
         // Before anything is known, the wall clock is as good as any.
-        self.0.core.get().map_or(WallTime(clocks.real.0), |core| core.time().at(clocks.mono))
+        self.0.core().map_or(WallTime(clocks.real.0), |core| core.time().at(clocks.mono))
     }
 
     /// What Raft knows now. Cheap.
