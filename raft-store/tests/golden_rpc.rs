@@ -12,9 +12,10 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
+use proxy_core::time::{RealTime, WallTime};
 use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, Response, Responses};
-use raft_store::node::inbound::{DiskWord, Hello, JoinReply, ProposeRefused, Rpc, RpcReply};
+use raft_store::node::inbound::{DiskWord, Hello, JoinReply, ProposeRefused, Rpc, RpcReply, Told};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 
@@ -28,6 +29,24 @@ fn vote() -> Vote {
 
 fn member() -> Member {
     Member { addr: "[fd77::11]:7400".parse().expect("an address"), role: Role::Appliance }
+}
+
+fn told() -> Told {
+    Told { time: Some(WallTime(1_800_000_000_000)), real: RealTime(1_800_000_000_500), is_odd: false }
+}
+
+fn hello() -> Hello {
+    Hello {
+        id: Some(3),
+        initialized: true,
+        leader: Some(2),
+        damaged: false,
+        leads: true,
+        term: 7,
+        applied: 300,
+        incarnation: 1_800_000_000_000,
+        digests: vec![],
+    }
 }
 
 fn batch() -> Batch {
@@ -62,6 +81,7 @@ fn questions() -> Vec<Rpc> {
         Rpc::Join { id: raft_id(1_800_000_000_001, 3), member: member() },
         Rpc::Propose(batch()),
         Rpc::Disk,
+        Rpc::Time(told()),
     ]
 }
 
@@ -76,7 +96,7 @@ fn answers() -> Vec<RpcReply> {
         RpcReply::SnapshotPart,
         RpcReply::Snapshot(SnapshotResponse::new(vote())),
         RpcReply::TransferLeader,
-        RpcReply::Hello(Hello { id: Some(3), initialized: true, leader: Some(2) }),
+        RpcReply::Hello(hello()),
         RpcReply::Join(JoinReply::Joined),
         RpcReply::Join(JoinReply::Wait),
         RpcReply::Join(JoinReply::AskLeader(2)),
@@ -87,6 +107,9 @@ fn answers() -> Vec<RpcReply> {
         RpcReply::SilentAppend(Appended::Success),
         RpcReply::CannotLead("behind".into()),
         RpcReply::Disk(DiskWord { goes_on: true, slowest_us: 2_500, waiting_us: 0 }),
+        RpcReply::Forgotten { last: 299 },
+        RpcReply::Time(told()),
+        RpcReply::Join(JoinReply::UseAtLeast(5)),
     ]
 }
 
@@ -113,6 +136,7 @@ fn no_question_and_no_answer_is_missing_from_the_golden_files() {
         Rpc::Join { .. } => 6,
         Rpc::Propose(_) => 7,
         Rpc::Disk => 8,
+        Rpc::Time(_) => 9,
     };
     let answer = |reply: &RpcReply| match reply {
         RpcReply::Append(_) => 0,
@@ -127,10 +151,13 @@ fn no_question_and_no_answer_is_missing_from_the_golden_files() {
         RpcReply::SilentAppend(_) => 9,
         RpcReply::CannotLead(_) => 10,
         RpcReply::Disk(_) => 11,
+        RpcReply::Forgotten { .. } => 12,
+        RpcReply::Time(_) => 13,
     };
     let asked: Vec<_> = questions().iter().map(question).collect();
-    assert_eq!(asked, (0..9).collect::<Vec<_>>());
+    assert_eq!(asked, (0..10).collect::<Vec<_>>());
     let mut answered: Vec<_> = answers().iter().map(answer).collect();
+    answered.sort_unstable();
     answered.dedup();
-    assert_eq!(answered, (0..12).collect::<Vec<_>>());
+    assert_eq!(answered, (0..14).collect::<Vec<_>>());
 }
