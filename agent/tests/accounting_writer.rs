@@ -15,7 +15,7 @@ use proxy_core::state::{
     AccountingCommand, Backing, Branch, BranchState, CallFacts, Flow, InviteState, PendingInvite, ServerKey,
     SipCommand, SipState, Transport,
 };
-use proxy_core::time::{Clocks, MonoTime, RealTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::GrantReason;
 
 /// A cluster of one state that commits at once, or refuses.

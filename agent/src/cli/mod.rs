@@ -143,6 +143,8 @@ enum Command {
         #[command(subcommand)]
         command: store::Store,
     },
+    /// Begin the cluster anew with the state of a backup, on a node that does not run; the others join it
+    Restore(backup::Restore),
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -230,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Cdr { command } => cdr::cdr(common, command),
         Command::Backup { file, force } => backup::backup(common, file, *force),
         Command::Store { command } => store::store(common, command),
+        Command::Restore(asked) => backup::restore(common, asked),
     }
 }
 

@@ -182,6 +182,7 @@ impl RpcReply {
         match self {
             Self::Forgotten { .. } | Self::Join(JoinReply::UseAtLeast(_)) => FORGETTING_VERSION,
             Self::Time(_) => crate::wire::TIME_VERSION,
+            Self::Hello(hello) if *hello != hello.plain() => FORGETTING_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
     }
@@ -189,9 +190,12 @@ impl RpcReply {
     /// The same for a node that reads no version beyond `last`.
     #[must_use]
     pub fn for_reader(self, last: u8) -> Self {
-        match self.since_version() {
-            since if since > last => Self::Unavailable(format!("the answer needs format version {since}")),
-            _ => self,
+        let since = self.since_version();
+        match self {
+            same if since <= last => same,
+            // Who stands where is asked again and again, also by those who need no more than that.
+            Self::Hello(hello) => Self::Hello(hello.plain()),
+            _ => Self::Unavailable(format!("the answer needs format version {since}")),
         }
     }
 }
@@ -227,6 +231,14 @@ pub struct Hello {
     /// What the entries of the newest whole windows did to its state.
     #[cbor(n(8), with = "proxy_core::wire::list", has_nil)]
     pub digests: Vec<Digest>,
+}
+
+impl Hello {
+    /// What the first format version has words for.
+    #[must_use]
+    fn plain(&self) -> Self {
+        Self { id: self.id, initialized: self.initialized, leader: self.leader, ..Self::default() }
+    }
 }
 
 /// What comes of a [`Rpc::Join`].

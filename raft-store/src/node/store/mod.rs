@@ -161,6 +161,12 @@ impl Store {
         self.data.join(ROOT)
     }
 
+    /// Whether there is a store, of whatever condition.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.root().exists()
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
