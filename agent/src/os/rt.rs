@@ -31,6 +31,22 @@ pub fn realtime_or_say(priority: i32, thread: &str) {
     }
 }
 
+/// `IOPRIO_CLASS_IDLE` in the place of the class (linux/ioprio.h).
+const IO_IDLE: libc::c_int = 3 << 13;
+/// `IOPRIO_WHO_PROCESS` (linux/ioprio.h); with 0 it is this thread.
+const IO_THREAD: libc::c_int = 1;
+
+/// Puts this thread behind all others, for the processor and (where the scheduler of the disk knows such a thing) for the
+/// disk. Not `SCHED_IDLE`: a thread that gets no time at all on a busy machine would hold the allocator's locks when it
+/// is interrupted there, and others would wait for it. What is refused changes nothing.
+pub fn step_back() {
+    // SAFETY: no pointers; both mean this thread.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, IO_THREAD, 0, IO_IDLE);
+    }
+}
+
 /// Keeps the memory of this process from being swapped out, as far as it is used.
 ///
 /// # Errors

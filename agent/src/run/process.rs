@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raft_store::node::schedule::Schedule;
 use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError};
 
 use super::driver::{End, Message, Pet, insist};
@@ -194,6 +195,8 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
             log: || rt::realtime_or_say(rt::RAFT_PRIORITY, "log"),
             apply: || rt::realtime_or_say(rt::APPLY_PRIORITY, "apply"),
         }),
+        on_background_thread: Some(rt::step_back),
+        snapshots: Schedule::default(),
     })
 }
 

@@ -24,7 +24,9 @@ use super::heartbeat::Early;
 use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
+use super::schedule::{Schedule, Turn};
 use super::sm::{Machine, View};
+use super::snapshot::{Data, Threads};
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
 use super::word::Words;
 use crate::command::Command;
@@ -33,14 +35,10 @@ use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
 use crate::wire::FIRST_VERSION;
 
-/// A snapshot is built after this many entries.
-const SNAPSHOT_EVERY: u64 = 5_000;
 /// Entries kept behind a snapshot, so that a node that was away for a moment needs no snapshot.
 const KEPT_ENTRIES: u64 = 2_000;
 /// Entries in one AppendEntries at most.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
-/// The leader moves to a snapshot when a follower is this many entries behind.
-const SNAPSHOT_LAG: u64 = 20_000;
 
 /// Times of a node without others: nobody hears its heartbeats, and nobody else can lead. openraft wakes up at each fifth
 /// of a heartbeat, whatever there is to do.
@@ -79,6 +77,10 @@ pub struct CoreConfig {
     pub mode: Mode,
     /// Called first on the thread that applies entries.
     pub on_apply_thread: Option<fn()>,
+    /// Called first on each thread that writes a snapshot.
+    pub on_background_thread: Option<fn()>,
+    /// When snapshots are written.
+    pub snapshots: Schedule,
 }
 
 /// What this node knows of another.
@@ -219,8 +221,8 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         election_timeout_min: ms(election_min),
         election_timeout_max: ms(election_max),
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
-        replication_lag_threshold: SNAPSHOT_LAG,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        // `Schedule` asks for them.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
         enable_elect: false,
         enable_pre_vote: Some(true),
@@ -228,6 +230,12 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         ..openraft::Config::default()
     };
     config.validate().map(Arc::new).map_err(|e| CoreError::Timing(e.to_string()))
+}
+
+fn turn(config: &CoreConfig) -> Turn {
+    let place = place_of(config.id);
+    let rank = config.places.iter().filter(|p| p.place < place).count() as u64;
+    Turn { rank, nodes: config.places.len() as u64 }
 }
 
 /// Starts a node in the current runtime.
@@ -239,7 +247,12 @@ pub async fn start_core<T: Transport>(
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
     let gauge = log.writer().gauge();
-    let machine = Machine::open(snaps, config.mode, config.on_apply_thread).map_err(CoreError::Snapshots)?;
+    let threads = Threads {
+        mode: config.mode,
+        on_apply: config.on_apply_thread,
+        on_background: config.on_background_thread,
+    };
+    let machine = Machine::open(snaps, threads).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -248,6 +261,7 @@ pub async fn start_core<T: Transport>(
         return Err(CoreError::Incomplete(why));
     }
     let view = machine.view();
+    let (snapshots, writer) = (machine.snapshots(), log.writer().clone());
     let clients = Clients {
         transport,
         acks: Arc::default(),
@@ -257,6 +271,7 @@ pub async fn start_core<T: Transport>(
         clock,
         transferred_in: Arc::default(),
         refused: Arc::default(),
+        mode: config.mode,
     };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
     let silent_for =
@@ -265,6 +280,7 @@ pub async fn start_core<T: Transport>(
     let is_lone = config.places.len() <= 1;
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone()));
+    tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
         raft: raft.clone(),
@@ -511,7 +527,7 @@ impl<T: Transport> Core<T> {
             }
             all.remove(&from).map(|p| p.bytes).unwrap_or_default()
         };
-        let snapshot = SnapshotOf::<TypeConfig, Vec<u8>> { meta: part.meta, snapshot: bytes };
+        let snapshot = SnapshotOf::<TypeConfig, Data> { meta: part.meta, snapshot: Arc::new(bytes) };
         let reply: SnapshotResponse<TypeConfig> =
             self.0.raft.install_full_snapshot(part.vote, snapshot).await.map_err(|e| e.to_string())?;
         Ok(RpcReply::Snapshot(reply))

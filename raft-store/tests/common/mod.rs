@@ -10,6 +10,7 @@ use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::{MonoTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
 use raft_store::log::Durability;
+use raft_store::node::schedule::Schedule;
 use raft_store::node::{Facts, Node, NodeConfig, Peer, Place, Refused, Role, StartError};
 
 /// Longest wait for a condition; a healthy cluster needs a hundredth of it.
@@ -102,6 +103,8 @@ impl Cluster {
             durability: Durability::Disk,
             clock: Arc::new(clock),
             on_threads: None,
+            on_background_thread: None,
+            snapshots: Schedule { floor_bytes: 256 << 10, slot_entries: 64 },
         }
     }
 
