@@ -41,11 +41,14 @@ pub(super) struct Turn {
 
 impl Schedule {
     /// Whether a node begins a snapshot after the entry `applied`: its last one has `snapshot_bytes`, and the log grew by
-    /// `log_bytes` since. Who waited for his turn in vain while the log grew to twice the size waits no longer.
+    /// `log_bytes` since. A node whose turn did not come while the log grew to twice the size (a slot of large entries
+    /// is long) waits no longer, but for its share of a third time, so that not all begin at once then either.
     fn is_due(&self, turn: Turn, applied: u64, log_bytes: u64, snapshot_bytes: u64) -> bool {
         let enough = self.floor_bytes.max(snapshot_bytes);
-        let slot = applied / self.slot_entries.max(1) % turn.nodes.max(1);
-        log_bytes >= enough && (slot == turn.rank || log_bytes >= enough.saturating_mul(2))
+        let nodes = turn.nodes.max(1);
+        let slot = applied / self.slot_entries.max(1) % nodes;
+        let late = enough.saturating_mul(2).saturating_add(enough.saturating_mul(turn.rank) / nodes);
+        log_bytes >= enough && (slot == turn.rank || log_bytes >= late)
     }
 
     /// Has snapshots written until the state machine ends.
@@ -81,7 +84,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const SCHEDULE: Schedule = Schedule { floor_bytes: 1_000, slot_entries: 10 };
+    const SCHEDULE: Schedule = Schedule { floor_bytes: 10_000, slot_entries: 10 };
 
     /// The entries after which each of three nodes begins a snapshot, while entries of 100 bytes are applied.
     fn begun(entries: u64, snapshot_bytes: u64) -> Vec<Vec<u64>> {
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn nodes_that_apply_the_same_entries_do_not_begin_at_the_same_time() {
-        for snapshot_bytes in [0, 7_000] {
+        for snapshot_bytes in [0, 70_000] {
             let all = begun(10_000, snapshot_bytes);
             for (rank, times) in all.iter().enumerate() {
                 assert!(times.iter().all(|t| t / 10 % 3 == rank as u64), "node {rank}: {times:?}");
@@ -123,9 +126,9 @@ mod tests {
     #[test]
     fn a_node_whose_turn_does_not_come_begins_when_the_log_has_grown_twice() {
         let turn = Turn { rank: 1, nodes: 3 };
-        assert!(!SCHEDULE.is_due(turn, 5, 999, 0), "not enough");
-        assert!(!SCHEDULE.is_due(turn, 5, 1_999, 0), "not its turn");
-        assert!(SCHEDULE.is_due(turn, 5, 2_000, 0));
-        assert!(SCHEDULE.is_due(turn, 15, 1_000, 0), "its turn");
+        assert!(!SCHEDULE.is_due(turn, 15, 9_999, 0), "not enough");
+        assert!(SCHEDULE.is_due(turn, 15, 10_000, 0), "its turn");
+        assert!(!SCHEDULE.is_due(turn, 5, 23_332, 0), "not its turn");
+        assert!(SCHEDULE.is_due(turn, 5, 23_333, 0));
     }
 }

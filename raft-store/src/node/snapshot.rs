@@ -18,6 +18,7 @@ use super::types::{LogId, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::log::Mode;
 use crate::snap::{Fill, Generation, Haste, Image, SnapStore};
+use crate::state::ClusterState;
 
 /// The data of a snapshot as openraft carries it: a handle, not the bytes.
 pub type Data = Arc<dyn Image>;
@@ -152,11 +153,12 @@ pub struct Builder {
     meta: SnapshotMetaOf<TypeConfig>,
     /// Snapshots that had been installed by then.
     installed: u64,
-    state: Option<io::Result<Vec<u8>>>,
+    state: Option<io::Result<ClusterState>>,
 }
 
 impl Builder {
-    /// Takes the state's bytes now: the builder runs beside further applies, which must not show in them.
+    /// Takes a copy of the state now, which costs a few pointers: the builder runs beside further applies, which must not
+    /// show in it.
     pub(super) async fn capture(
         snapshots: Arc<Snapshots>,
         view: &Arc<View>,
@@ -164,11 +166,7 @@ impl Builder {
         meta: SnapshotMetaOf<TypeConfig>,
     ) -> Self {
         let view = view.clone();
-        let encode = move || view.read(|state| codec::encode(Kind::Snapshot, state));
-        let state = Some(match worker.run(encode).await {
-            Ok(encoded) => encoded.map_err(io::Error::from),
-            Err(e) => Err(e),
-        });
+        let state = Some(worker.run(move || view.read(ClusterState::frozen)).await);
         let installed = snapshots.installed.load(Ordering::SeqCst);
         Self { snapshots, meta, installed, state }
     }
@@ -185,7 +183,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     /// that cannot be written ends nothing, because the log goes on holding what it would have replaced; the metadata is
     /// empty then, which openraft takes as no news.
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Data>, io::Error> {
-        let data = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))??;
+        let state = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))??;
         let meta_bytes = codec::encode(Kind::SnapshotMeta, &self.meta)?;
         let (snapshots, last, installed) = (self.snapshots.clone(), self.meta.last_log_id, self.installed);
         let haste = match snapshots.threads.mode {
@@ -194,7 +192,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         };
         let write = move || {
             snapshots.put(&meta_bytes, last, haste, &mut |to: &mut dyn Write| {
-                to.write_all(&data)?;
+                codec::encode_to(Kind::Snapshot, &state, to)?;
                 if snapshots.installed.load(Ordering::SeqCst) == installed {
                     return Ok(());
                 }

@@ -122,9 +122,6 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
         status::wait_ready(&guard.lab, Duration::from_secs(30))?;
         report.insert("calls".to_owned(), calls::measure(&guard.lab)?);
     }
-    if wants("state") {
-        report.insert("state".to_owned(), state::measure(&mut guard.lab, &options.size)?);
-    }
     if wants("keepalived") || gaps::How::ALL.iter().any(|how| wants(how.word())) {
         say!(
             "\n{:<38}{:>6}{:>18}{:>18}",
@@ -148,6 +145,10 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
             series.print();
             all.push(series);
         }
+    }
+    // Last: what it leaves behind would be part of the other figures.
+    if wants("state") {
+        report.insert("state".to_owned(), state::measure(&mut guard.lab, &options.size)?);
     }
     let complete = all.iter().all(|s| s.failed.is_empty());
     report.insert("gaps".to_owned(), all.iter().map(Series::json).collect());
