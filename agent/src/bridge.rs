@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
+use proxy_core::time::{Clocks, MonoTime, Now, WallTime};
 use raft_store::backup::{BackupError, Head};
 use raft_store::command::{GrantReason, Versions};
 
@@ -17,9 +18,25 @@ pub type Verdict = Box<dyn FnOnce(Result<SipResponse, Refusal>) + Send>;
 pub trait Store: Clone + Send + 'static {
     /// Reads the state. `f` must be short: `apply` waits for it.
     fn read<R>(&self, f: impl FnOnce(&SipState) -> R) -> R;
+    /// What an engine is told when the clocks of this machine show this. A store without a cluster's time takes the wall clock
+    /// for it.
+    fn now(&self, clocks: Clocks) -> Now {
+        Now { mono: clocks.mono, wall: WallTime(clocks.real.0) }
+    }
     /// Has a command committed. Never blocks; `done` is called on any thread, after the command is visible to
     /// [`Store::read`].
     fn propose(&self, command: SipCommand, done: Verdict);
+}
+
+/// What another node says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Which.
+    pub place: Place,
+    /// Index of the last entry that it has applied.
+    pub applied: u64,
+    /// When it was asked.
+    pub at: MonoTime,
 }
 
 /// The cluster as the control thread uses it.
@@ -28,6 +45,14 @@ pub trait Cluster: Store + Sync {
     fn facts(&self) -> Facts;
     /// Why this node must give up the service and end, once it must.
     fn fatal(&self) -> Option<String> {
+        None
+    }
+    /// What each other node says that it has applied, and when it was asked.
+    fn said(&self) -> Vec<Said> {
+        Vec::new()
+    }
+    /// What this node waits for before it can be part of its cluster: its store is damaged, say.
+    fn waits(&self) -> Option<String> {
         None
     }
     /// Has an operator's command committed, by way of the leader if that is another node: then [`Store::read`] here may show it

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipState};
+use proxy_core::time::{Clocks, Now};
 use raft_store::backup::{self, BackupError, Head};
 use raft_store::command::{Command, GrantReason, Response, Versions};
 use raft_store::node::{self, Done, Node, Refused};
 
-use crate::bridge::{Cluster, Store, Verdict};
+use crate::bridge::{Cluster, Said, Store, Verdict};
 use crate::clock;
 use crate::control::{Facts, Fitness, Grant, Peer, Place};
 
@@ -36,6 +37,10 @@ impl Replicated {
 impl Store for Replicated {
     fn read<R>(&self, f: impl FnOnce(&SipState) -> R) -> R {
         self.node.read(|state| f(state.sip()))
+    }
+
+    fn now(&self, clocks: Clocks) -> Now {
+        Now { mono: clocks.mono, wall: self.node.time(clocks) }
     }
 
     fn propose(&self, command: SipCommand, done: Verdict) {
@@ -96,6 +101,8 @@ impl From<node::Facts> for Facts {
             others_could: raft.others_could,
             mute_until: raft.mute_until,
             apply_waits: raft.apply_waits,
+            skew: raft.skew,
+            is_clock_odd: raft.is_clock_odd,
         }
     }
 }
@@ -109,12 +116,21 @@ impl Cluster for Replicated {
         self.node.fatal()
     }
 
+    fn said(&self) -> Vec<Said> {
+        let of = |p: node::PeerFacts| p.applied.map(|(applied, at)| Said { place: p.place, applied, at });
+        self.node.facts().peers.into_iter().filter_map(of).collect()
+    }
+
+    fn waits(&self) -> Option<String> {
+        self.node.waits()
+    }
+
     fn operate(&self, command: SipCommand, done: Verdict) {
         self.node.propose_anywhere(vec![Command::Sip(command)], answer(done));
     }
 
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
-        let command = Command::Grant { holder, reason, at: clock::now().wall };
+        let command = Command::Grant { holder, reason, at: self.node.time(clock::now()) };
         self.node.propose_anywhere(vec![command], Box::new(move |outcome| done(outcome.is_ok())));
     }
 

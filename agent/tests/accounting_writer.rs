@@ -15,7 +15,7 @@ use proxy_core::state::{
     AccountingCommand, Backing, Branch, BranchState, CallFacts, Flow, InviteState, PendingInvite, ServerKey,
     SipCommand, SipState, Transport,
 };
-use proxy_core::time::{MonoTime, Now, WallTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::GrantReason;
 
 /// A cluster of one state that commits at once, or refuses.
@@ -120,11 +120,11 @@ impl Fake {
 }
 
 /// Time stands still where nothing waits for it.
-fn clock() -> Now {
+fn clock() -> Clocks {
     static TICKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     // Ten seconds for each look at the clock: more than every pause of the writer.
     let seconds = TICKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) * 10;
-    Now { mono: MonoTime(seconds * 1_000_000_000), wall: WallTime(seconds * 1000) }
+    Clocks { mono: MonoTime(seconds * 1_000_000_000), real: RealTime(seconds * 1000) }
 }
 
 fn writer(cluster: &Fake, place: u16, appliances: &[u16], path: Option<&Path>) -> Writer<Fake> {

@@ -393,6 +393,50 @@ fn a_backup_is_for_its_owner_and_takes_the_place_of_no_file_unasked() {
     fails(&node.say(&["backup", "late"]), 1, &["no node answers"]);
 }
 
+#[test]
+fn a_node_that_has_lost_everything_begins_with_its_backup() {
+    let mut node = Node::new();
+    node.start();
+    Ua::new("bob", node.proxy()).register(300);
+    let file = node.dir.path().join("state.relevo");
+    let file = file.to_str().expect("utf-8");
+    node.json(&["backup", file]);
+    fails(&node.say(&["restore", file]), 1, &["in use by another relevo"]);
+    let held = node.json(&["restore", file, "--check"]);
+    assert_eq!((&held["counts"]["bindings"], &held["restored"]), (&Value::from(1), &Value::from(false)));
+    node.signal(Signal::SIGTERM);
+    fails(&node.say(&["restore", file]), 1, &["holds a store", "--replace"]);
+    fs::remove_dir_all(node.dir.path().join("data")).expect("lost");
+    assert_eq!(node.json(&["restore", file])["restored"], true);
+    node.start();
+    let status = node.status().expect("it answers");
+    assert_eq!((&status["counts"]["bindings"], &status["rebirths"]), (&Value::from(1), &Value::from(1)));
+    node.signal(Signal::SIGTERM);
+    assert!(node.say(&["restore", file, "--replace"]).status.success());
+    node.start();
+    assert_eq!(node.status().expect("it answers")["counts"]["bindings"], 1);
+}
+
+#[test]
+fn a_backup_that_is_damaged_or_of_another_cluster_or_none_at_all_is_told_apart_and_changes_nothing() {
+    let mut node = Node::new();
+    node.start();
+    node.json(&["backup", "state.relevo"]);
+    node.signal(Signal::SIGTERM);
+    let file = node.dir.path().join("state.relevo");
+    let mut bytes = fs::read(&file).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(node.dir.path().join("bad"), &bytes).expect("writes");
+    fs::write(node.dir.path().join("text"), "no backup").expect("writes");
+    fails(&node.say(&["restore", "bad"]), 1, &["is damaged", "an older backup"]);
+    fails(&node.say(&["restore", "text"]), 1, &["is no backup of relevo"]);
+    fails(&node.say(&["restore", "none"]), 1, &["No such file"]);
+    let text = fs::read_to_string(node.file()).expect("reads");
+    fs::write(node.file(), format!("{text}[cluster]\nname = \"elsewhere\"\n")).expect("writes");
+    fails(&node.say(&["restore", "state.relevo"]), 1, &["is of cluster", "--other-cluster"]);
+}
+
 /// It ends by itself, not with success, and says what is wrong, and how it is mended, once.
 fn fails(output: &Output, code: i32, words: &[&str]) {
     let said = text(&output.stderr);

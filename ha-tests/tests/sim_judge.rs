@@ -36,7 +36,7 @@ fn a_kernel_whose_timeouts_are_late_is_found() {
 
 #[test]
 fn a_log_that_is_not_synced_before_it_is_acknowledged_is_found() {
-    found(Mutation::NoFsync, &["invariant 2", "invariant 3"]);
+    found(Mutation::NoFsync, &["invariant 2", "invariant 3", "invariant 16"]);
 }
 
 #[test]
@@ -110,6 +110,11 @@ fn two_nodes_that_register_a_trunk_under_one_number_are_found() {
 }
 
 #[test]
+fn engines_that_are_given_the_wall_clock_are_found() {
+    found_among(1..=200, Mutation::WallClock, &["invariant 17"]);
+}
+
+#[test]
 fn a_message_that_is_promised_before_it_is_committed_is_found() {
     found(Mutation::EarlyNote, &["invariant 11"]);
 }
@@ -178,4 +183,14 @@ fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_thei
 #[test]
 fn a_cluster_in_which_the_ailing_are_no_candidates_at_all_is_found() {
     found_among(1..=200, Mutation::NoLastChoice, &["invariant 4"]);
+}
+
+#[test]
+fn a_node_that_does_not_notice_what_it_has_forgotten_is_found() {
+    found_among(1..=200, Mutation::Forgetful, &["invariant 16"]);
+}
+
+#[test]
+fn a_cluster_that_begins_anew_over_damaged_stores_is_found() {
+    found_among(1..=200, Mutation::Emptiness, &["invariant 18"]);
 }

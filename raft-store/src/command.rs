@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
 use crate::state::Fitness;
-use crate::wire::FIRST_VERSION;
+use crate::time::Stamp;
+use crate::wire::{FIRST_VERSION, TIME_VERSION};
 
 /// A change of the replicated state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
@@ -88,6 +89,9 @@ pub enum Command {
         #[n(1)]
         versions: Versions,
     },
+    /// The time, by the leader's word: the first command of every entry.
+    #[n(7)]
+    Stamp(#[n(0)] Stamp),
 }
 
 impl Command {
@@ -103,6 +107,7 @@ impl Command {
             | Self::Fitness { .. }
             | Self::Suspect { .. }
             | Self::Reads { .. } => FIRST_VERSION,
+            Self::Stamp(_) => TIME_VERSION,
         }
     }
 }

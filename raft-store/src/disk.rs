@@ -20,12 +20,17 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Makes all contents written so far durable (fdatasync). An error is final: what was written may be lost.
     fn sync_data(&self) -> io::Result<()>;
+    /// Has the next reads come from the disk, not from memory, where the system can.
+    fn forget_cached(&self) {}
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file holds nothing.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// Makes the file `len` bytes long, its new part zeros, and takes the room for it where the file system can. The
+    /// length is durable after [`DiskFile::sync_data`].
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts the file to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
 }

@@ -1,5 +1,5 @@
 //! The replicated state of Relevo, and the Raft node that keeps it: log and snapshots on disk, openraft between
-//! the nodes. `state` and `command` are pure; `node` is what an agent runs.
+//! the nodes. `state`, `command` and `time` are pure; `node` is what an agent runs.
 
 pub mod backup;
 pub mod codec;
@@ -10,4 +10,5 @@ pub mod log;
 pub mod node;
 pub mod snap;
 pub mod state;
+pub mod time;
 pub mod wire;

@@ -10,6 +10,8 @@ use std::fs;
 use std::path::Path;
 
 use crash::{Acknowledged, FOLDER, Mount, Stores, Writer, ext4};
+use raft_store::disk::RealDisk;
+use raft_store::log::{Identity, Limits, LogWriter, Mode, SegmentLog};
 use raft_store::snap::{SledSnaps, SnapStore};
 
 /// Not a test of its own: the writer that the others end.
@@ -183,4 +185,53 @@ fn a_failing_fsync_is_fatal_and_loses_nothing_acknowledged() {
     let disk = Mount::new(&dir.path().join("again"), &["-o", "loop", image]).expect("the image mounts again");
     Stores::open(&disk.0).check(acked);
     drop(disk);
+}
+
+/// Sectors of 512 bytes that the device below `folder` has written.
+fn sectors_written(folder: &Path) -> Option<u64> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let mount = mounts.lines().find(|l| l.split(' ').nth(1) == folder.to_str())?;
+    let device = mount.split(' ').next()?.strip_prefix("/dev/")?;
+    let stats = fs::read_to_string("/proc/diskstats").ok()?;
+    let line = stats.lines().find(|l| l.split_whitespace().nth(2) == Some(device))?;
+    line.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// On ext4 with a journal, as customers have it: a file that grows costs four times as much.
+#[test]
+fn a_commit_costs_the_disk_no_more_than_a_page_and_a_half() {
+    const COMMITS: u64 = 2_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("0");
+    let Some(disk) = ext4(&dir.path().join("image"), 64 << 20, &folder) else {
+        eprintln!("skipped: no file system of its own can be mounted here");
+        return;
+    };
+    let real = std::sync::Arc::new(RealDisk::new(disk.0.join("log")).expect("the log's folder"));
+    let (log, _) = SegmentLog::open(real, Identity::new("lab", 1), Limits::default()).expect("a log");
+    let writer = LogWriter::new(log, Mode::Thread).expect("a writer");
+    let (tx, rx) = std::sync::mpsc::channel();
+    let before = sectors_written(&disk.0);
+    let mut times = Vec::new();
+    for index in 0..COMMITS {
+        let tx = tx.clone();
+        let begun = std::time::Instant::now();
+        let write = |log: &mut SegmentLog| {
+            // The mark of the entry before, which nobody waits for.
+            log.save_committed(&index.to_le_bytes())?;
+            log.append(index, &[vec![b'x'; 360]])
+        };
+        writer.write(write, Box::new(move |r| tx.send(r.is_ok()).expect("the test waits")));
+        assert!(rx.recv().expect("an answer"));
+        times.push(begun.elapsed());
+    }
+    let (Some(before), Some(after)) = (before, sectors_written(&disk.0)) else {
+        eprintln!("skipped: the device says nothing of what it writes");
+        return;
+    };
+    times.sort_unstable();
+    let bytes = (after - before) * 512 / COMMITS;
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    eprintln!("{bytes} bytes a commit, p50 {p50:?}, p99 {p99:?}");
+    assert!(bytes <= 6_144, "{bytes} bytes a commit");
 }

@@ -22,12 +22,13 @@ use proxy_core::state::{
     RegisterChange, RegisterCommand, RegisterRefusal, ServerKey, SessionTimer, SipCommand, SipResponse,
     Spoken, Transport, When,
 };
-use proxy_core::time::WallTime;
+use proxy_core::time::{RealTime, WallTime};
 use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses, Versions};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 use raft_store::state::{Ailment, ClusterState, Fitness};
+use raft_store::time::Stamp;
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -332,6 +333,16 @@ fn commands() -> Vec<Command> {
     ]
 }
 
+fn stamp() -> Stamp {
+    Stamp {
+        time: WallTime(9_000),
+        real: RealTime(1_800_000_009_000),
+        boot: 11,
+        mono_ms: 4_000,
+        skipped_ms: 60_000,
+    }
+}
+
 fn count_use(count: u32) -> CountUse {
     CountUse {
         nonce: NonceId { made_at: WallTime(5_000), salt: 7, key_id: 1 },
@@ -423,6 +434,7 @@ fn state() -> ClusterState {
 #[test]
 fn commands_keep_their_bytes() {
     golden("commands", Kind::Command, &Batch(commands()));
+    golden("time", Kind::Command, &Batch(vec![Command::Stamp(stamp())]));
 }
 
 #[test]
@@ -531,6 +543,8 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Fitness { .. } => 48,
         Command::Suspect { .. } => 49,
         Command::Reads { .. } => 50,
+        // In a file of its own: it came later.
+        Command::Stamp(_) => 51,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
     assert_eq!(numbers, (0..51).collect::<Vec<_>>());

@@ -35,7 +35,12 @@ impl Inbound for Stub {
             self.gate.acquire().await.expect("open").forget();
         }
         self.answered.fetch_add(1, Ordering::SeqCst);
-        RpcReply::Hello(Hello { id: Some(from.into()), initialized: true, leader: Some(to) })
+        RpcReply::Hello(Hello {
+            id: Some(from.into()),
+            initialized: true,
+            leader: Some(to),
+            ..Hello::default()
+        })
     }
 }
 

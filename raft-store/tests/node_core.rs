@@ -5,6 +5,7 @@ mod wire;
 use std::time::Duration;
 
 use openraft::raft::VoteRequest;
+use proxy_core::time::MonoTime;
 use raft_store::codec::{self, Kind};
 use raft_store::command::Response;
 use raft_store::node::batch::{ANSWER_LIMIT, MAX_ENTRY_COMMANDS, MAX_WAITING};
@@ -12,7 +13,7 @@ use raft_store::node::client::Lane;
 use raft_store::node::inbound::{Inbound, ProposeRefused, Rpc};
 use raft_store::node::types::Vote;
 use tokio::time::Instant;
-use wire::{Cluster, LEASE, grant};
+use wire::{Cluster, LEASE, WALL_START, grant};
 
 #[tokio::test(start_paused = true)]
 async fn three_nodes_elect_one_leader_and_equal_logs_are_equal_bytes() {
@@ -408,4 +409,90 @@ async fn a_node_far_behind_is_brought_up_by_a_snapshot() {
     cluster.start(late, 0, true).await.expect("starts again");
     cluster.settled().await;
     assert_eq!(bytes(leader), bytes(late));
+}
+
+/// Time of the cluster on a node now, ms after the beginning.
+fn time_at(cluster: &Cluster, place: u16) -> i64 {
+    let now = MonoTime(u64::try_from(cluster.begun.elapsed().as_nanos()).expect("fits"));
+    let time = cluster.core(place).time().at(now);
+    i64::try_from(time.0).expect("fits") - i64::try_from(WALL_START).expect("fits")
+}
+
+fn passed(cluster: &Cluster) -> i64 {
+    i64::try_from(cluster.begun.elapsed().as_millis()).expect("fits")
+}
+
+const HOUR: i64 = 3_600_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_continues_the_time_whatever_the_wall_clocks_show() {
+    let mut cluster = Cluster::new(3);
+    for place in 1..=3 {
+        cluster.start(place, 0, false).await.expect("starts");
+    }
+    for place in 1..=3 {
+        let core = cluster.core(place);
+        tokio::spawn(async move { raft_store::node::join::enter(&core).await });
+    }
+    let first = cluster.leader().await;
+    cluster.commit(grant(first)).await;
+    cluster.settled().await;
+    // The others are restarted with clocks that are wrong in different directions.
+    let others: Vec<_> = (1..=3).filter(|p| *p != first).collect();
+    for (place, wrong) in others.iter().zip([HOUR, -10 * 365 * 24 * HOUR]) {
+        cluster.kill(*place).await;
+        cluster.wrong.insert(*place, wrong);
+        cluster.boots += 1;
+        cluster.start(*place, 0, true).await.expect("starts again");
+        cluster.settled().await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let last = cluster.leader().await;
+    let skew = cluster.facts(last).skew;
+    assert!(skew.len() == 2 && skew.values().any(|ms| ms.abs() > HOUR / 2), "{skew:?}");
+    cluster.kill(last).await;
+    let next = cluster.leader().await;
+    cluster.commit(grant(next)).await;
+    let late = passed(&cluster) - time_at(&cluster, next);
+    assert!((0..200).contains(&late), "{late} ms behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_all_the_wall_clock_counts_and_a_wrong_one_within_a_bound() {
+    for (wrong, least, most) in
+        [(0, 600_000, 602_000), (24 * HOUR, HOUR - 1_000, HOUR + 2_000), (-24 * HOUR, -1_000, 2_000)]
+    {
+        let mut cluster = Cluster::started(3).await;
+        let leader = cluster.leader().await;
+        cluster.commit(grant(leader)).await;
+        cluster.settled().await;
+        for place in 1..=3 {
+            cluster.kill(place).await;
+            cluster.wrong.insert(place, wrong);
+        }
+        cluster.boots += 1;
+        let before = passed(&cluster);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        for place in 1..=3 {
+            cluster.start(place, 0, true).await.expect("starts again");
+        }
+        let next = cluster.leader().await;
+        cluster.commit(grant(next)).await;
+        let grown = time_at(&cluster, next) - before;
+        assert!((least..most).contains(&grown), "{wrong}: {grown} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_alone_that_is_restarted_with_a_wrong_clock_counts_on() {
+    let mut cluster = Cluster::new(1);
+    let core = cluster.start(1, 0, false).await.expect("starts");
+    raft_store::node::join::enter(&core).await;
+    cluster.commit(grant(1)).await;
+    cluster.kill(1).await;
+    cluster.wrong.insert(1, 24 * HOUR);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    cluster.start(1, 0, true).await.expect("starts again");
+    cluster.commit(grant(1)).await;
+    assert_eq!(time_at(&cluster, 1), passed(&cluster));
 }

@@ -9,9 +9,10 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use raft_store::disk::Disk;
 use raft_store::node::core::CoreError;
-use raft_store::node::{join, raft_id};
+use raft_store::node::join::{self, Entered};
+use raft_store::node::raft_id;
 use tokio::time::sleep;
-use wire::{Cluster, PATIENCE, grant};
+use wire::{Cluster, LEASE, PATIENCE, grant};
 
 /// Incarnation under which a wiped node comes back.
 const LATER: u64 = 1_800_000_000_000;
@@ -158,4 +159,82 @@ async fn a_node_whose_snapshots_are_lost_does_not_begin_with_an_empty_state() {
     }
     let started = cluster.start(leader, 0, true).await;
     assert!(matches!(started, Err(CoreError::Incomplete(_))), "{:?}", started.err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_forgotten_is_found_out_by_a_heartbeat_and_votes_no_more() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let (hurt, other) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    // What is left of its disk when it loses its power: the syncs from here on were lies.
+    let left = cluster.disks[&hurt].fork();
+    for n in 0..20 {
+        cluster.commit(grant(1 + n % 3)).await;
+    }
+    cluster.settled().await;
+    cluster.kill(hurt).await;
+    cluster.disks.insert(hurt, left);
+    let core = cluster.start(hurt, 0, true).await.expect("starts");
+    let mut retired = core.retired();
+    let found = tokio::time::timeout(LEASE, retired.wait_for(Option::is_some)).await;
+    let why = found.expect("within its silence").expect("told").clone().expect("why").why;
+    assert!(why.contains("forgotten") && why.contains(&format!("node {leader}")), "{why}");
+    cluster.kill(leader).await;
+    for _ in 0..20 {
+        cluster.core(other).raft().trigger().elect(false).await.expect("campaigns");
+        sleep(Duration::from_millis(100)).await;
+        assert!(!cluster.facts(other).leading, "it leads with the vote of a node that has forgotten");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_forgotten_nothing_is_left_alone_whoever_leads() {
+    let cluster = Cluster::started(3).await;
+    for round in 0..9 {
+        let leader = cluster.leader().await;
+        for n in 0..5 {
+            cluster.commit(grant(1 + n % 3)).await;
+        }
+        // A restart of the leader, a short absence of a follower, a snapshot: by turns.
+        match round % 3 {
+            0 => {
+                cluster.kill(leader).await;
+                cluster.commit(grant(1)).await;
+                cluster.start(leader, 0, true).await.expect("comes back");
+            }
+            1 => {
+                let away = 1 + leader % 3;
+                cluster.cut_off(away, true);
+                cluster.commit(grant(2)).await;
+                cluster.cut_off(away, false);
+            }
+            _ => cluster.core(leader).raft().trigger().snapshot().await.expect("builds"),
+        }
+        cluster.settled().await;
+    }
+    for place in 1..=3 {
+        assert_eq!(*cluster.core(place).retired().borrow(), None, "node {place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incarnation_that_is_earlier_than_one_that_was_here_is_told_a_later_one() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.commit(grant(1)).await;
+    let wiped = 1 + cluster.leader().await % 3;
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    let core = cluster.start(wiped, LATER, false).await.expect("starts");
+    tokio::time::timeout(PATIENCE, join::enter(&core)).await.expect("joins");
+    cluster.settled().await;
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    // Its clock has been put back by years.
+    let core = cluster.start(wiped, 7, false).await.expect("starts");
+    match tokio::time::timeout(PATIENCE, join::enter(&core)).await.expect("answered") {
+        Entered::Renumber(retired) => assert!(retired.incarnation >= LATER, "{retired:?}"),
+        Entered::Voter => panic!("a voter under an earlier id than it had"),
+    }
 }

@@ -4,7 +4,7 @@
 //! record, so that the last line of a file says how far it goes.
 
 use proxy_core::state::{AccountRecord, Backend};
-use proxy_core::time::WallTime;
+use proxy_core::time::RealTime;
 use serde::Serialize;
 
 use super::Item;
@@ -122,7 +122,7 @@ impl From<&AccountRecord> for Line {
             seq: r.seq,
             id: r.id.iter().map(|b| format!("{b:02x}")).collect(),
             kind: r.kind.word(),
-            time: utc(r.at),
+            time: utc(r.real(r.at)),
             method: r.kind.method(),
             call_id: r.call_id.clone(),
             from_tag: r.from_tag.clone(),
@@ -140,9 +140,9 @@ impl From<&AccountRecord> for Line {
             to_trunk,
             to_set,
             to_destination,
-            start: r.times.map(|t| utc(t.started_at)),
-            answer: r.times.and_then(|t| t.answered_at).map(utc),
-            end: r.times.map(|t| utc(t.ended_at)),
+            start: r.times.map(|t| utc(r.real(t.started_at))),
+            answer: r.times.and_then(|t| t.answered_at).map(|at| utc(r.real(at))),
+            end: r.times.map(|t| utc(r.real(t.ended_at))),
             duration_s: r.times.map(|t| seconds(t.duration_ms())),
             setup_s: r.times.map(|t| seconds(t.setup_ms())),
             ended_by: r.times.map(|t| t.ended_by.word()),
@@ -235,7 +235,7 @@ fn seconds(ms: u64) -> f64 {
 
 /// RFC 3339, UTC, milliseconds.
 #[must_use]
-pub fn utc(at: WallTime) -> String {
+pub fn utc(at: RealTime) -> String {
     let (days, ms) = (at.0 / 86_400_000, at.0 % 86_400_000);
     // Days since 0000-03-01, in eras of 400 years, each year beginning in March.
     let z = days + 719_468;
@@ -256,11 +256,11 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_calendar() {
-        assert_eq!(utc(WallTime(0)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(utc(WallTime(951_782_400_000)), "2000-02-29T00:00:00.000Z");
-        assert_eq!(utc(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
-        assert_eq!(utc(WallTime(4_107_542_399_999)), "2100-02-28T23:59:59.999Z");
-        assert_eq!(utc(WallTime(4_107_542_400_000)), "2100-03-01T00:00:00.000Z", "no leap year");
+        assert_eq!(utc(RealTime(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(RealTime(951_782_400_000)), "2000-02-29T00:00:00.000Z");
+        assert_eq!(utc(RealTime(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert_eq!(utc(RealTime(4_107_542_399_999)), "2100-02-28T23:59:59.999Z");
+        assert_eq!(utc(RealTime(4_107_542_400_000)), "2100-03-01T00:00:00.000Z", "no leap year");
     }
 
     #[test]

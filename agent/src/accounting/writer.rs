@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proxy_core::state::{AccountingCommand, Outbox, PlaceId, SipCommand};
-use proxy_core::time::{MonoTime, Now};
+use proxy_core::time::{Clocks, MonoTime};
 
 use super::{Item, Sink};
 use crate::bridge::Cluster;
@@ -57,7 +57,7 @@ pub struct Writer<C> {
     place: PlaceId,
     appliances: Vec<PlaceId>,
     sinks: Vec<Place>,
-    clock: fn() -> Now,
+    clock: fn() -> Clocks,
     figures: Arc<Mutex<Figures>>,
     /// Set while a word to the cluster has no answer.
     told: Arc<AtomicBool>,
@@ -86,7 +86,7 @@ impl<C: Cluster> Writer<C> {
         place: PlaceId,
         appliances: Vec<PlaceId>,
         sinks: Vec<Box<dyn Sink>>,
-        clock: fn() -> Now,
+        clock: fn() -> Clocks,
     ) -> Self {
         let names = sinks.iter().map(|s| s.name()).collect();
         Self {

@@ -29,14 +29,14 @@ pub enum Ask {
 /// The dialogs of a call, and its INVITEs without an end. `None` if there is none of either.
 #[must_use]
 pub fn call(state: &SipState, call_id: &str, now: WallTime) -> Option<Value> {
-    let dialogs: Vec<Value> = state.dialogs_of_call(call_id).map(|d| dialog(d, now)).collect();
+    let dialogs: Vec<Value> = state.dialogs_of_call(call_id).map(|d| dialog(state, d, now)).collect();
     let pending: Vec<Value> =
         state.pending_invites().filter(|p| p.call_id == call_id).map(|p| views::invite(p, now)).collect();
     let found = !dialogs.is_empty() || !pending.is_empty();
     found.then(|| json!({ "call_id": call_id, "dialogs": dialogs, "pending_invites": pending }))
 }
 
-fn dialog(d: &DialogRecord, now: WallTime) -> Value {
+fn dialog(state: &SipState, d: &DialogRecord, now: WallTime) -> Value {
     let side = |tag: &str, contact: &str, cseq: u32, route: &[String], addr: String, leg: &Leg| {
         json!({
             "tag": tag,
@@ -55,10 +55,10 @@ fn dialog(d: &DialogRecord, now: WallTime) -> Value {
         "from_uri": d.from_uri,
         "to_uri": d.to_uri,
         "request_uri": d.request_uri,
-        "init": utc(d.invited_at),
-        "start": utc(d.started_at),
+        "init": utc(state.real(d.invited_at)),
+        "start": utc(state.real(d.started_at)),
         "duration_s": d.started_at.until(now).as_secs(),
-        "timeout": utc(d.expires_at),
+        "timeout": utc(state.real(d.expires_at)),
         "lifetime_s": d.started_at.until(d.expires_at).as_secs(),
         "session_timer": d.session.map(|s| json!({
             "interval_s": s.interval_s,

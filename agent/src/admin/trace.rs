@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::capture::{Direction, Entry};
 use proxy_core::registrar::http_date;
 use proxy_core::state::Transport;
-use proxy_core::time::WallTime;
+use proxy_core::time::RealTime;
 
 /// Which messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ fn message(e: &Entry) -> Value {
 }
 
 /// `09:12:44.031` (UTC).
-fn clock_of(at: WallTime) -> String {
+fn clock_of(at: RealTime) -> String {
     let date = http_date(at);
     let clock = date.split(' ').nth(4).unwrap_or_default();
     format!("{clock}.{:03}", at.0 % 1000)

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use proxy_core::msg::call_id_of;
 use proxy_core::state::{Flow, Transport};
-use proxy_core::time::WallTime;
+use proxy_core::time::RealTime;
 
 use super::{Direction, HepConfig};
 
@@ -37,7 +37,7 @@ pub fn encode(
     direction: Direction,
     flow: &Flow,
     bytes: &[u8],
-    at: WallTime,
+    at: RealTime,
 ) -> Option<Vec<u8>> {
     let (source, destination) = match direction {
         Direction::In => (flow.remote, flow.local),

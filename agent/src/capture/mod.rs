@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proxy_core::msg::call_id_of;
 use proxy_core::routing::Cidr;
 use proxy_core::state::Flow;
-use proxy_core::time::WallTime;
+use proxy_core::time::RealTime;
 
 pub use ring::Entry;
 use ring::Ring;
@@ -147,7 +147,7 @@ pub struct Tap {
 
 impl Tap {
     /// Remembers a message, and has it copied.
-    pub fn see(&self, direction: Direction, flow: Flow, bytes: &[u8], at: WallTime) {
+    pub fn see(&self, direction: Direction, flow: Flow, bytes: &[u8], at: RealTime) {
         let number = self.capture.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some((config, sender)) = &self.capture.hep
             && config.wants(&flow, bytes)

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use proxy_core::msg::call_id_of;
 use proxy_core::state::Flow;
-use proxy_core::time::WallTime;
+use proxy_core::time::RealTime;
 
 use super::Direction;
 
@@ -15,7 +15,7 @@ pub struct Entry {
     /// Grows by one with every message of the node.
     pub number: u64,
     /// When it was handled.
-    pub at: WallTime,
+    pub at: RealTime,
     /// Which way it went.
     pub direction: Direction,
     /// Between whom.
@@ -87,7 +87,7 @@ mod tests {
         let addr = "10.0.0.1:5060".parse().expect("address");
         Entry {
             number,
-            at: WallTime(number),
+            at: RealTime(number),
             direction: Direction::In,
             flow: Flow { transport: Transport::Udp, local: addr, remote: addr },
             bytes: format!("OPTIONS sip:x SIP/2.0\r\nCall-ID: {call}\r\nX: {}\r\n\r\n", "x".repeat(filler))

@@ -10,6 +10,7 @@ pub(crate) mod print;
 mod provision;
 mod route;
 mod rtpengine;
+mod store;
 mod trace;
 mod trunk;
 
@@ -137,6 +138,13 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// What this node has on its disk, while it is stopped
+    Store {
+        #[command(subcommand)]
+        command: store::Store,
+    },
+    /// Begin the cluster anew with the state of a backup, on a node that does not run; the others join it
+    Restore(backup::Restore),
     /// The configuration
     Config {
         #[command(subcommand)]
@@ -223,6 +231,8 @@ pub fn main() -> ExitCode {
         Command::Trunk { command } => trunk::trunk(common, command),
         Command::Cdr { command } => cdr::cdr(common, command),
         Command::Backup { file, force } => backup::backup(common, file, *force),
+        Command::Store { command } => store::store(common, command),
+        Command::Restore(asked) => backup::restore(common, asked),
     }
 }
 

@@ -100,6 +100,9 @@ pub(super) fn list(v: &Value) -> &[Value] {
     v.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// Wall clocks that differ by more are shown.
+const WRONG_CLOCK_MS: u64 = 2_000;
+
 pub(super) fn status(v: &Value) -> String {
     let own = if v["active"] == json!(true) {
         format!("ACTIVE (lease ends in {} ms)", text(&v["lease_ms_left"]))
@@ -122,16 +125,14 @@ pub(super) fn status(v: &Value) -> String {
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
         .map(|p| {
-            let cells = ["node", "role", "addr", "lag", "last_ack_ms"].iter().map(|k| text(&p[*k]));
-            cells.chain([range(&p["reads"])]).collect()
+            let columns = ["node", "role", "addr", "lag", "applied", "said_ms", "last_ack_ms"];
+            columns.iter().map(|k| text(&p[*k])).chain([range(&p["reads"])]).collect()
         })
         .collect();
     if !rows.is_empty() {
         out.push('\n');
-        out += &table(&["PEER", "ROLE", "ADDRESS", "LAG", "HEARD MS AGO", "READS"], &rows);
-        if v["leading"] != json!(true) && !v["leader"].is_null() {
-            out += &format!("(lag is known to the leader: ask node {})\n", text(&v["leader"]));
-        }
+        let head = ["PEER", "ROLE", "ADDRESS", "LAG", "APPLIED", "SAID MS AGO", "HEARD MS AGO", "READS"];
+        out += &table(&head, &rows);
         for words in list(&v["peers"]).iter().filter_map(|p| p["path"]["words"].as_str()) {
             out += &format!("{words}\n");
         }
@@ -162,6 +163,21 @@ pub(super) fn status(v: &Value) -> String {
     for pulse in list(&v["pulses"]).iter().filter(|p| p["stopped"] == json!(true)) {
         let (thread, ms) = (text(&pulse["thread"]), text(&pulse["waits_ms"]));
         out += &format!("{thread} has work and has got no further for {ms} ms\n");
+    }
+    if let Some(rebirths) = v["rebirths"].as_u64().filter(|n| *n > 0) {
+        out +=
+            &format!("this cluster was begun anew {rebirths} times (relevo restore, relevo store repair)\n");
+    }
+    if let Some(waits) = v["waits"].as_str() {
+        out += &format!("WAITING: {waits}\n");
+    }
+    for p in list(&v["peers"]) {
+        let ahead = p["clock_ahead_ms"].as_i64().unwrap_or(0);
+        if ahead.unsigned_abs() > WRONG_CLOCK_MS {
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            let by = ahead.unsigned_abs() / 1000;
+            out += &format!("the wall clock of node {} is {by} s {way} this node's\n", text(&p["node"]));
+        }
     }
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();

@@ -173,7 +173,8 @@ impl Control {
                 return;
             }
             // Its answer may be on its way.
-            if led.granted.is_some_and(|(_, since)| now.since(since) < self.settings.lease) {
+            let patience = self.settings.lease + Self::for_disks(facts);
+            if led.granted.is_some_and(|(_, since)| now.since(since) < patience) {
                 return;
             }
         }

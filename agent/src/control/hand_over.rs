@@ -7,6 +7,8 @@
 //! | after the grant, before leadership is transferred | it has the entry of the grant on its disk | granted back after a lease, in the same term |
 //! | after the transfer | it leads | leadership is taken back after [`TAKE_BACK_LEASES`], or at once if it says that it cannot lead |
 //!
+//! To a lease and to [`TAKE_BACK_LEASES`] four of this node's usual syncs are added: on slow disks all of it takes longer.
+//!
 //! An entry of this term that a node has acknowledged proves that it has everything before it, too. What was known of it
 //! under an earlier leader, or before it lost a part of its log, proves nothing.
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
-use super::{Control, Facts, HandOver, NotReady, Peer, Place};
+use super::{COMMIT_SYNCS, Control, Facts, HandOver, NotReady, Peer, Place};
 
 /// Entries that may be on their way to a node that is to take over: it has them before its first vote is counted.
 pub const IN_FLIGHT: u64 = 64;
@@ -64,12 +66,17 @@ impl Control {
         answers && has && !peer.silent
     }
 
+    /// Time that is added for disks that are slow: those of an election, and of what is committed first.
+    pub(super) fn for_disks(facts: &Facts) -> Duration {
+        facts.syncs.typical * COMMIT_SYNCS
+    }
+
     /// From whom leadership is to be taken back: it was chosen, does not lead, and either says that it cannot or has had
     /// its time.
     pub(super) fn overdue(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
         let led = self.led.filter(|led| !led.took_back)?;
         let (to, at) = led.transferred_to?;
-        let late = now.since(at) >= self.settings.lease * TAKE_BACK_LEASES;
+        let late = now.since(at) >= self.settings.lease * TAKE_BACK_LEASES + Self::for_disks(facts);
         (late || facts.transfer_refused.is_some()).then_some(to)
     }
 }

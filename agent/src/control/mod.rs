@@ -42,6 +42,7 @@ mod stall;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proxy_core::time::MonoTime;
@@ -157,6 +158,10 @@ pub struct Facts {
     pub mute_until: Option<MonoTime>,
     /// For how long entries have been waiting to be applied here without any progress.
     pub apply_waits: Option<Duration>,
+    /// By how many ms the wall clocks of others are ahead of this node's, as far as they were heard a moment ago.
+    pub skew: BTreeMap<Place, i64>,
+    /// This node's wall clock is wrong, by the word of most.
+    pub is_clock_odd: bool,
 }
 
 impl Facts {

@@ -17,6 +17,7 @@
 //! an agent and the removal of the floating IP it sends messages built beforehand and takes no memory.
 
 pub mod alone;
+pub mod held;
 pub mod marks;
 pub mod notice;
 pub mod pause;

@@ -287,6 +287,7 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> 
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(|e| os_error("SIGCHLD")(e.into()))?;
     let _alone = config.vip.as_ref().map(|_| Alone::take()).transpose()?;
+    let _page = super::held::keep();
     let undertaker = Undertaker::new(config)?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(signals, flags).map_err(|e| os_error("signals")(e.into()))?;

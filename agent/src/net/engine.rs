@@ -14,7 +14,7 @@ use proxy_core::media::Health;
 use proxy_core::msg::{bare_refusal, fingerprint_of};
 use proxy_core::routing::Bans;
 use proxy_core::state::{Flow, SipState, Transport};
-use proxy_core::time::{MonoTime, Now};
+use proxy_core::time::{Clocks, MonoTime, Now, RealTime};
 use raft_store::contain::contained;
 
 use crate::admin::ban;
@@ -86,7 +86,7 @@ pub struct Parts<S> {
     /// For what it has to ask.
     pub dns: Arc<Dns>,
     /// Both clocks.
-    pub clock: fn() -> Now,
+    pub clock: fn() -> Clocks,
     /// Called when an order has been obeyed.
     pub changed: Arc<dyn Fn() + Send + Sync>,
     /// Nonce counts that any engine has seen.
@@ -152,17 +152,18 @@ impl<S: Store> Runner<S> {
 
     fn run(mut self) {
         loop {
-            let now = (self.parts.clock)();
-            let sleep = self.engine.poll_timeout().map_or(IDLE, |at| at.since(now.mono).min(IDLE));
+            let before = (self.parts.clock)().mono;
+            let sleep = self.engine.poll_timeout().map_or(IDLE, |at| at.since(before).min(IDLE));
             let turn = self.parts.mailbox.take(sleep);
             if turn.orders.iter().any(|o| matches!(o, Order::Stop)) {
                 return;
             }
-            let now = (self.parts.clock)();
+            let clocks = (self.parts.clock)();
             let store = self.parts.store.clone();
+            let now = store.now(clocks);
             let before = self.obeyed;
             self.engine.refuse_new(self.parts.no_room.load(Ordering::Acquire));
-            store.read(|state| self.turn(now, turn, state));
+            store.read(|state| self.turn((now, clocks.real), turn, state));
             self.carry_out();
             self.tell_bans(now);
             if before != self.obeyed {
@@ -182,13 +183,13 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    fn turn(&mut self, now: Now, turn: Turn, state: &SipState) {
+    fn turn(&mut self, (now, real): (Now, RealTime), turn: Turn, state: &SipState) {
         for order in turn.orders {
             self.survive(now, state, |runner| runner.obey(now, order, state));
         }
         for arrival in turn.arrivals {
             match arrival {
-                Arrival::Message(flow, bytes) => self.message(now, flow, &bytes, state),
+                Arrival::Message(flow, bytes) => self.message((now, real), flow, &bytes, state),
                 Arrival::Media(from, bytes) => {
                     self.survive(now, state, |runner| runner.engine.handle_media(now, from, &bytes, state));
                 }
@@ -228,11 +229,11 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    fn message(&mut self, now: Now, flow: Flow, bytes: &[u8], state: &SipState) {
+    fn message(&mut self, (now, real): (Now, RealTime), flow: Flow, bytes: &[u8], state: &SipState) {
         if !self.engine.is_active() {
             return self.engine.handle_datagram(now, flow, bytes, state);
         }
-        self.parts.tap.see(Direction::In, flow, bytes, now.wall);
+        self.parts.tap.see(Direction::In, flow, bytes, real);
         let fingerprint = fingerprint_of(bytes);
         if self.parts.poison.refuses(fingerprint) {
             return self.refuse(flow, fingerprint, bytes);
@@ -246,7 +247,7 @@ impl<S: Store> Runner<S> {
         });
         self.parts.poison.note(shard, 0);
         if !survived {
-            self.parts.poison.has_killed(fingerprint, now.wall.0);
+            self.parts.poison.has_killed(fingerprint, real.0);
         }
     }
 
@@ -293,7 +294,7 @@ impl<S: Store> Runner<S> {
         let mut now = None;
         while let Some(output) = self.engine.poll_output() {
             if let Output::Transmit { flow, bytes } = &output {
-                let at = *now.get_or_insert_with(|| (self.parts.clock)().wall);
+                let at = *now.get_or_insert_with(|| (self.parts.clock)().real);
                 self.parts.tap.see(Direction::Out, *flow, bytes, at);
             }
             match output {

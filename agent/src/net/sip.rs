@@ -10,7 +10,7 @@ use proxy_core::digest::Replay;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::media::Health;
 use proxy_core::routing::Bans;
-use proxy_core::time::{MonoTime, Now};
+use proxy_core::time::{Clocks, MonoTime};
 use tokio::runtime::Runtime;
 
 use crate::bridge::Store;
@@ -162,7 +162,7 @@ impl Sip {
         listening: Listening,
         config: &EngineConfig,
         store: &S,
-        clock: fn() -> Now,
+        clock: fn() -> Clocks,
         changed: &Arc<dyn Fn() + Send + Sync>,
         poison: &Arc<Poison>,
     ) -> Result<Self, NetError> {

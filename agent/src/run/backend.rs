@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::Now;
+use proxy_core::time::{Clocks, Now};
 use raft_store::command::GrantReason;
+use raft_store::node::rebirths_of;
 use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
@@ -48,7 +49,7 @@ pub struct Desk<C> {
     /// The SIP side; none on a witness.
     pub sip: Option<Arc<Sip>>,
     /// The clocks.
-    pub clock: fn() -> Now,
+    pub clock: fn() -> Clocks,
     /// Writes the records of calls; none on a witness.
     pub records: Option<Running>,
     /// Room on the disk.
@@ -63,7 +64,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Status {} => Reply::Ok { ok: self.status() },
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
-                let now = (self.clock)().wall;
+                let now = self.now().wall;
                 match aor.as_deref().map(|aor| self.canonical(aor)).transpose() {
                     Ok(aor) => {
                         Reply::Ok { ok: self.cluster.read(|s| views::bindings(s, aor.as_deref(), now)) }
@@ -73,7 +74,7 @@ impl<C: Cluster> Backend for Desk<C> {
             }
             Request::UlRm { aor, contact } => self.ul_rm(&aor, contact),
             Request::DlgList {} => {
-                let now = (self.clock)().wall;
+                let now = self.now().wall;
                 Reply::Ok { ok: self.cluster.read(|s| views::dialogs(s, now)) }
             }
             Request::RouteExplain { ask } => self.route_explain(&ask),
@@ -163,6 +164,11 @@ fn no_aor(aor: &str) -> Reply {
 }
 
 impl<C: Cluster> Desk<C> {
+    /// What an engine would be told of the time.
+    pub(in crate::run) fn now(&self) -> Now {
+        self.cluster.now((self.clock)())
+    }
+
     /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
     pub(in crate::run) fn canonical(&self, aor: &str) -> Result<String, Reply> {
         if has_scheme(aor) || aor.contains('@') {
@@ -182,6 +188,7 @@ impl<C: Cluster> Desk<C> {
         let left = picture.lease_until.filter(|_| active).map(|end| end.since(now.mono).as_millis() as u64);
         let (counts, records) = self.cluster.read(|s| (s.counts(), s.outbox_figures()));
         let holder = facts.grant.map(|g| g.holder);
+        let said = self.cluster.said();
         let peers: Vec<Value> = self
             .config
             .nodes
@@ -189,11 +196,17 @@ impl<C: Cluster> Desk<C> {
             .filter(|m| m.id != self.config.id)
             .map(|m| {
                 let peer = facts.peers.iter().find(|p| p.place == m.id);
+                let said = said.iter().find(|s| s.place == m.id);
+                // What its answers prove to the leader; else its own word of a moment ago.
+                let behind = said.map(|s| facts.applied.saturating_sub(s.applied));
                 json!({
                     "node": m.id,
                     "role": m.role.word(),
                     "addr": m.addr.to_string(),
-                    "lag": peer.and_then(|p| p.lag),
+                    "lag": peer.and_then(|p| p.lag).or(behind),
+                    "applied": said.map(|s| s.applied),
+                    "said_ms": said.map(|s| ms(now.mono.since(s.at))),
+                    "clock_ahead_ms": facts.skew.get(&m.id),
                     "last_ack_ms": peer.and_then(|p| p.last_ack).map(|at| ms(now.mono.since(at))),
                     "path": facts.paths.iter().find(|(place, _)| *place == m.id).map(|(_, path)| path_words(m.id, path)),
                     "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
@@ -212,6 +225,8 @@ impl<C: Cluster> Desk<C> {
             "token": facts.grant.map(|g| g.token),
             "lease_ms_left": left,
             "term": facts.term,
+            "rebirths": rebirths_of(facts.term),
+            "waits": self.cluster.waits(),
             "leading": facts.leading,
             "applied": facts.applied,
             "last_log": facts.last_log,
@@ -230,6 +245,8 @@ impl<C: Cluster> Desk<C> {
                 "cdr_lost": records.lost,
             },
             "cluster": self.config.cluster,
+            "cluster_time_ms": self.cluster.now(now).wall.0,
+            "wall_time_ms": now.real.0,
             "version": env!("CARGO_PKG_VERSION"),
             "format": print::format(),
             "pid": std::process::id(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
-use proxy_core::time::{MonoTime, Now};
+use proxy_core::time::{Clocks, MonoTime};
 use raft_store::command::GrantReason;
 
 use super::ailing::Ailing;
@@ -139,7 +139,7 @@ pub struct Driver<C> {
     /// Told in each round.
     pub pet: Option<Pet>,
     /// The clocks.
-    pub clock: fn() -> Now,
+    pub clock: fn() -> Clocks,
     /// The lease.
     pub lease: Duration,
 }
@@ -304,6 +304,7 @@ impl<C: Cluster> Driver<C> {
 
     /// What ails this node counts here at once. The others hear of it through the log.
     fn look_at_myself(&mut self, now: MonoTime, facts: &mut Facts) {
+        self.ailing.set(Ailment::Clock, facts.is_clock_odd);
         let found = self.ailing.fitness(now);
         let own = if self.steps.unfit() { found.with(Ailment::Resources) } else { found };
         let own = if facts.path_is_narrow { own.with(Ailment::Path) } else { own };

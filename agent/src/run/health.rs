@@ -18,7 +18,7 @@ use std::time::Duration;
 use proxy_core::state::SipState;
 use proxy_core::state::dispatcher::flag;
 use proxy_core::state::trunk::{RegistrationState, Trunk};
-use proxy_core::time::{Now, WallTime};
+use proxy_core::time::{Clocks, WallTime};
 
 use crate::bridge::Store;
 
@@ -195,13 +195,13 @@ pub struct Running {
 pub fn start<S: Store>(
     store: S,
     rtpengines: Vec<SocketAddr>,
-    clock: fn() -> Now,
+    clock: fn() -> Clocks,
 ) -> std::io::Result<Running> {
     let (stop, stopped) = sync_channel(1);
     std::thread::Builder::new().name(String::from("relevo-health")).spawn(move || {
         let mut watch = Watch { rtpengines, ..Watch::default() };
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            let now = clock().wall;
+            let now = store.now(clock()).wall;
             for line in store.read(|state| watch.look(state, now)) {
                 match line {
                     Line::Bad(text) => tracing::warn!("{text}"),

@@ -27,4 +27,5 @@ pub mod room;
 pub mod service;
 pub mod setup;
 pub mod signals;
+pub(crate) use process::STORE;
 pub use process::main;

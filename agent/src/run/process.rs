@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raft_store::log::{BootId, Ground, Held};
 use raft_store::node::schedule::Schedule;
-use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError};
+use raft_store::node::scrub::Pace;
+use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
 
 use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
@@ -21,14 +23,14 @@ use crate::config::{Config, Durability, Role};
 use crate::guard::marks::Marks;
 use crate::guard::pet::{DEATHS, GUARD_FD, PetInfo, Petter};
 use crate::guard::suspects::{SUSPECTS, Suspects};
-use crate::guard::{GuardConfig, notice, supervise};
+use crate::guard::{GuardConfig, held, notice, supervise};
 use crate::net::{NetError, sip};
 use crate::os::address::FloatingIp;
 use crate::os::rt;
 use crate::os::vip::Vip;
 
 /// Folder of the replicated state inside the state directory.
-const STORE: &str = "raft";
+pub(crate) const STORE: &str = "raft";
 
 /// What keeps a node from running: said once, then the process ends.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -68,9 +70,15 @@ pub fn main(common: &Common) -> ExitCode {
         }
         Err(e) => {
             complain(&e.to_string(), "");
-            ExitCode::from(EXIT_FAILED)
+            // The guard must not start again and again what only a person can mend.
+            ExitCode::from(if needs_a_person(&*e) { EXIT_FATAL } else { EXIT_FAILED })
         }
     }
+}
+
+/// Whether a start fails for a reason that does not go away by itself.
+fn needs_a_person(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(e.downcast_ref(), Some(StartError::Store(StoreError::Damaged(_))))
 }
 
 /// Opens what SIP comes in by.
@@ -86,6 +94,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     // Before any program is started, which shall not inherit the guard's socket.
     let petter = Petter::from_env();
     let marks = Marks::from_env();
+    let ground = ground();
     faults::end_on_panic();
     faults::keep_poison(&config.data);
     for warning in config.warnings() {
@@ -103,7 +112,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Some(vip) => Some(Box::new(FloatingIp::install(&vip)?) as Box<dyn Address>),
         None => None,
     };
-    let node = start_raft(config, key)?;
+    let node = start_raft(config, key, ground)?;
     let cluster = Replicated::new(node.clone());
     let on_control_thread: Option<Box<dyn FnOnce() + Send>> = match config.is_cluster() {
         true => Some(Box::new(|| rt::realtime_or_say(rt::CONTROL_PRIORITY, "control"))),
@@ -165,7 +174,19 @@ fn vip(config: &Config) -> Option<Vip> {
     Some(Vip { interface: vip.interface.clone(), addresses: vip.addresses.clone() })
 }
 
-fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
+/// What this machine can tell about the end of the log.
+fn ground() -> Ground {
+    // A machine that cannot be asked counts as started anew each time: with `durability = "memory"` that forgets.
+    let boot = BootId::read().unwrap_or_else(|e| {
+        tracing::warn!(error = %e, "the machine does not say when it was started");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        BootId(now.map_or(0, |d| d.as_nanos()).to_be_bytes())
+    });
+    let held = held::take().map(|page| Arc::new(page) as Arc<dyn Held>);
+    Ground { boot, held, snapshot: None }
+}
+
+fn start_raft(config: &Config, key: [u8; 32], ground: Ground) -> Result<Node, StartError> {
     let role = |role| match role {
         Role::Appliance => raft_store::node::Role::Appliance,
         Role::Witness => raft_store::node::Role::Witness,
@@ -189,11 +210,15 @@ fn start_raft(config: &Config, key: [u8; 32]) -> Result<Node, StartError> {
             Durability::Disk => raft_store::log::Durability::Disk,
             Durability::Memory => raft_store::log::Durability::Memory,
         },
-        clock: Arc::new(|| clock::now().mono),
+        ground,
+        scrub: Pace::default(),
+        clock: Arc::new(clock::now),
+        boot: clock::boot(),
         on_threads: config.is_cluster().then_some(OnThreads {
             raft: || rt::realtime_or_say(rt::RAFT_PRIORITY, "Raft"),
             log: || rt::realtime_or_say(rt::RAFT_PRIORITY, "log"),
             apply: || rt::realtime_or_say(rt::APPLY_PRIORITY, "apply"),
+            scrub: rt::step_back,
         }),
         on_background_thread: Some(rt::step_back),
         snapshots: Schedule::default(),

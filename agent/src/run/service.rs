@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use proxy_core::io::EngineConfig;
-use proxy_core::time::Now;
+use proxy_core::time::Clocks;
 
 use super::ailing::Ailing;
 use super::backend::Desk;
@@ -85,7 +85,7 @@ pub fn start<C: Cluster>(
     engine: &EngineConfig,
     cluster: C,
     opened: Opened,
-    clock: fn() -> Now,
+    clock: fn() -> Clocks,
 ) -> Result<Service, NetError> {
     let (tx, messages) = sync_channel(MAX_MESSAGES);
     let control = Handle(tx);
@@ -165,7 +165,7 @@ pub fn start<C: Cluster>(
 }
 
 /// Starts the thread that writes the records of calls.
-fn records<C: Cluster>(config: &Config, cluster: &C, clock: fn() -> Now) -> io::Result<writer::Running> {
+fn records<C: Cluster>(config: &Config, cluster: &C, clock: fn() -> Clocks) -> io::Result<writer::Running> {
     let appliances = config.nodes.iter().filter(|m| m.role == Role::Appliance).map(|m| m.id).collect();
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let files = [(&config.accounting.json, Format::Json), (&config.accounting.csv, Format::Csv)];

@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, RwLock};
 use agent::bridge::{Cluster, Store, Verdict};
 use agent::control::{Facts, Grant, Place};
 use proxy_core::state::{SipCommand, SipState};
-use proxy_core::time::{MonoTime, Now, WallTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime};
 use raft_store::command::GrantReason;
 
 /// Both clocks.
-pub fn clock() -> Now {
+pub fn clock() -> Clocks {
     let since = |id| {
         let t = nix::time::clock_gettime(id).expect("clock");
         u64::try_from(t.tv_sec()).expect("positive") * 1_000_000_000
             + u64::try_from(t.tv_nsec()).expect("positive")
     };
-    Now {
+    Clocks {
         mono: MonoTime(since(nix::time::ClockId::CLOCK_BOOTTIME)),
-        wall: WallTime(since(nix::time::ClockId::CLOCK_REALTIME) / 1_000_000),
+        real: RealTime(since(nix::time::ClockId::CLOCK_REALTIME) / 1_000_000),
     }
 }
 

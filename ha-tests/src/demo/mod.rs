@@ -8,9 +8,11 @@
 //! | `strike` | the loss itself |
 //! | `after` | the takeover, the silence, the way back |
 //! | `moment` | stories 5 and 6: what was acknowledged in the last millisecond |
+//! | `busy` | whether the machine was too busy for it |
 //! | `planned` | story 7: a switchover under load |
 
 mod after;
+mod busy;
 mod cast;
 mod moment;
 mod planned;

@@ -8,8 +8,8 @@ use proxy_core::state::message_store::{MessageCommand, Tries};
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::trunk::TrunkCommand;
 use proxy_core::state::{ServerKey, SipCommand, SipState};
+use proxy_core::time::WallTime;
 
-use super::kernel::clock;
 use super::rtp;
 use super::sip;
 
@@ -81,11 +81,17 @@ pub enum Mutation {
     EarlyEntries,
     /// A leader that cannot commit stays, whatever the others could do.
     NoAbdication,
+    /// A node whose store was lost to damage begins as if nothing had ever been there.
+    Emptiness,
+    /// A node does not notice that it lacks what it had acknowledged.
+    Forgetful,
+    /// Engines are given the wall clock for the time of the cluster.
+    WallClock,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.
 #[must_use]
-pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<SipCommand> {
+pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState, now: WallTime) -> Vec<SipCommand> {
     match (mutation, command) {
         (Mutation::NoPlan, SipCommand::InviteReceived(mut record)) => {
             record.plan.clear();
@@ -113,7 +119,7 @@ pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<
         }
         (Mutation::EagerTrunk, SipCommand::Trunk(outcome @ TrunkCommand::Outcome { .. })) => {
             let TrunkCommand::Outcome { uuid, cseq, .. } = &outcome else { return Vec::new() };
-            let next_at = clock().wall + Duration::from_secs(40);
+            let next_at = now + Duration::from_secs(40);
             // With its real time it would be refused.
             let at = next_at + Duration::from_secs(86_400);
             let again = TrunkCommand::Registering { uuid: uuid.clone(), cseq: cseq + 1, next_at, at };
@@ -125,7 +131,7 @@ pub fn spoilt(mutation: Mutation, command: SipCommand, state: &SipState) -> Vec<
         }
         (Mutation::TwoNotes, SipCommand::Message(MessageCommand::Remove { aor, number })) => {
             let cseq = state.messages_of(&aor).next().map_or(1, |(_, m)| m.cseq) + 1;
-            let tries = Tries { failures: 1, cseq, next_at: Some(clock().wall) };
+            let tries = Tries { failures: 1, cseq, next_at: Some(now) };
             let registration = String::from("of-nobody");
             vec![SipCommand::Message(MessageCommand::Failed { aor, number, registration, tries })]
         }

@@ -11,6 +11,7 @@ use proxy_core::io::Refusal;
 use proxy_core::state::message_store::MessageCommand;
 use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::{SipCommand, SipState};
+use proxy_core::time::{Clocks, Now, WallTime};
 use raft_store::command::{Command, GrantReason};
 
 use super::broken::{Mutation, spoilt};
@@ -43,6 +44,15 @@ impl Store for SimCluster {
         }
     }
 
+    fn now(&self, clocks: Clocks) -> Now {
+        let wall = WallTime(clocks.real.0);
+        let wall = match self.door.get() {
+            Some(running) if self.mutation != Mutation::WallClock => running.core.time().at(clocks.mono),
+            _ => wall,
+        };
+        Now { mono: clocks.mono, wall }
+    }
+
     fn propose(&self, command: SipCommand, done: Verdict) {
         let Some(running) = self.door.get() else { return done(Err(Refusal::NotActive)) };
         if is_early(self.mutation, &command) {
@@ -51,7 +61,8 @@ impl Store for SimCluster {
             running.core.propose(vec![Command::Sip(command)], Box::new(|_| {}));
             return;
         }
-        let commands = self.read(|state| spoilt(self.mutation, command, state));
+        let now = self.now(clock()).wall;
+        let commands = self.read(|state| spoilt(self.mutation, command, state, now));
         running.core.propose(commands.into_iter().map(Command::Sip).collect(), answer(done));
     }
 }
@@ -81,7 +92,7 @@ impl Cluster for SimCluster {
     }
 
     fn grant(&self, holder: Place, reason: GrantReason, done: Box<dyn FnOnce(bool) + Send>) {
-        let command = Command::Grant { holder, reason, at: clock().wall };
+        let command = Command::Grant { holder, reason, at: self.now(clock()).wall };
         let Some(running) = self.door.get() else { return done(false) };
         if self.mutation == Mutation::NoLastChoice && self.facts().fitness_of(holder).is_grave() {
             return done(false);

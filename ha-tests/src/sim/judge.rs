@@ -17,6 +17,9 @@
 //! | 13 | SDP that passes is an rtpengine's; it is told of each call that is over (`laws::media`) |
 //! | 14 | while a majority runs and hears each other, the service is away for a bounded time only (`laws::liveness`) |
 //! | 15 | nobody stays active that cannot commit, while another node could (`laws::commits`) |
+//! | 16 | who is told that it lacks what it acknowledged neither votes nor acknowledges; only damage can do that (`laws::memory`) |
+//! | 18 | no cluster begins where something was on a disk (`laws::memory`) |
+//! | 17 | the time of the cluster goes forward only, and as fast as the world's, whatever wall clocks show (`laws::time`) |
 //!
 //! (5, the same seed gives the same trace, is a test of its own: it takes two runs.)
 //!
@@ -85,6 +88,10 @@ pub struct Judge {
     pub commits: laws::commits::Law,
     /// Of messages that are kept.
     pub notes: laws::notes::Law,
+    /// Of what was forgotten.
+    pub memory: laws::memory::Law,
+    /// Of the time of the cluster.
+    pub time: laws::time::Law,
     token: u64,
     acting: Option<Place>,
     /// Times that another node than before became active.
@@ -181,6 +188,14 @@ impl Judge {
         match codec::decode::<Entry>(Kind::Entry, bytes).map(|entry| entry.payload) {
             Ok(EntryPayload::Normal(batch)) => {
                 for command in &batch.0 {
+                    let wrong = match command {
+                        Command::Stamp(stamp) => self.time.stamped(stamp),
+                        Command::Sip(command) => self.time.expires(command.bare()),
+                        _ => None,
+                    };
+                    if let Some(what) = wrong {
+                        self.accuse(format!("invariant 17: the cluster {what} (entry {index})"));
+                    }
                     let early = self.registers_early(command);
                     let response = self.state.apply(index, command);
                     if let (Command::Sip(command), Response::Sip(response)) = (command, response) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::os::address::open_until;
 use agent::run::resources::Address;
-use proxy_core::time::{MonoTime, Now, WallTime};
+use proxy_core::time::{Clocks as Reading, MonoTime, RealTime};
 
 use super::base::MS;
 
@@ -14,17 +14,17 @@ use super::base::MS;
 const WALL_START: u64 = 1_800_000_000_000;
 
 thread_local! {
-    static NOW: Cell<Now> = const { Cell::new(Now { mono: MonoTime(0), wall: WallTime(0) }) };
+    static NOW: Cell<Reading> = const { Cell::new(Reading { mono: MonoTime(0), real: RealTime(0) }) };
 }
 
 /// The clocks of the machine that runs just now on this thread.
 #[must_use]
-pub fn clock() -> Now {
+pub fn clock() -> Reading {
     NOW.get()
 }
 
 /// Makes [`clock`] show these times.
-pub fn set_clock(now: Now) {
+pub fn set_clock(now: Reading) {
     NOW.set(now);
 }
 
@@ -36,7 +36,9 @@ pub struct Clocks {
     /// Parts per million that it is fast (or slow).
     pub drift_ppm: i64,
     /// Error of the wall clock, ms.
-    pub wall_off: u64,
+    pub wall_off: i64,
+    /// Names the run of the kernel.
+    pub boot_id: u64,
 }
 
 impl Clocks {
@@ -50,8 +52,9 @@ impl Clocks {
 
     /// Both clocks.
     #[must_use]
-    pub fn now(&self, world: u64) -> Now {
-        Now { mono: MonoTime(self.boot(world)), wall: WallTime(WALL_START + self.wall_off + world / MS) }
+    pub fn now(&self, world: u64) -> Reading {
+        let real = (WALL_START + world / MS).saturating_add_signed(self.wall_off);
+        Reading { mono: MonoTime(self.boot(world)), real: RealTime(real) }
     }
 }
 
@@ -157,7 +160,7 @@ impl Address for Kernel {
                 gate.deferred.push(Order::Open(left));
                 let now = clock();
                 let later = Duration::from_nanos(stopped);
-                set_clock(Now { mono: now.mono + later, wall: now.wall + later });
+                set_clock(Reading { mono: now.mono + later, ..now });
             } else {
                 gate.ask(Order::Open(left));
             }
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn the_gate_closes_by_itself_whatever_the_agent_does() {
         let mut kernel = Kernel::default();
-        set_clock(Now { mono: MonoTime(1000 * MS), wall: WallTime(0) });
+        set_clock(Reading { mono: MonoTime(1000 * MS), real: RealTime(0) });
         kernel.add(MonoTime(0)).expect("added");
         assert!(!kernel.gate().passes(1000 * MS));
         kernel.open_gate(MonoTime(1100 * MS)).expect("opened");
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn a_shorter_renewal_does_not_shorten_the_other_set() {
         let mut kernel = Kernel::default();
-        set_clock(Now { mono: MonoTime(0), wall: WallTime(0) });
+        set_clock(Reading { mono: MonoTime(0), real: RealTime(0) });
         kernel.add(MonoTime(0)).expect("added");
         kernel.open_gate(MonoTime(100 * MS)).expect("opened");
         kernel.open_gate(MonoTime(10 * MS)).expect("opened");

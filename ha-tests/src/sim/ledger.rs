@@ -80,6 +80,7 @@ pub fn records(judge: &mut Judge, phones: &Phones) {
     {
         wrong.push(format!("{cdrs} CDRs, {answered} of answered calls, {live} dialogs do not add up"));
     }
+    let mut late = None;
     for call in &phones.calls {
         let caller = &call.caller;
         let of_call: Vec<_> = of(RecordKind::Cdr).filter(|r| r.call_id == call.id).collect();
@@ -93,11 +94,17 @@ pub fn records(judge: &mut Judge, phones: &Phones) {
             }
             _ => true,
         };
+        let begun = call.begun.unwrap_or(0);
+        late = late.or_else(|| of_call.iter().find_map(|r| judge.time.of_record(r, begun)));
         if !right {
             wrong.push(format!("{} ended as {:?} and has {of_call:?}", call.id, caller.outcome));
         }
     }
-    if let Some(first) = wrong.into_iter().next() {
+    let first = wrong.into_iter().next();
+    if let Some(late) = late {
+        judge.accuse(format!("invariant 17: accounting {late}"));
+    }
+    if let Some(first) = first {
         judge.accuse(format!("invariant 9: {first}"));
     }
 }

@@ -5,16 +5,19 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agent::bridge::Store;
 use agent::control::{AILMENTS, Fitness, Goal, Place};
 use agent::run::driver::{Message, Outcome};
 use proxy_core::dns::Question;
 use proxy_core::state::SipCommand;
+use proxy_core::time::WallTime;
 use raft_store::log::Durability;
 use raft_store::node::{Peer, RaftId, Role};
 
 use super::base::{MS, Rng};
 use super::broken::Mutation;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
+use super::laws;
 use super::net::Body;
 use super::process::{Disks, LEASE, Process, Start};
 use super::service::{Done, Petted, Service};
@@ -45,6 +48,10 @@ pub struct Machine {
     pub disks: Disks,
     /// The id in its store.
     pub id: Option<RaftId>,
+    /// A store was set aside here.
+    pub aside: bool,
+    /// Its disks have lost or changed what was synced, since it was a voter last.
+    pub hurt: bool,
     /// Its kernel.
     pub kernel: Kernel,
     /// Whether it has power.
@@ -85,10 +92,13 @@ impl Machine {
             clocks: Clocks {
                 origin: rng.between(1, 1_000_000) * MS,
                 drift_ppm: drift,
-                wall_off: rng.between(0, 2_000),
+                wall_off: i64::try_from(rng.between(0, 2_000)).unwrap_or(0),
+                boot_id: u64::from(peer.place) << 32,
             },
             disks: Disks::default(),
             id: None,
+            aside: false,
+            hurt: false,
             kernel: Kernel::default(),
             power: true,
             agent: None,
@@ -161,6 +171,7 @@ impl Machine {
         let whole =
             raft_store::disk::Disk::list(&self.disks.log).is_ok_and(|l| l.iter().any(|n| n == "META"));
         if !whole {
+            self.aside |= self.hurt && self.id.is_some();
             self.id = None;
             self.disks = Disks::default();
         }
@@ -178,6 +189,7 @@ impl Machine {
             places: site.places.clone(),
             run: self.runs,
             id: self.id,
+            aside: self.aside,
             disks: self.disks.clone(),
             durability: match site.mutation {
                 Mutation::NoFsync => Durability::Memory,
@@ -185,7 +197,8 @@ impl Machine {
             },
             mutation: site.mutation,
             silent: site.mutation != Mutation::NoSilence,
-            wall_ms: times.wall.0,
+            wall_ms: times.real.0,
+            boot_id: self.clocks.boot_id,
             boot: times.mono.0,
             seed: site.seed,
         })?;
@@ -233,11 +246,12 @@ impl Machine {
     }
 
     /// An operator changes what is provisioned.
-    pub fn operate(&mut self, commands: Vec<SipCommand>) {
+    pub fn operate(&mut self, commands: impl FnOnce(WallTime) -> Vec<SipCommand>) {
         if let Some(agent) = &mut self.agent
             && let Some(service) = &agent.service
         {
-            agent.process.inside(|| commands.into_iter().for_each(|command| service.operate(command)));
+            let now = service.driver.cluster.now(clock()).wall;
+            agent.process.inside(|| commands(now).into_iter().for_each(|command| service.operate(command)));
         }
     }
 
@@ -264,6 +278,7 @@ impl Machine {
     pub fn power_off(&mut self, seed: u64) {
         self.kill();
         self.power = false;
+        self.clocks.boot_id += 1;
         self.guard = false;
         self.guard_at = None;
         self.cut_at_sync = false;
@@ -316,6 +331,9 @@ impl Machine {
             agent.process.go_on(times.mono.0);
         }
         if let Some(id) = agent.process.desk().new_id.take() {
+            if self.id.is_none() {
+                done.wrong = laws::memory::of_new_store(self.place, id, self.aside);
+            }
             self.id = Some(id);
         }
         let failure = agent.process.desk().failure.take();

@@ -29,7 +29,8 @@
 //! | `judge`, `ledger` | the invariants: at every moment, and of calls when they are over |
 //! | `laws` | the invariants of single features |
 //! | `world` | all of it together, millisecond by millisecond |
-//! | `world::faults`, `world::phases`, `world::post` | how faults come and go; phones, healing, the last comparison; what travels |
+//! | `world::faults`, `world::damage` | how faults come and go; damage to what was synced |
+//! | `world::phases`, `world::post` | phones, healing, the last comparison; what travels |
 //! | `sweep` | many worlds at once, and their summary |
 
 mod base;

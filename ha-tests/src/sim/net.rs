@@ -86,11 +86,13 @@ impl Letter {
             Body::Ask { rpc: Rpc::Disk, .. } => "disk?".into(),
             Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
             Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
+            Body::Ask { rpc: Rpc::Time(told), .. } => format!("time? {:?}", told.time),
             Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
             Body::Answer { reply: Some(RpcReply::Vote(v)), .. } => {
                 format!("vote {} granted {}", v.vote, v.vote_granted)
             }
             Body::Answer { reply: Some(RpcReply::Unavailable(why)), .. } => format!("unavailable: {why}"),
+            Body::Answer { reply: Some(RpcReply::Time(told)), .. } => format!("time {:?}", told.time),
             Body::Answer { reply: Some(RpcReply::Join(j)), .. } => format!("joined {j:?}"),
             Body::Answer { reply: Some(_), .. } => "answer".into(),
             Body::Answer { reply: None, .. } => "refused".into(),
@@ -241,6 +243,12 @@ impl Net {
     #[must_use]
     pub fn is_clear(&self, from: Place, to: Place) -> bool {
         self.links.get(&(from, to)).is_none_or(|link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0)
+    }
+
+    /// Whether nothing that is said in this direction arrives.
+    #[must_use]
+    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.cut)
     }
 
     /// All links as new; what waited for the end of a cut arrives now or never.

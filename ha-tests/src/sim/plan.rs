@@ -66,10 +66,12 @@ pub enum Fault {
     Wipe,
     /// One of the PBXs dies for good, with the calls that it has not answered.
     PbxDies,
+    /// A wall clock is set, to whatever.
+    StepClock,
 }
 
 /// All kinds, with their usual weight.
-const KINDS: [(Fault, u64); 25] = [
+const KINDS: [(Fault, u64); 26] = [
     (Fault::PowerLoss, 4),
     (Fault::PowerLossAtSync, 4),
     (Fault::PowerLossAtVote, 3),
@@ -95,6 +97,7 @@ const KINDS: [(Fault, u64); 25] = [
     (Fault::Switchover, 5),
     (Fault::Wipe, 1),
     (Fault::PbxDies, 2),
+    (Fault::StepClock, 3),
 ];
 
 /// What lets a leader lead that cannot commit. In a part of the worlds, drawn from a source of its own: the others go on

@@ -8,24 +8,26 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use proxy_core::time::MonoTime;
+use proxy_core::time::{Clocks, MonoTime};
 use raft_store::disk::sim::SimDisk;
-use raft_store::log::{Slowness, 
-    Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog, Verdict,
+use raft_store::log::{
+    Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SEAL_AFTER, SegmentLog,
+    Slowness, Verdict,
 };
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
-use raft_store::node::join::{self, Beginning};
+use raft_store::node::join::{self, Beginning, Entered};
 use raft_store::node::runtime::seed_thread;
 use raft_store::node::schedule::Schedule;
-use raft_store::node::{Member, Peer, Place, RaftId, TypeConfig, place_of, raft_id};
+use raft_store::node::{Damage, Member, Peer, Place, RaftId, TypeConfig, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::base::{MS, Rng};
 use super::broken::Mutation;
+use super::kernel::clock;
 use super::net::{Body, Letter};
 
 /// Interval of heartbeats.
@@ -55,10 +57,10 @@ pub struct Disks {
 pub enum Failure {
     /// The disk failed: as it must, the process ends.
     Disk(String),
-    /// What was synced does not verify, or is not whole: must never happen.
-    Store(String),
     /// openraft ended.
     Raft(String),
+    /// It has lost what it had acknowledged: it comes back under a new id.
+    Forgotten(String),
 }
 
 /// What tasks and the world say to each other.
@@ -70,6 +72,8 @@ pub struct Shared {
     next_call: BTreeMap<Place, u64>,
     /// The id that an empty store was given.
     pub new_id: Option<RaftId>,
+    /// What peers are told before there is a core; nothing while a store is being opened.
+    blank: Option<Hello>,
     /// Something changed that the control thread should look at.
     pub kicked: bool,
     /// The process ends.
@@ -143,18 +147,22 @@ pub struct Start {
     pub run: u32,
     /// The id in the store; `None`: the store is empty.
     pub id: Option<RaftId>,
+    /// A store of this machine was set aside: without another one it may join, and never begin.
+    pub aside: bool,
+    /// What is broken on purpose.
+    pub mutation: Mutation,
     /// The disks.
     pub disks: Disks,
     /// Whether commits wait for the disk.
     pub durability: Durability,
-    /// What is broken on purpose.
-    pub mutation: Mutation,
     /// A voter that was there before stays silent for one lease.
     pub silent: bool,
     /// Wall time, ms: the incarnation of an empty store.
     pub wall_ms: u64,
     /// CLOCK_BOOTTIME now, ns.
     pub boot: u64,
+    /// Names the run of its kernel.
+    pub boot_id: u64,
     /// Seed of the world.
     pub seed: u64,
 }
@@ -175,24 +183,39 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
     let wire = Wire { me: start.place, run: start.run, desk: desk.clone() };
     let id = match start.id {
         Some(id) => id,
+        None if start.aside && start.mutation != Mutation::Emptiness => {
+            let damage = Damage::new("store".into(), 0, "it was set aside");
+            let seen = join::find_living(&wire, start.place, &start.places, &damage).await;
+            raft_id(start.wall_ms.max(seen + 1), start.place)
+        }
         None => match join::find_beginning(&wire, start.place, &start.places).await {
             Beginning::First => raft_id(0, start.place),
-            Beginning::Exists => raft_id(start.wall_ms.max(1), start.place),
+            Beginning::Exists { incarnation } => raft_id(start.wall_ms.max(incarnation + 1), start.place),
         },
     };
     lock(&desk).new_id = Some(id);
-    let limits = Limits { segment_bytes: SEGMENT_BYTES, durability: start.durability, ..Limits::default() };
+    let limits = Limits { segment_bytes: SEGMENT_BYTES, ..Limits::default() };
+    start.disks.log.lie(false);
     let disk = Arc::new(start.disks.log.clone());
     let log = match SegmentLog::open(disk, Identity::new("sim", id), limits) {
         Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) => {
-            return Err(Failure::Store(lost.to_string()));
+            return Err(Failure::Forgotten(lost.to_string()));
         }
         Ok((log, _)) => log,
         Err(OpenError::Io(e)) => return Err(Failure::Disk(e.to_string())),
-        Err(e) => return Err(Failure::Store(e.to_string())),
+        Err(e) => return Err(Failure::Forgotten(e.to_string())),
     };
+    // Nothing is synced: a drive that says so without doing it is all that a node can hear of that.
+    start.disks.log.lie(start.durability == Durability::Memory);
     let writer = LogWriter::new(log, Mode::Inline).map_err(|e| Failure::Disk(e.to_string()))?;
     writer.slow_down(start.disks.slow.clone());
+    let sealing = writer.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SEAL_AFTER).await;
+            sealing.seal();
+        }
+    });
     let config = CoreConfig {
         id,
         places: start.places.clone(),
@@ -204,18 +227,27 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         on_apply_thread: None,
         on_background_thread: None,
         snapshots: SNAPSHOTS,
+        boot: start.boot_id,
     };
     let boot = start.boot;
-    let clock = Arc::new(move || MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0)));
+    let clock = Arc::new(move || {
+        let mono = MonoTime(boot + u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0));
+        Clocks { mono, ..clock() }
+    });
     let snaps = Box::new(FileSnaps::new(Arc::new(start.disks.snaps.clone())));
     let core = match start_core(config, wire, clock, RaftLog::new(writer.clone()), snaps).await {
         Ok(core) => core,
-        Err(e @ CoreError::Incomplete(_)) => return Err(Failure::Store(e.to_string())),
+        Err(e @ CoreError::Incomplete(_)) => return Err(Failure::Forgotten(e.to_string())),
         Err(CoreError::Snapshots(e)) => return Err(Failure::Disk(e.to_string())),
         Err(e) => return Err(Failure::Raft(e.to_string())),
     };
-    let entering = core.clone();
-    tokio::spawn(async move { join::enter(&entering).await });
+    let (entering, at_entry) = (core.clone(), desk.clone());
+    tokio::spawn(async move {
+        if let Entered::Renumber(retired) = join::enter(&entering).await {
+            lock(&at_entry).failure.get_or_insert(Failure::Forgotten(retired.why));
+        }
+    });
+    let mut retired = core.retired();
     let mut metrics = core.raft().metrics();
     let mut grant = core.view().grant();
     let mut disk = writer.fatal();
@@ -246,6 +278,11 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
                     return Err(Failure::Raft("it has ended".into()));
                 }
             }
+            Ok(()) = retired.changed() => {
+                if let Some(retired) = retired.borrow_and_update().clone() {
+                    return Err(Failure::Forgotten(retired.why));
+                }
+            }
             changed = grant.changed() => {
                 if changed.is_ok() {
                     lock(&desk).kicked = true;
@@ -274,6 +311,7 @@ fn too_early(
 
 async fn answer(
     door: Arc<OnceLock<Running>>,
+    blank: Option<Hello>,
     from: Place,
     target: RaftId,
     lane: Lane,
@@ -289,7 +327,7 @@ async fn answer(
     }
     match (door.get().map(|r| r.core.clone()), rpc) {
         (Some(core), rpc) => core.handle(from, target, lane, rpc).await,
-        (None, Rpc::Hello) => RpcReply::Hello(Hello { id: None, initialized: false, leader: None }),
+        (None, Rpc::Hello) if blank.is_some() => RpcReply::Hello(blank.unwrap_or_default()),
         (None, _) => RpcReply::Unavailable("it is starting".into()),
     }
 }
@@ -308,6 +346,10 @@ impl Process {
             let _inside = runtime.enter();
             Instant::now()
         };
+        if start.id.is_none() {
+            let damaged = start.aside && start.mutation != Mutation::Emptiness;
+            lock(&desk).blank = Some(Hello { damaged, ..Hello::default() });
+        }
         let (of_task, at_door) = (desk.clone(), door.clone());
         let starting = start.clone();
         runtime.spawn(async move {
@@ -388,6 +430,8 @@ impl Process {
         let inbox = std::mem::take(&mut self.inbox);
         let (begun, door, desk) = (self.begun, self.door.clone(), self.desk.clone());
         let (me, mutation) = (self.start.place, self.start.mutation);
+        // Heartbeats look like entries to a node that shall not find out what it has forgotten.
+        let deaf = mutation == Mutation::Forgetful;
         runtime.block_on(async move {
             if missed > 1 {
                 tokio::time::advance(Duration::from_millis(missed - 1)).await;
@@ -397,8 +441,10 @@ impl Process {
                     Body::Ask { call, run, target, lane, rpc } => {
                         let (door, desk) = (door.clone(), desk.clone());
                         let vote = matches!(rpc, Rpc::Vote(_));
+                        let blank = lock(&desk).blank.clone();
                         tokio::spawn(async move {
-                            let reply = Some(answer(door, from, target, lane, rpc, mutation).await);
+                            let heard = if deaf { Lane::Bulk } else { lane };
+                            let reply = Some(answer(door, blank, from, target, heard, rpc, mutation).await);
                             let body = Body::Answer { call, run, lane, reply, vote };
                             lock(&desk).outbox.push(Letter { from: me, to: from, body });
                         });

@@ -71,6 +71,8 @@ pub struct Done {
     pub deactivated: bool,
     /// Why its agent ended.
     pub failure: Option<Failure>,
+    /// What is wrong with the store that it has made.
+    pub wrong: Option<String>,
 }
 
 /// What the guard was told last.
@@ -218,6 +220,7 @@ impl Service {
         self.epoch += 1;
         if up.is_some() {
             let engine = &mut self.engine;
+            let now = self.driver.cluster.now(now);
             self.driver.cluster.read(|state| engine.activate(now, state));
         } else {
             self.engine.deactivate();
@@ -227,7 +230,7 @@ impl Service {
 
     /// One turn of the engine's thread.
     pub fn engine_turn(&mut self, process: &Process, done: &mut Done) {
-        let now = clock();
+        let now = self.driver.cluster.now(clock());
         let verdicts: Vec<_> =
             self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         let (engine, socket, epoch) = (&mut self.engine, &mut self.socket, self.epoch);

@@ -23,10 +23,10 @@ use proxy_core::routing::{Action, Fork, Match, Pattern, PatternError, RoutingCon
 use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::trunk::{Account, TrunkCommand};
 use proxy_core::state::{SipCommand, SipState};
+use proxy_core::time::WallTime;
 use raft_store::node::Peer;
 
 use super::broken::Mutation;
-use super::kernel::clock;
 use super::sip;
 
 /// What all machines of a world share.
@@ -166,7 +166,7 @@ pub fn engine_config(mutation: Mutation) -> EngineConfig {
 
 /// What an operator puts in.
 #[must_use]
-pub fn provisioning() -> Vec<SipCommand> {
+pub fn provisioning(now: WallTime) -> Vec<SipCommand> {
     let destination = |uri: String| {
         let destination = Box::new(Destination {
             uri,
@@ -175,8 +175,8 @@ pub fn provisioning() -> Vec<SipCommand> {
             attrs: Attributes::parse(""),
             description: String::new(),
             count: 0,
-            changed_at: clock().wall,
-            seen_at: clock().wall,
+            changed_at: now,
+            seen_at: now,
         });
         SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination })
     };
@@ -193,7 +193,7 @@ pub fn provisioning() -> Vec<SipCommand> {
         ..Account::default()
     };
     let call_id = TRUNK_CALL.to_owned();
-    let trunk = TrunkCommand::Put { account: Box::new(account), call_id, at: clock().wall };
+    let trunk = TrunkCommand::Put { account: Box::new(account), call_id, at: now };
     let pbxs = PBXS.iter().map(|at| destination(format!("sip:{at}")));
     pbxs.chain(std::iter::once(SipCommand::Trunk(trunk))).collect()
 }

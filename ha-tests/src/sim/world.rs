@@ -6,6 +6,7 @@
 //! | healing | all faults end, all machines run; within [`HEAL_LIMIT`] one node serves and all have caught up |
 //! | drain | calls come to their ends, a last registration is confirmed; then everything is compared |
 
+mod damage;
 mod faults;
 mod phases;
 mod post;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 
 use raft_store::node::{Peer, Place, Role};
 
+use self::damage::Blows;
 use self::faults::Due;
 use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
@@ -25,7 +27,7 @@ use super::machine::Machine;
 use super::net::{Letter, Net, Parcel};
 use super::phones::Phones;
 use super::plan::{Fault, Plan};
-use super::process::{Failure, LEASE};
+use super::process::{Disks, Failure, LEASE};
 use super::rtp::MediaCounts;
 use super::setup::Site;
 
@@ -104,6 +106,7 @@ pub struct World {
     plan: Plan,
     due: Vec<(u64, Due)>,
     wiped: bool,
+    blows: Blows,
     chaos: bool,
     /// When datagrams of phones were lost.
     losses: Vec<(u64, u64)>,
@@ -150,6 +153,7 @@ impl World {
             plan,
             due: Vec::new(),
             wiped: false,
+            blows: Blows::new(seed),
             chaos: false,
             losses: Vec::new(),
             outcome: Outcome { seed, ..Outcome::default() },
@@ -178,6 +182,9 @@ impl World {
                 let drawn = self.plan.draw(owner);
                 self.inflict(drawn);
             }
+            if self.chaos {
+                self.strike();
+            }
         }
         self.heal();
         let healed = self.now;
@@ -193,6 +200,7 @@ impl World {
         }
         self.outcome.heal_ms = (self.now - healed) / MS;
         self.drain();
+        self.last_blow();
     }
 
     fn end(mut self) -> Outcome {
@@ -233,6 +241,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now += TICK;
+        self.judge.time.now = self.now;
         self.trace.at(self.now / MS);
         self.settle_due();
         self.arrive();
@@ -277,6 +286,9 @@ impl World {
         let place = machine.place;
         let mut done = machine.tick(now, &mut self.rng, self.site.mutation);
         let boot = machine.clocks.boot(now);
+        if let Some(wrong) = done.wrong.take() {
+            self.judge.accuse(wrong);
+        }
         if let Some(agent) = &mut machine.agent {
             let restarted_ago =
                 agent.process.restarted().then(|| boot.saturating_sub(agent.process.started_at()));
@@ -284,6 +296,9 @@ impl World {
             let id = machine.id.unwrap_or_default();
             let voted = self.judge.voted(id, letters.iter().map(|l| &l.body));
             for letter in letters {
+                if let Some(what) = self.judge.memory.said(id, &letter.body) {
+                    self.judge.accuse(format!("invariant 16: node {place} {what}"));
+                }
                 self.judge.said(place, restarted_ago, LEASE.as_nanos() as u64, &letter.body);
                 self.trace.say(letter.short());
                 self.net.send(now, letter);
@@ -318,12 +333,19 @@ impl World {
         self.trace.say(format!("node {} ends: {failure:?}", machine.place));
         let disk_was_broken = machine.disks.log.broken() || machine.disks.snaps.broken();
         match failure {
-            Failure::Store(why) => {
-                self.judge
-                    .accuse(format!("invariant 3: the store of node {} is damaged: {why}", machine.place));
-            }
             Failure::Raft(why) | Failure::Disk(why) if !disk_was_broken => {
                 self.judge.accuse(format!("node {} ends without a fault of its disk: {why}", machine.place));
+            }
+            Failure::Forgotten(why) if !machine.hurt => {
+                self.judge.accuse(format!(
+                    "invariant 16: node {} has forgotten without damage to its disk: {why}",
+                    machine.place
+                ));
+            }
+            Failure::Forgotten(_) => {
+                machine.aside = true;
+                machine.id = None;
+                machine.disks = Disks::default();
             }
             Failure::Raft(_) | Failure::Disk(_) => {}
         }
@@ -352,11 +374,17 @@ impl World {
                     && self.net.is_clear(machine.place, *other)
                     && self.net.is_clear(*other, machine.place)
             };
+            let unheard = |other: &Place| {
+                *other != machine.place
+                    && self.net.is_cut(machine.place, *other)
+                    && !self.net.is_cut(*other, machine.place)
+            };
             nodes.push(laws::liveness::Node {
                 place: machine.place,
                 appliance: machine.role == Role::Appliance,
                 able: machine.is_able(now),
                 near: places.iter().copied().filter(clear).collect(),
+                unheard_by: places.iter().copied().filter(unheard).collect(),
             });
         }
         let Some(late) = self.judge.liveness.tick(now, &nodes, serves) else { return };

@@ -159,7 +159,7 @@ impl Engine {
         let name = registration(binding);
         let cseq = message.tries.get(&name).map_or(message.cseq, |t| t.cseq);
         let attempt = self.new_id();
-        let sent = self.message_request(&aor, number, message, (binding, cseq), attempt);
+        let sent = self.message_request(cx, &aor, number, message, (binding, cseq), attempt);
         if sent.is_some_and(|what| self.originate(cx, what)) {
             let phase = Phase::Sent(name, cseq);
             self.offline.busy.insert(aor.clone(), Busy { number, phase });
@@ -197,6 +197,7 @@ impl Engine {
 
     fn message_request(
         &self,
+        cx: Cx<'_>,
         aor: &str,
         number: u64,
         message: &StoredMessage,
@@ -210,7 +211,7 @@ impl Engine {
             // Two phones may get the same number.
             .on_thread(registration(binding))
             // When it was sent, as far as is known (RFC 3428 §4, RFC 3261 §20.17).
-            .header("Date", http_date(message.received_at));
+            .header("Date", http_date(cx.state.real(message.received_at)));
         request.from = format!("{};tag={tag}", message.from);
         request.routes.clone_from(&binding.path);
         for (name, value) in &message.headers {

@@ -273,8 +273,9 @@ impl Engine {
             let mut out = Vec::new();
             let stamp = crate::msg::ViaStamp::default();
             let config = &engine.settings.config;
+            let times = (cx.now, cx.state.real(cx.now.wall));
             let status =
-                registrar::answer(&request, outcome, config, cx.now, &exchange.local_tag, stamp, &mut out);
+                registrar::answer(&request, outcome, config, times, &exchange.local_tag, stamp, &mut out);
             if status >= 300 {
                 engine.counters.rejected += 1;
             } else {

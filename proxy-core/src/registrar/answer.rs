@@ -9,7 +9,7 @@ use crate::engine::keys::Keys;
 use crate::io::EngineConfig;
 use crate::msg::{HeaderName, Message, Response, ViaStamp};
 use crate::state::{Binding, RegisterRefusal, SipResponse};
-use crate::time::Now;
+use crate::time::{Now, RealTime};
 
 /// Writes the response to a REGISTER whose command came back with `outcome`, and says its status.
 ///
@@ -23,14 +23,14 @@ pub fn answer(
     request: &Message<'_>,
     outcome: &SipResponse,
     config: &EngineConfig,
-    now: Now,
+    (now, date): (Now, RealTime),
     to_tag: &str,
     stamp: ViaStamp,
     out: &mut Vec<u8>,
 ) -> u16 {
     let (status, reason) = match outcome {
         SipResponse::Registered(bindings) => {
-            accept(request, bindings, config, now, to_tag, stamp, out);
+            accept(request, bindings, config, (now, date), to_tag, stamp, out);
             return 200;
         }
         SipResponse::RegisterRefused(RegisterRefusal::OutOfOrder) => (500, "CSeq Out Of Order"),
@@ -90,7 +90,7 @@ fn accept(
     request: &Message<'_>,
     bindings: &[Binding],
     config: &EngineConfig,
-    now: Now,
+    (now, date): (Now, RealTime),
     to_tag: &str,
     stamp: ViaStamp,
     out: &mut Vec<u8>,
@@ -102,7 +102,7 @@ fn accept(
         bindings.iter().map(|b| contact_value(b, config, aor.as_deref(), now)).collect();
     let supported = config.registrar.supported().collect::<Vec<_>>().join(", ");
     let outbound = uses_outbound(request, config);
-    let date = http_date(now.wall);
+    let date = http_date(date);
     let mut response = Response::new(request, 200, "");
     response.to_tag(to_tag).stamp_via(stamp);
     contacts.iter().for_each(|c| {

@@ -1,6 +1,6 @@
 //! The Date header, RFC 3261 §20.17.
 
-use crate::time::WallTime;
+use crate::time::RealTime;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] =
@@ -8,7 +8,7 @@ const MONTHS: [&str; 12] =
 
 /// A time as `Sat, 13 Nov 2010 23:29:00 GMT` (RFC 1123 form, always GMT).
 #[must_use]
-pub fn http_date(time: WallTime) -> String {
+pub fn http_date(time: RealTime) -> String {
     let seconds = time.0 / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // The civil calendar in eras of 400 years that begin on 1 March, so that the leap day is the last of a year.
@@ -49,9 +49,9 @@ mod tests {
             (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
         ];
         for (seconds, text) in cases {
-            assert_eq!(http_date(WallTime(seconds * 1000 + 999)), text);
+            assert_eq!(http_date(RealTime(seconds * 1000 + 999)), text);
         }
         // Absurd, but no panic.
-        assert!(http_date(WallTime(u64::MAX)).ends_with("GMT"));
+        assert!(http_date(RealTime(u64::MAX)).ends_with("GMT"));
     }
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::backing::Backend;
 use super::parties::{CallFacts, EndedBy};
 use super::pmap::PMap;
-use crate::time::WallTime;
+use crate::time::{RealTime, WallOffset, WallTime};
 
 /// Names a place where records are written.
 pub type PlaceId = u16;
@@ -130,6 +130,18 @@ pub struct AccountRecord {
     /// Of a CDR.
     #[cbor(n(18), with = "crate::wire::opt", has_nil)]
     pub times: Option<CallTimes>,
+    /// How the wall clock stood to the time of the cluster when the record was made: all its times are read by it, so that
+    /// they agree with the durations even if the clock was set during the call.
+    #[cbor(n(19), with = "crate::wire::added", has_nil)]
+    pub wall_offset: WallOffset,
+}
+
+impl AccountRecord {
+    /// What people read for one of its times.
+    #[must_use]
+    pub fn real(&self, time: WallTime) -> RealTime {
+        self.wall_offset.real(time)
+    }
 }
 
 /// The times of a call.

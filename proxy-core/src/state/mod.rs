@@ -49,7 +49,7 @@ use minicbor::encode::{self, Encoder, Write};
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::time::WallTime;
+use crate::time::{RealTime, WallOffset, WallTime};
 use crate::wire::Room;
 use index::Index;
 
@@ -89,6 +89,9 @@ struct Records {
     media: media::MediaNodes,
     #[n(10)]
     nonces: NonceCounts,
+    /// How the holder's wall clock stands to the time of the cluster.
+    #[cbor(n(11), with = "crate::wire::added", has_nil)]
+    wall_offset: WallOffset,
 }
 
 impl PartialEq for SipState {
@@ -167,6 +170,23 @@ impl SipState {
     #[must_use]
     pub fn frozen(&self) -> Self {
         Self { records: self.records.clone(), index: Index::default() }
+    }
+
+    /// What people read for a time of the cluster: by the wall clock of who holds the service.
+    #[must_use]
+    pub fn real(&self, time: WallTime) -> RealTime {
+        self.records.wall_offset.real(time)
+    }
+
+    /// How the holder's wall clock stands to the time of the cluster.
+    #[must_use]
+    pub fn wall_offset(&self) -> WallOffset {
+        self.records.wall_offset
+    }
+
+    /// Takes in how the holder's wall clock stands to the time of the cluster: part of the application of a stamp.
+    pub fn set_wall_offset(&mut self, offset: WallOffset) {
+        self.records.wall_offset = offset;
     }
 
     /// The contacts of an AOR, highest q first, then newest first; may hold expired ones (compare with `now`).

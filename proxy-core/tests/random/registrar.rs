@@ -7,7 +7,7 @@ use proxy_core::location::lookup;
 use proxy_core::msg::{Message, ViaStamp};
 use proxy_core::registrar::{answer, answer_refusal, judge};
 use proxy_core::state::{Flow, SipCommand, SipResponse, SipState, Transport, limits};
-use proxy_core::time::{MonoTime, Now, WallTime};
+use proxy_core::time::{MonoTime, Now, RealTime, WallTime};
 
 /// Pieces that meet in Contact, Expires, Path and the like.
 const PIECES: [&str; 40] = [
@@ -104,7 +104,7 @@ proptest! {
                     if let SipResponse::Registered(_) = outcome {
                         prop_assert_eq!(&outcome, &state.apply(&command), "a retransmission is accepted, too");
                     }
-                    answer(&message, &outcome, &config, now, "t", ViaStamp::default(), &mut out)
+                    answer(&message, &outcome, &config, (now, RealTime(0)), "t", ViaStamp::default(), &mut out)
                 }
                 Err(why) => answer_refusal(&message, &why, &config, "t", ViaStamp::default(), &mut out),
             };

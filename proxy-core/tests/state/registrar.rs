@@ -9,7 +9,7 @@ use proxy_core::registrar::{
     MAX_CONTACTS_PER_REGISTER, RegisterRejection, answer, answer_refusal, contact_key, judge,
 };
 use proxy_core::state::{Binding, Flow, RegisterChange, SipCommand, SipState, Transport};
-use proxy_core::time::{MonoTime, Now, WallTime};
+use proxy_core::time::{MonoTime, Now, RealTime, WallTime};
 
 const PHONE: &str = "10.0.0.1:5062";
 const PROXY: &str = "10.0.0.100:5060";
@@ -83,7 +83,7 @@ impl Registrar {
         match judge(&message, &config, flow_from(source), now) {
             Ok(command) => {
                 let outcome = self.state.apply(&SipCommand::Register(command));
-                answer(&message, &outcome, &config, now, "t", stamp, &mut out);
+                answer(&message, &outcome, &config, (now, RealTime(now.wall.0)), "t", stamp, &mut out);
             }
             Err(why) => {
                 answer_refusal(&message, &why, &config, "t", stamp, &mut out);

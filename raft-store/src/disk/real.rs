@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use super::{Disk, DiskFile};
 
 /// A folder of this machine.
@@ -67,8 +69,22 @@ impl DiskFile for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+    fn forget_cached(&self) {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        // A hint. What is not written yet stays, and so it must.
+        let _ = posix_fadvise(&self.0, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let length = libc::off_t::try_from(len).map_err(io::Error::other)?;
+        match nix::fcntl::fallocate(&self.0, nix::fcntl::FallocateFlags::empty(), 0, length) {
+            Ok(()) => Ok(()),
+            // A file system that cannot: sparse does, it only may run out of room later.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => self.0.set_len(len),
+            Err(e) => Err(e.into()),
+        }
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)

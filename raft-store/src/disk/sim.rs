@@ -1,8 +1,8 @@
 //! A disk in memory that forgets what was not synced: deterministic, for simulation and crash tests.
 //!
-//! A crash keeps each 512-byte sector written since the last sync, or loses it, or tears it, as the seed says; names
-//! that no [`Disk::sync_dir`] has made durable are lost. Handles opened before a crash fail from then on, as those of
-//! a dead process do.
+//! A crash keeps each 512-byte sector written since the last sync, or loses it, as the seed says; names that no
+//! [`Disk::sync_dir`] has made durable are lost. Handles opened before a crash fail from then on, as those of a dead
+//! process do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,6 +31,7 @@ struct Inner {
     fail_sync_in: Option<u64>,
     capacity: Option<u64>,
     fail_io: bool,
+    lying: bool,
 }
 
 /// A simulated disk; clones share it.
@@ -70,17 +71,18 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts the power: unsynced sectors are kept, lost or torn as `seed` says, unsynced names are lost.
+    /// Cuts the power: unsynced sectors are kept or lost as `seed` says, unsynced names are lost.
     pub fn crash(&self, seed: u64) {
         let mut inner = self.lock();
         let mut rng = seed;
+        let lying = inner.lying;
         inner.epoch += 1;
         inner.names = inner.durable_names.clone();
         let kept: BTreeSet<u64> = inner.names.values().copied().collect();
         inner.inodes.retain(|id, _| kept.contains(id));
         for inode in inner.inodes.values_mut() {
             let mut after = inode.durable.clone();
-            if inode.live.len() != after.len() {
+            if inode.live.len() != after.len() && !lying {
                 let (low, high) = (after.len().min(inode.live.len()), after.len().max(inode.live.len()));
                 let len = low + (next_random(&mut rng) as usize) % (high - low + 1);
                 after.resize(len, 0);
@@ -91,12 +93,9 @@ impl SimDisk {
                 if start >= end {
                     continue;
                 }
-                let kept = match next_random(&mut rng) % 3 {
-                    0 => 0,
-                    1 => end - start,
-                    _ => (next_random(&mut rng) as usize) % (end - start),
-                };
-                after[start..start + kept].copy_from_slice(&inode.live[start..start + kept]);
+                if next_random(&mut rng).is_multiple_of(2) && !lying {
+                    after[start..end].copy_from_slice(&inode.live[start..end]);
+                }
             }
             inode.live.clone_from(&after);
             inode.durable = after;
@@ -112,6 +111,11 @@ impl SimDisk {
     /// Bytes all files together may hold; `None`: no limit. A write beyond it fails with ENOSPC.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
+    }
+
+    /// A drive that says "done" of contents that are in its cache only; a crash loses them all.
+    pub fn lie(&self, on: bool) {
+        self.lock().lying = on;
     }
 
     /// Every read and write fails with an I/O error while set.
@@ -213,18 +217,49 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         self.with(|inner, id| {
             inner.sync()?;
+            let lying = inner.lying;
             let file = inode(inner, id)?;
-            file.durable.clone_from(&file.live);
-            file.dirty.clear();
+            if lying {
+                return Ok(());
+            }
+            file.durable.resize(file.live.len(), 0);
+            for sector in std::mem::take(&mut file.dirty) {
+                let start = (sector * SECTOR).min(file.live.len());
+                let end = (start + SECTOR).min(file.live.len());
+                file.durable[start..end].copy_from_slice(&file.live[start..end]);
+            }
             Ok(())
         })
     }
     fn len(&self) -> io::Result<u64> {
         self.with(|inner, id| Ok(inode(inner, id)?.live.len() as u64))
     }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.with(|inner, id| {
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            let used: u64 = inner.inodes.values().map(|i| i.live.len() as u64).sum();
+            let capacity = inner.capacity;
+            let file = inode(inner, id)?;
+            let grow = len.saturating_sub(file.live.len()) as u64;
+            if capacity.is_some_and(|c| used + grow > c) && grow > 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            if file.live.len() < len {
+                file.live.resize(len, 0);
+            }
+            Ok(())
+        })
+    }
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.with(|inner, id| {
-            inode(inner, id)?.live.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            let file = inode(inner, id)?;
+            let shorter = len < file.live.len();
+            file.live.resize(len, 0);
+            if shorter {
+                // What comes there again is new.
+                file.dirty.insert(len / SECTOR);
+            }
             Ok(())
         })
     }

@@ -1,4 +1,5 @@
-//! `META`: whose folder this is. Written once, last of all when a log is made, so that its presence means a whole log.
+//! `META` and its copy: whose folder this is. Written once. `META` comes last of all when a log is made, so that its
+//! presence means a whole log; either of the two is enough to open it.
 
 use sha2::{Digest, Sha256};
 
@@ -7,8 +8,11 @@ use crate::codec::{self, CodecError, Kind};
 use crate::disk::{Disk, read_all};
 
 pub(super) const NAME: &str = "META";
+/// The second copy.
+pub(super) const COPY: &str = "META.copy";
 const TEMPORARY: &str = "META.tmp";
-const FORMAT: u32 = 1;
+/// 2: segments of a fixed length, records with a closing byte, a seal.
+const FORMAT: u32 = 2;
 const LIMIT: u64 = 4096;
 
 /// Who may use a data folder.
@@ -29,15 +33,65 @@ impl Identity {
     }
 }
 
-fn corrupt(why: impl ToString) -> OpenError {
-    OpenError::Corrupt { file: NAME.into(), offset: 0, why: why.to_string() }
+/// Which copies verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is neither.
+    Nothing,
+    /// Both.
+    Both,
+    /// One; the other is missing or damaged.
+    One {
+        /// Name of the one that does not verify.
+        damaged: &'static str,
+    },
 }
 
-pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError> {
-    let bytes = read_all(&*disk.open(NAME)?, LIMIT)?;
-    let (crc, body) = bytes.split_at_checked(4).ok_or_else(|| corrupt("too short"))?;
+/// Whom the log's folder names, if one of the two copies verifies and this build can read it.
+pub fn owner(disk: &dyn Disk) -> Option<Identity> {
+    [NAME, COPY].into_iter().find_map(|name| {
+        let bytes = read_all(&*disk.open(name).ok()?, LIMIT).ok()?;
+        let (_, body) =
+            bytes.split_at_checked(4).filter(|(crc, body)| crc32c::crc32c(body).to_le_bytes() == *crc)?;
+        let (format, cluster, node): (u32, u64, u64) = codec::decode_fixed(Kind::Meta, body).ok()?;
+        (format == FORMAT).then_some(Identity { cluster, node })
+    })
+}
+
+fn corrupt(file: &str, why: impl ToString) -> OpenError {
+    OpenError::Corrupt { file: file.into(), offset: 0, why: why.to_string() }
+}
+
+/// Looks at both copies. The errors are those of a copy that verifies, or damage of both.
+pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<Found, OpenError> {
+    match [check_one(disk, NAME, identity), check_one(disk, COPY, identity)] {
+        [Err(OpenError::Corrupt { .. }), Ok(false)] => {
+            Err(corrupt(NAME, "it does not verify, and its copy is missing"))
+        }
+        [Err(damage @ OpenError::Corrupt { .. }), Err(OpenError::Corrupt { .. })] => Err(damage),
+        [Err(e), _] | [_, Err(e)] if !matches!(e, OpenError::Corrupt { .. }) => Err(e),
+        [Ok(false), Ok(false)] => Ok(Found::Nothing),
+        [Ok(true), Ok(true)] => Ok(Found::Both),
+        [Ok(true), _] => Ok(Found::One { damaged: COPY }),
+        [_, Ok(true)] => Ok(Found::One { damaged: NAME }),
+        [_, Err(damage)] | [Err(damage), _] => Err(damage),
+    }
+}
+
+/// Whether the copy is there; if so, it verifies and is `identity`'s.
+pub(super) fn check_one(disk: &dyn Disk, name: &str, identity: Identity) -> Result<bool, OpenError> {
+    let file = match disk.open(name) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e.into()),
+    };
+    if file.len()? > LIMIT {
+        return Err(corrupt(name, "it is too long"));
+    }
+    let bytes = read_all(&*file, LIMIT)?;
+    let (crc, body) = bytes.split_at_checked(4).ok_or_else(|| corrupt(name, "it is too short"))?;
     if crc32c::crc32c(body).to_le_bytes() != crc {
-        return Err(corrupt("the checksum differs"));
+        return Err(corrupt(name, "the checksum differs"));
     }
     let differs = |what, found: String, expected: String| Err(OpenError::Foreign { what, found, expected });
     // The checksum holds, so that what does not decode is no damage: another version wrote it, and it must not be set
@@ -58,12 +112,19 @@ pub(super) fn check(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError
     if node != identity.node {
         return differs("node id", node.to_string(), identity.node.to_string());
     }
-    Ok(())
+    Ok(true)
 }
 
+/// Writes both copies, `META` last.
 pub(super) fn create(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError> {
-    let body =
-        codec::encode_fixed(Kind::Meta, &(FORMAT, identity.cluster, identity.node)).map_err(corrupt)?;
+    write(disk, COPY, identity)?;
+    write(disk, NAME, identity)
+}
+
+/// Writes `name` anew.
+pub(super) fn write(disk: &dyn Disk, name: &str, identity: Identity) -> Result<(), OpenError> {
+    let body = codec::encode_fixed(Kind::Meta, &(FORMAT, identity.cluster, identity.node));
+    let body = body.map_err(|e| corrupt(name, e))?;
     let mut bytes = crc32c::crc32c(&body).to_le_bytes().to_vec();
     bytes.extend_from_slice(&body);
     if disk.list()?.iter().any(|n| n == TEMPORARY) {
@@ -72,7 +133,7 @@ pub(super) fn create(disk: &dyn Disk, identity: Identity) -> Result<(), OpenErro
     let file = disk.create(TEMPORARY)?;
     file.write_at(0, &bytes)?;
     file.sync_data()?;
-    disk.rename(TEMPORARY, NAME)?;
+    disk.rename(TEMPORARY, name)?;
     disk.sync_dir()?;
     Ok(())
 }

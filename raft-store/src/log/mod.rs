@@ -1,27 +1,48 @@
 //! The checksummed, append-only segment log that holds vote, entries and marks.
 //!
-//! `record` frames, `meta` names the owner of the folder, `segment` writes, `recover` reads back what a crash left,
-//! `writer` makes commits durable in groups, `raft_log` is openraft's view of it.
+//! `record` frames, `meta` names the owner of the folder, `segment` writes, `writer` makes commits durable in groups and
+//! seals them, `raft_log` is openraft's view of it. What a crash left is read back by `scan`, judged by `verdict`, and
+//! put in order by `recover`.
+//!
+//! ```text
+//! META, META.copy           whose folder this is
+//! SEAL                      up to where the log is durable
+//! NNNNNNNNNNNNNNNN.seg      records, then zeros; the name is the position of its first byte
+//! ready                     the next segment's file
+//! NNNNNNNNNNNNNNNN.seg.damaged   a damaged segment that a snapshot made needless
+//! ```
 
 use std::io;
+use std::sync::Arc;
 
 mod gauge;
+mod held;
+mod inspect;
 mod late;
 mod meta;
 pub mod raft_log;
 mod record;
 mod recover;
+mod scan;
+mod scrub;
+mod seal;
 mod segment;
+mod state;
 mod verdict;
 mod writer;
 
 pub use gauge::{Gauge, Syncs};
+pub use held::{HELD_BYTES, Held, SharedPage};
+pub use inspect::{FileReport, inspect};
 pub use late::Slowness;
-pub use meta::Identity;
+pub use meta::{Identity, owner};
 pub use raft_log::{Forms, RaftLog};
+pub use recover::was_used;
+pub use scrub::{Rot, Stretch};
+pub use seal::{BootId, Mark, SEAL_AFTER, SEAL_EVERY_IN_MEMORY};
 pub use segment::{Recovered, SegmentLog};
 pub use verdict::{Forgotten, Verdict};
-pub use writer::{LogWriter, Mode};
+pub use writer::{LogWriter, Mode, WeakWriter};
 
 /// Largest payload of one record (32 MiB).
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
@@ -39,7 +60,7 @@ pub enum Durability {
 /// Bounds of a log.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A new segment is begun before one grows beyond this many bytes.
+    /// Bytes of a segment's file, which is made at once. One that must hold a larger record is larger.
     pub segment_bytes: u64,
     /// Bytes of the newest entries kept in memory for readers.
     pub cache_bytes: usize,
@@ -52,12 +73,24 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            segment_bytes: 16 << 20,
+            segment_bytes: 4 << 20,
             cache_bytes: 16 << 20,
             read_bytes: 512 << 10,
             durability: Durability::Disk,
         }
     }
+}
+
+/// What this machine can tell about the end of a log, beside the log itself.
+#[derive(Clone, Default)]
+pub struct Ground {
+    /// The present start of the machine.
+    pub boot: BootId,
+    /// The claim that the guard holds, if there is a guard.
+    pub held: Option<Arc<dyn Held>>,
+    /// The last index in the newest snapshot that verifies, and its mark as [`SegmentLog::purge`] takes it: what is
+    /// damaged before it may be given up.
+    pub snapshot: Option<(u64, Vec<u8>)>,
 }
 
 /// Why a log does not open. Nothing in the folder was changed, except for [`OpenError::Io`].

@@ -202,6 +202,9 @@ impl<C: Forms> RaftLogStorage<C> for RaftLog<C> {
 
     async fn purge(&mut self, log_id: LogIdOf<C>) -> Result<(), io::Error> {
         let mark = C::write_log_id(&log_id)?;
-        self.writer.with(|log| log.purge(log_id.index, &mark))
+        self.writer.with(|log| log.purge(log_id.index, &mark))?;
+        // The files go on the log's thread, once the mark is durable.
+        self.writer.sync_soon();
+        Ok(())
     }
 }

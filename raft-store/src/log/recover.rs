@@ -1,155 +1,185 @@
-//! Reading the log back: what a crash left is either a torn tail, which nobody was promised, or damage.
+//! Opening: makes an empty log, or reads what is there, judges it, and cuts off what was torn.
 
 use super::meta::{self, Identity};
-use super::record::{self, HEADER, RecordKind};
-use super::segment::{Segment, State, segment_name};
-use super::{Forgotten, MAX_RECORD_BYTES, OpenError, Verdict};
-use crate::disk::{Disk, read_all};
+use super::record;
+use super::scan::{self, Scan};
+use super::seal::{self, Sealer};
+use super::state::{Segment, State, segment_name};
+use super::verdict::{Known, decide};
+use super::{Ground, Limits, OpenError, Verdict, segment};
+use crate::disk::{Disk, DiskFile, SharedDisk};
 
-/// Most bytes a segment file may have (1 GiB): an operator's large `segment_bytes` must still open.
-const MAX_SEGMENT: u64 = 1 << 30;
+/// Suffix of a damaged segment that a snapshot has made needless.
+const KEPT_SUFFIX: &str = ".damaged";
 
-fn starts(disk: &dyn Disk) -> Result<Vec<u64>, OpenError> {
-    let mut starts: Vec<u64> = disk
-        .list()?
-        .iter()
-        .filter_map(|n| n.strip_suffix(".seg").and_then(|hex| u64::from_str_radix(hex, 16).ok()))
-        .collect();
-    starts.sort_unstable();
-    Ok(starts)
+fn corrupt(file: &str, why: &str) -> OpenError {
+    OpenError::Corrupt { file: file.into(), offset: 0, why: why.into() }
 }
 
-fn corrupt(start: u64, offset: usize, why: &str) -> OpenError {
-    OpenError::Corrupt { file: segment_name(start), offset: offset as u64, why: why.into() }
+/// What opening comes to.
+pub(super) struct Opening {
+    pub state: State,
+    pub verdict: Verdict,
+    /// `None`: the log takes no writes.
+    pub sealer: Option<Sealer>,
 }
 
-/// Makes an empty log: the segment first, `META` last.
-fn create(disk: &dyn Disk, identity: Identity) -> Result<State, OpenError> {
-    for start in starts(disk)? {
+/// Makes an empty log: seal and segment first, `META` last.
+fn create(
+    disk: &SharedDisk,
+    identity: Identity,
+    limits: &Limits,
+    ground: &Ground,
+) -> Result<Opening, OpenError> {
+    for start in scan::starts(&**disk)? {
         disk.remove(&segment_name(start))?;
     }
-    let file = disk.create(&segment_name(0))?;
-    file.sync_data()?;
-    disk.sync_dir()?;
-    meta::create(disk, identity)?;
+    if disk.list()?.iter().any(|n| n == seal::NAME) {
+        disk.remove(seal::NAME)?;
+    }
+    let file = segment::make_ready(&**disk, limits.segment_bytes)?;
+    disk.rename(segment::READY, &segment_name(0))?;
     let mut state = State::default();
-    state.segments.push(Segment { start: 0, len: 0, file, max_index: None });
-    Ok(state)
+    state.segments.push(Segment { start: 0, len: 0, size: limits.segment_bytes, file, max_index: None });
+    segment::begin(&mut state, identity, 0)?;
+    for segment in &state.segments {
+        segment.file.sync_data()?;
+    }
+    let mut sealer = Sealer::open(&**disk, ground.boot)?;
+    // Both slots, so that one that cannot be read was damaged.
+    for _ in 0..2 {
+        sealer.job(segment::mark(&state), false).run()?;
+    }
+    disk.sync_dir()?;
+    meta::create(&**disk, identity)?;
+    Ok(Opening { state, verdict: Verdict::Whole, sealer: Some(sealer) })
 }
 
-/// Opens or makes the log; what is torn is cut off.
-pub(super) fn open(disk: &dyn Disk, identity: Identity) -> Result<(State, Verdict), OpenError> {
-    let starts = starts(disk)?;
-    if !disk.list()?.iter().any(|n| n == meta::NAME) {
-        for &start in &starts {
-            if disk.open(&segment_name(start))?.len()? > 0 {
-                return Err(corrupt(start, 0, "the folder has segments but no META"));
-            }
-        }
-        return Ok((create(disk, identity)?, Verdict::Whole));
+/// Reads and judges; changes nothing.
+pub(super) fn judge(
+    disk: &SharedDisk,
+    identity: Identity,
+    limits: &Limits,
+    ground: &Ground,
+) -> Result<(Scan, Verdict), OpenError> {
+    let starts = scan::starts(&**disk)?;
+    if starts.is_empty() {
+        return Err(corrupt(&segment_name(0), "no segment is left"));
     }
-    meta::check(disk, identity)?;
-    let Some(&first) = starts.first() else {
-        return Err(corrupt(0, 0, "no segment is left"));
+    let found = scan::scan(disk, &starts, identity, true)?;
+    let known = Known {
+        seal: seal::read(&**disk)?,
+        held: ground.held.as_ref().and_then(|h| h.load(identity)),
+        boot: ground.boot,
+        durability: limits.durability,
     };
-    let mut state = State::default();
-    let mut expected = first;
-    for (n, &start) in starts.iter().enumerate() {
-        let file = disk.open(&segment_name(start))?;
-        let bytes = read_all(&*file, MAX_SEGMENT + MAX_RECORD_BYTES as u64)?;
-        let (at, why) = if start == expected {
-            replay(&mut state, start, &bytes)
-        } else {
-            (0, Some("a segment is missing before this one"))
-        };
-        let bad = if start == expected { start + at as u64 } else { expected };
-        let Some(why) = why else {
-            expected = start + bytes.len() as u64;
-            let max_index = state.take_max_index();
-            state.segments.push(Segment { start, len: bytes.len() as u64, file, max_index });
-            continue;
-        };
-        // Only what no later record calls durable may be cut off.
-        let mut behind = record::behind(&bytes, start, at, bad);
-        for &later in &starts[n + 1..] {
-            let bytes = read_all(&*disk.open(&segment_name(later))?, MAX_SEGMENT + MAX_RECORD_BYTES as u64)?;
-            behind = behind.and(record::behind(&bytes, later, 0, bad));
+    let mut verdict = decide(&found, &known);
+    let Verdict::Forgotten(lost) = &mut verdict else { return Ok((found, verdict)) };
+    let Some(mut rest) = scan::resume(disk, &starts, identity, &found)? else { return Ok((found, verdict)) };
+    // The part behind the damage must meet the same claims.
+    if !matches!(decide(&rest, &known), Verdict::Whole | Verdict::Torn { .. }) {
+        return Ok((found, verdict));
+    }
+    lost.resumes = Some(rest.state.first);
+    lost.promised = lost.promised.max(rest.state.last_index());
+    let covered = ground.snapshot.as_ref().filter(|(index, _)| rest.state.first <= index.saturating_add(1));
+    let Some((index, mark)) = covered else { return Ok((found, verdict)) };
+    rest.state.purge(*index, mark);
+    let verdict = Verdict::Mended(lost.clone());
+    Ok((rest, verdict))
+}
+
+/// Opens or makes the log.
+pub(super) fn open(
+    disk: &SharedDisk,
+    identity: Identity,
+    limits: &Limits,
+    ground: &Ground,
+) -> Result<Opening, OpenError> {
+    let owner = meta::check(&**disk, identity)?;
+    match owner {
+        meta::Found::Both | meta::Found::One { damaged: meta::COPY } => {}
+        _ if !was_used(&**disk)? => return create(disk, identity, limits, ground),
+        meta::Found::Nothing => {
+            return Err(corrupt(meta::NAME, "it is missing, and so is its copy, but there are records"));
         }
-        verify(&state, first)?;
-        let max_index = state.take_max_index();
-        if behind.claimed {
-            state.segments.push(Segment { start, len: at as u64, file, max_index });
-            let verified = state.last_index();
-            let forgotten = Forgotten {
-                file: segment_name(start),
-                offset: at as u64,
-                why: why.into(),
-                verified,
-                promised: verified.max(behind.last_index),
-                resumes: None,
-            };
-            return Ok((finish(state), Verdict::Forgotten(forgotten)));
-        }
-        let mut torn = bytes.len() as u64 - at as u64;
-        if start == expected {
-            file.truncate(at as u64)?;
-            file.sync_data()?;
-            state.segments.push(Segment { start, len: at as u64, file, max_index });
-        } else {
-            disk.remove(&segment_name(start))?;
-        }
-        for &later in starts[n + 1..].iter().rev() {
-            torn += disk.open(&segment_name(later))?.len()?;
-            disk.remove(&segment_name(later))?;
+        meta::Found::One { .. } => {}
+    }
+    let (found, verdict) = judge(disk, identity, limits, ground)?;
+    if let Verdict::Forgotten(_) = verdict {
+        return Ok(Opening { state: found.state, verdict, sealer: None });
+    }
+    if let meta::Found::One { damaged } = owner {
+        tracing::warn!(file = damaged, "a file of the log was damaged; it is made anew from its copy");
+        meta::write(&**disk, damaged, identity)?;
+    }
+    let state = settle(&**disk, found, &verdict)?;
+    let mut sealer = Sealer::open(&**disk, ground.boot)?;
+    disk.sync_dir()?;
+    // From now on it is not closed in order; both slots, because the other one may say that it was.
+    for _ in 0..2 {
+        sealer.job(segment::mark(&state), false).run()?;
+    }
+    Ok(Opening { state, verdict, sealer: Some(sealer) })
+}
+
+/// Whether anything was ever written to a log whose making may have been interrupted: without `META` and its copy, and
+/// without records behind the one that begins the first segment, nobody was promised anything.
+pub fn was_used(disk: &dyn Disk) -> Result<bool, OpenError> {
+    let starts = scan::starts(disk)?;
+    let Some(&first) = starts.first() else { return Ok(false) };
+    let own = record::size(scan::BEGIN_BYTES);
+    let bytes = scan::read_file(&*disk.open(&segment_name(first))?)?;
+    Ok(starts.len() > 1 || first != 0 || !record::is_zero(bytes.get(own..).unwrap_or_default()))
+}
+
+/// Cuts off what was torn, and removes what does not belong to the log any more.
+fn settle(disk: &dyn Disk, mut found: Scan, verdict: &Verdict) -> Result<State, OpenError> {
+    if disk.list()?.iter().any(|n| n == segment::READY) {
+        disk.remove(segment::READY)?;
+    }
+    if matches!(verdict, Verdict::Mended(_)) {
+        let first = found.state.segments.first().map_or(0, |s| s.start);
+        for start in scan::starts(disk)?.into_iter().filter(|s| *s < first) {
+            let name = segment_name(start);
+            disk.rename(&name, &format!("{name}{KEPT_SUFFIX}"))?;
         }
         disk.sync_dir()?;
-        return Ok((finish(state), Verdict::Torn { bytes: torn }));
     }
-    verify(&state, first)?;
-    Ok((finish(state), Verdict::Whole))
+    for &start in found.rest.iter().rev() {
+        disk.remove(&segment_name(start))?;
+    }
+    if found.state.segments.len() > 1
+        && let Some(last) = found.state.segments.pop_if(|s| s.len == 0)
+    {
+        // Not even its beginning was written.
+        disk.remove(&segment_name(last.start))?;
+        found.rest.push(last.start);
+    } else if let (Some(bad), Some(last)) = (&found.bad, found.state.segments.last_mut()) {
+        zero(&*last.file, last.len, bad.bytes.min(last.file.len()?.saturating_sub(last.len)))?;
+    }
+    if let Some(last) = found.state.segments.last_mut() {
+        if last.file.len()? < last.size {
+            tracing::warn!(file = segment_name(last.start), "the file was shorter than it was made");
+            last.file.allocate(last.size)?;
+        }
+        // What was read may still be only in the page cache of a machine whose process died.
+        last.file.sync_data()?;
+    }
+    if !found.rest.is_empty() {
+        disk.sync_dir()?;
+    }
+    Ok(found.state)
 }
 
-/// The retained entries must begin right behind what was purged.
-fn verify(state: &State, first_segment: u64) -> Result<(), OpenError> {
-    let expected = match (&state.purged, first_segment) {
-        (Some((index, _)), _) => index + 1,
-        (None, 0) => return Ok(()),
-        (None, start) => return Err(corrupt(start, 0, "earlier segments are missing")),
-    };
-    if !state.index.is_empty() && state.first > expected {
-        return Err(corrupt(first_segment, 0, "entries behind the purged ones are missing"));
+/// Bytes written at once.
+const ZEROS: usize = 64 << 10;
+
+fn zero(file: &dyn DiskFile, mut at: u64, mut bytes: u64) -> std::io::Result<()> {
+    while bytes > 0 {
+        let now = bytes.min(ZEROS as u64);
+        file.write_at(at, &vec![0; usize::try_from(now).unwrap_or(ZEROS)])?;
+        (at, bytes) = (at + now, bytes - now);
     }
     Ok(())
-}
-
-fn finish(mut state: State) -> State {
-    let end = state.segments.last().map_or(0, |s| s.start + s.len);
-    state.end = end;
-    state
-}
-
-/// Applies the records of one segment; returns where it stopped and why, if not at the end.
-fn replay(state: &mut State, start: u64, bytes: &[u8]) -> (usize, Option<&'static str>) {
-    let mut at = 0;
-    while at < bytes.len() {
-        let header = match record::parse(&bytes[at..], start + at as u64) {
-            Ok(header) => header,
-            Err(why) => return (at, Some(why)),
-        };
-        let payload = &bytes[at + HEADER..at + HEADER + header.len];
-        match header.kind {
-            RecordKind::Vote => state.vote = Some(payload.to_vec()),
-            RecordKind::Committed => state.committed = Some(payload.to_vec()),
-            RecordKind::Truncate => state.truncate_from(header.index),
-            RecordKind::Purge => state.purge(header.index, payload),
-            RecordKind::Entry => {
-                let pos = start + at as u64 + HEADER as u64;
-                if !state.push(header.index, pos, header.len as u32) {
-                    return (at, Some("an entry does not follow the one before it"));
-                }
-            }
-        }
-        at += HEADER + header.len;
-    }
-    (at, None)
 }

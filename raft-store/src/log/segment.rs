@@ -7,79 +7,18 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::record::{self, HEADER, RecordKind};
-use super::{Durability, Identity, Limits, MAX_RECORD_BYTES, OpenError, Verdict, recover};
-use crate::disk::{DiskFile, SharedDisk};
+use super::record::{self, BEFORE, RecordKind};
+use super::recover::{self, Opening};
+use super::scan::begin_payload;
+use super::seal::{Job, Mark, Sealer};
+use super::state::{Segment, State, segment_name};
+use super::{Durability, Ground, Identity, Limits, MAX_RECORD_BYTES, OpenError, Verdict};
+use crate::disk::{Disk, DiskFile, SharedDisk};
 
-pub(super) fn segment_name(start: u64) -> String {
-    format!("{start:016x}.seg")
-}
-
-/// A current segment fully purged is replaced once it holds this much (256 KiB), so that space returns.
-const ROLL_PURGED_BYTES: u64 = 256 << 10;
-
-pub(super) struct Segment {
-    pub start: u64,
-    pub len: u64,
-    pub file: Arc<dyn DiskFile>,
-    pub max_index: Option<u64>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Loc {
-    pos: u64,
-    len: u32,
-}
-
-/// What the records of the log add up to.
-#[derive(Default)]
-pub(super) struct State {
-    pub segments: Vec<Segment>,
-    pub vote: Option<Vec<u8>>,
-    pub committed: Option<Vec<u8>>,
-    pub purged: Option<(u64, Vec<u8>)>,
-    pub first: u64,
-    pub index: VecDeque<Loc>,
-    pub end: u64,
-    max_index: Option<u64>,
-}
-
-impl State {
-    pub(super) fn next(&self) -> u64 {
-        self.first + self.index.len() as u64
-    }
-    /// Highest index written since the last call: what must be purged before that segment may go.
-    pub(super) fn take_max_index(&mut self) -> Option<u64> {
-        self.max_index.take()
-    }
-    /// Index of the last entry, purged ones included.
-    pub(super) fn last_index(&self) -> Option<u64> {
-        let last = self.next().checked_sub(1).filter(|_| !self.index.is_empty());
-        last.or(self.purged.as_ref().map(|(index, _)| *index))
-    }
-    pub(super) fn push(&mut self, index: u64, pos: u64, len: u32) -> bool {
-        if self.index.is_empty() {
-            self.first = index;
-        } else if index != self.next() {
-            return false;
-        }
-        self.index.push_back(Loc { pos, len });
-        self.max_index = self.max_index.max(Some(index));
-        true
-    }
-    pub(super) fn truncate_from(&mut self, index: u64) {
-        self.index.truncate(usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX));
-    }
-    pub(super) fn purge(&mut self, index: u64, payload: &[u8]) {
-        if self.purged.as_ref().is_some_and(|(old, _)| *old > index) {
-            return;
-        }
-        self.purged = Some((index, payload.to_vec()));
-        while self.first <= index && self.index.pop_front().is_some() {
-            self.first += 1;
-        }
-    }
-}
+/// A file that becomes the next segment: as long as it shall be, and durably so.
+pub(super) const READY: &str = "ready";
+/// Sizes of segments are multiples of this.
+const BLOCK: u64 = 4096;
 
 /// What was found when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,12 +38,80 @@ pub struct Recovered {
 /// An open log.
 pub struct SegmentLog {
     disk: SharedDisk,
+    identity: Identity,
     limits: Limits,
+    ground: Ground,
+    sealer: Option<Sealer>,
     state: State,
-    synced: u64,
+    synced: Mark,
+    /// The next segment's file, and its size.
+    ready: Option<(Arc<dyn DiskFile>, u64)>,
+    /// Start of the newest segment whose name is not durable yet.
+    unnamed: Option<u64>,
+    /// Segments to remove once the log is durable up to the position beside them.
+    doomed: Vec<(u64, u64)>,
     cache: VecDeque<Arc<[u8]>>,
     cached_bytes: usize,
     failed: Option<String>,
+}
+
+/// Syncs to be made, outside of any lock; [`SegmentLog::mark_synced`] follows.
+pub(super) struct SyncTarget {
+    files: Vec<Arc<dyn DiskFile>>,
+    names: Option<SharedDisk>,
+    mark: Mark,
+}
+
+impl SyncTarget {
+    pub(super) fn run(&self) -> io::Result<()> {
+        for file in &self.files {
+            file.sync_data()?;
+        }
+        self.names.as_ref().map_or(Ok(()), |disk| disk.sync_dir())
+    }
+}
+
+/// Up to where `state` reaches.
+pub(super) fn mark(state: &State) -> Mark {
+    Mark { end: state.end, next: state.last_index().map_or(0, |i| i.saturating_add(1)) }
+}
+
+/// Makes [`READY`], `size` bytes of zeros. Its length is durable on return, so that a shorter file is a damaged one.
+pub(super) fn make_ready(disk: &dyn Disk, size: u64) -> io::Result<Arc<dyn DiskFile>> {
+    if disk.list()?.iter().any(|n| n == READY) {
+        disk.remove(READY)?;
+    }
+    let file = disk.create(READY)?;
+    file.allocate(size)?;
+    file.sync_data()?;
+    Ok(file)
+}
+
+/// Writes what the last segment begins with, so that it stands alone when the older ones are deleted.
+pub(super) fn begin(state: &mut State, identity: Identity, synced: u64) -> io::Result<()> {
+    let size = state.segments.last().map_or(0, |s| s.size);
+    let begin = begin_payload(size, identity);
+    let (vote, committed, purged) = (state.vote.clone(), state.committed.clone(), state.purged.clone());
+    let mut records: Vec<(RecordKind, u64, &[u8])> = vec![(RecordKind::Begin, 0, &begin)];
+    records.extend(vote.as_deref().map(|p| (RecordKind::Vote, 0, p)));
+    records.extend(committed.as_deref().map(|p| (RecordKind::Committed, 0, p)));
+    records.extend(purged.as_ref().map(|(i, p)| (RecordKind::Purge, *i, &p[..])));
+    write_here(state, synced, &records).map(drop)
+}
+
+/// Writes records behind the last one; returns the position of the first.
+fn write_here(state: &mut State, synced: u64, records: &[(RecordKind, u64, &[u8])]) -> io::Result<u64> {
+    let first = state.end;
+    let mut out = Vec::new();
+    for (kind, index, payload) in records {
+        let pos = first + out.len() as u64;
+        record::write(&mut out, *kind, pos, *index, synced, payload);
+    }
+    let segment = state.segments.last_mut().ok_or_else(|| io::Error::other("no segment"))?;
+    segment.file.write_at(segment.len, &out)?;
+    segment.len += out.len() as u64;
+    state.end += out.len() as u64;
+    Ok(first)
 }
 
 impl SegmentLog {
@@ -114,22 +121,75 @@ impl SegmentLog {
         identity: Identity,
         limits: Limits,
     ) -> Result<(Self, Recovered), OpenError> {
-        let (state, verdict) = recover::open(&*disk, identity)?;
-        let synced = state.end;
-        // What was read may still be only in the page cache of a machine whose process died.
-        let lossy = matches!(verdict, Verdict::Forgotten(_));
-        if let (Durability::Disk, Some(last), false) = (limits.durability, state.segments.last(), lossy) {
-            last.file.sync_data()?;
+        Self::open_on(disk, identity, limits, Ground::default())
+    }
+
+    /// Like [`SegmentLog::open`], with what this machine can tell about the end of the log.
+    pub fn open_on(
+        disk: SharedDisk,
+        identity: Identity,
+        limits: Limits,
+        ground: Ground,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let opening = recover::open(&disk, identity, &limits, &ground)?;
+        Self::opened(disk, identity, limits, ground, opening)
+    }
+
+    /// Reads the log as [`SegmentLog::open_on`] would, and changes nothing: it takes no writes.
+    pub fn look(
+        disk: SharedDisk,
+        identity: Identity,
+        limits: Limits,
+        ground: Ground,
+    ) -> Result<(Self, Verdict), OpenError> {
+        let (found, verdict) = recover::judge(&disk, identity, &limits, &ground)?;
+        let opening = Opening { state: found.state, verdict: verdict.clone(), sealer: None };
+        Self::opened(disk, identity, limits, ground, opening).map(|(log, _)| (log, verdict))
+    }
+
+    fn opened(
+        disk: SharedDisk,
+        identity: Identity,
+        limits: Limits,
+        ground: Ground,
+        opening: Opening,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let Opening { state, verdict, sealer } = opening;
+        let failed =
+            sealer.is_none().then(|| "it takes no writes: it is damaged, or only looked at".to_owned());
+        let synced = mark(&state);
+        let mut log = Self {
+            disk,
+            identity,
+            limits,
+            ground,
+            sealer,
+            state,
+            synced,
+            ready: None,
+            unnamed: None,
+            doomed: Vec::new(),
+            cache: VecDeque::new(),
+            cached_bytes: 0,
+            failed,
+        };
+        if let (Verdict::Mended(_), Some((index, mark)), None) =
+            (&verdict, log.state.purged.clone(), &log.failed)
+        {
+            // In front of the entries, so that it opens without the snapshot's help from now on.
+            log.write(&[(RecordKind::Purge, index, &mark)])?;
+            log.sync()?;
         }
-        let failed = lossy.then(|| "it is damaged and takes no writes".to_owned());
+        if let (Some(held), true) = (&log.ground.held, log.failed.is_none()) {
+            held.begin(identity, log.synced);
+        }
         let recovered = Recovered {
-            vote: state.vote.clone(),
-            committed: state.committed.clone(),
-            purged: state.purged.clone(),
-            entries: state.first..state.next(),
+            vote: log.state.vote.clone(),
+            committed: log.state.committed.clone(),
+            purged: log.state.purged.clone(),
+            entries: log.entries(),
             verdict,
         };
-        let log = Self { disk, limits, state, synced, cache: VecDeque::new(), cached_bytes: 0, failed };
         Ok((log, recovered))
     }
 
@@ -157,7 +217,7 @@ impl SegmentLog {
     /// `index` is gone.
     pub fn bytes_from(&self, index: u64) -> u64 {
         let at = usize::try_from(index.saturating_sub(self.state.first)).unwrap_or(usize::MAX);
-        self.state.index.get(at).map_or(0, |loc| (self.state.end + HEADER as u64).saturating_sub(loc.pos))
+        self.state.index.get(at).map_or(0, |loc| (self.state.end + BEFORE as u64).saturating_sub(loc.pos))
     }
     /// The error that ended this log, if any.
     pub fn failure(&self) -> Option<&str> {
@@ -204,8 +264,8 @@ impl SegmentLog {
             payloads.iter().zip(first..).map(|(p, i)| (RecordKind::Entry, i, &p[..])).collect();
         let mut pos = self.write(&records)?;
         for (payload, index) in payloads.iter().zip(first..) {
-            self.state.push(index, pos + HEADER as u64, payload.len() as u32);
-            pos += (HEADER + payload.len()) as u64;
+            self.state.push(index, pos + BEFORE as u64, payload.len() as u32);
+            pos += record::size(payload.len()) as u64;
             self.cached_bytes += payload.len();
             self.cache.push_back(payload.as_slice().into());
         }
@@ -231,8 +291,8 @@ impl SegmentLog {
         Ok(())
     }
 
-    /// Removes the entries up to `index`, inclusive, whose mark is `mark`; whole segments are deleted once the mark is
-    /// durable.
+    /// Removes the entries up to `index`, inclusive, whose mark is `mark`; whole segments are deleted by the
+    /// [`SegmentLog::sync`] that makes the mark durable.
     pub fn purge(&mut self, index: u64, mark: &[u8]) -> io::Result<()> {
         self.write(&[(RecordKind::Purge, index, mark)])?;
         self.state.purge(index, mark);
@@ -241,45 +301,85 @@ impl SegmentLog {
         {
             self.cached_bytes -= old.len();
         }
+        // The segments go only after the mark that allows it is durable.
         let gone = |s: &Segment| s.max_index.is_none_or(|max| max <= index);
-        if self.state.segments.last().is_some_and(|s| gone(s) && s.len >= ROLL_PURGED_BYTES) {
-            self.roll()?;
-        }
-        // The segments go only after the mark that allows it (and the checkpoint of a new one) is durable.
         let deletable = self.state.segments.len().saturating_sub(1);
         let count = self.state.segments[..deletable].iter().take_while(|s| gone(s)).count();
-        if count > 0 {
-            self.sync()?;
-            for segment in self.state.segments.drain(..count).collect::<Vec<_>>() {
-                self.disk.remove(&segment_name(segment.start)).map_err(|e| self.fail(e))?;
-            }
-            self.disk.sync_dir().map_err(|e| self.fail(e))?;
-        }
+        let end = self.state.end;
+        self.doomed.extend(self.state.segments.drain(..count).map(|s| (s.start, end)));
         Ok(())
     }
 
-    /// Makes everything written so far durable.
+    /// Makes everything written so far durable, and removes the segments that may go then.
     pub fn sync(&mut self) -> io::Result<()> {
         self.alive()?;
-        if let Some((file, end)) = self.sync_target() {
+        if let Some(target) = self.sync_target() {
             if self.limits.durability == Durability::Disk {
-                file.sync_data().map_err(|e| self.fail(e))?;
+                target.run().map_err(|e| self.fail(e))?;
             }
-            self.mark_synced(end);
+            self.mark_synced(&target);
         }
-        Ok(())
+        let names = self.take_doomed();
+        remove_all(&*self.disk, &names).map_err(|e| self.fail(e))
     }
 
-    /// The file to sync and the position that is durable afterwards; `None` when nothing is outstanding.
-    pub(super) fn sync_target(&self) -> Option<(Arc<dyn DiskFile>, u64)> {
-        let last = self.state.segments.last().filter(|_| self.synced < self.state.end)?;
-        Some((last.file.clone(), self.state.end))
+    /// The syncs that make durable what was written; `None` when nothing is outstanding.
+    pub(super) fn sync_target(&self) -> Option<SyncTarget> {
+        let mark = mark(&self.state);
+        let behind = |s: &&Segment| s.start + s.len > self.synced.end;
+        let files: Vec<_> = self.state.segments.iter().filter(behind).map(|s| s.file.clone()).collect();
+        let names = self.unnamed.map(|_| self.disk.clone());
+        (!files.is_empty()).then_some(SyncTarget { files, names, mark })
     }
-    pub(super) fn mark_synced(&mut self, upto: u64) {
-        self.synced = self.synced.max(upto);
+
+    pub(super) fn mark_synced(&mut self, target: &SyncTarget) {
+        let mark = target.mark;
+        if mark.end > self.synced.end {
+            self.synced = mark;
+            if let Some(held) = &self.ground.held {
+                held.store(mark);
+            }
+        }
+        self.unnamed = self.unnamed.filter(|start| *start >= mark.end);
+    }
+
+    /// Names of the segments that may be removed now.
+    pub(super) fn take_doomed(&mut self) -> Vec<String> {
+        let now = self.doomed.iter().take_while(|(_, after)| *after <= self.synced.end).count();
+        self.doomed.drain(..now).map(|(start, _)| segment_name(start)).collect()
+    }
+
+    /// A seal that says up to where the log is durable; `None` where the newest one does. `clean`: nothing follows.
+    pub(super) fn seal_job(&mut self, clean: bool) -> Option<Job> {
+        let (mark, sealer) = (self.synced, self.sealer.as_mut()?);
+        (clean || sealer.lags(mark)).then(|| sealer.job(mark, clean))
+    }
+    /// Whether the newest seal says less than what is durable.
+    pub(super) fn is_unsealed(&self) -> bool {
+        self.failed.is_none() && self.sealer.as_ref().is_some_and(|s| s.lags(self.synced))
+    }
+
+    /// The size of a file to be made ready for the next segment, once the present one is half full.
+    pub(super) fn wants_ready(&self) -> Option<(SharedDisk, u64)> {
+        let last = self.state.segments.last()?;
+        let wants = self.ready.is_none() && self.failed.is_none() && last.len > last.size / 2;
+        wants.then(|| (self.disk.clone(), self.limits.segment_bytes))
+    }
+    pub(super) fn take_ready(&mut self, file: Arc<dyn DiskFile>, size: u64) {
+        self.ready = Some((file, size));
+    }
+    /// Position up to which the log is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.synced.end
+    }
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.state.segments
     }
     pub(super) fn durability(&self) -> Durability {
         self.limits.durability
+    }
+    pub(super) fn disk(&self) -> &SharedDisk {
+        &self.disk
     }
 
     /// Reads entries of `range` that are present, ending early (but after one) at `read_bytes`, if bounded.
@@ -309,14 +409,14 @@ impl SegmentLog {
         let loc = self.state.index[(index - self.state.first) as usize];
         let at = self.state.segments.partition_point(|s| s.start <= loc.pos);
         let segment = self.state.segments.get(at.wrapping_sub(1)).ok_or_else(damaged)?;
-        let start = loc.pos - HEADER as u64;
-        let mut buf = vec![0; HEADER + loc.len as usize];
+        let start = loc.pos - BEFORE as u64;
+        let mut buf = vec![0; record::size(loc.len as usize)];
         let got = segment.file.read_at(start - segment.start, &mut buf)?;
         let header = record::parse(&buf[..got], start).map_err(|_| damaged())?;
         if header.kind != RecordKind::Entry || header.index != index {
             return Err(damaged());
         }
-        Ok(buf[HEADER..].into())
+        Ok(record::payload(&buf, header).into())
     }
 
     /// Writes records in one piece; returns the position of the first.
@@ -326,47 +426,73 @@ impl SegmentLog {
             let why = format!("entry {index} has {} bytes, at most {MAX_RECORD_BYTES} fit", payload.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let bytes: u64 = records.iter().map(|r| (HEADER + r.2.len()) as u64).sum();
-        let len = self.state.segments.last().map_or(0, |s| s.len);
-        if len > 0 && len + bytes > self.limits.segment_bytes {
-            self.roll()?;
+        let bytes: u64 = records.iter().map(|r| record::size(r.2.len()) as u64).sum();
+        if self.state.segments.last().is_none_or(|s| s.len + bytes > s.size) {
+            self.roll(bytes).map_err(|e| self.fail(e))?;
         }
-        self.write_here(records)
+        let written = write_here(&mut self.state, self.synced.end, records);
+        written.map_err(|e| self.fail(e))
     }
 
-    fn write_here(&mut self, records: &[(RecordKind, u64, &[u8])]) -> io::Result<u64> {
-        let first = self.state.end;
-        let mut out = Vec::new();
-        for (kind, index, payload) in records {
-            let pos = first + out.len() as u64;
-            record::write(&mut out, *kind, pos, *index, self.synced, payload);
-        }
-        let segment = self.state.segments.last_mut().ok_or_else(|| io::Error::other("no segment"))?;
-        if let Err(e) = segment.file.write_at(segment.len, &out) {
-            return Err(self.fail(e));
-        }
-        segment.len += out.len() as u64;
-        self.state.end += out.len() as u64;
-        Ok(first)
-    }
-
-    /// Begins a new segment with vote and marks in front, so that it stands alone when the older ones are deleted.
-    fn roll(&mut self) -> io::Result<()> {
-        self.sync()?;
+    /// Begins a new segment with room for `bytes` more.
+    fn roll(&mut self, bytes: u64) -> io::Result<()> {
+        let state = &self.state;
+        let marks = [&state.vote, &state.committed, &state.purged.as_ref().map(|p| p.1.clone())];
+        let marks: usize = marks.iter().map(|m| m.as_ref().map_or(0, |p| record::size(p.len()))).sum();
+        let own = record::size(begin_payload(0, self.identity).len()) + marks;
+        let need = (own as u64).saturating_add(bytes).next_multiple_of(BLOCK);
+        let (file, size) = match self.ready.take().filter(|(_, size)| *size >= need) {
+            Some(ready) => ready,
+            None => self.make_room(need)?,
+        };
         let start = self.state.end;
-        let name = segment_name(start);
-        let file = self.disk.create(&name).map_err(|e| self.fail(e))?;
-        if self.limits.durability == Durability::Disk {
-            self.disk.sync_dir().map_err(|e| self.fail(e))?;
-        }
+        self.disk.rename(READY, &segment_name(start))?;
+        self.unnamed = Some(start);
         self.state.max_index = None;
-        self.state.segments.push(Segment { start, len: 0, file, max_index: None });
-        let (vote, committed, purged) =
-            (self.state.vote.clone(), self.state.committed.clone(), self.state.purged.clone());
-        let mut records: Vec<(RecordKind, u64, &[u8])> = Vec::new();
-        records.extend(vote.as_deref().map(|p| (RecordKind::Vote, 0, p)));
-        records.extend(committed.as_deref().map(|p| (RecordKind::Committed, 0, p)));
-        records.extend(purged.as_ref().map(|(i, p)| (RecordKind::Purge, *i, &p[..])));
-        self.write_here(&records).map(|_| ())
+        self.state.segments.push(Segment { start, len: 0, size, file, max_index: None });
+        begin(&mut self.state, self.identity, self.synced.end)
     }
+
+    /// Goes on in a new segment if the present one is in `file`. Gives the highest index up to which entries must be
+    /// purged for that file to go; `None`: there is no such segment.
+    pub fn leave(&mut self, file: &str) -> io::Result<Option<u64>> {
+        self.alive()?;
+        let Some(at) = self.state.segments.iter().position(|s| segment_name(s.start) == file) else {
+            return Ok(None);
+        };
+        if at + 1 == self.state.segments.len() {
+            self.roll(0).map_err(|e| self.fail(e))?;
+        }
+        let of = |s: &Segment| s.max_index;
+        let last = self.state.segments[..=at].iter().filter_map(of).max();
+        Ok(Some(last.unwrap_or(self.state.purged.as_ref().map_or(0, |(index, _)| *index))))
+    }
+
+    /// Whether a segment of that name is still part of the log.
+    #[must_use]
+    pub fn has(&self, file: &str) -> bool {
+        self.state.segments.iter().any(|s| segment_name(s.start) == file)
+    }
+
+    /// A file for the next segment: of the usual size, or of just what is needed where the disk has no room for that.
+    fn make_room(&self, need: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        let usual = need.max(self.limits.segment_bytes);
+        match make_ready(&*self.disk, usual) {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull && need < usual => {
+                Ok((make_ready(&*self.disk, need)?, need))
+            }
+            file => Ok((file?, usual)),
+        }
+    }
+}
+
+/// Removes segments.
+pub(super) fn remove_all(disk: &dyn Disk, names: &[String]) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    for name in names {
+        disk.remove(name)?;
+    }
+    disk.sync_dir()
 }

@@ -1,19 +1,26 @@
-//! Group commit: records are written at once and in order, one fdatasync acknowledges all that wait.
+//! Group commit: records are written at once and in order, one fdatasync acknowledges all that wait. The same thread
+//! does what must not keep a commit waiting: the seal, the next segment's file, the removal of what was purged.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use tokio::sync::watch;
 
 use super::gauge::Gauge;
 use super::late::Slowness;
+use super::seal::{Job, due_in};
+use super::segment::{make_ready, remove_all};
 use super::{Durability, SegmentLog};
 
 /// Most callbacks that wait for a sync; the next caller waits until one is made.
 pub const MAX_WAITING: usize = 4096;
+
+/// A disk without room for the next segment's file is asked again after this time (5 s).
+const ROOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// Called once, when what was written before it is durable or never will be. Calls come in the order of the writes.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -36,6 +43,12 @@ pub(super) struct Inner {
     /// Called on the thread before it does anything else.
     first: Option<fn()>,
     closed: bool,
+    /// When the newest group became durable.
+    last_group: Instant,
+    /// When the newest seal was made.
+    last_seal: Instant,
+    /// Since when there is no room for the next segment's file.
+    no_room: Option<Instant>,
 }
 
 pub(super) struct Shared {
@@ -71,6 +84,21 @@ pub struct LogWriter {
     _owner: Arc<Owner>,
 }
 
+/// A [`LogWriter`] that does not keep the log open.
+#[derive(Clone)]
+pub struct WeakWriter {
+    shared: Weak<Shared>,
+    owner: Weak<Owner>,
+}
+
+impl WeakWriter {
+    /// The log, while it is open.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<LogWriter> {
+        Some(LogWriter { shared: self.shared.upgrade()?, _owner: self.owner.upgrade()? })
+    }
+}
+
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,46 +115,118 @@ impl Shared {
     }
 
     fn run(&self) {
+        let begun = Instant::now();
         let mut inner = self.lock();
         loop {
-            while inner.waiting.is_empty() {
-                if let Some(f) = inner.first.take() {
-                    drop(inner);
-                    f();
-                    inner = self.lock();
-                    continue;
-                }
-                if inner.closed {
-                    return;
-                }
-                inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            if let Some(f) = inner.first.take() {
+                drop(inner);
+                f();
+                inner = self.lock();
+            } else if !inner.waiting.is_empty() {
+                inner = self.keep_house(self.make_durable(inner));
+            } else if inner.closed {
+                return self.close(inner);
+            } else {
+                let (now, last) = (begun.elapsed(), |at: Instant| at.saturating_duration_since(begun));
+                let (group, seal) = (last(inner.last_group), last(inner.last_seal));
+                let log = &inner.log;
+                inner = match due_in(log.durability(), log.is_unsealed(), now, group, seal) {
+                    None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                    Some(Duration::ZERO) => self.seal(inner),
+                    Some(d) => self.work.wait_timeout(inner, d).unwrap_or_else(PoisonError::into_inner).0,
+                };
             }
-            let group = std::mem::take(&mut inner.waiting);
-            self.gauge.begins();
-            self.room.notify_all();
-            let result = match (inner.log.failure(), inner.log.sync_target()) {
-                (Some(why), _) => Err(io::Error::other(why.to_owned())),
-                (None, Some((file, end))) => {
-                    let durability = inner.log.durability();
-                    drop(inner);
-                    // Without the lock: appends go on while the disk works, and make the next group.
-                    let result = if durability == Durability::Disk { file.sync_data() } else { Ok(()) };
-                    inner = self.lock();
-                    match result {
-                        Ok(()) => {
-                            inner.log.mark_synced(end);
-                            Ok(())
-                        }
-                        Err(e) => Err(inner.log.fail(e)),
+        }
+    }
+
+    /// Makes durable what was written, and answers all that wait.
+    fn make_durable<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let group = std::mem::take(&mut inner.waiting);
+        self.gauge.begins();
+        self.room.notify_all();
+        let result = match (inner.log.failure(), inner.log.sync_target()) {
+            (Some(why), _) => Err(io::Error::other(why.to_owned())),
+            (None, Some(target)) => {
+                let durability = inner.log.durability();
+                drop(inner);
+                // Without the lock: appends go on while the disk works, and make the next group.
+                let result = if durability == Durability::Disk { target.run() } else { Ok(()) };
+                inner = self.lock();
+                inner.last_group = Instant::now();
+                match result {
+                    Ok(()) => {
+                        inner.log.mark_synced(&target);
+                        Ok(())
                     }
+                    Err(e) => Err(inner.log.fail(e)),
                 }
-                (None, None) => Ok(()),
-            };
-            self.gauge.ends(!inner.waiting.is_empty());
-            self.note_failure(&inner);
+            }
+            (None, None) => Ok(()),
+        };
+        self.gauge.ends(!inner.waiting.is_empty());
+        self.note_failure(&inner);
+        drop(inner);
+        complete(group, result);
+        self.lock()
+    }
+
+    /// Removes what was purged, makes the next segment's file, and seals where groups follow each other without a pause.
+    fn keep_house<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let doomed = inner.log.take_doomed();
+        if !doomed.is_empty() {
+            let disk = inner.log.disk().clone();
             drop(inner);
-            complete(group, result);
+            let result = remove_all(&*disk, &doomed);
             inner = self.lock();
+            self.note(&mut inner, result);
+        }
+        let asks = inner.no_room.is_none_or(|since| since.elapsed() >= ROOM_PAUSE);
+        if let (Some((disk, size)), true) = (inner.log.wants_ready(), asks) {
+            drop(inner);
+            let made = make_ready(&*disk, size);
+            inner = self.lock();
+            match made {
+                Ok(file) => {
+                    inner.no_room = None;
+                    inner.log.take_ready(file, size);
+                }
+                // The present segment goes on; the next one will be as large as there is room for.
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => inner.no_room = Some(Instant::now()),
+                Err(e) => self.note(&mut inner, Err(e)),
+            }
+        }
+        let overdue = inner.last_seal.elapsed() >= super::SEAL_EVERY_IN_MEMORY;
+        if inner.log.durability() == Durability::Memory && overdue && inner.log.is_unsealed() {
+            inner = self.seal(inner);
+        }
+        inner
+    }
+
+    fn seal<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let job = inner.log.seal_job(false);
+        drop(inner);
+        let result = job.as_ref().map_or(Ok(()), Job::run);
+        let mut inner = self.lock();
+        inner.last_seal = Instant::now();
+        self.note(&mut inner, result);
+        inner
+    }
+
+    /// The orderly end: everything durable, and a seal that says so.
+    fn close(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.log.failure().is_some() {
+            return;
+        }
+        let sealed = inner.log.sync().and_then(|()| inner.log.seal_job(true).map_or(Ok(()), |job| job.run()));
+        if let Err(e) = sealed {
+            tracing::warn!(error = %e, "the log could not be closed in order");
+        }
+    }
+
+    fn note(&self, inner: &mut Inner, result: io::Result<()>) {
+        if let Err(e) = result {
+            inner.log.fail(e);
+            self.note_failure(inner);
         }
     }
 }
@@ -141,17 +241,24 @@ pub(super) fn complete(group: impl IntoIterator<Item = Done>, result: io::Result
 impl LogWriter {
     /// Takes over an open log.
     pub fn new(log: SegmentLog, mode: Mode) -> io::Result<Self> {
+        let now = Instant::now();
+        let (last_group, last_seal) = (now, now);
+        let (waiting, first, closed, no_room) = (VecDeque::new(), None, false, None);
         let inner = Mutex::new(Inner {
             log,
-            waiting: VecDeque::new(),
+            waiting,
             slowness: None,
             late: false,
-            first: None,
-            closed: false,
+            first,
+            closed,
+            last_group,
+            last_seal,
+            no_room,
         });
         let fatal = watch::Sender::new(None);
         let gauge = Arc::default();
-        let shared = Arc::new(Shared { inner, gauge, work: Condvar::new(), room: Condvar::new(), mode, fatal });
+        let shared =
+            Arc::new(Shared { inner, gauge, work: Condvar::new(), room: Condvar::new(), mode, fatal });
         let thread = match mode {
             Mode::Inline => None,
             Mode::Thread => {
@@ -175,6 +282,12 @@ impl LogWriter {
         self.shared.lock().slowness = Some(slowness);
     }
 
+    /// For whoever must not keep the log open.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakWriter {
+        WeakWriter { shared: Arc::downgrade(&self.shared), owner: Arc::downgrade(&self._owner) }
+    }
+
     /// Becomes `Some(why)` when the disk has failed: the node must give up ownership and exit.
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.shared.fatal.subscribe()
@@ -184,6 +297,17 @@ impl LogWriter {
     pub fn on_thread(&self, f: fn()) {
         self.shared.lock().first = Some(f);
         self.shared.work.notify_all();
+    }
+
+    /// Makes the seal now, if the newest says less than what is durable; for a simulator, which has no thread for it.
+    pub fn seal(&self) {
+        let inner = self.shared.seal(self.shared.lock());
+        drop(inner);
+    }
+
+    /// Has what was written made durable, without waiting for it.
+    pub fn sync_soon(&self) {
+        self.write(|_| Ok(()), Box::new(drop));
     }
 
     /// Reads or writes the log, without waiting for durability.

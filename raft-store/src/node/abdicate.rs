@@ -21,14 +21,14 @@ impl<T: Transport> Core<T> {
     /// service is down here.
     pub fn abdicate(&self, lasts: Duration) {
         let clients = self.clients();
-        let until = (clients.clock)() + lasts;
+        let until = (clients.clock)().mono + lasts;
         clients.mute_until.fetch_max(until.0, Ordering::SeqCst);
         self.raft().runtime_config().elect(false);
         let core = self.clone();
         tokio::spawn(async move {
             // Perhaps once more: it may have been prolonged, and the two clocks do not tick as one.
-            while let Some(until) = core.mute_until((core.clients().clock)()) {
-                let left = until.since((core.clients().clock)());
+            while let Some(until) = core.mute_until((core.clients().clock)().mono) {
+                let left = until.since((core.clients().clock)().mono);
                 tokio::time::sleep(left.max(TICK)).await;
             }
             if !core.silent() {

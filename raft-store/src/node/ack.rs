@@ -21,6 +21,10 @@ struct Inner {
     sent: BTreeMap<RaftId, MonoTime>,
     /// Whose newest acknowledgement said that it neither votes nor stands yet.
     silent: BTreeSet<RaftId>,
+    /// The last entry that each has proved to have, and when the question was sent to which that was the answer.
+    has: BTreeMap<RaftId, (u64, MonoTime)>,
+    /// Who has gone backwards.
+    lost: BTreeSet<RaftId>,
 }
 
 impl Acks {
@@ -47,6 +51,40 @@ impl Acks {
                 inner.silent.remove(&from);
             }
         }
+    }
+
+    /// `from` has everything up to entry `index`, says its answer in `term` to what was sent at `sent`.
+    pub fn has(&self, term: u64, from: RaftId, index: u64, sent: MonoTime) {
+        let mut inner = self.inner();
+        if inner.term != term {
+            return;
+        }
+        let (known, at) = inner.has.entry(from).or_insert((index, sent));
+        *known = index.max(*known);
+        *at = sent.max(*at);
+    }
+
+    /// The last entry that `peer` has proved in `term` to have, and when it was asked.
+    pub fn proof(&self, term: u64, peer: RaftId) -> Option<(u64, MonoTime)> {
+        let inner = self.inner();
+        (inner.term == term).then(|| inner.has.get(&peer).copied()).flatten()
+    }
+
+    /// Its index alone.
+    pub(super) fn index(&self, term: u64, peer: RaftId) -> Option<u64> {
+        self.proof(term, peer).map(|(index, _)| index)
+    }
+
+    /// `peer` lacks what it had acknowledged in `term`. Whether that is news.
+    pub(super) fn lost(&self, term: u64, peer: RaftId) -> bool {
+        let mut inner = self.inner();
+        if inner.term != term {
+            return false;
+        }
+        // What it has is not known any more, and it does not count.
+        inner.has.remove(&peer);
+        inner.sent.remove(&peer);
+        inner.lost.insert(peer)
     }
 
     /// When the newest message was sent that `peer` acknowledged in `term`.
@@ -144,6 +182,21 @@ mod tests {
         acks.record(3, 3, MonoTime(10), false);
         assert_eq!(acks.quorum(2, 1, &[set(&[1, 2, 3])], MonoTime(11)), None, "a newer term is known");
         assert_eq!(acks.quorum(3, 1, &[set(&[1, 2, 3])], MonoTime(11)), Some(MonoTime(10)));
+    }
+
+    #[test]
+    fn what_a_peer_has_is_known_by_its_answers_until_it_goes_backwards() {
+        let acks = Acks::default();
+        acks.has(1, 2, 7, MonoTime(5));
+        assert_eq!(acks.proof(1, 2), None, "a term in which nothing was acknowledged");
+        acks.record(1, 2, MonoTime(5), false);
+        acks.has(1, 2, 7, MonoTime(5));
+        acks.has(1, 2, 3, MonoTime(6));
+        assert_eq!(acks.proof(1, 2), Some((7, MonoTime(6))));
+        assert!(acks.lost(1, 2) && !acks.lost(1, 2), "news once");
+        assert_eq!((acks.proof(1, 2), acks.of(1, 2)), (None, None));
+        acks.record(2, 2, MonoTime(9), false);
+        assert_eq!(acks.proof(2, 2), None, "a new term knows nothing yet");
     }
 
     #[test]

@@ -16,9 +16,11 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::inbound::ProposeRefused;
+use super::time::Time;
 use super::types::{Raft, TypeConfig};
 use crate::codec;
 use crate::command::{Batch, Command, Response};
+use crate::time::Stamp;
 
 /// Most proposals that wait for their entry.
 pub const MAX_WAITING: usize = 16_384;
@@ -167,14 +169,14 @@ impl Batcher {
         self.news.notify_one();
     }
 
-    /// The next entry: as many proposals as fit.
-    fn take(&self, term: u64) -> Option<Gathered> {
+    /// The next entry: the time, and as many proposals as fit.
+    fn take(&self, term: u64, stamp: impl FnOnce() -> Option<Stamp>) -> Option<Gathered> {
         let mut queue = self.lock();
         let until = queue.waiting.front()?.until;
         let number = queue.next;
         queue.next += 1;
         queue.under_way.insert(number, UnderWay { term, since: until - ANSWER_LIMIT });
-        let (mut entry, mut bytes) = (Gathered::new(number, until), 0);
+        let (mut entry, mut bytes) = (Gathered::new(number, until, stamp()), 0);
         while let Some(next) = queue.waiting.front() {
             let full = entry.commands.len() + next.commands.len() > MAX_ENTRY_COMMANDS
                 || bytes + next.bytes > MAX_ENTRY_BYTES;
@@ -210,14 +212,14 @@ impl Batcher {
     }
 
     /// Turns proposals into entries, in their order, until [`Batcher::close`].
-    pub async fn run(self, raft: Raft) {
+    pub async fn run(self, raft: Raft, time: Arc<Time>) {
         let mut in_flight = FuturesUnordered::new();
         loop {
             let expires = self.expire();
             // Entries of an earlier term may wait for as long as nobody knows what became of them.
             let term = raft.metrics().borrow_watched().current_term;
             while self.has_room(term)
-                && let Some(entry) = self.take(term)
+                && let Some(entry) = self.take(term, || stamp(&raft, &time))
             {
                 // Polled once before the next is begun, and without tokio's budget, which could end just then: the
                 // first poll is what hands the entry to openraft, and the order of entries must be that of proposals.
@@ -261,33 +263,43 @@ type Written = Result<
 struct Gathered {
     number: u64,
     commands: Vec<Command>,
+    /// The first command is the time.
+    is_stamped: bool,
     parts: Vec<(usize, Answer)>,
     /// When the first of its proposals must have its answer.
     until: Instant,
 }
 
 impl Gathered {
-    fn new(number: u64, until: Instant) -> Self {
-        Self { number, commands: Vec::new(), parts: Vec::new(), until }
+    fn new(number: u64, until: Instant, stamp: Option<Stamp>) -> Self {
+        let is_stamped = stamp.is_some();
+        let commands = stamp.map(Command::Stamp).into_iter().collect();
+        Self { number, commands, is_stamped, parts: Vec::new(), until }
     }
+}
+
+/// What time it is, if this node leads and knows it.
+fn stamp(raft: &Raft, time: &Time) -> Option<Stamp> {
+    let leads = time.look(&raft.metrics().borrow_watched());
+    if leads { time.stamp() } else { None }
 }
 
 impl Batcher {
     async fn write(&self, raft: &Raft, entry: Gathered) {
         let written = timeout_at(entry.until, raft.client_write(Batch(entry.commands))).await;
         self.lock().under_way.remove(&entry.number);
-        tell(written, entry.parts);
+        tell(written, entry.is_stamped, entry.parts);
     }
 }
 
-fn tell(written: Written, parts: Vec<(usize, Answer)>) {
+fn tell(written: Written, is_stamped: bool, parts: Vec<(usize, Answer)>) {
     let result = match written {
         Ok(Ok(written)) => Ok(written.data.0),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeRefused::NotLeader),
         Ok(Err(_)) | Err(_) => Err(ProposeRefused::Unknown),
     };
     let mut responses = match result {
-        Ok(responses) => responses.into_iter(),
+        Ok(responses) => responses.into_iter().skip(usize::from(is_stamped)),
         Err(why) => {
             for (_, answer) in parts {
                 answer.give(Err(why));
@@ -373,7 +385,7 @@ mod tests {
             for _ in 0..100 {
                 batcher.propose(vec![command.clone()], Box::new(|_| ()));
             }
-            let entry = batcher.take(1).expect("an entry");
+            let entry = batcher.take(1, || None).expect("an entry");
             assert!(entry.parts.len() > 1, "several fit");
             let bytes = codec::encode(Kind::Entry, &Batch(entry.commands)).expect("fits");
             assert!(bytes.len() <= MAX_ENTRY_BYTES, "{} bytes", bytes.len());

@@ -14,17 +14,17 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
-use proxy_core::time::MonoTime;
+use proxy_core::time::Clocks;
 use tokio::time::Instant;
 
 use super::ack::Acks;
 use super::entries::Entries;
-use super::polls::{Polls, VOTE_PATIENCE};
-use super::runtime::patient;
 use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
+use super::polls::{Polls, VOTE_PATIENCE};
+use super::runtime::patient;
 use super::snapshot::Data;
-use super::types::{Member, Place, RaftId, TypeConfig, Vote};
+use super::types::{Member, Place, RaftId, TypeConfig, Vote, place_of};
 use crate::command::Versions;
 use crate::log::Mode;
 
@@ -93,8 +93,8 @@ pub trait Transport: Clone + Send + Sync + 'static {
     }
 }
 
-/// The clock that acknowledgements are counted on.
-pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
+/// The clocks of this machine: CLOCK_BOOTTIME, on which acknowledgements are counted, and the wall clock.
+pub type Clock = Arc<dyn Fn() -> Clocks + Send + Sync>;
 
 /// Makes the clients of one node.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 
 impl<T: Transport> Client<T> {
     async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
-        if (self.shared.clock)().0 < self.shared.mute_until.load(Ordering::SeqCst) {
+        if (self.shared.clock)().mono.0 < self.shared.mute_until.load(Ordering::SeqCst) {
             return Err(NoAnswer { target: self.target, why: "this node has abdicated and is mute".into() });
         }
         match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
@@ -174,22 +174,35 @@ impl<T: Transport> Client<T> {
         limit: Duration,
     ) -> Result<AppendEntriesResponse<TypeConfig>, NoAnswer> {
         let term = rpc.vote.leader_id.term;
-        let sent = (self.shared.clock)();
+        let sent = (self.shared.clock)().mono;
         let has_entries = !rpc.entries.is_empty();
         self.shared.polls.decided(term);
         if has_entries {
             self.shared.entries.sent(term, self.target, sent);
         }
+        let names = rpc.prev_log_id.map(|id| id.index);
+        let offers = rpc.entries.last().map(|entry| entry.log_id.index).or(names);
+        // Before it is sent: an answer to an earlier question, which comes late, proves nothing about this moment.
+        let acknowledged = self.shared.acks.index(term, self.target);
         let (reply, silent) = match self.call(self.lane, Rpc::Append(rpc), limit).await? {
             RpcReply::Append(reply) => (reply, false),
             RpcReply::SilentAppend(reply) => (reply, true),
+            RpcReply::Forgotten { last } => {
+                return Err(self.backwards(term, names, Some(last)));
+            }
             other => return Err(self.odd(&other)),
         };
         if has_entries {
-            self.shared.entries.answered(term, self.target, (self.shared.clock)());
+            self.shared.entries.answered(term, self.target, (self.shared.clock)().mono);
+        }
+        if matches!(reply, AppendEntriesResponse::Conflict) && names.is_some() && names <= acknowledged {
+            return Err(self.backwards(term, names, None));
         }
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.shared.acks.record(term, self.target, sent, silent);
+        }
+        if let (AppendEntriesResponse::Success, Some(index)) = (&reply, offers) {
+            self.shared.acks.has(term, self.target, index, sent);
         }
         Ok(reply)
     }
@@ -211,6 +224,25 @@ impl<T: Transport> Client<T> {
             }
             other => Err(self.odd(&other)),
         }
+    }
+
+    /// The peer lacks what it had acknowledged. openraft must not hear of it: it would count the entries as they were, or
+    /// take the peer's log back, and the peer would vote as if it knew them. The peer comes back under a new id.
+    fn backwards(&self, term: u64, acknowledged: Option<u64>, last: Option<u64>) -> NoAnswer {
+        let place = place_of(self.target);
+        let named = acknowledged.unwrap_or(0);
+        let why = match last {
+            Some(last) => format!(
+                "node {place} went backwards: it had acknowledged entry {named}, and now ends at {last}"
+            ),
+            None => {
+                format!("node {place} went backwards: it had acknowledged entry {named}, and now lacks it")
+            }
+        };
+        if self.shared.acks.lost(term, self.target) {
+            tracing::warn!("{why}; it does not count until it is taken in again under a new id");
+        }
+        NoAnswer { target: self.target, why }
     }
 
     fn odd(&self, reply: &RpcReply) -> NoAnswer {
@@ -258,7 +290,7 @@ impl<T: Transport> Client<T> {
         vote: Vote,
         snapshot: SnapshotOf<TypeConfig, Data>,
     ) -> Result<SnapshotResponse<TypeConfig>, NoAnswer> {
-        let transfer = (self.shared.clock)().0;
+        let transfer = (self.shared.clock)().mono.0;
         let mut offset = 0;
         loop {
             let data = self.part(&snapshot.snapshot, offset).await?;

@@ -24,19 +24,23 @@ use super::heartbeat::Early;
 use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
 use super::polls::Polls;
+use super::purge;
+use super::retire::Retired;
 use super::schedule::{Schedule, Turn};
 use super::sm::{Machine, View};
 use super::snapshot::{Data, Threads};
-use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, place_of};
+use super::time::Time;
+use super::timekeeper;
+use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, incarnation_of, place_of};
+use super::watch::{self, Heard};
 use super::word::Words;
 use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
 use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
 use crate::state::{Fitness, Grant, Suspect};
+use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
 
-/// Entries kept behind a snapshot, so that a node that was away for a moment needs no snapshot.
-const KEPT_ENTRIES: u64 = 2_000;
 /// Entries in one AppendEntries at most.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
 
@@ -81,6 +85,8 @@ pub struct CoreConfig {
     pub on_background_thread: Option<fn()>,
     /// When snapshots are written.
     pub snapshots: Schedule,
+    /// Which boot CLOCK_BOOTTIME counts from.
+    pub boot: BootId,
 }
 
 /// What this node knows of another.
@@ -90,8 +96,11 @@ pub struct PeerFacts {
     pub place: Place,
     /// Its Raft id.
     pub id: RaftId,
-    /// Entries it is behind; known by the leader only.
+    /// Entries by which what it has proved to have is behind this log: by its answers in this term, the newest of which
+    /// is of `last_ack`. Known by the leader only.
     pub lag: Option<u64>,
+    /// The last entry that it has applied, by its own word, and when it was asked for that.
+    pub applied: Option<(u64, MonoTime)>,
     /// When the newest message was sent that it acknowledged; known by the leader only.
     pub last_ack: Option<MonoTime>,
     /// It is silent for its first lease: its acknowledgements count, but it would not hear that it shall lead; known by
@@ -151,6 +160,10 @@ pub struct Facts {
     pub mute_until: Option<MonoTime>,
     /// For how long something has been waiting for the thread that applies entries, which does not go on.
     pub apply_waits: Option<Duration>,
+    /// By how many ms the wall clock of another node is ahead of this one's; of those that were heard a moment ago.
+    pub skew: BTreeMap<Place, i64>,
+    /// This node's wall clock is wrong, by the word of most.
+    pub is_clock_odd: bool,
 }
 
 impl Facts {
@@ -175,12 +188,16 @@ pub(super) struct Inner<T> {
     view: Arc<View>,
     clients: Clients<T>,
     pub(super) batcher: Batcher,
+    time: Arc<Time>,
     silent_until: Instant,
     parts: Mutex<BTreeMap<Place, Parts>>,
     joining: tokio::sync::Mutex<()>,
     early: Early,
     gauge: Arc<Gauge>,
     words: Words,
+    /// Set once: from then on nothing is voted nor acknowledged.
+    retired: tokio::sync::watch::Sender<Option<Retired>>,
+    heard: Mutex<BTreeMap<Place, Heard>>,
 }
 
 /// A running node; clones share it.
@@ -223,7 +240,7 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         // `Schedule` asks for them.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        max_in_snapshot_log_to_keep: purge::KEPT_ENTRIES,
         enable_elect: false,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
@@ -247,12 +264,14 @@ pub async fn start_core<T: Transport>(
     snaps: Box<dyn SnapStore>,
 ) -> Result<Core<T>, CoreError> {
     let gauge = log.writer().gauge();
+    let stored_until = log.writer().with(|log| log.entries().end.saturating_sub(1));
+    let time = Arc::new(Time::new(config.boot, stored_until, clock.clone()));
     let threads = Threads {
         mode: config.mode,
         on_apply: config.on_apply_thread,
         on_background: config.on_background_thread,
     };
-    let machine = Machine::open(snaps, threads).map_err(CoreError::Snapshots)?;
+    let machine = Machine::open(snaps, threads, time.clone()).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -278,8 +297,9 @@ pub async fn start_core<T: Transport>(
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
     let silent_until = Instant::now() + silent_for;
     let is_lone = config.places.len() <= 1;
+    tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
-    tokio::spawn(batcher.clone().run(raft.clone()));
+    tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
     tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
@@ -287,23 +307,34 @@ pub async fn start_core<T: Transport>(
         view,
         clients,
         batcher,
+        time,
         silent_until,
         parts: Mutex::new(BTreeMap::new()),
         joining: tokio::sync::Mutex::new(()),
         early: Early::default(),
         gauge,
         words: Words::default(),
+        retired: tokio::sync::watch::Sender::default(),
+        heard: Mutex::default(),
     };
+    let core = Core(Arc::new(inner));
+    let electing = core.clone();
     tokio::spawn(async move {
         tokio::time::sleep_until(silent_until).await;
+        if electing.is_retired() {
+            return;
+        }
         raft.runtime_config().elect(true);
         // Nobody to wait for; before it is a member of anything this does nothing.
         if is_lone && let Err(e) = raft.trigger().elect(false).await {
             tracing::warn!(error = %e, "not standing at once");
         }
     });
-    let core = Core(Arc::new(inner));
     tokio::spawn(core.clone().ask_for_words());
+    if core.config().places.len() > 1 {
+        tokio::spawn(watch::watch(core.clone()));
+    }
+    tokio::spawn(timekeeper::keep(core.clone()));
     Ok(core)
 }
 
@@ -348,6 +379,64 @@ impl<T: Transport> Core<T> {
         &self.0.early
     }
 
+    /// The time on the clock that acknowledgements are counted on.
+    pub(super) fn now(&self) -> MonoTime {
+        (self.0.clients.clock)().mono
+    }
+
+    /// Ends this node's part under its id: from here on it neither votes nor acknowledges. Only the first reason counts.
+    pub(super) fn retire(&self, why: Retired) {
+        self.0.retired.send_if_modified(|retired| {
+            let first = retired.is_none();
+            if first {
+                tracing::error!(why = %why.why, "this node stops voting, and comes back as a new member");
+                *retired = Some(why);
+            }
+            first
+        });
+        self.0.raft.runtime_config().elect(false);
+    }
+
+    /// Told once, if this node must come back under a new id.
+    #[must_use]
+    pub fn retired(&self) -> tokio::sync::watch::Receiver<Option<Retired>> {
+        self.0.retired.subscribe()
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.0.retired.borrow().is_some()
+    }
+
+    /// Notes what peers have said.
+    pub(super) fn note(&self, heard: impl Iterator<Item = (Place, Heard)>) {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(heard);
+    }
+
+    /// What this node says of itself.
+    pub(super) fn own_words(&self) -> Hello {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let facts = self.facts();
+        let young = |at: MonoTime| self.now().since(at) < self.0.config.election_max;
+        Hello {
+            id: Some(self.0.config.id),
+            initialized: membership.voter_ids().next().is_some(),
+            leader: metrics.current_leader,
+            damaged: self.is_retired(),
+            leads: facts.leading && facts.quorum_ack_at.is_some_and(young) && !self.is_retired(),
+            term: metrics.current_term,
+            applied: facts.applied,
+            incarnation: membership.nodes().map(|(id, _)| incarnation_of(*id)).max().unwrap_or(0),
+            digests: self.0.view.digests(),
+        }
+    }
+
+    /// This node's reading of the cluster's time.
+    #[must_use]
+    pub fn time(&self) -> &Arc<Time> {
+        &self.0.time
+    }
+
     pub(super) fn joining(&self) -> &tokio::sync::Mutex<()> {
         &self.0.joining
     }
@@ -389,7 +478,7 @@ impl<T: Transport> Core<T> {
     /// What Raft knows now.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let now = (self.0.clients.clock)();
+        let now = (self.0.clients.clock)().mono;
         let id = self.0.config.id;
         // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
         // as `applied`: an old grant beside a new `applied` would look like the newest.
@@ -398,21 +487,20 @@ impl<T: Transport> Core<T> {
         let leading = metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.vote.committed;
+        self.0.time.look(&metrics);
         let term = metrics.current_term;
         let membership = metrics.membership_config.membership();
         let acks = &self.0.clients.acks;
         let entries = &self.0.clients.entries;
         let last_log = metrics.last_log_index.unwrap_or(0);
         let voter_sets = membership.get_joint_config();
-        let lag = |peer| {
-            let replication = metrics.replication.as_ref()?;
-            let matched = replication.get(&peer)?.as_ref().map_or(0, |log_id| log_id.index);
-            Some(last_log.saturating_sub(matched))
-        };
+        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |peer: RaftId| heard.get(&place_of(peer)).filter(|h| h.hello.id == Some(peer));
         let peers = membership.nodes().filter(|(peer, _)| **peer != id).map(|(&peer, _)| PeerFacts {
             place: place_of(peer),
             id: peer,
-            lag: lag(peer),
+            lag: acks.proof(term, peer).filter(|_| leading).map(|(index, _)| last_log.saturating_sub(index)),
+            applied: said(peer).map(|h| (h.hello.applied, h.at)),
             last_ack: acks.of(term, peer),
             silent: acks.silent(term, peer),
             voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
@@ -450,6 +538,8 @@ impl<T: Transport> Core<T> {
             syncs,
             mute_until: self.mute_until(now),
             apply_waits: self.0.view.waits(),
+            skew: self.0.time.skew(),
+            is_clock_odd: self.0.time.is_odd(),
         }
     }
 
@@ -535,13 +625,24 @@ impl<T: Transport> Core<T> {
 
     async fn answer(&self, from: Place, lane: Lane, rpc: Rpc) -> Result<RpcReply, String> {
         let raft = &self.0.raft;
+        if self.is_retired() && !matches!(rpc, Rpc::Hello) {
+            return Err("it has retired, and comes back as a new member".into());
+        }
         Ok(match rpc {
             Rpc::Append(rpc) => {
                 // A node that has abdicated would not lead either, though it is heard.
-                let silent = self.silent() || self.mute_until((self.0.clients.clock)()).is_some();
+                let silent = self.silent() || self.mute_until((self.0.clients.clock)().mono).is_some();
                 self.0.clients.polls.decided(rpc.vote.leader_id.term);
+                let heartbeat =
+                    (lane == Lane::Control && rpc.entries.is_empty()).then_some((rpc.vote, rpc.prev_log_id));
                 let reply = self.append(lane, rpc).await?;
-                if silent { RpcReply::SilentAppend(reply) } else { RpcReply::Append(reply) }
+                match heartbeat {
+                    Some((vote, acknowledged)) if reply.is_conflict() => {
+                        self.has_forgotten(vote, acknowledged).await
+                    }
+                    _ if silent => RpcReply::SilentAppend(reply),
+                    _ => RpcReply::Append(reply),
+                }
             }
             Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
                 return Err("silent for one lease after its start".into());
@@ -560,19 +661,19 @@ impl<T: Transport> Core<T> {
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
                 self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
             }
-            Rpc::TransferLeader(request) => {
-                match self.lead_after(request).await? {
-                    None => RpcReply::TransferLeader,
-                    Some(why) => RpcReply::CannotLead(why),
-                }
+            Rpc::TransferLeader(request) => match self.lead_after(request).await? {
+                None => RpcReply::TransferLeader,
+                Some(why) => RpcReply::CannotLead(why),
+            },
+            Rpc::Hello => {
+                let initialized = raft.is_initialized().await.map_err(|e| e.to_string())?;
+                RpcReply::Hello(Hello { initialized, ..self.own_words() })
             }
-            Rpc::Hello => RpcReply::Hello(Hello {
-                id: Some(self.0.config.id),
-                initialized: raft.is_initialized().await.map_err(|e| e.to_string())?,
-                leader: raft.metrics().borrow_watched().current_leader,
-            }),
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
+            Rpc::Time(told) => {
+                RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
+            }
             Rpc::Propose(batch) => {
                 let (tx, rx) = futures::channel::oneshot::channel();
                 // The asker may have gone; the proposal stands.

@@ -1,16 +1,17 @@
 //! The handle of a running node: everything the rest of the process asks of it, from any thread.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use proxy_core::time::{Clocks, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::batch::Done;
 use super::client::Transport;
 use super::core::{Core, Facts};
+use super::door::Standing;
 use super::inbound::ProposeRefused;
 use super::net::TcpTransport;
 use super::types::Place;
@@ -21,8 +22,10 @@ type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// What the node's thread and its handles share.
 pub(super) struct Shared {
-    /// Set once, by the node's thread.
-    pub(super) core: OnceLock<Core<TcpTransport>>,
+    /// Set by the node's thread; there is another one after the node had to come back under a new id.
+    core: RwLock<Option<Core<TcpTransport>>>,
+    standing: Mutex<Standing>,
+    waits: Mutex<Option<String>>,
     pub(super) transport: TcpTransport,
     empty: ClusterState,
     runtime: Handle,
@@ -30,8 +33,6 @@ pub(super) struct Shared {
     fatal: OnceLock<String>,
     pub(super) stop: Notify,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-    /// The store was empty, or has been set aside: only then may peers be told so before the core exists.
-    pub(super) blank: AtomicBool,
 }
 
 /// A handle of the node of this process.
@@ -42,7 +43,7 @@ impl Node {
     /// Has commands committed, if this node leads. Never blocks; `done` is called once, on any thread, and must not
     /// block either. When it is called, [`Node::read`] shows the effect.
     pub fn propose(&self, commands: Vec<Command>, done: Done) {
-        match self.0.core.get() {
+        match self.0.core() {
             Some(core) => core.propose(commands, done),
             None => done(Err(ProposeRefused::NotLeader)),
         }
@@ -50,7 +51,7 @@ impl Node {
 
     /// Like [`Node::propose`], but asks the leader if that is another node: for the operator's commands.
     pub fn propose_anywhere(&self, commands: Vec<Command>, done: Done) {
-        match self.0.core.get() {
+        match self.0.core() {
             Some(core) => {
                 let _entered = self.0.runtime.enter();
                 core.propose_anywhere(commands, done);
@@ -61,16 +62,23 @@ impl Node {
 
     /// Reads the replicated state; keep it short.
     pub fn read<R>(&self, f: impl FnOnce(&ClusterState) -> R) -> R {
-        match self.0.core.get() {
+        match self.0.core() {
             Some(core) => core.view().read(f),
             None => f(&self.0.empty),
         }
     }
 
+    /// What time it is in the cluster when the clocks of this machine show this.
+    #[must_use]
+    pub fn time(&self, clocks: Clocks) -> WallTime {
+        // Before anything is known, the wall clock is as good as any.
+        self.0.core().map_or(WallTime(clocks.real.0), |core| core.time().at(clocks.mono))
+    }
+
     /// What Raft knows now. Cheap.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        self.0.core.get().map(Core::facts).unwrap_or_default()
+        self.0.core().as_ref().map(Core::facts).unwrap_or_default()
     }
 
     /// Which format versions `place` has said that it reads, if it has said so to this process.
@@ -90,14 +98,14 @@ impl Node {
     /// Hands leadership to `to`; from this call on `facts().transfer_tried_in` says so.
     pub fn transfer_leadership(&self, to: Place) {
         let _entered = self.0.runtime.enter();
-        if let Some(core) = self.0.core.get() {
+        if let Some(core) = self.0.core() {
             core.transfer_leadership(to);
         }
     }
 
     /// Takes leadership back that was transferred and not taken: see [`Core::take_back`].
     pub fn take_back(&self, from: Place) {
-        if let Some(core) = self.0.core.get().cloned() {
+        if let Some(core) = self.0.core() {
             self.0.runtime.spawn(async move { core.take_back(from).await });
         }
     }
@@ -105,23 +113,29 @@ impl Node {
     /// Falls silent as a leader and does not stand, for this time: see [`Core::abdicate`].
     pub fn abdicate(&self, lasts: Duration) {
         let _entered = self.0.runtime.enter();
-        if let Some(core) = self.0.core.get() {
+        if let Some(core) = self.0.core() {
             core.abdicate(lasts);
         }
     }
 
     /// A verified notice of a guard: see [`Core::leader_is_dead`].
     pub fn leader_is_dead(&self, dead: Place, term: u64, heir: Place) {
-        if let Some(core) = self.0.core.get().cloned() {
+        if let Some(core) = self.0.core() {
             self.0.runtime.spawn(async move { core.leader_is_dead(dead, term, heir).await });
         }
     }
 
     /// Campaigns now: see [`Core::campaign`].
     pub fn campaign(&self) {
-        if let Some(core) = self.0.core.get().cloned() {
+        if let Some(core) = self.0.core() {
             self.0.runtime.spawn(async move { core.campaign().await });
         }
+    }
+
+    /// What this node waits for before it can be part of its cluster.
+    #[must_use]
+    pub fn waits(&self) -> Option<String> {
+        self.0.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why this node must give up ownership and exit, once it must.
@@ -144,9 +158,11 @@ impl Node {
 
 impl Shared {
     /// For a node whose thread runs on `runtime`.
-    pub(super) fn new(transport: TcpTransport, runtime: Handle, blank: bool) -> Self {
+    pub(super) fn new(transport: TcpTransport, runtime: Handle) -> Self {
         Self {
-            core: OnceLock::new(),
+            core: RwLock::default(),
+            standing: Mutex::new(Standing::Opening),
+            waits: Mutex::default(),
             transport,
             empty: ClusterState::default(),
             runtime,
@@ -154,8 +170,32 @@ impl Shared {
             fatal: OnceLock::new(),
             stop: Notify::new(),
             thread: Mutex::new(None),
-            blank: AtomicBool::new(blank),
         }
+    }
+
+    /// The core, while there is one.
+    pub(super) fn core(&self) -> Option<Core<TcpTransport>> {
+        self.core.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on this is the core.
+    pub(super) fn set_core(&self, core: Option<Core<TcpTransport>>) {
+        *self.core.write().unwrap_or_else(PoisonError::into_inner) = core;
+        self.wake();
+    }
+
+    /// What the node waits for, or nothing any more.
+    pub(super) fn wait_for(&self, what: Option<String>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What peers are told from here on, as long as there is no core.
+    pub(super) fn stand(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     pub(super) fn wake(&self) {

@@ -8,8 +8,10 @@ use openraft::raft::{
     VoteResponse,
 };
 use openraft::type_config::alias::SnapshotMetaOf;
+use proxy_core::time::{RealTime, WallTime};
 
 use super::client::Lane;
+use super::digest::Digest;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// A question of one node to another. Append-only, like everything that is encoded.
@@ -69,6 +71,9 @@ pub enum Rpc {
     /// How does your disk do? Asked by a leader whose proposals do not commit.
     #[n(8)]
     Disk,
+    /// "It is so late here, and with you?"
+    #[n(9)]
+    Time(#[n(0)] Told),
 }
 
 impl Rpc {
@@ -78,10 +83,14 @@ impl Rpc {
         match self {
             Self::Append(append) => crate::wire::raft::append_since(append),
             Self::Propose(batch) => batch.since_version(),
+            Self::Time(_) => crate::wire::TIME_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
     }
 }
+
+/// The format version from which on nodes tell that one has forgotten, or needs a later incarnation.
+const FORGETTING_VERSION: u8 = 4;
 
 /// The answer to an [`Rpc`].
 #[derive(Debug, Clone, Encode, Decode, CborLen)]
@@ -123,6 +132,17 @@ pub enum RpcReply {
     /// To [`Rpc::Disk`].
     #[n(11)]
     Disk(#[n(0)] DiskWord),
+    /// To [`Rpc::Append`], by a node whose log lacks what it had acknowledged: it neither votes nor acknowledges any
+    /// more, and comes back under a new id.
+    #[n(12)]
+    Forgotten {
+        /// Index of the last entry in its log.
+        #[n(0)]
+        last: u64,
+    },
+    /// To [`Rpc::Time`].
+    #[n(13)]
+    Time(#[n(0)] Told),
 }
 
 /// How a node's disk does, by its own word.
@@ -140,25 +160,48 @@ pub struct DiskWord {
     pub waiting_us: u64,
 }
 
+/// What a node says of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Told {
+    /// The time of the cluster, if it has counted that without a break.
+    #[n(0)]
+    pub time: Option<WallTime>,
+    /// What its wall clock shows.
+    #[n(1)]
+    pub real: RealTime,
+    /// In a leader's question: the wall clock of the node asked is wrong by the word of most.
+    #[n(2)]
+    pub is_odd: bool,
+}
+
 impl RpcReply {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
-        crate::wire::FIRST_VERSION
+        match self {
+            Self::Forgotten { .. } | Self::Join(JoinReply::UseAtLeast(_)) => FORGETTING_VERSION,
+            Self::Time(_) => crate::wire::TIME_VERSION,
+            Self::Hello(hello) if *hello != hello.plain() => FORGETTING_VERSION,
+            _ => crate::wire::FIRST_VERSION,
+        }
     }
 
     /// The same for a node that reads no version beyond `last`.
     #[must_use]
     pub fn for_reader(self, last: u8) -> Self {
-        match self.since_version() {
-            since if since > last => Self::Unavailable(format!("the answer needs format version {since}")),
-            _ => self,
+        let since = self.since_version();
+        match self {
+            same if since <= last => same,
+            // Who stands where is asked again and again, also by those who need no more than that.
+            Self::Hello(hello) => Self::Hello(hello.plain()),
+            _ => Self::Unavailable(format!("the answer needs format version {since}")),
         }
     }
 }
 
 /// Where a node stands.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode, CborLen)]
 #[cbor(context_bound = "proxy_core::wire::Room")]
 pub struct Hello {
     /// Its id; `None` while its store is empty.
@@ -170,6 +213,32 @@ pub struct Hello {
     /// Whom it takes for the leader.
     #[n(2)]
     pub leader: Option<RaftId>,
+    /// Something was in its store, and cannot be used: it may join a cluster and never begin one.
+    #[cbor(n(3), with = "proxy_core::wire::added", has_nil)]
+    pub damaged: bool,
+    /// It leads, and a majority has acknowledged that within its lease.
+    #[cbor(n(4), with = "proxy_core::wire::added", has_nil)]
+    pub leads: bool,
+    /// Term of the newest vote that it knows; the upper half is the birth of its cluster ([`super::rebirth`]).
+    #[cbor(n(5), with = "proxy_core::wire::added", has_nil)]
+    pub term: u64,
+    /// Index of the last entry that it has applied.
+    #[cbor(n(6), with = "proxy_core::wire::added", has_nil)]
+    pub applied: u64,
+    /// The latest incarnation in its membership.
+    #[cbor(n(7), with = "proxy_core::wire::added", has_nil)]
+    pub incarnation: u64,
+    /// What the entries of the newest whole windows did to its state.
+    #[cbor(n(8), with = "proxy_core::wire::list", has_nil)]
+    pub digests: Vec<Digest>,
+}
+
+impl Hello {
+    /// What the first format version has words for.
+    #[must_use]
+    fn plain(&self) -> Self {
+        Self { id: self.id, initialized: self.initialized, leader: self.leader, ..Self::default() }
+    }
 }
 
 /// What comes of a [`Rpc::Join`].
@@ -188,6 +257,9 @@ pub enum JoinReply {
     /// No: the reason.
     #[n(3)]
     Refused(#[n(0)] String),
+    /// This incarnation, or a later one, has been here: come under this one or a later one.
+    #[n(4)]
+    UseAtLeast(#[n(0)] u64),
 }
 
 /// Why a forwarded proposal has no answer.
@@ -213,11 +285,5 @@ pub trait Inbound: Send + Sync + 'static {
     /// Answers one question. `from` is the place that the transport has authenticated; `to` is the id that the asker
     /// means: a node that has come back under a new one must not vote, nor acknowledge, for its former self. `lane` is
     /// the connection that it came by.
-    fn handle(
-        &self,
-        from: Place,
-        to: RaftId,
-        lane: Lane,
-        rpc: Rpc,
-    ) -> impl Future<Output = RpcReply> + Send;
+    fn handle(&self, from: Place, to: RaftId, lane: Lane, rpc: Rpc) -> impl Future<Output = RpcReply> + Send;
 }

@@ -1,19 +1,30 @@
 //! The life of a node on its thread: the core starts, with a store that exists or a new one, and is watched until it
-//! fails.
+//! fails, or has to come back under a new id.
+//!
+//! ```text
+//!            ┌──────────── Empty: find out whether the cluster begins or goes on
+//!  open ─────┼──────────── Whole: the core starts, silent for one lease
+//!            └─► Damaged: wait for a leader that a majority follows; then the store is set aside, and a new one made
+//!                   ▲
+//!                   └───── a core that must not go on under its id ([`Retired`])
+//! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use openraft::async_runtime::WatchReceiver;
 
-use super::core::{CoreConfig, CoreError, start_core};
+use super::core::{Core, CoreConfig, CoreError, start_core};
+use super::door::Standing;
 use super::handle::Shared;
-use super::join::{self, Beginning};
+use super::join::{self, Beginning, Entered};
+use super::net::TcpTransport;
+use super::retire::Retired;
+use super::scrub;
 use super::start::{NodeConfig, StartError};
-use super::store::{Opened, Store};
-use super::types::raft_id;
-use crate::log::Mode;
+use super::store::{CURES, Damage, Found, Opened, Store, StoreError, later_than};
+use super::types::{Vote, raft_id};
+use crate::codec::{self, Kind};
+use crate::log::{LogWriter, Mode};
 
 fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
     CoreConfig {
@@ -27,61 +38,108 @@ fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
         on_apply_thread: config.on_threads.map(|t| t.apply),
         on_background_thread: config.on_background_thread,
         snapshots: config.snapshots,
+        boot: config.boot,
     }
+}
+
+/// What a core ended with.
+enum End {
+    /// The node cannot go on; its handles know why.
+    Failed,
+    /// It comes back under a new id.
+    Retired(Retired),
+    /// Its store is not whole.
+    Damaged(Damage),
 }
 
 /// Starts the core, with a store that exists or a new one, and reports on it for ever.
 pub(super) async fn live(
     config: &NodeConfig,
     store: &Store,
-    opened: Option<Opened>,
+    found: Found,
     shared: &Arc<Shared>,
 ) -> Result<(), StartError> {
-    let mut old = opened;
-    let (core, writer) = loop {
-        let silent = old.is_some();
-        let opened = match old.take() {
-            Some(opened) => opened,
-            None => create(config, store, shared).await?,
+    let mut found = found;
+    loop {
+        let (opened, silent) = match found {
+            Found::Whole(opened) => (opened, true),
+            Found::Empty => (create(config, store, shared).await?, false),
+            Found::Damaged(damage) => (rejoin(config, store, shared, &damage, 0).await?, false),
         };
-        let writer = opened.log.writer().clone();
-        if let Some(threads) = config.on_threads {
-            writer.on_thread(threads.log);
-        }
-        let core = core_config(config, opened.id, silent);
-        let started = start_core(
-            core,
-            shared.transport.clone(),
-            config.clock.clone(),
-            opened.log,
-            Box::new(opened.snaps),
-        );
-        match started.await {
-            Ok(core) => break (core, writer),
-            Err(CoreError::Incomplete(why)) if silent => {
-                drop(writer);
-                store.set_aside(&why)?;
-                shared.blank.store(true, Ordering::SeqCst);
+        found = match run(config, store, opened, silent, shared).await? {
+            End::Failed => return Ok(()),
+            End::Damaged(damage) => Found::Damaged(damage),
+            End::Retired(retired) => {
+                let file = store.data().join("store");
+                let damage = Damage::new(file, 0, retired.why);
+                Found::Whole(rejoin(config, store, shared, &damage, retired.incarnation).await?)
             }
-            Err(e) => return Err(e.into()),
+        };
+    }
+}
+
+/// One core, from its start to its end.
+async fn run(
+    config: &NodeConfig,
+    store: &Store,
+    opened: Opened,
+    silent: bool,
+    shared: &Arc<Shared>,
+) -> Result<End, StartError> {
+    let writer = opened.log.writer().clone();
+    if let Some(threads) = config.on_threads {
+        writer.on_thread(threads.log);
+    }
+    if let Some(term) = newborn_term(&writer) {
+        shared.stand(Standing::Newborn { id: opened.id, term });
+        join::wait_as_newborn(&shared.transport, config.place, &config.places, term).await;
+    }
+    let started = start_core(
+        core_config(config, opened.id, silent),
+        shared.transport.clone(),
+        config.clock.clone(),
+        opened.log,
+        Box::new(opened.snaps),
+    );
+    let core = match started.await {
+        Ok(core) => core,
+        Err(CoreError::Incomplete(why)) => {
+            let file = store.data().join("store").join("snap");
+            return Ok(End::Damaged(Damage::new(file, 0, why)));
         }
+        Err(e) => return Err(e.into()),
     };
-    // Set once, here.
-    drop(shared.core.set(core.clone()));
-    shared.wake();
-    let entering = core.clone();
-    tokio::spawn(async move { join::enter(&entering).await });
+    if let Err(e) =
+        scrub::start(core.raft().clone(), &writer, config.scrub, config.on_threads.map(|t| t.scrub))
+    {
+        tracing::warn!(error = %e, "the log is not read again in the background");
+    }
+    shared.set_core(Some(core.clone()));
+    let end = watch(store, &core, writer, shared).await;
+    if let End::Retired(_) = &end {
+        shared.stand(Standing::Damaged);
+        shared.set_core(None);
+        core.shutdown().await;
+    }
+    Ok(end)
+}
+
+/// Passes on what changes, until the core ends.
+async fn watch(store: &Store, core: &Core<TcpTransport>, writer: LogWriter, shared: &Arc<Shared>) -> End {
+    let mut entering = std::pin::pin!(join::enter(core));
+    let mut entered = false;
     let mut disk = writer.fatal();
     drop(writer);
     let mut metrics = core.raft().metrics();
     let mut grant = core.view().grant();
+    let mut retired = core.retired();
     let mut last = None;
     loop {
         let now = {
             let m = metrics.borrow_watched();
             if let Err(e) = &m.running_state {
                 shared.fail(e.to_string());
-                return Ok(());
+                return End::Failed;
             }
             let acknowledged = m.last_quorum_acked.is_some();
             (m.current_term, m.current_leader, m.state, acknowledged, *m.membership_config.log_id())
@@ -91,10 +149,17 @@ pub(super) async fn live(
             shared.wake();
         }
         tokio::select! {
+            how = &mut entering, if !entered => {
+                entered = true;
+                match how {
+                    Entered::Voter => store.forget_old_asides(),
+                    Entered::Renumber(retired) => return End::Retired(retired),
+                }
+            }
             changed = metrics.changed() => {
                 if changed.is_err() {
                     shared.fail("Raft has ended".into());
-                    return Ok(());
+                    return End::Failed;
                 }
             }
             changed = grant.changed() => {
@@ -102,28 +167,68 @@ pub(super) async fn live(
                     shared.wake();
                 }
             }
+            Ok(()) = retired.changed() => {
+                let why = retired.borrow_and_update().clone();
+                if let Some(why) = why {
+                    return End::Retired(why);
+                }
+            }
             Ok(()) = disk.changed() => {
                 let why = disk.borrow_and_update().clone();
                 if let Some(why) = why {
                     shared.fail(format!("the disk failed: {why}"));
-                    return Ok(());
+                    return End::Failed;
                 }
             }
         }
     }
 }
 
+/// The term of a store from which the cluster was begun anew, and which has not been used yet.
+fn newborn_term(writer: &LogWriter) -> Option<u64> {
+    let (vote, untouched) = writer.with(|log| {
+        let vote = log.vote().and_then(|bytes| codec::decode::<Vote>(Kind::Vote, bytes).ok());
+        (vote, log.entries().is_empty())
+    });
+    let term = vote?.leader_id.term;
+    (untouched && super::rebirth::birth_of(term) > 0).then_some(term)
+}
+
 /// An empty store: find out whether the cluster begins or goes on, and choose the id accordingly.
 async fn create(config: &NodeConfig, store: &Store, shared: &Arc<Shared>) -> Result<Opened, StartError> {
+    shared.stand(Standing::Empty);
     let beginning = join::find_beginning(&shared.transport, config.place, &config.places).await;
     let incarnation = match beginning {
         Beginning::First => 0,
-        Beginning::Exists => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(now.as_millis()).unwrap_or(1).max(1)
-        }
+        Beginning::Exists { incarnation } => later_than(incarnation),
     };
     let id = raft_id(incarnation, config.place);
     tracing::info!(id, ?beginning, "a new store");
+    Ok(store.create(id)?)
+}
+
+/// A store that cannot be used, or must not be used any more: the node comes back with an empty one under a new id, as
+/// soon as there is a cluster that can give it the state. `beyond` is the latest incarnation that it must not take again.
+async fn rejoin(
+    config: &NodeConfig,
+    store: &Store,
+    shared: &Arc<Shared>,
+    damage: &Damage,
+    beyond: u64,
+) -> Result<Opened, StartError> {
+    shared.stand(Standing::Damaged);
+    if config.places.len() == 1 {
+        return Err(StoreError::Damaged(damage.clone()).into());
+    }
+    shared.wait_for(Some(format!(
+        "the store cannot be used: {damage}; no other node leads a majority yet. {CURES}"
+    )));
+    let incarnation = join::find_living(&shared.transport, config.place, &config.places, damage).await;
+    shared.wait_for(None);
+    if store.data().join("store").exists() {
+        store.set_aside(&damage.to_string())?;
+    }
+    let id = raft_id(later_than(incarnation.max(beyond)), config.place);
+    tracing::warn!(id, "the node comes back as a new member, with an empty store");
     Ok(store.create(id)?)
 }

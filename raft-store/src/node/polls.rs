@@ -34,8 +34,8 @@ struct Inner {
     asked: BTreeMap<RaftId, u32>,
     /// Votes of this node that are being written.
     writing: u32,
-    /// Until when it gives the node that it has voted for time to lead.
-    bound_until: Option<Instant>,
+    /// Until when it gives the node that it has voted for time to lead, and in which term.
+    bound: Option<(u64, Instant)>,
 }
 
 /// Votes that this node asks for and gives.
@@ -87,7 +87,7 @@ impl Polls {
         if inner.stands_in.is_some_and(|stands| stands <= term) {
             inner.stands_in = None;
         }
-        inner.bound_until = None;
+        inner.bound.take_if(|(voted, _)| *voted <= term);
     }
 
     /// Whether this node waits for votes that may be on their way to disks as slow as its own: `sync` is how long its
@@ -110,7 +110,7 @@ impl Polls {
         if inner.asked.contains_key(&of) {
             return Some("its vote is waited for");
         }
-        let is_bound = inner.bound_until.is_some_and(|end| now < end);
+        let is_bound = inner.bound.is_some_and(|(_, end)| now < end);
         (inner.writing > 0 || is_bound).then_some("this node has just voted for another")
     }
 }
@@ -140,7 +140,7 @@ impl Writing<'_> {
         if given {
             self.polls.decided(term);
             let took = now.saturating_duration_since(self.begun);
-            self.polls.lock().bound_until = Some(now + took.min(self.polls.election));
+            self.polls.lock().bound = Some((term, now + took.min(self.polls.election)));
         }
     }
 }

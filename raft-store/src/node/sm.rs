@@ -17,10 +17,12 @@ use openraft::{EntryPayload, OptionalSend, SnapshotMeta};
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
+use super::digest::{Digest, Digests};
 use super::snapshot::{Builder, Data, Snapshots, Threads};
+use super::time::Time;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
-use crate::command::{Batch, Responses};
+use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
 use crate::snap::{Haste, SnapStore, read_whole};
@@ -39,6 +41,8 @@ pub struct View {
     decided: Mutex<Decided>,
     /// What the thread that applies has to do.
     backlog: Arc<Backlog>,
+    digests: Mutex<Digests>,
+    time: Arc<Time>,
 }
 
 /// What the state says about who shall serve. It has a lock of its own, because the control thread asks for it in every
@@ -60,10 +64,14 @@ impl From<&ClusterState> for Decided {
 }
 
 impl View {
-    fn new(state: ClusterState) -> Self {
+    fn new(state: ClusterState, time: Arc<Time>) -> Self {
+        if let Some(stamp) = state.stamp() {
+            time.stored(stamp);
+        }
         let grant = watch::Sender::new(state.grant());
         let decided = Mutex::new(Decided::from(&state));
-        Self { state: RwLock::new(state), grant, decided, backlog: Arc::default() }
+        let backlog = Arc::default();
+        Self { state: RwLock::new(state), grant, decided, backlog, digests: Mutex::default(), time }
     }
 
     /// Never waits for a reader of the state.
@@ -74,6 +82,17 @@ impl View {
     /// For how long the thread that applies has had something to do without getting any further.
     pub(super) fn waits(&self) -> Option<Duration> {
         self.backlog.waits()
+    }
+
+    /// What the entries of the newest whole windows did.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).newest()
+    }
+
+    /// The entry at `index` was applied, with these answers.
+    fn digest(&self, index: u64, responses: &Responses) {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read(|state| digests.note(index, responses, state));
     }
 
     /// Reads the state; keep it short, writers wait.
@@ -99,6 +118,11 @@ impl View {
                 contain::witness(index, &format!("{why}\n{command:#?}\n"));
             }
         }
+        for command in &batch.0 {
+            if let Command::Stamp(stamp) = command {
+                self.time.applied(index, *stamp);
+            }
+        }
         self.note(decided);
         Responses(responses)
     }
@@ -106,6 +130,9 @@ impl View {
     /// Gives back the former state: dropping a large one takes as long as reading it, and not under a lock.
     fn replace(&self, state: ClusterState) -> ClusterState {
         let decided = Decided::from(&state);
+        if let Some(stamp) = state.stamp() {
+            self.time.applied(u64::MAX, stamp);
+        }
         let old = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
         self.note(decided);
         old
@@ -190,7 +217,7 @@ fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, C
 
 impl Machine {
     /// Opens the newest snapshot that verifies, or begins with nothing.
-    pub fn open(snaps: Box<dyn SnapStore>, threads: Threads) -> io::Result<Self> {
+    pub fn open(snaps: Box<dyn SnapStore>, threads: Threads, time: Arc<Time>) -> io::Result<Self> {
         let (meta, state, bytes) = match snaps.latest()? {
             Some((meta, data)) => {
                 let (meta, state) = decode(&meta, &data)?;
@@ -198,7 +225,7 @@ impl Machine {
             }
             None => (SnapshotMeta::default(), ClusterState::default(), 0),
         };
-        let view = Arc::new(View::new(state));
+        let view = Arc::new(View::new(state, time));
         let worker = Worker::new(threads.mode, threads.on_apply, view.backlog.clone())?;
         Ok(Self {
             view,
@@ -236,9 +263,14 @@ impl Machine {
             }
         }
         let view = self.view.clone();
-        let apply = move |entry: &Entry| match &entry.payload {
-            EntryPayload::Normal(batch) => view.apply(entry.log_id.index, batch),
-            EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+        let apply = move |entry: &Entry| {
+            let index = entry.log_id.index;
+            let responses = match &entry.payload {
+                EntryPayload::Normal(batch) => view.apply(index, batch),
+                EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+            };
+            view.digest(index, &responses);
+            responses
         };
         self.worker.run(move || chunk.iter().map(apply).collect()).await
     }
@@ -324,7 +356,8 @@ mod tests {
 
     #[test]
     fn what_was_decided_is_told_at_once_while_the_state_is_locked_and_is_as_new_as_what_was_applied() {
-        let view = Arc::new(View::new(ClusterState::default()));
+        let time = Arc::new(Time::new(1, 0, Arc::new(proxy_core::time::Clocks::default)));
+        let view = Arc::new(View::new(ClusterState::default(), time));
         let grant = Command::Grant { holder: 2, reason: GrantReason::Elected, at: WallTime(1) };
         view.apply(7, &Batch(vec![grant, Command::Health { place: 3, healthy: false }]));
         let locked = view.state.write().expect("not poisoned");

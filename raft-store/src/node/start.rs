@@ -15,9 +15,11 @@ use super::handle::{Node, Shared};
 use super::life::live;
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
 use super::schedule::Schedule;
-use super::store::{Opened, Store, StoreError};
+use super::scrub::Pace;
+use super::store::{Found, Store, StoreError};
 use super::types::Place;
-use crate::log::Durability;
+use crate::log::{Durability, Ground};
+use crate::time::BootId;
 
 /// Time an orderly end may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -43,8 +45,14 @@ pub struct NodeConfig {
     pub election_max: Duration,
     /// Whether commits wait for the disk.
     pub durability: Durability,
-    /// CLOCK_BOOTTIME.
+    /// What this machine can tell about the end of the log.
+    pub ground: Ground,
+    /// How fast the log is read again.
+    pub scrub: Pace,
+    /// The clocks of this machine.
     pub clock: Clock,
+    /// Which boot its CLOCK_BOOTTIME counts from.
+    pub boot: BootId,
     /// Called first on the node's threads: the place to ask for real-time priority. All of them: a vote that waits for
     /// the disk, or a grant for being applied, waits for the slowest.
     pub on_threads: Option<OnThreads>,
@@ -63,6 +71,8 @@ pub struct OnThreads {
     pub log: fn(),
     /// The one that applies entries; it should not keep the others waiting.
     pub apply: fn(),
+    /// The one that reads the log again: behind everything else.
+    pub scrub: fn(),
 }
 
 /// Why a node does not start. Nothing was changed.
@@ -91,8 +101,13 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let own = config.places.iter().find(|p| p.place == config.place).copied();
         let own = own.ok_or(StartError::Unlisted(config.place))?;
-        let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?;
-        let opened = store.open()?;
+        let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?
+            .on(config.ground.clone());
+        let found = store.open()?;
+        if let (Found::Damaged(damage), [_]) = (&found, &config.places[..]) {
+            // Nobody could give it the state, and beginning anew would be a quiet loss of everything.
+            return Err(StoreError::Damaged(damage.clone()).into());
+        }
         // One message: started, or why not.
         let (tx, rx) = mpsc::sync_channel(1);
         let on_threads = config.on_threads;
@@ -100,7 +115,7 @@ impl Node {
             if let Some(threads) = on_threads {
                 (threads.raft)();
             }
-            run(config, own.addr, store, opened, &tx);
+            run(config, own.addr, store, found, &tx);
         };
         let thread =
             std::thread::Builder::new().name("relevo-raft".into()).spawn(run).map_err(StartError::Thread)?;
@@ -112,7 +127,7 @@ impl Node {
 
 type Started = mpsc::SyncSender<Result<Node, StartError>>;
 
-fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened>, started: &Started) {
+fn run(config: NodeConfig, addr: SocketAddr, store: Store, found: Found, started: &Started) {
     // The receiver waits for exactly one message; if it is gone, so is the process that wanted the node.
     let say = |result| drop(started.send(result));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -131,19 +146,19 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Store, opened: Option<Opened
         let known: Vec<_> = config.places.iter().map(|p| Endpoint { place: p.place, addr: p.addr }).collect();
         let transport = TcpTransport::new(who, Some(addr.ip()), &known);
         transport.watch_paths();
-        let shared = Arc::new(Shared::new(transport, Handle::current(), opened.is_none()));
+        let shared = Arc::new(Shared::new(transport, Handle::current()));
         tokio::spawn(server.run(Arc::new(Door(shared.clone()))));
         say(Ok(Node(shared.clone())));
         tokio::select! {
             () = shared.stop.notified() => {}
-            result = live(&config, &store, opened, &shared) => {
+            result = live(&config, &store, found, &shared) => {
                 if let Err(e) = result {
                     shared.fail(e.to_string());
                 }
                 shared.stop.notified().await;
             }
         }
-        if let Some(core) = shared.core.get()
+        if let Some(core) = shared.core()
             && tokio::time::timeout(SHUTDOWN_LIMIT, core.shutdown()).await.is_err()
         {
             tracing::warn!("Raft did not end in time");

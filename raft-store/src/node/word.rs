@@ -57,10 +57,14 @@ impl From<Syncs> for DiskWord {
 }
 
 impl<T: Transport> Core<T> {
-    /// Asks the others how their disks do, for as long as this node leads and its proposals do not commit. Never ends.
+    /// Asks the others how their disks do, for as long as this node leads and its proposals do not commit. Ends with
+    /// Raft: a core that has retired must not be kept by it.
     pub(super) async fn ask_for_words(self) {
         loop {
             tokio::time::sleep(ASK_EVERY).await;
+            if self.raft().metrics().borrow_watched().running_state.is_err() {
+                return;
+            }
             let is_late = self.oldest().is_some_and(|oldest| oldest.since.elapsed() >= ASK_AFTER);
             if !is_late {
                 continue;
@@ -70,7 +74,7 @@ impl<T: Transport> Core<T> {
                 let core = self.clone();
                 tokio::spawn(async move {
                     let clients = core.clients();
-                    let asked = (clients.clock)();
+                    let asked = (clients.clock)().mono;
                     let call = clients.transport.call(peer, member, Lane::Control, Rpc::Disk, ASK_EVERY);
                     if let Ok(RpcReply::Disk(word)) = call.await {
                         core.words().note(peer, asked, word);

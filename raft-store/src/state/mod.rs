@@ -19,6 +19,8 @@ pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
 use crate::command::{Command, GrantReason, Response, Versions};
 use crate::node::Place;
+use crate::time::Stamp;
+use crate::wire::{FIRST_VERSION, TIME_VERSION};
 
 /// Most places about which marks are kept.
 pub const MAX_PLACES: usize = 64;
@@ -85,19 +87,22 @@ pub struct ClusterState {
     /// Which format versions nodes have said that they read.
     #[cbor(n(4), with = "proxy_core::wire::map", has_nil)]
     reads: BTreeMap<Place, Versions>,
+    #[cbor(n(5), with = "proxy_core::wire::opt", has_nil)]
+    stamp: Option<Stamp>,
 }
 
 impl ClusterState {
     /// A copy to be written down, which costs next to nothing however large the state is; see [`SipState::frozen`].
     #[must_use]
     pub fn frozen(&self) -> Self {
-        let Self { sip, grant, marks, suspects, reads } = self;
+        let Self { sip, grant, marks, suspects, reads, stamp } = self;
         Self {
             sip: sip.frozen(),
             grant: *grant,
             marks: marks.clone(),
             suspects: suspects.clone(),
             reads: reads.clone(),
+            stamp: *stamp,
         }
     }
 
@@ -135,6 +140,18 @@ impl ClusterState {
                 }
                 Response::Done
             }
+            Command::Stamp(stamp) => {
+                // A leader that was deposed may still have said something; time does not go back.
+                if self.stamp.is_none_or(|known| known.time <= stamp.time) {
+                    let before = self.stamp.replace(*stamp);
+                    // An outage is told more than once; it was before the first stamp of its teller.
+                    if let Some(before) = before.filter(|b| stamp.skipped_ms > 0 && b.boot != stamp.boot) {
+                        self.sip.bridge_outage(before.time, stamp.time);
+                    }
+                    self.sip.set_wall_offset(stamp.wall_offset());
+                }
+                Response::Done
+            }
         }
     }
 
@@ -159,6 +176,18 @@ impl ClusterState {
     #[must_use]
     pub fn sip(&self) -> &SipState {
         &self.sip
+    }
+
+    /// The format version from which on it is read.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        if self.stamp.is_some() { TIME_VERSION } else { FIRST_VERSION }
+    }
+
+    /// The newest stamp.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     /// The newest grant.
@@ -230,6 +259,23 @@ mod tests {
         let mut written = Vec::new();
         codec::encode_to(Kind::Snapshot, &frozen, &mut written).expect("writes");
         assert_eq!((bytes(&frozen), written), (then.clone(), then));
+    }
+
+    #[test]
+    fn time_does_not_go_back_and_wall_clocks_are_told_apart_from_it() {
+        let stamp = |time, real| Stamp {
+            time: WallTime(time),
+            real: proxy_core::time::RealTime(real),
+            boot: 1,
+            mono_ms: 0,
+            skipped_ms: 0,
+        };
+        let mut state = ClusterState::default();
+        state.apply(1, &Command::Stamp(stamp(1_000, 1_000)));
+        state.apply(2, &Command::Stamp(stamp(2_000, 3_602_000)));
+        state.apply(3, &Command::Stamp(stamp(1_500, 1_500)));
+        assert_eq!(state.stamp().map(|s| s.time), Some(WallTime(2_000)));
+        assert_eq!(state.sip().real(WallTime(2_500)).0, 3_602_500);
     }
 
     #[test]

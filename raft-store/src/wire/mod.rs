@@ -19,6 +19,9 @@ use crate::state::ClusterState;
 
 pub use proxy_core::wire::FIRST_VERSION;
 
+/// The format version from which on there is a time of the cluster.
+pub const TIME_VERSION: u8 = 4;
+
 /// A value that can be framed.
 pub trait Wire: Sized {
     /// The lowest format version that can say this value. More than [`FIRST_VERSION`] only where it uses what was added
@@ -100,7 +103,7 @@ tagged! {
     Response;
     Responses;
     RpcReply, since RpcReply::since_version;
-    ClusterState;
+    ClusterState, since ClusterState::since_version;
     Provision;
     u64;
     String;

@@ -1,5 +1,7 @@
 //! Files that say how the stored formats look: a change of a type shows as other bytes.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -19,6 +21,12 @@ pub fn golden<T: Wire + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
 
 /// The same, for a value that first stood in the files of `version`.
 pub fn golden_since<T: Wire + PartialEq + Debug>(version: u8, name: &str, kind: Kind, value: &T) {
+    let golden = golden_bytes(version, name, kind, value);
+    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
+}
+
+/// The same, for a value that cannot be compared: read and written again it has the same bytes. Returns them.
+pub fn golden_bytes<T: Wire>(version: u8, name: &str, kind: Kind, value: &T) -> Vec<u8> {
     assert!(value.since() <= version && version <= FORMAT_VERSION);
     let bytes = codec::encode(kind, value).expect("encode");
     let path = folder(version).join(format!("{name}.bin"));
@@ -33,5 +41,7 @@ pub fn golden_since<T: Wire + PartialEq + Debug>(version: u8, name: &str, kind: 
         "version {version} has other bytes for {name}: a number was used again, or something stands in the middle; \
          what is new has the next free number, and a newer format version where it is used"
     );
-    assert_eq!(&codec::decode::<T>(kind, &golden).expect("decode"), value);
+    let read = codec::decode::<T>(kind, &golden).expect("decode");
+    assert_eq!(codec::encode(kind, &read).expect("encode"), golden);
+    golden
 }

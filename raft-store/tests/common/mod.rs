@@ -7,10 +7,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::{MonoTime, WallTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
-use raft_store::log::Durability;
+use raft_store::log::{Durability, Ground};
 use raft_store::node::schedule::Schedule;
+use raft_store::node::scrub::Pace;
 use raft_store::node::{Facts, Node, NodeConfig, Peer, Place, Refused, Role, StartError};
 
 /// Longest wait for a condition; a healthy cluster needs a hundredth of it.
@@ -101,7 +102,10 @@ impl Cluster {
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
             durability: Durability::Disk,
-            clock: Arc::new(clock),
+            ground: Ground::default(),
+            scrub: Pace::default(),
+            clock: Arc::new(|| Clocks { mono: clock(), real: RealTime(clock().millis()) }),
+            boot: u64::from(place),
             on_threads: None,
             on_background_thread: None,
             snapshots: Schedule { floor_bytes: 256 << 10, slot_entries: 64 },

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use proxy_core::time::{MonoTime, WallTime};
+use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog, Slowness};
@@ -69,7 +69,7 @@ impl Transport for Wire {
                 match net.hosts.get(&to) {
                     None => return Err(no("connection refused")),
                     Some(Host::Blank) => {
-                        let hello = Hello { id: None, initialized: false, leader: None };
+                        let hello = Hello::default();
                         return match rpc {
                             Rpc::Hello => Ok(RpcReply::Hello(hello)),
                             _ => Err(no("it is blank")),
@@ -83,7 +83,8 @@ impl Transport for Wire {
             sleep(limit).await;
             return Err(no("lost on the way"));
         };
-        let reply = timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
+        let reply =
+            timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
         sleep(LATENCY).await;
         if lock(&self.net).cut.contains(&(to, self.me)) {
             sleep(limit).await;
@@ -98,6 +99,9 @@ fn lock(net: &Mutex<Net>) -> MutexGuard<'_, Net> {
 }
 
 /// A cluster of places 1 to n.
+/// What right wall clocks show at the beginning, ms.
+pub const WALL_START: u64 = 1_800_000_000_000;
+
 pub struct Cluster {
     pub net: Arc<Mutex<Net>>,
     pub disks: BTreeMap<Place, SimDisk>,
@@ -105,6 +109,10 @@ pub struct Cluster {
     pub slow: BTreeMap<Place, Slowness>,
     pub places: Vec<Peer>,
     pub begun: Instant,
+    /// How many times all machines have been booted.
+    pub boots: u64,
+    /// By how many ms wall clocks are wrong.
+    pub wrong: BTreeMap<Place, i64>,
 }
 
 impl Cluster {
@@ -117,6 +125,8 @@ impl Cluster {
             slow: (1..=size).map(|p| (p, Slowness::default())).collect(),
             places: (1..=size).map(peer).collect(),
             begun: Instant::now(),
+            boots: 0,
+            wrong: BTreeMap::new(),
         }
     }
 
@@ -154,9 +164,14 @@ impl Cluster {
             on_apply_thread: None,
             on_background_thread: None,
             snapshots: Schedule { floor_bytes: 32 << 10, slot_entries: 16 },
+            boot: u64::from(place) << 32 | self.boots,
         };
         let begun = self.begun;
-        let clock = Arc::new(move || MonoTime(begun.elapsed().as_nanos() as u64));
+        let wrong = self.wrong.get(&place).copied().unwrap_or(0);
+        let clock = Arc::new(move || {
+            let mono = MonoTime(begun.elapsed().as_nanos() as u64);
+            Clocks { mono, real: RealTime((WALL_START + mono.millis()).saturating_add_signed(wrong)) }
+        });
         let wire = Wire { me: place, net: self.net.clone() };
         let core = start_core(config, wire, clock, log, Box::new(FileSnaps::new(disk))).await?;
         lock(&self.net).hosts.insert(place, Host::Runs(core.clone()));

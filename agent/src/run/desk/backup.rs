@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proxy_core::time::WallTime;
 use raft_store::backup::Head;
 use raft_store::command::Versions;
 use serde_json::json;
@@ -23,7 +24,7 @@ impl<C: Cluster> Desk<C> {
         let head = Head {
             cluster: self.config.cluster.clone(),
             place: self.config.id,
-            made_at: (self.clock)().wall,
+            made_at: WallTime((self.clock)().real.0),
             term: facts.term,
             applied: facts.applied,
             release: env!("CARGO_PKG_VERSION").to_owned(),

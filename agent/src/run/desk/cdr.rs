@@ -51,7 +51,7 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn cdr_status(&self) -> Value {
-        let (figures, places) = self.cluster.read(|s| {
+        let (figures, places, offset) = self.cluster.read(|s| {
             let places: Vec<Value> = s
                 .outbox()
                 .places()
@@ -66,7 +66,7 @@ impl<C: Cluster> Desk<C> {
                     })
                 })
                 .collect();
-            (s.outbox_figures(), places)
+            (s.outbox_figures(), places, s.wall_offset())
         });
         let here = self.records.as_ref().map(|running| {
             let f = running.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -76,7 +76,7 @@ impl<C: Cluster> Desk<C> {
             "newest": figures.newest,
             "waiting": figures.waiting,
             "waiting_bytes": figures.bytes,
-            "oldest": figures.oldest_at.map(utc),
+            "oldest": figures.oldest_at.map(|at| utc(offset.real(at))),
             "lost": figures.lost,
             "nodes": places,
             "here": here,

@@ -19,7 +19,7 @@ const MAX_WEIGHT: u32 = 100;
 
 impl<C: Cluster> Desk<C> {
     pub(crate) fn dispatcher(&self, ask: Ask) -> Reply {
-        let now = (self.clock)().wall;
+        let now = self.now().wall;
         match ask {
             Ask::List { set } => {
                 let all = self.config.dispatcher.probe_all;

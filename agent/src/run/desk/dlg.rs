@@ -20,7 +20,7 @@ impl<C: Cluster> Desk<C> {
     pub(crate) fn dlg(&self, ask: &Ask) -> Reply {
         match ask {
             Ask::Show { call_id } => {
-                let now = (self.clock)().wall;
+                let now = self.now().wall;
                 match self.cluster.read(|s| call(s, call_id, now)) {
                     Some(ok) => Reply::Ok { ok },
                     None => nobody(call_id),

@@ -50,7 +50,7 @@ impl<C: Cluster> Desk<C> {
             ..setup::engine_config(&self.config, &self.config.key.unwrap_or_default())
         };
         let flow = Flow { transport: Transport::Udp, local, remote: source };
-        let now = (self.clock)();
+        let now = self.now();
         let user = ask.user.as_deref().map(|user| self.subscriber_named(user)).transpose()?;
         let bans = self.sip.as_ref().map(|sip| sip.bans().clone()).unwrap_or_default();
         let lines = self

@@ -12,7 +12,7 @@ use crate::run::backend::Desk;
 
 impl<C: Cluster> Desk<C> {
     pub(in crate::run) fn rtpengine(&self, ask: &Ask) -> Reply {
-        let now = (self.clock)();
+        let now = self.now();
         let media = &self.config.media;
         if media.nodes.is_empty() {
             return Reply::error(

@@ -20,7 +20,7 @@ const DEFAULT_EXPIRES_S: u32 = 3600;
 
 impl<C: Cluster> Desk<C> {
     pub(crate) fn trunk(&self, ask: Ask) -> Reply {
-        let at = (self.clock)().wall;
+        let at = self.now().wall;
         match ask {
             Ask::List {} => Reply::Ok { ok: self.cluster.read(|s| trunks(s, at)) },
             Ask::Show { name } => match self.cluster.read(|s| s.trunk(&name).map(|t| trunk(t, at))) {

@@ -4,5 +4,7 @@ pub mod commits;
 pub mod lamps;
 pub mod liveness;
 pub mod media;
+pub mod memory;
 pub mod notes;
+pub mod time;
 pub mod votes;

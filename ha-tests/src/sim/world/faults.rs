@@ -10,6 +10,9 @@ use crate::sim::base::{MS, Rng};
 use crate::sim::plan::{Drawn, Fault};
 use crate::sim::process::Disks;
 
+/// Errors of a wall clock that is set, ms: right again, minutes, an hour to and fro, a day, ten years ago.
+const STEPS: [i64; 7] = [0, 780_000, 3_700_000, -3_600_000, 86_400_000, -86_400_000, -315_360_000_000];
+
 /// A change that is due at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Due {
@@ -239,6 +242,10 @@ impl World {
             Fault::Switchover => {
                 let (reply, _) = sync_channel(1);
                 machine.switchover(reply);
+            }
+            Fault::StepClock => {
+                let which = usize::try_from(detail % STEPS.len() as u64).unwrap_or(0);
+                machine.clocks.wall_off = STEPS.get(which).copied().unwrap_or(0);
             }
             Fault::Wipe => {
                 *wiped = true;

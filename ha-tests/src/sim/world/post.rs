@@ -1,6 +1,9 @@
 //! What travels: it arrives, and machines send more.
 
+use openraft::async_runtime::WatchReceiver;
 use raft_store::node::Place;
+use raft_store::node::client::Lane;
+use raft_store::node::inbound::Rpc;
 
 use super::World;
 use crate::sim::broken::Mutation;
@@ -62,6 +65,7 @@ impl World {
 
     fn letter(&mut self, letter: Letter) {
         let Letter { from, to, body } = letter;
+        self.look_at_heartbeat(to, &body);
         let Some(machine) = self.machine(to) else { return };
         match (&mut machine.agent, body) {
             (Some(agent), Body::Answer { call, run, lane, reply, vote }) => {
@@ -76,6 +80,22 @@ impl World {
                 self.net.send(self.now, Letter { from: to, to: from, body });
             }
             (None, _) => {}
+        }
+    }
+
+    /// Whether a heartbeat names what the log that it comes to lacks: from then on its node knows that it has forgotten.
+    fn look_at_heartbeat(&mut self, to: Place, body: &Body) {
+        let Body::Ask { lane: Lane::Control, target, rpc: Rpc::Append(rpc), .. } = body else { return };
+        let Some(named) = rpc.prev_log_id.filter(|_| rpc.entries.is_empty()) else { return };
+        let Some(machine) = self.machines.iter().find(|m| m.place == to && m.id == Some(*target)) else {
+            return;
+        };
+        let Some(running) = machine.agent.as_ref().and_then(|a| a.process.running()) else { return };
+        let term = running.core.raft().metrics().borrow_watched().current_term;
+        let (end, purged) =
+            running.log.with(|log| (log.entries().end, log.purged().map_or(0, |(index, _)| index)));
+        if rpc.vote.leader_id.term >= term && named.index >= end && named.index > purged {
+            self.judge.memory.told(*target);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::state::{
     AccountRecord, AccountingCommand, BranchState, CallFacts, CallTimes, DialogRecord, EndedBy, Ending,
     InviteState, Outbox, PendingInvite, RecordKind, RefusedCall, SipResponse, SipState,
 };
-use crate::time::WallTime;
+use crate::time::{WallOffset, WallTime};
 
 impl SipState {
     pub(super) fn accounting_changed(&mut self, command: &AccountingCommand) -> SipResponse {
@@ -200,6 +200,7 @@ impl SipState {
         outbox.newest += 1;
         record.seq = outbox.newest;
         record.kind = kind;
+        record.wall_offset = self.records.wall_offset;
         record.id = id_of(&record);
         self.index.outbox_bytes += record_bytes(&record) as u64;
         outbox.records.insert(record.seq, record);
@@ -253,6 +254,7 @@ fn base(facts: &CallFacts, call_id: &str, to_tag: &str, at: WallTime) -> Account
         to: None,
         called: None,
         times: None,
+        wall_offset: WallOffset(0),
     }
 }
 

@@ -35,6 +35,7 @@ mod accounting;
 mod dialog;
 mod dispatcher;
 mod expire;
+mod grace;
 mod invite;
 mod media;
 mod message_store;

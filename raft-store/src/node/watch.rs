@@ -1,0 +1,147 @@
+//! What the other nodes say of themselves: asked once in a second, of every configured place, by every node.
+//!
+//! It is what `relevo status` shows of them, and how a node hears that the cluster was begun anew without it:
+//!
+//! | own cluster | a peer says | then |
+//! |---|---|---|
+//! | of birth b | it leads a cluster of a later birth | retire: this node joins there |
+//! | of birth b, without a leader for [`LEADERLESS_ROUNDS`] rounds | it waits to begin one of a later birth | retire: it waits for that |
+//! | of birth b, with a leader | it waits to begin one of a later birth | go on; the newborn waits and says for whom |
+//! | of birth b | it goes on with an earlier birth | it will retire |
+//!
+//! And they compare the digests of their states ([`super::digest`]): a difference is an ERROR that names both nodes and the
+//! index, and the node that stands against a majority is taken in again. Once in the life of a process: where it differs
+//! again, a person must find out why.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use proxy_core::time::MonoTime;
+
+use super::client::Transport;
+use super::core::Core;
+use super::digest::{self, Difference};
+use super::inbound::Hello;
+use super::join;
+use super::rebirth::birth_of;
+use super::retire::Retired;
+use super::types::{Place, incarnation_of};
+
+/// Pause between two rounds.
+const ROUND: Duration = Duration::from_secs(1);
+/// Rounds without a leader after which a node gives up the former cluster for one that was begun anew.
+const LEADERLESS_ROUNDS: u32 = 5;
+
+/// What a peer has said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Its words.
+    pub(super) hello: Hello,
+    /// When it was asked for them.
+    pub(super) at: MonoTime,
+}
+
+/// Asks for ever; ends when Raft does.
+pub(super) async fn watch<T: Transport>(core: Core<T>) {
+    let mut leaderless = 0;
+    let mut differed_at = 0;
+    loop {
+        let config = core.config();
+        let others = config.places.iter().filter(|p| p.place != super::types::place_of(config.id));
+        let at = core.now();
+        let answers = futures::future::join_all(others.map(|peer| {
+            let transport = core.clients().transport.clone();
+            async move { (peer.place, join::hello(&transport, *peer).await) }
+        }));
+        let heard: BTreeMap<_, _> =
+            answers.await.into_iter().filter_map(|(place, hello)| Some((place, hello?))).collect();
+        core.note(heard.iter().map(|(place, hello)| (*place, Heard { hello: hello.clone(), at })));
+        if core.raft().metrics().borrow_watched().running_state.is_err() {
+            return;
+        }
+        let own = core.own_words();
+        if let Some(difference) = digest::difference(&own.digests, &heard, config.places.len())
+            && difference.index > differed_at
+        {
+            differed_at = difference.index;
+            differs(&core, &difference);
+            if core.is_retired() {
+                return;
+            }
+        }
+        leaderless = if leads(&own, &heard) { 0 } else { leaderless + 1 };
+        if own.applied > 0
+            && let Some((place, birth)) = later_birth(&own, &heard, leaderless)
+        {
+            core.retire(Retired {
+                why: format!(
+                    "the cluster was begun anew on node {place} (birth {birth:x}, here {:x}): this node goes on there",
+                    birth_of(own.term)
+                ),
+                incarnation: incarnation_of(config.id),
+            });
+            return;
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// This process has been taken in again because its state differed.
+static WAS_OUTVOTED: AtomicBool = AtomicBool::new(false);
+
+/// The state here is another than that of `difference.others`.
+fn differs<T: Transport>(core: &Core<T>, difference: &Difference) {
+    let Difference { index, others, outvoted } = difference;
+    let me = super::types::place_of(core.config().id);
+    tracing::error!(
+        node = me,
+        ?others,
+        index,
+        "the replicated state differs between these nodes at this entry"
+    );
+    if *outvoted && !WAS_OUTVOTED.swap(true, Ordering::SeqCst) {
+        core.retire(Retired {
+            why: format!("its state differs at entry {index} from that of nodes {others:?}, which agree"),
+            incarnation: incarnation_of(core.config().id),
+        });
+    }
+}
+
+/// Whether somebody leads the cluster of this birth.
+fn leads(own: &Hello, heard: &BTreeMap<Place, Hello>) -> bool {
+    let birth = birth_of(own.term);
+    own.leads || heard.values().any(|h| h.leads && birth_of(h.term) == birth)
+}
+
+/// Who has a later birth than this node, and is to be followed.
+fn later_birth(own: &Hello, heard: &BTreeMap<Place, Hello>, leaderless: u32) -> Option<(Place, u64)> {
+    let later = heard.iter().filter(|(_, h)| h.initialized && birth_of(h.term) > birth_of(own.term));
+    let follow = |h: &Hello| h.leads || leaderless >= LEADERLESS_ROUNDS;
+    later.filter(|(_, h)| follow(h)).map(|(place, h)| (*place, birth_of(h.term))).max_by_key(|(_, b)| *b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::rebirth::Position;
+
+    fn of(term: u64, leads: bool) -> Hello {
+        Hello { id: Some(1), initialized: true, term, leads, applied: 9, ..Hello::default() }
+    }
+
+    #[test]
+    fn a_cluster_that_was_begun_anew_is_followed_once_it_leads_or_the_former_one_has_ended() {
+        let reborn = Position { term: 3, index: 9 }.reborn(1).term;
+        let heard = |hello: Hello| BTreeMap::from([(2, hello)]);
+        assert!(later_birth(&of(3, false), &heard(of(reborn + 1, true)), 0).is_some());
+        assert!(later_birth(&of(3, true), &heard(of(reborn, false)), 0).is_none(), "the former one goes on");
+        assert!(later_birth(&of(3, false), &heard(of(reborn, false)), LEADERLESS_ROUNDS).is_some());
+        assert!(later_birth(&of(reborn, false), &heard(of(900, true)), 99).is_none(), "an earlier one");
+        assert!(
+            later_birth(&of(reborn + 5, false), &heard(of(reborn + 9, true)), 99).is_none(),
+            "the same one"
+        );
+    }
+}
