@@ -70,7 +70,7 @@ pub(super) fn fill(
     member: Member,
 ) -> Result<(), StoreError> {
     let Opened { id, log, snaps, .. } = opened;
-    let mut write = || -> std::io::Result<()> {
+    let write = || -> std::io::Result<()> {
         let last = LogId::new_term_index(at.term, at.index);
         let vote = codec::encode(Kind::Vote, &Vote::new(at.term, id))?;
         let mark = codec::encode(Kind::LogId, &last)?;
