@@ -61,7 +61,7 @@ sim: ## Whole clusters in simulated time: SEEDS=200 of them from SEED=1 on; SEED
 	cargo build --quiet --profile $(PROFILE) -p ha-tests --bins
 	$(OUT)/relevo-lab sim $(if $(SEEDS),--seeds $(SEEDS) $(if $(SEED),--seed $(SEED)),$(if $(SEED),--seed $(SEED) --trace,--seeds 200))
 
-bench: ## Silent gaps beside keepalived, registrations and calls beside Kamailio, cost of a message and of an entry
+bench: ## Silent gaps beside keepalived, registrations and calls beside Kamailio, cost of a large state, of a message and of an entry
 	@scripts/need-packages test lab kamailio bench
 	cargo build --quiet --profile release -p agent -p ha-tests --bins
 	$(TARGET)/release/relevo-lab bench --runs $(RUNS)

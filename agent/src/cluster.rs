@@ -146,7 +146,7 @@ impl Cluster for Replicated {
     }
 
     fn backup(&self, file: &Path, head: &Head, replace: bool) -> Option<Result<u64, BackupError>> {
-        let state = self.node.read(Clone::clone);
+        let state = self.node.read(raft_store::state::ClusterState::frozen);
         Some(backup::write(file, head, &state, replace))
     }
 

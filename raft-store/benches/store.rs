@@ -236,7 +236,7 @@ fn snapshots(dir: &Path, bindings: u64) -> io::Result<()> {
     if state.counts().bindings != bindings {
         return Err(io::Error::other(format!("{} of {bindings} bindings", state.counts().bindings)));
     }
-    let mut snaps = SledSnaps::open(dir.join(format!("snap{bindings}")))?;
+    let snaps = SledSnaps::open(dir.join(format!("snap{bindings}")))?;
     let mut lap = Instant::now();
     let mut took = || std::mem::replace(&mut lap, Instant::now()).elapsed();
     let bytes = codec::encode(Kind::Snapshot, &state)?;

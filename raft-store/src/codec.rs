@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 
+use proxy_core::wire::Memory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -177,6 +178,20 @@ pub fn encode<T: Wire>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
         return Err(CodecError::TooLarge { len: out.len() - 2, limit: limit(kind) });
     }
     Ok(out)
+}
+
+/// Like [`encode`], to where the bytes go: nothing of the size of `value` is in memory for it. Its length is not looked
+/// at here.
+///
+/// # Errors
+/// Those of `to`.
+pub fn encode_to<T: Wire + minicbor::Encode<Memory>>(
+    kind: Kind,
+    value: &T,
+    to: &mut dyn std::io::Write,
+) -> std::io::Result<()> {
+    to.write_all(&[value.since(), kind as u8])?;
+    crate::wire::write_to(value, to)
 }
 
 /// Bytes of `value` in a frame, without the two framing bytes. Takes no memory.

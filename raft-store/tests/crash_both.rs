@@ -146,7 +146,7 @@ fn reading_the_snapshots_on_a_full_disk_sets_no_good_one_aside() {
 fn a_generation_that_is_locked_for_a_moment_is_not_taken_for_a_damaged_one() {
     use nix::fcntl::{Flock, FlockArg};
     let dir = tempfile::tempdir().expect("a folder");
-    let mut snaps = SledSnaps::open(dir.path()).expect("opens");
+    let snaps = SledSnaps::open(dir.path()).expect("opens");
     snaps.write(b"meta", b"data").expect("writes");
     let db = fs::File::open(dir.path().join("gen-0000000000000000/db")).expect("its file");
     let lock = Flock::lock(db, FlockArg::LockExclusive).expect("the lock");

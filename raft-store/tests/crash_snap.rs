@@ -36,7 +36,7 @@ fn newest_generation_wins_in_sled() {
 #[test]
 fn a_damaged_generation_is_set_aside_and_the_older_one_is_used_in_sled() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut store = SledSnaps::open(dir.path()).expect("open");
+    let store = SledSnaps::open(dir.path()).expect("open");
     store.write(b"a", b"old").expect("write");
     store.write(b"b", b"new").expect("write");
     fs::write(dir.path().join("gen-0000000000000001/db"), vec![7; 4096]).expect("damage");
@@ -47,7 +47,7 @@ fn a_damaged_generation_is_set_aside_and_the_older_one_is_used_in_sled() {
 #[test]
 fn a_generation_that_another_holds_for_a_moment_is_not_set_aside() {
     let dir = tempfile::tempdir().expect("folder");
-    let mut store = SledSnaps::open(dir.path()).expect("open");
+    let store = SledSnaps::open(dir.path()).expect("open");
     store.write(b"a", b"good").expect("write");
     let path = dir.path().join("gen-0000000000000000");
     let holder = fs::File::open(path.join("db")).expect("open");
@@ -68,7 +68,7 @@ fn a_generation_that_another_holds_for_a_moment_is_not_set_aside() {
 fn a_power_cut_during_a_write_leaves_the_older_or_the_newer_snapshot() {
     for seed in 0..100 {
         let disk = SimDisk::new();
-        let mut store = FileSnaps::new(Arc::new(disk.clone()));
+        let store = FileSnaps::new(Arc::new(disk.clone()));
         store.write(b"a", b"old").expect("write");
         disk.fail_sync(Some(seed % 2));
         assert!(store.write(b"b", &data(1)[..5000]).is_err());

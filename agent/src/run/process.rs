@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_store::log::{BootId, Ground, Held};
+use raft_store::node::schedule::Schedule;
 use raft_store::node::scrub::Pace;
 use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
 
@@ -219,6 +220,8 @@ fn start_raft(config: &Config, key: [u8; 32], ground: Ground) -> Result<Node, St
             apply: || rt::realtime_or_say(rt::APPLY_PRIORITY, "apply"),
             scrub: rt::step_back,
         }),
+        on_background_thread: Some(rt::step_back),
+        snapshots: Schedule::default(),
     })
 }
 

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use super::config::{self, Options};
 use super::fault::{self, Fault};
 use super::state::{self, LabState};
-use super::{cluster, interrupt, net, ns, rootless, status};
+use super::{cluster, disk, interrupt, net, ns, rootless, status};
 use crate::demo::{self, DemoOptions};
 use crate::observe::bench::{self, BenchOptions};
 use crate::observe::{self, ObserveOptions};
@@ -88,9 +88,18 @@ enum Task {
         /// Runs of each kind of loss.
         #[arg(long, default_value_t = 20)]
         runs: u32,
-        /// Only these: kill-agent, kill-node, stop, switchover, keepalived, registrations.
+        /// Only these: kill-agent, kill-node, stop, switchover, keepalived, registrations, calls, state.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// For `state`: how many bindings there are while it is measured, in rising order.
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 300_000])]
+        bindings: Vec<u64>,
+        /// For `state`: calls per second.
+        #[arg(long, default_value_t = 200)]
+        rate: u32,
+        /// For `state`: how long calls are made at each size, s.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
         /// One JSON document at the end, too.
         #[arg(long)]
         json: bool,
@@ -187,7 +196,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             }
             demo::run(&DemoOptions { only, losses: fault, dir: cli.dir, keep_logs, relevo, rootless: inside })
         }
-        Task::Bench { runs, only, json, relevo } => {
+        Task::Bench { runs, only, bindings, rate, seconds, json, relevo } => {
             let inside = enter_for_new_lab(false)?;
             if !inside {
                 rootless::own_mounts()?;
@@ -195,6 +204,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             bench::run(&BenchOptions {
                 runs: runs.max(1),
                 only,
+                size: bench::Size { bindings, rate: rate.max(1), seconds: seconds.max(1) },
                 json,
                 dir: cli.dir,
                 relevo,
@@ -268,6 +278,7 @@ fn up(dir: Option<PathBuf>, args: &UpArgs) -> io::Result<ExitCode> {
         timer_c_s: args.timer_c_s,
         timeout_s: args.timeout_s,
         extra: String::new(),
+        disk_bytes: disk::DISK_BYTES,
     };
     let lab = cluster::up(&options)?;
     if args.json {

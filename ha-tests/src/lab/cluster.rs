@@ -89,7 +89,7 @@ fn bring_up(lab: &mut LabState, options: &Options) -> io::Result<()> {
     let key: String = rand::random::<[u8; 32]>().iter().map(|b| format!("{b:02x}")).collect();
     for node in &lab.nodes {
         fs::create_dir_all(node.config.parent().unwrap_or(&lab.dir))?;
-        disk::make(&node.disk, lab.rootless)?;
+        disk::make(&node.disk, options.disk_bytes, lab.rootless)?;
         fs::create_dir_all(&node.data)?;
         fs::write(&node.config, config::node_toml(node, &lab.nodes, &key, options))?;
     }

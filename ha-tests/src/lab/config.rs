@@ -34,6 +34,8 @@ pub struct Options {
     pub timeout_s: u64,
     /// Further sections of every node's configuration file.
     pub extra: String,
+    /// Size of each node's disk, bytes.
+    pub disk_bytes: u64,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             timer_c_s: 180,
             timeout_s: 30,
             extra: String::new(),
+            disk_bytes: super::disk::DISK_BYTES,
         }
     }
 }

@@ -10,20 +10,20 @@ use std::process::Command;
 
 use super::proc::run_ok;
 
-/// Size of a node's disk, bytes.
+/// Size of a node's disk where nothing else is asked for, bytes.
 pub const DISK_BYTES: u64 = 256 << 20;
 /// The file that fills it.
 const FILLER: &str = "filler";
 
-/// Makes and mounts the disk at `mount_point`; the data folder is created on it.
+/// Makes and mounts a disk of `bytes` at `mount_point`; the data folder is created on it.
 ///
 /// # Errors
 /// Neither a loop device nor a tmpfs may be mounted.
-pub fn make(mount_point: &Path, rootless: bool) -> io::Result<()> {
+pub fn make(mount_point: &Path, bytes: u64, rootless: bool) -> io::Result<()> {
     fs::create_dir_all(mount_point)?;
-    if rootless || loop_mount(mount_point).is_err() {
+    if rootless || loop_mount(mount_point, bytes).is_err() {
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES},mode=0755"), "relevo-lab"]);
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0755"), "relevo-lab"]);
         run_ok(
             {
                 command.arg(mount_point);
@@ -35,9 +35,9 @@ pub fn make(mount_point: &Path, rootless: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn loop_mount(mount_point: &Path) -> io::Result<()> {
+fn loop_mount(mount_point: &Path, bytes: u64) -> io::Result<()> {
     let image = image_of(mount_point);
-    File::create(&image)?.set_len(DISK_BYTES)?;
+    File::create(&image)?.set_len(bytes)?;
     let mut mkfs = Command::new("mkfs.ext4");
     // No reserved blocks: full shall be full for root, too.
     mkfs.args(["-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"]).arg(&image);
@@ -49,6 +49,17 @@ fn loop_mount(mount_point: &Path) -> io::Result<()> {
 
 fn image_of(mount_point: &Path) -> PathBuf {
     mount_point.with_extension("img")
+}
+
+/// Bytes that were written to the device below `path` so far, as the kernel counts them; `None` for a tmpfs.
+#[must_use]
+pub fn written(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let device = fs::metadata(path).ok()?.dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    // The seventh figure: sectors of 512 bytes, whatever those of the device are.
+    stat.split_whitespace().nth(6)?.parse::<u64>().ok().map(|sectors| sectors * 512)
 }
 
 /// Unmounts the disk; the loop device frees itself.

@@ -19,6 +19,7 @@ use raft_store::node::core::{Core, CoreConfig, CoreError, start_core};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
 use raft_store::node::join::{self, Beginning, Entered};
 use raft_store::node::runtime::seed_thread;
+use raft_store::node::schedule::Schedule;
 use raft_store::node::{Damage, Member, Peer, Place, RaftId, TypeConfig, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::sync::oneshot;
@@ -37,6 +38,8 @@ pub const ELECTION_MIN: Duration = Duration::from_millis(75);
 pub const LEASE: Duration = Duration::from_millis(150);
 /// Bytes of a segment: small, so that some begin and end in every run.
 const SEGMENT_BYTES: u64 = 32 << 10;
+/// Small, so that worlds of a minute have snapshots in them.
+const SNAPSHOTS: Schedule = Schedule { floor_bytes: 64 << 10, slot_entries: 32 };
 
 /// The disks of one machine.
 #[derive(Clone, Default)]
@@ -222,6 +225,8 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         silent: start.silent && start.id.is_some(),
         mode: Mode::Inline,
         on_apply_thread: None,
+        on_background_thread: None,
+        snapshots: SNAPSHOTS,
         boot: start.boot_id,
     };
     let boot = start.boot;

@@ -276,7 +276,12 @@ impl Engine {
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, true),
             Awaiting::Ack { ack } => self.on_ack_safe(cx, ack),
             Awaiting::Refused => self.on_refused_recorded(Some(&response)),
-            Awaiting::Expire => self.expiring = false,
+            Awaiting::Expire => {
+                self.expiring = false;
+                if response.has_left_some() {
+                    self.timers.set(Timer::Expire, Some(now.mono));
+                }
+            }
             Awaiting::Nothing => {}
         }
         self.read_news(cx);

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backing::Backend;
 use super::parties::{CallFacts, EndedBy};
+use super::pmap::PMap;
 use crate::time::{RealTime, WallOffset, WallTime};
 
 /// Names a place where records are written.
@@ -264,7 +265,7 @@ pub struct Outbox {
     #[n(0)]
     pub(super) newest: u64,
     #[cbor(n(1), with = "crate::wire::map", has_nil)]
-    pub(super) records: BTreeMap<u64, AccountRecord>,
+    pub(super) records: PMap<u64, AccountRecord>,
     /// Up to where a place has written; `None`: it writes nothing.
     #[cbor(n(2), with = "crate::wire::map", has_nil)]
     pub(super) places: BTreeMap<PlaceId, Option<u64>>,

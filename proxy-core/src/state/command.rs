@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounting::AccountingCommand;
 use super::dispatcher::DispatcherCommand;
+use super::limits::MAX_EXPIRED_AT_ONCE;
 use super::media::MediaCommand;
 use super::message_store::MessageCommand;
 use super::nonces::CountUse;
@@ -502,4 +503,13 @@ pub enum RegisterRefusal {
     /// More contacts than the configuration allows (503).
     #[n(1)]
     TooManyContacts,
+}
+
+impl SipResponse {
+    /// Whether an `Expire` has removed as much as one may: another one would find more.
+    #[must_use]
+    pub fn has_left_some(&self) -> bool {
+        let Self::Expired { bindings, pending, dialogs } = self else { return false };
+        [bindings, pending, dialogs].into_iter().any(|n| *n as usize >= MAX_EXPIRED_AT_ONCE)
+    }
 }

@@ -11,11 +11,10 @@
 //!
 //! A and T are chosen, I and D are not (`ds_skip_dst` of Kamailio).
 
-use std::collections::BTreeMap;
-
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::pmap::PMap;
 use crate::time::WallTime;
 
 /// All sets.
@@ -24,7 +23,7 @@ use crate::time::WallTime;
 pub struct Dispatcher {
     /// By set id; within a set highest priority first, then in the order in which they were added.
     #[cbor(n(0), with = "crate::wire::map_of_lists", has_nil)]
-    pub sets: BTreeMap<u32, Vec<Destination>>,
+    pub sets: PMap<u32, Vec<Destination>>,
     /// Moves with every change of which destinations may be chosen, so that an engine sees that there was one.
     #[n(1)]
     pub revision: u64,

@@ -20,6 +20,9 @@ pub const MAX_PENDING: usize = 200_000;
 pub const MAX_DIALOGS: usize = 1_000_000;
 /// Branches of one INVITE, over its whole life.
 pub const MAX_BRANCHES: usize = 64;
+/// Records of a kind that one `Expire` removes, so that everybody else waits for some milliseconds at most; what is left
+/// is for the next one.
+pub const MAX_EXPIRED_AT_ONCE: usize = 1_000;
 /// Steps in the plan of one INVITE.
 pub const MAX_STEPS: usize = 32;
 /// Bytes of text in one binding.

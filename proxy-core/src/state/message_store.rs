@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Binding;
 use super::limits::RECEIPT_BYTES;
+use super::pmap::PMap;
 use crate::time::WallTime;
 
 /// All messages that are kept.
@@ -30,10 +31,10 @@ pub struct MessageStore {
     pub(super) next: u64,
     /// By address of record and number.
     #[cbor(n(1), with = "crate::wire::map_of_maps", has_nil)]
-    pub(super) users: BTreeMap<String, BTreeMap<u64, StoredMessage>>,
+    pub(super) users: PMap<String, BTreeMap<u64, StoredMessage>>,
     /// Receipts of messages that were taken, with the end of each.
     #[cbor(n(2), with = "crate::wire::map", has_nil)]
-    pub(super) receipts: BTreeMap<u64, WallTime>,
+    pub(super) receipts: PMap<u64, WallTime>,
 }
 
 /// One message.

@@ -14,6 +14,7 @@ pub mod message_store;
 mod news;
 mod nonces;
 mod parties;
+pub mod pmap;
 mod provision;
 mod store;
 pub mod subscriptions;
@@ -34,13 +35,13 @@ pub use media::{Agreed, EarlyMedia, MediaCommand, MediaNodes, MediaSession, Spok
 pub use news::NewsItem;
 pub use nonces::{Count, CountUse, NonceCounts, NonceId};
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
+pub use pmap::PMap;
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
     PendingInvite, Place, ServerKey, Transport, When,
 };
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use minicbor::decode::{self, Decoder};
@@ -67,11 +68,11 @@ pub struct SipState {
 #[cbor(context_bound = "crate::wire::Room")]
 struct Records {
     #[cbor(n(0), with = "crate::wire::map_of_lists", has_nil)]
-    bindings: BTreeMap<String, Vec<Binding>>,
+    bindings: PMap<String, Vec<Binding>>,
     #[cbor(n(1), with = "crate::wire::map", has_nil)]
-    pending: BTreeMap<ServerKey, PendingInvite>,
+    pending: PMap<ServerKey, PendingInvite>,
     #[cbor(n(2), with = "crate::wire::map", has_nil)]
-    dialogs: BTreeMap<DialogId, DialogRecord>,
+    dialogs: PMap<DialogId, DialogRecord>,
     #[n(3)]
     dispatcher: dispatcher::Dispatcher,
     #[n(4)]
@@ -162,6 +163,13 @@ impl SipState {
     /// Derives anew what is derived from the records: after a fault in [`SipState::apply`], which may have left it half done.
     pub fn mend(&mut self) {
         self.index = Index::build(&self.records);
+    }
+
+    /// A copy to be written down or compared, which costs nothing however large the state is. What is derived from the
+    /// records is not in it, so that nothing else is to be asked of it.
+    #[must_use]
+    pub fn frozen(&self) -> Self {
+        Self { records: self.records.clone(), index: Index::default() }
     }
 
     /// What people read for a time of the cluster: by the wall clock of who holds the service.

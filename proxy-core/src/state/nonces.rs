@@ -12,13 +12,13 @@
 //! what any node has taken. A count travels with the command of the request that used it (`SipCommand::Counted`): what
 //! was acknowledged to somebody after a commit is not taken a second time by the next node.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::limits::MAX_NONCES;
+use super::limits::{MAX_EXPIRED_AT_ONCE, MAX_NONCES};
+use super::pmap::PMap;
 use crate::time::WallTime;
 
 /// Counts below the highest that may still come.
@@ -80,7 +80,7 @@ pub struct CountUse {
 #[cbor(context_bound = "crate::wire::Room")]
 pub struct NonceCounts {
     #[cbor(n(0), with = "crate::wire::map", has_nil)]
-    windows: BTreeMap<NonceId, Window>,
+    windows: PMap<NonceId, Window>,
     /// The newest nonce that was thrown out while it lived.
     #[n(1)]
     forgotten: Option<WallTime>,
@@ -145,10 +145,13 @@ impl NonceCounts {
         worth
     }
 
-    /// The oldest nonces go as far as they are of no use any more. They leave no trace: another one of that time would
+    /// The oldest nonces go as far as they are of no use any more, some at once. They leave no trace: another one of that time would
     /// be of no use either.
     pub(super) fn forget_dead(&mut self, now: WallTime) {
-        while self.windows.first_key_value().is_some_and(|(_, window)| window.ends <= now) {
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            if self.windows.first_key_value().is_none_or(|(_, window)| window.ends > now) {
+                return;
+            }
             self.windows.pop_first();
         }
     }

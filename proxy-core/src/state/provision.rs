@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::pmap::PMap;
 use crate::time::WallTime;
 
 /// `H(username:realm:password)` by algorithm (RFC 7616 §3.4.2). At least one is there; an account that came from
@@ -146,18 +147,18 @@ pub struct NonceKey {
 pub struct Provision {
     /// By domain, then by the user part of the AOR.
     #[cbor(n(0), with = "crate::wire::map_of_maps", has_nil)]
-    pub(super) subscribers: BTreeMap<String, BTreeMap<String, Subscriber>>,
+    pub(super) subscribers: PMap<String, PMap<String, Subscriber>>,
     #[cbor(n(1), with = "crate::wire::map", has_nil)]
-    pub(super) domains: BTreeMap<String, Domain>,
+    pub(super) domains: PMap<String, Domain>,
     /// One more with each change of `domains`, so that an engine sees cheaply that it has to look again.
     #[n(2)]
     pub(super) domains_revision: u64,
     /// AOR to AOR, both canonical.
     #[cbor(n(3), with = "crate::wire::map", has_nil)]
-    pub(super) aliases: BTreeMap<String, String>,
+    pub(super) aliases: PMap<String, String>,
     /// With tags.
     #[cbor(n(4), with = "crate::wire::map", has_nil)]
-    pub(super) acl: BTreeMap<AclKey, Option<String>>,
+    pub(super) acl: PMap<AclKey, Option<String>>,
     /// The one that makes nonces, and the one before it.
     #[cbor(n(5), with = "crate::wire::opt", has_nil)]
     pub(super) nonce_key: Option<NonceKey>,
@@ -188,7 +189,7 @@ impl Provision {
     /// How many subscribers a domain has. Costs one look-up.
     #[must_use]
     pub fn subscriber_count(&self, domain: &str) -> usize {
-        self.subscribers.get(domain).map_or(0, BTreeMap::len)
+        self.subscribers.get(domain).map_or(0, PMap::len)
     }
 
     /// A domain, by its name in lower case.

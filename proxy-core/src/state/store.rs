@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::dispatcher::Destination;
 use super::message_store::StoredMessage;
+use super::pmap::PMap;
 use super::subscriptions::Subscription;
 use super::trunk::Trunk;
 use super::{Binding, CountUse, DialogId, DialogRecord, NonceCounts, PendingInvite, ServerKey, SipState};
@@ -66,7 +67,7 @@ impl SipState {
     }
 
     /// Changes which destinations there are.
-    pub(super) fn change_sets(&mut self, change: impl FnOnce(&mut BTreeMap<u32, Vec<Destination>>)) {
+    pub(super) fn change_sets(&mut self, change: impl FnOnce(&mut PMap<u32, Vec<Destination>>)) {
         self.index.remove_dispatcher(&self.records.dispatcher);
         change(&mut self.records.dispatcher.sets);
         self.records.dispatcher.revision += 1;

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::pmap::PMap;
 use super::{DialogId, Flow};
 use crate::time::WallTime;
 
@@ -26,7 +27,7 @@ pub const SUBSCRIPTION_GRACE_MS: u64 = 60_000;
 pub struct Subscriptions {
     /// By dialog: the tag of the watcher is `from_tag`, ours is `to_tag`.
     #[cbor(n(0), with = "crate::wire::map", has_nil)]
-    pub(super) all: BTreeMap<DialogId, Subscription>,
+    pub(super) all: PMap<DialogId, Subscription>,
 }
 
 /// One subscription.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::pmap::PMap;
 use super::provision::network;
 use super::trunk_style::TrunkStyle;
 use super::{CallId, Ha1};
@@ -27,7 +28,7 @@ use crate::time::WallTime;
 pub struct Trunks {
     /// By [`Account::uuid`].
     #[cbor(n(0), with = "crate::wire::map", has_nil)]
-    pub trunks: BTreeMap<String, Trunk>,
+    pub trunks: PMap<String, Trunk>,
 }
 
 /// One trunk.

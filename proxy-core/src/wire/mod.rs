@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 
 use minicbor::decode;
 
+use crate::state::PMap;
+
 /// The first format version in the tagged form; what is before it was never released.
 pub const FIRST_VERSION: u8 = 3;
 
@@ -119,6 +121,27 @@ pub trait Table: Default {
         Self::Value: 't;
     /// One more.
     fn put(&mut self, key: Self::Key, value: Self::Value);
+}
+
+impl<K: Ord + Clone, V> Table for PMap<K, V> {
+    type Key = K;
+    type Value = V;
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn entries<'t>(&'t self) -> impl Iterator<Item = (&'t K, &'t V)>
+    where
+        K: 't,
+        V: 't,
+    {
+        self.iter()
+    }
+
+    fn put(&mut self, key: K, value: V) {
+        self.insert(key, value);
+    }
 }
 
 impl<K: Ord, V> Table for BTreeMap<K, V> {

@@ -57,7 +57,7 @@ fn why_nobody(w: &World) -> String {
 }
 
 fn letters(w: &World) -> Vec<&'static str> {
-    w.state.dispatcher().sets[&1].iter().map(|d| d.letters(false)).collect()
+    w.state.dispatcher().sets.get(&1).expect("a set").iter().map(|d| d.letters(false)).collect()
 }
 
 fn call(w: &mut World, id: &str) {
@@ -387,7 +387,7 @@ fn a_destination_that_refuses_probes_is_neither_probed_nor_marked_by_calls() {
     let mut w = World::with(configured(|d| d.probe_interval = Duration::from_secs(10)));
     add(&mut w, PBX1, "");
     add(&mut w, PBX2, "");
-    for destination in w.state.dispatcher().sets[&1].clone() {
+    for destination in w.state.dispatcher().sets.get(&1).expect("a set").clone() {
         let destination = Box::new(Destination { flags: flag::NO_PING, ..destination });
         w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
     }

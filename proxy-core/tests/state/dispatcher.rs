@@ -38,7 +38,7 @@ fn set_state(state: &mut SipState, uri: Option<&str>, flags: u32) -> SipResponse
 }
 
 fn letters(state: &SipState) -> Vec<&'static str> {
-    state.dispatcher().sets[&1].iter().map(|d| d.letters(false)).collect()
+    state.dispatcher().sets.get(&1).expect("a set").iter().map(|d| d.letters(false)).collect()
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn destinations_stand_by_priority_and_then_as_they_were_added() {
     for (uri, priority) in [("sip:a", 1), ("sip:b", 5), ("sip:c", 1), ("sip:d", 5)] {
         assert_eq!(put(&mut state, 1, destination(uri, priority)), SipResponse::Done);
     }
-    let uris: Vec<&str> = state.dispatcher().sets[&1].iter().map(|d| d.uri.as_str()).collect();
+    let uris: Vec<&str> = state.dispatcher().sets.get(&1).expect("a set").iter().map(|d| d.uri.as_str()).collect();
     assert_eq!(uris, ["sip:b", "sip:d", "sip:a", "sip:c"]);
     assert!(state.index_is_right());
 }
@@ -75,7 +75,7 @@ fn a_destination_fails_by_way_of_trying_and_comes_back_by_its_successes() {
         observe(&mut state, false, 3, 2, 3 + n);
     }
     assert_eq!(letters(&state), ["IP"]);
-    assert_eq!(state.dispatcher().sets[&1][0].changed_at, at(5));
+    assert_eq!(state.dispatcher().sets.get(&1).expect("a set")[0].changed_at, at(5));
     observe(&mut state, true, 3, 2, 6);
     assert_eq!(letters(&state), ["IP"]);
     // One failure in between, and it has to prove itself anew.

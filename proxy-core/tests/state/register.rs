@@ -211,3 +211,24 @@ fn expire_removes_exactly_what_has_ended() {
     assert_eq!(state.apply(&expire(600)), gone(1));
     assert_eq!(state, SipState::default());
 }
+
+/// Who restarts a whole site would otherwise wait for one entry that removes everything.
+#[test]
+fn one_expire_removes_so_much_that_nobody_waits_long_and_says_that_more_is_left() {
+    let mut state = SipState::default();
+    let users = limits::MAX_EXPIRED_AT_ONCE as u32 + 500;
+    for n in 0..users {
+        let SipCommand::Register(mut one) = contacts("a", 1, 0, &[contact("desk", 0, 60)]) else {
+            panic!("a REGISTER");
+        };
+        one.aor = format!("sip:{n}@lab.test");
+        state.apply(&SipCommand::Register(one));
+    }
+    let expire = SipCommand::Expire { up_to: at(60) };
+    let first = state.apply(&expire);
+    assert!(first.has_left_some(), "{first:?}");
+    let second = state.apply(&expire);
+    assert_eq!(second, SipResponse::Expired { bindings: 500, pending: 0, dialogs: 0 });
+    assert!(!second.has_left_some());
+    assert_eq!(state, SipState::default());
+}

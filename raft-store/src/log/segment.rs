@@ -213,6 +213,12 @@ impl SegmentLog {
     pub fn disk_bytes(&self) -> u64 {
         self.state.segments.iter().map(|s| s.len).sum()
     }
+    /// Bytes in the log from entry `index` on, records between the entries included; from the first that is there if
+    /// `index` is gone.
+    pub fn bytes_from(&self, index: u64) -> u64 {
+        let at = usize::try_from(index.saturating_sub(self.state.first)).unwrap_or(usize::MAX);
+        self.state.index.get(at).map_or(0, |loc| (self.state.end + BEFORE as u64).saturating_sub(loc.pos))
+    }
     /// The error that ended this log, if any.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()

@@ -23,8 +23,10 @@ use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
 use super::polls::{Polls, VOTE_PATIENCE};
 use super::runtime::patient;
+use super::snapshot::Data;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote, place_of};
 use crate::command::Versions;
+use crate::log::Mode;
 
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
@@ -109,6 +111,8 @@ pub struct Clients<T> {
     pub(super) transferred_in: Arc<AtomicU64>,
     pub(super) refused: Arc<Refused>,
     pub(super) clock: Clock,
+    /// Whether there are threads for what waits for the disk.
+    pub(super) mode: Mode,
 }
 
 /// What the node said that was to lead next, if it refused: the term that was to end, and why.
@@ -269,25 +273,31 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// The next part of a snapshot, read from the disk beside the Raft thread (which a simulation does not have).
+    async fn part(&self, data: &Data, offset: u64) -> Result<Vec<u8>, NoAnswer> {
+        let no_answer = |why: String| NoAnswer { target: self.target, why };
+        let data = data.clone();
+        let read = move || data.read(offset, SNAPSHOT_PART_BYTES);
+        let part = match self.shared.mode {
+            Mode::Inline => read(),
+            Mode::Thread => tokio::task::spawn_blocking(read).await.map_err(|e| no_answer(e.to_string()))?,
+        };
+        part.map_err(|e| no_answer(format!("the snapshot here cannot be read: {e}")))
+    }
+
     async fn send_snapshot(
         &self,
         vote: Vote,
-        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        snapshot: SnapshotOf<TypeConfig, Data>,
     ) -> Result<SnapshotResponse<TypeConfig>, NoAnswer> {
         let transfer = (self.shared.clock)().mono.0;
         let mut offset = 0;
         loop {
-            let end = (offset + SNAPSHOT_PART_BYTES).min(snapshot.snapshot.len());
-            let last = end == snapshot.snapshot.len();
-            let rpc = Rpc::Snapshot {
-                vote,
-                meta: snapshot.meta.clone(),
-                transfer,
-                offset: offset as u64,
-                data: snapshot.snapshot[offset..end].to_vec(),
-                last,
-            };
-            let to_disk = if last { end as u64 / SNAPSHOT_BYTES_PER_SECOND } else { 0 };
+            let data = self.part(&snapshot.snapshot, offset).await?;
+            let end = offset + data.len() as u64;
+            let last = end == snapshot.snapshot.bytes();
+            let rpc = Rpc::Snapshot { vote, meta: snapshot.meta.clone(), transfer, offset, data, last };
+            let to_disk = if last { end / SNAPSHOT_BYTES_PER_SECOND } else { 0 };
             let limit = SNAPSHOT_PART_LIMIT + Duration::from_secs(to_disk);
             match self.call(Lane::Bulk, rpc, limit).await? {
                 RpcReply::Snapshot(reply) => return Ok(reply),
@@ -299,7 +309,7 @@ impl<T: Transport> Client<T> {
 }
 
 impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Data;
 
     async fn append_entries(
         &mut self,
@@ -341,7 +351,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOf<TypeConfig, Vec<u8>>,
+        snapshot: SnapshotOf<TypeConfig, Data>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {

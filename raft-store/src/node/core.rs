@@ -26,7 +26,9 @@ use super::net::Path;
 use super::polls::Polls;
 use super::purge;
 use super::retire::Retired;
+use super::schedule::{Schedule, Turn};
 use super::sm::{Machine, View};
+use super::snapshot::{Data, Threads};
 use super::time::Time;
 use super::timekeeper;
 use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, incarnation_of, place_of};
@@ -39,12 +41,8 @@ use crate::state::{Fitness, Grant, Suspect};
 use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
 
-/// A snapshot is built after this many entries.
-const SNAPSHOT_EVERY: u64 = 5_000;
 /// Entries in one AppendEntries at most.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
-/// The leader moves to a snapshot when a follower is this many entries behind.
-const SNAPSHOT_LAG: u64 = 20_000;
 
 /// Times of a node without others: nobody hears its heartbeats, and nobody else can lead. openraft wakes up at each fifth
 /// of a heartbeat, whatever there is to do.
@@ -83,6 +81,10 @@ pub struct CoreConfig {
     pub mode: Mode,
     /// Called first on the thread that applies entries.
     pub on_apply_thread: Option<fn()>,
+    /// Called first on each thread that writes a snapshot.
+    pub on_background_thread: Option<fn()>,
+    /// When snapshots are written.
+    pub snapshots: Schedule,
     /// Which boot CLOCK_BOOTTIME counts from.
     pub boot: BootId,
 }
@@ -236,8 +238,8 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         election_timeout_min: ms(election_min),
         election_timeout_max: ms(election_max),
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
-        replication_lag_threshold: SNAPSHOT_LAG,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        // `Schedule` asks for them.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: purge::KEPT_ENTRIES,
         enable_elect: false,
         enable_pre_vote: Some(true),
@@ -245,6 +247,12 @@ fn raft_config(config: &CoreConfig) -> Result<Arc<openraft::Config>, CoreError> 
         ..openraft::Config::default()
     };
     config.validate().map(Arc::new).map_err(|e| CoreError::Timing(e.to_string()))
+}
+
+fn turn(config: &CoreConfig) -> Turn {
+    let place = place_of(config.id);
+    let rank = config.places.iter().filter(|p| p.place < place).count() as u64;
+    Turn { rank, nodes: config.places.len() as u64 }
 }
 
 /// Starts a node in the current runtime.
@@ -258,8 +266,12 @@ pub async fn start_core<T: Transport>(
     let gauge = log.writer().gauge();
     let stored_until = log.writer().with(|log| log.entries().end.saturating_sub(1));
     let time = Arc::new(Time::new(config.boot, stored_until, clock.clone()));
-    let machine = Machine::open(snaps, config.mode, config.on_apply_thread, time.clone())
-        .map_err(CoreError::Snapshots)?;
+    let threads = Threads {
+        mode: config.mode,
+        on_apply: config.on_apply_thread,
+        on_background: config.on_background_thread,
+    };
+    let machine = Machine::open(snaps, threads, time.clone()).map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -268,6 +280,7 @@ pub async fn start_core<T: Transport>(
         return Err(CoreError::Incomplete(why));
     }
     let view = machine.view();
+    let (snapshots, writer) = (machine.snapshots(), log.writer().clone());
     let clients = Clients {
         transport,
         acks: Arc::default(),
@@ -277,6 +290,7 @@ pub async fn start_core<T: Transport>(
         clock,
         transferred_in: Arc::default(),
         refused: Arc::default(),
+        mode: config.mode,
     };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
     let silent_for =
@@ -286,6 +300,7 @@ pub async fn start_core<T: Transport>(
     tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
+    tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
         raft: raft.clone(),
@@ -602,7 +617,7 @@ impl<T: Transport> Core<T> {
             }
             all.remove(&from).map(|p| p.bytes).unwrap_or_default()
         };
-        let snapshot = SnapshotOf::<TypeConfig, Vec<u8>> { meta: part.meta, snapshot: bytes };
+        let snapshot = SnapshotOf::<TypeConfig, Data> { meta: part.meta, snapshot: Arc::new(bytes) };
         let reply: SnapshotResponse<TypeConfig> =
             self.0.raft.install_full_snapshot(part.vote, snapshot).await.map_err(|e| e.to_string())?;
         Ok(RpcReply::Snapshot(reply))

@@ -153,6 +153,10 @@ mod tests {
         assert_eq!(takes(700), Some(ms(700)));
         assert_eq!(entries.commit_takes(1, 1, ms(5), nothing, &[BTreeSet::from([1])], at(0)), Some(ms(5)));
         let joint = [BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2])];
-        assert_eq!(entries.commit_takes(1, 1, ms(5), nothing, &joint, at(2_000)), Some(ms(1_000)), "both sets");
+        assert_eq!(
+            entries.commit_takes(1, 1, ms(5), nothing, &joint, at(2_000)),
+            Some(ms(1_000)),
+            "both sets"
+        );
     }
 }

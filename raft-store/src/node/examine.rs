@@ -211,7 +211,7 @@ fn snapshots(folder: &Path, report: &mut Report) -> io::Result<Vec<Snapshot>> {
     for name in names.iter().rev() {
         let path = folder.join(name);
         let copy = Copy::of(&path, name)?;
-        let found = SledSnaps::open(&copy.0).and_then(|mut snaps| snaps.latest());
+        let found = SledSnaps::open(&copy.0).and_then(|snaps| snaps.latest());
         let decoded = found.and_then(|stored| {
             let (meta, data) = stored.ok_or_else(|| io::Error::other("it does not verify"))?;
             let meta: SnapshotMetaOf<TypeConfig> = codec::decode(Kind::SnapshotMeta, &meta)?;

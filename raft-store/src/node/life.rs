@@ -36,6 +36,8 @@ fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
         silent,
         mode: Mode::Thread,
         on_apply_thread: config.on_threads.map(|t| t.apply),
+        on_background_thread: config.on_background_thread,
+        snapshots: config.snapshots,
         boot: config.boot,
     }
 }

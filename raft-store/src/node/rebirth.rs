@@ -69,8 +69,8 @@ pub(super) fn fill(
     at: Position,
     member: Member,
 ) -> Result<(), StoreError> {
-    let Opened { id, log, mut snaps, .. } = opened;
-    let mut write = || -> std::io::Result<()> {
+    let Opened { id, log, snaps, .. } = opened;
+    let write = || -> std::io::Result<()> {
         let last = LogId::new_term_index(at.term, at.index);
         let vote = codec::encode(Kind::Vote, &Vote::new(at.term, id))?;
         let mark = codec::encode(Kind::LogId, &last)?;

@@ -77,7 +77,9 @@ fn rounds(log: &WeakWriter, pace: Pace, stop: &mpsc::Receiver<()>, found: &tokio
                 Ok(None) => {}
                 // Full: the next round finds it again.
                 Ok(Some(rot)) => drop(found.try_send(rot)),
-                Err(e) => tracing::warn!(file = stretch.name, error = %e, "a part of the log cannot be read again"),
+                Err(e) => {
+                    tracing::warn!(file = stretch.name, error = %e, "a part of the log cannot be read again")
+                }
             }
         }
     }
@@ -103,9 +105,16 @@ async fn replace(raft: &Raft, log: &WeakWriter, rot: &Rot) {
     );
     let done = tokio::time::timeout(PATIENCE, snapshot_and_purge(raft, log, &rot.file, last)).await;
     match done {
-        Ok(Ok(())) => tracing::warn!(file = rot.file, "the damaged part of the log was replaced; look at the disk"),
-        Ok(Err(why)) => tracing::error!(file = rot.file, %why, "the damaged part of the log could not be replaced"),
-        Err(_) => tracing::error!(file = rot.file, "no snapshot came that would replace the damaged part of the log"),
+        Ok(Ok(())) => {
+            tracing::warn!(file = rot.file, "the damaged part of the log was replaced; look at the disk")
+        }
+        Ok(Err(why)) => {
+            tracing::error!(file = rot.file, %why, "the damaged part of the log could not be replaced")
+        }
+        Err(_) => tracing::error!(
+            file = rot.file,
+            "no snapshot came that would replace the damaged part of the log"
+        ),
     }
 }
 

@@ -1,8 +1,9 @@
-//! openraft's view of the replicated state: applies entries, builds snapshots, installs them.
+//! openraft's view of the replicated state: applies entries and installs snapshots; `snapshot` builds them.
 //!
 //! In production entries are applied on a thread of their own ("relevo-apply"), because the state is shared with
-//! the SIP engines behind a lock, and an engine that holds it must never stall the Raft thread. In a simulation
-//! everything happens in place.
+//! the SIP engines behind a lock, and an engine that holds it must never stall the Raft thread. What takes as long as
+//! the state is large (reading, decoding, dropping one) is done on yet another thread. In a simulation everything
+//! happens in place.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -12,18 +13,19 @@ use futures::channel::oneshot;
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend, SnapshotMeta};
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::digest::{Digest, Digests};
+use super::snapshot::{Builder, Data, Snapshots, Threads};
 use super::time::Time;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
-use crate::snap::SnapStore;
+use crate::snap::{Haste, SnapStore, read_whole};
 use crate::state::{ClusterState, Fitness, Grant, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
@@ -125,13 +127,15 @@ impl View {
         Responses(responses)
     }
 
-    fn replace(&self, state: ClusterState) {
+    /// Gives back the former state: dropping a large one takes as long as reading it, and not under a lock.
+    fn replace(&self, state: ClusterState) -> ClusterState {
         let decided = Decided::from(&state);
         if let Some(stamp) = state.stamp() {
             self.time.applied(u64::MAX, stamp);
         }
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        let old = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
         self.note(decided);
+        old
     }
 
     fn note(&self, decided: Decided) {
@@ -147,9 +151,9 @@ impl View {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Where work on the state is done.
+/// Where entries are applied.
 #[derive(Clone)]
-enum Worker {
+pub(super) enum Worker {
     Inline,
     Thread(mpsc::SyncSender<Job>, Arc<Backlog>),
 }
@@ -171,7 +175,10 @@ impl Worker {
         Ok(Self::Thread(tx, backlog))
     }
 
-    async fn run<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<R> {
         match self {
             Self::Inline => Ok(f()),
             Self::Thread(tx, backlog) => {
@@ -195,17 +202,13 @@ impl Worker {
     }
 }
 
-/// Where snapshots go.
-type SharedSnaps = Arc<Mutex<Box<dyn SnapStore>>>;
-
 /// The state machine of a node.
 pub struct Machine {
     view: Arc<View>,
     applied: Option<LogId>,
     membership: StoredMembership,
-    snaps: SharedSnaps,
+    snapshots: Arc<Snapshots>,
     worker: Worker,
-    mode: Mode,
 }
 
 fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, ClusterState)> {
@@ -213,27 +216,23 @@ fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, C
 }
 
 impl Machine {
-    /// Opens the newest snapshot that verifies, or begins with nothing. `on_thread` is called on the thread that
-    /// applies, if `mode` has one.
-    pub fn open(
-        mut snaps: Box<dyn SnapStore>,
-        mode: Mode,
-        on_thread: Option<fn()>,
-        time: Arc<Time>,
-    ) -> io::Result<Self> {
-        let (meta, state) = match snaps.latest()? {
-            Some((meta, data)) => decode(&meta, &data)?,
-            None => (SnapshotMeta::default(), ClusterState::default()),
+    /// Opens the newest snapshot that verifies, or begins with nothing.
+    pub fn open(snaps: Box<dyn SnapStore>, threads: Threads, time: Arc<Time>) -> io::Result<Self> {
+        let (meta, state, bytes) = match snaps.latest()? {
+            Some((meta, data)) => {
+                let (meta, state) = decode(&meta, &data)?;
+                (meta, state, data.len() as u64)
+            }
+            None => (SnapshotMeta::default(), ClusterState::default(), 0),
         };
         let view = Arc::new(View::new(state, time));
-        let worker = Worker::new(mode, on_thread, view.backlog.clone())?;
+        let worker = Worker::new(threads.mode, threads.on_apply, view.backlog.clone())?;
         Ok(Self {
             view,
             applied: meta.last_log_id,
             membership: meta.last_membership,
-            snaps: Arc::new(Mutex::new(snaps)),
+            snapshots: Arc::new(Snapshots::new(snaps, threads, meta.last_log_id, bytes)),
             worker,
-            mode,
         })
     }
 
@@ -247,6 +246,11 @@ impl Machine {
     #[must_use]
     pub fn applied(&self) -> Option<LogId> {
         self.applied
+    }
+
+    /// What is known of the snapshots of this node.
+    pub(super) fn snapshots(&self) -> Arc<Snapshots> {
+        self.snapshots.clone()
     }
 
     async fn apply_chunk(&mut self, chunk: Vec<Entry>) -> io::Result<Vec<Responses>> {
@@ -273,7 +277,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Data;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -293,6 +297,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             };
             let (entries, responders): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
             let responses = self.apply_chunk(entries).await?;
+            self.snapshots.note_applied(self.applied);
             for (responder, response) in responders.into_iter().zip(responses) {
                 if let Some(responder) = responder {
                     responder.send(response);
@@ -302,91 +307,40 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            view: self.view.clone(),
-            applied: self.applied,
-            membership: self.membership.clone(),
-            snaps: self.snaps.clone(),
-            worker: self.worker.clone(),
-            mode: self.mode,
-            state: None,
-        }
-        .captured()
-        .await
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Builder::capture(self.snapshots.clone(), &self.view, &self.worker, meta).await
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMetaOf<TypeConfig>,
-        snapshot: Vec<u8>,
+        snapshot: Data,
     ) -> Result<(), io::Error> {
-        let state: ClusterState = codec::decode(Kind::Snapshot, &snapshot)?;
         let meta_bytes = codec::encode(Kind::SnapshotMeta, meta)?;
-        store(&self.snaps, self.mode, meta_bytes, snapshot).await?;
+        let snapshots = self.snapshots.clone();
+        let (read, last) = (snapshots.clone(), meta.last_log_id);
+        let state = snapshots
+            .aside(move || -> io::Result<ClusterState> {
+                let bytes = read_whole(&*snapshot)?;
+                let state = codec::decode(Kind::Snapshot, &bytes)?;
+                read.store(&meta_bytes, last, Haste::Now, &mut |to| to.write_all(&bytes))?;
+                Ok(state)
+            })
+            .await??;
         let view = self.view.clone();
-        self.worker.run(move || view.replace(state)).await?;
+        let old = self.worker.run(move || view.replace(state)).await?;
+        snapshots.discard(old);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Vec<u8>>>, io::Error> {
-        let snaps = self.snaps.clone();
-        let load = move || snaps.lock().unwrap_or_else(PoisonError::into_inner).latest();
-        let Some((meta, data)) = aside(self.mode, load).await?? else { return Ok(None) };
-        let meta = codec::decode(Kind::SnapshotMeta, &meta)?;
-        Ok(Some(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data }))
-    }
-}
-
-/// Runs what waits for the disk beside the Raft thread (or in place, in a simulation).
-async fn aside<R: Send + 'static>(mode: Mode, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
-    match mode {
-        Mode::Inline => Ok(f()),
-        Mode::Thread => tokio::task::spawn_blocking(f).await.map_err(io::Error::other),
-    }
-}
-
-async fn store(snaps: &SharedSnaps, mode: Mode, meta: Vec<u8>, data: Vec<u8>) -> io::Result<()> {
-    let snaps = snaps.clone();
-    let write = move || snaps.lock().unwrap_or_else(PoisonError::into_inner).write(&meta, &data);
-    aside(mode, write).await?
-}
-
-/// Builds a snapshot of the state as it was when the builder was made.
-pub struct Builder {
-    view: Arc<View>,
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    snaps: SharedSnaps,
-    worker: Worker,
-    mode: Mode,
-    state: Option<io::Result<Vec<u8>>>,
-}
-
-impl Builder {
-    /// Takes the state's bytes now: the builder runs beside further applies, which must not show in them.
-    async fn captured(mut self) -> Self {
-        let view = self.view.clone();
-        let encode = move || view.read(|state| codec::encode(Kind::Snapshot, state));
-        self.state = Some(match self.worker.run(encode).await {
-            Ok(encoded) => encoded.map_err(io::Error::from),
-            Err(e) => Err(e),
-        });
-        self
-    }
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = Vec<u8>;
-
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Vec<u8>>, io::Error> {
-        let data = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))??;
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        let meta_bytes = codec::encode(Kind::SnapshotMeta, &meta)?;
-        // On return it is durable and was read back: only now may openraft purge the log behind it.
-        store(&self.snaps, self.mode, meta_bytes, data.clone()).await?;
-        Ok(SnapshotOf::<TypeConfig, Vec<u8>> { meta, snapshot: data })
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Data>>, io::Error> {
+        let snapshots = self.snapshots.clone();
+        let load = move || snapshots.newest();
+        let Some(found) = self.snapshots.aside(load).await?? else { return Ok(None) };
+        let meta = codec::decode(Kind::SnapshotMeta, &found.meta)?;
+        Ok(Some(SnapshotOf::<TypeConfig, Data> { meta, snapshot: found.data }))
     }
 }
 

@@ -14,6 +14,7 @@ use super::door::Door;
 use super::handle::{Node, Shared};
 use super::life::live;
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
+use super::schedule::Schedule;
 use super::scrub::Pace;
 use super::store::{Found, Store, StoreError};
 use super::types::Place;
@@ -55,6 +56,10 @@ pub struct NodeConfig {
     /// Called first on the node's threads: the place to ask for real-time priority. All of them: a vote that waits for
     /// the disk, or a grant for being applied, waits for the slowest.
     pub on_threads: Option<OnThreads>,
+    /// Called first on each thread whose work nobody waits for (a snapshot): the place to step back behind all others.
+    pub on_background_thread: Option<fn()>,
+    /// When snapshots are written.
+    pub snapshots: Schedule,
 }
 
 /// What is called first on each of a node's threads.
@@ -64,8 +69,7 @@ pub struct OnThreads {
     pub raft: fn(),
     /// The one that writes the log.
     pub log: fn(),
-    /// The one that applies entries; it may be busy for tens of ms (the bytes of a snapshot), so that it should not
-    /// keep the others waiting.
+    /// The one that applies entries; it should not keep the others waiting.
     pub apply: fn(),
     /// The one that reads the log again: behind everything else.
     pub scrub: fn(),

@@ -69,7 +69,8 @@ impl<T: Transport> Core<T> {
     ) -> Result<Option<String>, String> {
         let begun = Instant::now();
         loop {
-            let heard = self.raft().handle_transfer_leader(request.clone()).await.map_err(|e| e.to_string())?;
+            let heard =
+                self.raft().handle_transfer_leader(request.clone()).await.map_err(|e| e.to_string())?;
             match heard {
                 Err(TransferLeaderError::LogNotFlushed { .. }) if begun.elapsed() < FLUSH_LIMIT => {}
                 Err(e) => {

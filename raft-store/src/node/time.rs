@@ -52,7 +52,12 @@ impl Time {
     /// Of a process that starts now; `stored_until` is the last entry of its log.
     #[must_use]
     pub fn new(boot: BootId, stored_until: u64, read: Clock) -> Self {
-        Self { clock: ClusterClock::new(boot, stored_until, read()), read, walls: Mutex::default(), is_read: AtomicBool::new(false) }
+        Self {
+            clock: ClusterClock::new(boot, stored_until, read()),
+            read,
+            walls: Mutex::default(),
+            is_read: AtomicBool::new(false),
+        }
     }
 
     /// What time it is when CLOCK_BOOTTIME shows this. Never waits.

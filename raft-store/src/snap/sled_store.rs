@@ -6,13 +6,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{KEPT, KEPT_BAD, MAX_SNAPSHOT_BYTES, SnapStore, Stored, bad, check_size, header};
+use super::pieces::{PIECE_BYTES, Pieces, Sink};
+use super::{
+    Fill, Generation, Haste, Image, KEPT, KEPT_BAD, MAX_META_BYTES, MAX_SNAPSHOT_BYTES, SnapStore, bad,
+    check_meta, header,
+};
 use crate::disk::create_durably;
-
-/// Bytes per value (256 KiB): sled keeps larger ones in files of their own, which it does not sync either.
-const CHUNK: usize = 256 << 10;
 
 /// sled's page cache in bytes; a generation is written and read once.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -25,6 +27,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// Snapshots in sled.
 pub struct SledSnaps {
     dir: PathBuf,
+    /// Whoever writes a generation holds it.
+    writing: Mutex<()>,
+    /// The generation that was given out last, while somebody has it.
+    reading: Mutex<Option<Reading>>,
+}
+
+struct Reading {
+    number: u64,
+    meta: Vec<u8>,
+    data: Weak<SledImage>,
 }
 
 fn sync_path(path: &Path) -> io::Result<()> {
@@ -77,43 +89,108 @@ fn open_free(path: &Path) -> io::Result<sled::Db> {
     }
 }
 
-fn fill(path: &Path, meta: &[u8], data: &[u8]) -> io::Result<()> {
-    let db = open_free(path)?;
-    let put = |key: Vec<u8>, value: &[u8]| db.insert(key, value).map(drop).map_err(io::Error::from);
-    for (n, chunk) in meta.chunks(CHUNK).enumerate() {
-        put([b"m", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
-    }
-    for (n, chunk) in data.chunks(CHUNK).enumerate() {
-        put([b"s", &(n as u64).to_be_bytes()[..]].concat(), chunk)?;
-    }
-    put(b"header".to_vec(), &header(meta, data))?;
-    db.flush().map_err(io::Error::from)?;
-    drop(db);
-    sync_generation(path)
+/// Values of a generation: `m` and `s` with a number for the pieces of metadata and data.
+fn key(prefix: u8, n: u64) -> Vec<u8> {
+    [&[prefix], &n.to_be_bytes()[..]].concat()
 }
 
-fn read(path: &Path) -> io::Result<Stored> {
+struct To<'a> {
+    db: &'a sled::Db,
+    file: File,
+}
+
+impl Sink for To<'_> {
+    fn piece(&mut self, n: u64, bytes: &[u8]) -> io::Result<()> {
+        self.db.insert(key(b's', n), bytes).map(drop).map_err(io::Error::from)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.db.flush().map_err(io::Error::from)?;
+        self.file.sync_data()
+    }
+}
+
+/// Writes a generation; gives the size and the sum of its data.
+fn write(path: &Path, meta: &[u8], haste: Haste, fill: Fill<'_>) -> io::Result<(u64, u32)> {
+    let db = open_free(path)?;
+    for (n, piece) in meta.chunks(PIECE_BYTES).enumerate() {
+        db.insert(key(b'm', n as u64), piece).map_err(io::Error::from)?;
+    }
+    let mut pieces = Pieces::new(To { db: &db, file: File::open(path.join("db"))? }, haste);
+    fill(&mut pieces)?;
+    let (_, bytes, crc) = pieces.finish()?;
+    db.insert("header", header(meta, bytes, crc)).map_err(io::Error::from)?;
+    db.flush().map_err(io::Error::from)?;
+    drop(db);
+    sync_generation(path)?;
+    Ok((bytes, crc))
+}
+
+/// A generation that is open; it stays readable when it is deleted meanwhile.
+struct SledImage {
+    db: sled::Db,
+    bytes: u64,
+}
+
+impl Image for SledImage {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let end = self.bytes.min(offset.saturating_add(most as u64));
+        let mut out = Vec::with_capacity(most.min(2 * PIECE_BYTES));
+        while offset + (out.len() as u64) < end {
+            let at = offset + out.len() as u64;
+            let (n, within) = (at / PIECE_BYTES as u64, (at % PIECE_BYTES as u64) as usize);
+            let piece = self.db.get(key(b's', n)).map_err(unreadable)?;
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let part = piece.as_deref().and_then(|p| p.get(within..)).filter(|p| !p.is_empty());
+            let part = part.ok_or_else(|| bad(format!("piece {n} is missing")))?;
+            out.extend_from_slice(&part[..left.min(part.len())]);
+        }
+        Ok(out)
+    }
+}
+
+/// Opens a generation and verifies all of it, piece by piece.
+fn read(path: &Path) -> io::Result<(Vec<u8>, SledImage)> {
     if !path.join("db").is_file() {
         return Err(bad("no database"));
     }
     let db = open_free(path)?;
-    let part = |prefix: &[u8]| -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        for item in db.scan_prefix(prefix) {
-            let (_, value) = item.map_err(unreadable)?;
-            if (out.len() + value.len()) as u64 > MAX_SNAPSHOT_BYTES {
-                return Err(bad("larger than a snapshot may be"));
-            }
-            out.extend_from_slice(&value);
+    let mut meta = Vec::new();
+    for item in db.scan_prefix(b"m") {
+        let (_, value) = item.map_err(unreadable)?;
+        meta.extend_from_slice(&value);
+        if meta.len() as u64 > MAX_META_BYTES {
+            return Err(bad("larger than metadata may be"));
         }
-        Ok(out)
-    };
-    let (meta, data) = (part(b"m")?, part(b"s")?);
+    }
+    let (mut bytes, mut crc) = (0, 0);
+    for item in db.scan_prefix(b"s") {
+        let (_, value) = item.map_err(unreadable)?;
+        bytes += value.len() as u64;
+        crc = crc32c::crc32c_append(crc, &value);
+        if bytes > MAX_SNAPSHOT_BYTES {
+            return Err(bad("larger than a snapshot may be"));
+        }
+    }
     let head = db.get(b"header").map_err(unreadable)?.ok_or_else(|| bad("no header"))?;
-    if header(&meta, &data)[..] != head[..] {
+    if header(&meta, bytes, crc)[..] != head[..] {
         return Err(bad("the checksum differs"));
     }
-    Ok((meta, data))
+    Ok((meta, SledImage { db, bytes }))
+}
+
+/// Bytes that the files of a generation have.
+fn disk_bytes(path: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(path)? {
+        let found = entry?.metadata()?;
+        sum += if found.is_file() { found.len() } else { 0 };
+    }
+    Ok(sum)
 }
 
 impl SledSnaps {
@@ -125,7 +202,7 @@ impl SledSnaps {
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        Ok(Self { dir })
+        Ok(Self { dir, writing: Mutex::new(()), reading: Mutex::new(None) })
     }
 
     fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
@@ -154,32 +231,47 @@ impl SledSnaps {
 }
 
 impl SnapStore for SledSnaps {
-    fn write(&mut self, meta: &[u8], data: &[u8]) -> io::Result<()> {
-        check_size(meta, data)?;
-        // Beyond those set aside as well: a number given twice would make the order of what is kept a lie.
-        let newest = self.numbers("gen-")?.last().max(self.numbers("bad-")?.last()).copied();
-        let number = newest.map_or(0, |n| n.saturating_add(1));
+    fn put(&self, meta: &[u8], haste: Haste, fill: Fill<'_>) -> io::Result<u64> {
+        check_meta(meta)?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = self.dir.join("new");
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        fill(&temporary, meta, data)?;
-        let back = read(&temporary)?;
-        if back.0 != meta || back.1 != data {
+        let (bytes, _) = write(&temporary, meta, haste, fill)?;
+        // What is read back has the sum that is in the header, so that it is the same data.
+        let (back, image) = read(&temporary)?;
+        if back != meta || image.bytes != bytes {
             return Err(bad("the snapshot reads back differently"));
         }
+        drop(image);
         // Reading opened the database, which may have written to it again.
         sync_generation(&temporary)?;
+        let on_disk = disk_bytes(&temporary)?;
+        // Beyond those set aside as well: a number given twice would make the order of what is kept a lie.
+        let newest = self.numbers("gen-")?.last().max(self.numbers("bad-")?.last()).copied();
+        let number = newest.map_or(0, |n| n.saturating_add(1));
         fs::rename(&temporary, self.path("gen-", number))?;
         sync_path(&self.dir)?;
-        self.keep("gen-", KEPT)
+        self.keep("gen-", KEPT)?;
+        Ok(on_disk)
     }
 
-    fn latest(&mut self) -> io::Result<Option<Stored>> {
+    fn newest(&self) -> io::Result<Option<Generation>> {
+        // One at a time: sled opens a database once.
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         for number in self.numbers("gen-")?.into_iter().rev() {
+            let open = reading.as_ref().filter(|r| r.number == number);
+            if let Some((open, data)) = open.and_then(|r| Some((r, r.data.upgrade()?))) {
+                return Ok(Some(Generation { meta: open.meta.clone(), data }));
+            }
             let path = self.path("gen-", number);
             match read(&path) {
-                Ok(stored) => return Ok(Some(stored)),
+                Ok((meta, image)) => {
+                    let data = Arc::new(image);
+                    *reading = Some(Reading { number, meta: meta.clone(), data: Arc::downgrade(&data) });
+                    return Ok(Some(Generation { meta, data }));
+                }
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(path = %path.display(), error = %e, "a snapshot is set aside");
                     let aside = self.path("bad-", number);

@@ -6,6 +6,7 @@
 pub mod raft;
 
 use std::convert::Infallible;
+use std::io;
 
 use minicbor::decode::{self, Decode, Decoder};
 use minicbor::encode::{self, CborLen, Encode};
@@ -47,6 +48,18 @@ pub fn len<T: CborLen<Memory>>(value: &T) -> usize {
 /// [`Wire::put`] of what has a tagged form.
 pub fn put<T: Encode<Memory>>(value: &T, out: &mut Vec<u8>) -> Result<(), encode::Error<Infallible>> {
     minicbor::encode_with(value, out, &mut Memory::endless())
+}
+
+/// Writes what has a tagged form to `to`, bit by bit: nothing of its size is in memory for it.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_to<T: Encode<Memory>>(value: &T, to: &mut dyn io::Write) -> io::Result<()> {
+    let written = minicbor::encode_with(value, encode::write::Writer::new(to), &mut Memory::endless());
+    written.map_err(|e| match e.is_write() {
+        true => e.into_write().unwrap_or_else(|| io::Error::other("it cannot be written")),
+        false => io::Error::other(e.to_string()),
+    })
 }
 
 /// [`Wire::get`] of what has a tagged form.

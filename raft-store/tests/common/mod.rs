@@ -10,6 +10,7 @@ use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::{Clocks, MonoTime, RealTime, WallTime};
 use raft_store::command::{Command, GrantReason, Response};
 use raft_store::log::{Durability, Ground};
+use raft_store::node::schedule::Schedule;
 use raft_store::node::scrub::Pace;
 use raft_store::node::{Facts, Node, NodeConfig, Peer, Place, Refused, Role, StartError};
 
@@ -106,6 +107,8 @@ impl Cluster {
             clock: Arc::new(|| Clocks { mono: clock(), real: RealTime(clock().millis()) }),
             boot: u64::from(place),
             on_threads: None,
+            on_background_thread: None,
+            snapshots: Schedule { floor_bytes: 256 << 10, slot_entries: 64 },
         }
     }
 

@@ -13,6 +13,7 @@ use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, Se
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::core::{Core, CoreConfig, CoreError, Facts, Peer, start_core};
 use raft_store::node::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
+use raft_store::node::schedule::Schedule;
 use raft_store::node::{Member, Place, RaftId, Role, join, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::time::{Instant, sleep, timeout};
@@ -161,6 +162,8 @@ impl Cluster {
             silent,
             mode: Mode::Inline,
             on_apply_thread: None,
+            on_background_thread: None,
+            snapshots: Schedule { floor_bytes: 32 << 10, slot_entries: 16 },
             boot: u64::from(place) << 32 | self.boots,
         };
         let begun = self.begun;

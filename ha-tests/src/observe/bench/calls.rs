@@ -24,11 +24,11 @@ const PORTS: (u16, u16) = (5290, 5291);
 const USER: &str = "load";
 
 /// One rate through one server.
-struct Load {
+pub(super) struct Load {
     /// Time from the first INVITE to its 200, ms.
-    setup: Vec<f64>,
+    pub(super) setup: Vec<f64>,
     /// Calls without a 200, or that did not end as they should.
-    failed: usize,
+    pub(super) failed: usize,
     /// Processor time of the server per call, ms.
     cost_ms: f64,
 }
@@ -50,7 +50,7 @@ pub(super) fn measure(lab: &LabState) -> io::Result<Value> {
         let server = Server::start(lab, kind)?;
         let mut busiest = f64::NAN;
         for rate in RATES {
-            let load = offer(lab, &server, rate)?;
+            let load = offer(lab, &server, rate, LENGTH_S)?;
             let (p50, p99) = (percentile(&load.setup, 0.5), percentile(&load.setup, 0.99));
             say!(
                 "  {:<36}{rate:>10}{p50:>10.2}{p99:>10.2}{:>14.3}{:>8}",
@@ -74,15 +74,16 @@ pub(super) fn measure(lab: &LabState) -> io::Result<Value> {
     Ok(Value::Array(rows))
 }
 
-fn offer(lab: &LabState, server: &Server, rate: u32) -> io::Result<Load> {
+/// Offers calls at a rate for so many seconds.
+pub(super) fn offer(lab: &LabState, server: &Server, rate: u32, seconds: u32) -> io::Result<Load> {
     let logs = lab.dir.join("bench-calls");
     fs::create_dir_all(&logs)?;
-    let calls = rate * LENGTH_S;
+    let calls = rate * seconds;
     let plan = |name, scenario, port| {
         let mut plan = Plan::new(name, scenario, port, USER);
         plan.calls = calls;
         plan.rate = rate;
-        plan.limit = LIMIT;
+        plan.limit = LIMIT + Duration::from_secs(u64::from(seconds));
         plan.server = Some(&server.asked);
         plan
     };

@@ -1,5 +1,5 @@
-//! `relevo-lab bench`: how long the floating IP is silent, how many registrations are committed per second, and what
-//! a call costs.
+//! `relevo-lab bench`: how long the floating IP is silent, how many registrations are committed per second, what a call
+//! costs, and what a large state costs.
 //!
 //! Figures are printed, never asserted: they belong to the machine. keepalived and Kamailio are measured on the same
 //! bridge in the same run, so that all saw the same machine.
@@ -9,6 +9,9 @@ mod gaps;
 mod keepalived;
 mod registrations;
 mod servers;
+mod state;
+
+pub use state::Size;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,6 +34,8 @@ pub struct BenchOptions {
     pub runs: u32,
     /// Only these; empty = all.
     pub only: Vec<String>,
+    /// How large the state is made for `state`.
+    pub size: Size,
     /// Print JSON at the end.
     pub json: bool,
     /// Folder of the lab.
@@ -42,8 +47,8 @@ pub struct BenchOptions {
 }
 
 /// Everything that can be asked for with `--only`.
-const PARTS: [&str; 7] =
-    ["kill-agent", "kill-node", "stop", "switchover", "keepalived", "registrations", "calls"];
+const PARTS: [&str; 8] =
+    ["kill-agent", "kill-node", "stop", "switchover", "keepalived", "registrations", "calls", "state"];
 
 /// Silences of many runs, ms.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +109,7 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
         relevo: options.relevo.clone(),
         ephemeral: true,
         rootless: options.rootless,
+        disk_bytes: if wants("state") { state::DISK_BYTES } else { Options::default().disk_bytes },
         ..Options::default()
     })?;
     let mut guard = DownGuard::new(lab);
@@ -139,6 +145,10 @@ pub fn run(options: &BenchOptions) -> io::Result<ExitCode> {
             series.print();
             all.push(series);
         }
+    }
+    // Last: what it leaves behind would be part of the other figures.
+    if wants("state") {
+        report.insert("state".to_owned(), state::measure(&mut guard.lab, &options.size)?);
     }
     let complete = all.iter().all(|s| s.failed.is_empty());
     report.insert("gaps".to_owned(), all.iter().map(Series::json).collect());

@@ -76,7 +76,7 @@ impl Server {
         fs::create_dir_all(&home)?;
         // Like that of the nodes: what an fsync costs is part of the figure.
         let disk = home.join("disk");
-        disk::make(&disk, lab.rootless)?;
+        disk::make(&disk, disk::DISK_BYTES, lab.rootless)?;
         let holder = match ns::hold_new(true) {
             Ok(holder) => holder,
             Err(e) => {

@@ -212,7 +212,7 @@ impl SipState {
         let outbox = &mut self.records.outbox;
         let written = outbox.written_by_all();
         let most = most_records(outbox);
-        while let Some(first) = outbox.records.keys().next().copied() {
+        while let Some(first) = outbox.records.first_key_value().map(|(number, _)| *number) {
             let done = written.is_some_and(|w| first <= w);
             let full = self.index.outbox_bytes > MAX_OUTBOX_BYTES || outbox.records.len() > most;
             if !done && !full {

@@ -44,7 +44,7 @@ impl SipState {
             return SipResponse::Full;
         }
         self.change_sets(|sets| {
-            let list = sets.entry(set).or_default();
+            let list = sets.get_or_default(&set);
             match list.iter_mut().find(|d| d.uri == new.uri) {
                 Some(known) => known.clone_from(new),
                 None => list.push(new.clone()),

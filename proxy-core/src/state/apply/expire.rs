@@ -1,16 +1,17 @@
-//! What has come to its end goes. Only the index is looked through.
+//! What has come to its end goes, what ended first before the rest, and so much at once that nobody waits long for it.
+//! Only the index is looked through.
 
 use crate::msg::reason_phrase;
 use crate::state::index::dialog_forgotten;
+use crate::state::limits::MAX_EXPIRED_AT_ONCE;
 use crate::state::{EndedBy, Ending, InviteState, SipResponse, SipState};
 use crate::time::WallTime;
 
 impl SipState {
     pub(super) fn expire(&mut self, up_to: WallTime) -> SipResponse {
         let mut bindings = 0u32;
-        while let Some((end, aor)) = self.index.bindings.first()
-            && *end <= up_to
-        {
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            let Some((_, aor)) = self.index.bindings.first().filter(|(end, _)| *end <= up_to) else { break };
             let aor = aor.clone();
             let mut list = self.records.bindings.get(&aor).cloned().unwrap_or_default();
             let before = list.len();
@@ -19,10 +20,9 @@ impl SipState {
             self.put_bindings(&aor, list);
         }
         let mut pending = 0u32;
-        while let Some((end, key)) = self.index.pending.first()
-            && *end <= up_to
-        {
-            let (end, key) = (*end, key.clone());
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            let first = self.index.pending.first().filter(|(end, _)| *end <= up_to);
+            let Some((end, key)) = first.cloned() else { break };
             if let Some(record) = self.records.pending.get(&key).cloned()
                 && matches!(record.state, InviteState::Proceeding | InviteState::Cancelled)
             {
@@ -33,10 +33,9 @@ impl SipState {
             pending = pending.saturating_add(1);
         }
         let mut dialogs = 0u32;
-        while let Some((end, id)) = self.index.dialogs.first()
-            && dialog_forgotten(*end) <= up_to
-        {
-            let (end, id) = (*end, id.clone());
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            let first = self.index.dialogs.first().filter(|(end, _)| dialog_forgotten(*end) <= up_to);
+            let Some((end, id)) = first.cloned() else { break };
             self.dialog_ended(&id, &Ending { at: end, by: EndedBy::Lost, bye: None });
             dialogs = dialogs.saturating_add(1);
         }

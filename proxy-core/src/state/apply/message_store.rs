@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::state::limits::{
-    MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, MAX_RECEIPTS, RECEIPT_BYTES, admits_bytes,
+    MAX_EXPIRED_AT_ONCE, MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_PER_USER, MAX_RECEIPTS, RECEIPT_BYTES,
+    admits_bytes,
 };
 use crate::state::message_store::{
     MessageCommand, StoredMessage, message_bytes, registration as registration_of,
@@ -106,13 +107,15 @@ impl SipState {
 
     /// Messages that nobody has come for.
     pub(super) fn expire_messages(&mut self, up_to: WallTime) {
-        while let Some((end, aor, number)) = self.index.messages.ends.first()
-            && *end <= up_to
-        {
-            let (aor, number) = (aor.clone(), *number);
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            let first = self.index.messages.ends.first().filter(|(end, ..)| *end <= up_to);
+            let Some((_, aor, number)) = first.cloned() else { break };
             self.remove_message(&aor, number);
         }
-        while self.index.messages.receipts.first().is_some_and(|(end, _)| *end <= up_to) {
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            if self.index.messages.receipts.first().is_none_or(|(end, _)| *end > up_to) {
+                break;
+            }
             self.remove_first_receipt();
         }
     }

@@ -114,7 +114,7 @@ impl SipState {
         let Some((user, domain)) = split_aor(aor) else { return };
         self.index.bytes += subscriber_bytes(domain, user, &subscriber);
         self.index.provision.subscriber_count += 1;
-        let users = self.records.provision.subscribers.entry(domain.to_owned()).or_default();
+        let users = self.records.provision.subscribers.get_or_default(&domain.to_owned());
         users.insert(user.to_owned(), subscriber);
     }
 
@@ -174,7 +174,7 @@ impl SipState {
     fn take_alias(&mut self, alias: &str) -> bool {
         let Some(target) = self.records.provision.aliases.remove(alias) else { return false };
         self.index.bytes = self.index.bytes.saturating_sub(alias_bytes(alias, &target));
-        self.index.provision.aliases_of.remove(&(target, alias.to_owned()));
+        self.index.provision.aliases_of.remove(&((*target).clone(), alias.to_owned()));
         true
     }
 

@@ -1,7 +1,8 @@
 //! Changes of the subscriptions.
 
 use crate::state::limits::{
-    MAX_SHOWN, MAX_SUBSCRIPTION_BYTES, MAX_SUBSCRIPTIONS, MAX_WATCHERS_PER_AOR, admits_bytes,
+    MAX_EXPIRED_AT_ONCE, MAX_SHOWN, MAX_SUBSCRIPTION_BYTES, MAX_SUBSCRIPTIONS, MAX_WATCHERS_PER_AOR,
+    admits_bytes,
 };
 use crate::state::subscriptions::{
     SUBSCRIPTION_GRACE_MS, Shown, Subscription, SubscriptionCommand, subscription_bytes,
@@ -76,10 +77,10 @@ impl SipState {
 
     /// What has ended long ago, and nobody has told the watcher.
     pub(super) fn expire_subscriptions(&mut self, up_to: WallTime) {
-        while let Some((end, id)) = self.index.subscriptions.ends.first()
-            && end.0.saturating_add(SUBSCRIPTION_GRACE_MS) <= up_to.0
-        {
-            let id = id.clone();
+        let ended = |end: WallTime| end.0.saturating_add(SUBSCRIPTION_GRACE_MS) <= up_to.0;
+        for _ in 0..MAX_EXPIRED_AT_ONCE {
+            let first = self.index.subscriptions.ends.first().filter(|(end, _)| ended(*end));
+            let Some((_, id)) = first.cloned() else { break };
             self.remove_subscription(&id);
         }
     }

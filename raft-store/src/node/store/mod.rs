@@ -34,7 +34,7 @@ use crate::log::{
     self, Durability, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog,
     Verdict,
 };
-use crate::snap::{SledSnaps, SnapStore};
+use crate::snap::{Generation, SledSnaps, SnapStore};
 use crate::state::ClusterState;
 
 mod aside;
@@ -148,7 +148,14 @@ impl Store {
             e => StoreError::Io { path: path.clone(), why: e.into() },
         })?;
         let ground = Ground::default();
-        Ok(Self { data: data.to_owned(), cluster: cluster.to_owned(), place, durability, ground, _lock: lock })
+        Ok(Self {
+            data: data.to_owned(),
+            cluster: cluster.to_owned(),
+            place,
+            durability,
+            ground,
+            _lock: lock,
+        })
     }
 
     /// With what this machine can tell about the end of the log.
@@ -293,11 +300,11 @@ impl Store {
         let disk: SharedDisk = Arc::new(RealDisk::new(root.join("log")).map_err(io_error(root))?);
         let limits = Limits { durability: self.durability, ..Limits::default() };
         let identity = Identity::new(&self.cluster, id);
-        let mut snaps = SledSnaps::open(root.join("snap")).map_err(io_error(root))?;
+        let snaps = SledSnaps::open(root.join("snap")).map_err(io_error(root))?;
         let mut opened = SegmentLog::open_on(disk.clone(), identity, limits, self.ground.clone());
         if let Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) = &opened
             && lost.resumes.is_some()
-            && let Some(newest) = newest_snapshot(&mut snaps).map_err(io_error(root))?
+            && let Some(newest) = newest_snapshot(&snaps).map_err(io_error(root))?
         {
             // Perhaps the snapshot holds all that is damaged.
             let ground = Ground { snapshot: Some(newest), ..self.ground.clone() };
@@ -392,8 +399,8 @@ pub(super) fn later_than(seen: u64) -> u64 {
 }
 
 /// The last index in the newest snapshot that verifies, and its mark as the log takes it.
-fn newest_snapshot(snaps: &mut SledSnaps) -> io::Result<Option<(u64, Vec<u8>)>> {
-    let Some((meta, _)) = snaps.latest()? else { return Ok(None) };
+fn newest_snapshot(snaps: &SledSnaps) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let Some(Generation { meta, .. }) = snaps.newest()? else { return Ok(None) };
     let meta: SnapshotMetaOf<TypeConfig> = codec::decode(Kind::SnapshotMeta, &meta)?;
     meta.last_log_id.map(|last| Ok((last.index, codec::encode(Kind::LogId, &last)?))).transpose()
 }

@@ -103,7 +103,7 @@ fn a_store_made_from_a_state_begins_beyond_the_former_one_and_keeps_that() {
     let member = Member { addr: ([127, 0, 0, 1], 7002).into(), role: Role::Appliance };
     let id = store.begin_from(&state, Position { term: 3, index: 433 }, member).expect("begun");
     assert!(incarnation_of(id) > 0 && place_of(id) == 2);
-    let Found::Whole(mut opened) = store.open().expect("opens") else { panic!("whole") };
+    let Found::Whole(opened) = store.open().expect("opens") else { panic!("whole") };
     assert_eq!(opened.id, id);
     let (meta, data) = opened.snaps.latest().expect("reads").expect("a snapshot");
     let meta: openraft::type_config::alias::SnapshotMetaOf<TypeConfig> =
