@@ -25,6 +25,7 @@ use super::polls::{Polls, VOTE_PATIENCE};
 use super::runtime::patient;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote, place_of};
 use crate::command::Versions;
+use crate::log::Gauge;
 
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
@@ -103,6 +104,8 @@ pub struct Clients<T> {
     pub(super) entries: Arc<Entries>,
     /// Votes that this node asks for and gives.
     pub(super) polls: Arc<Polls>,
+    /// How long syncs take here.
+    pub(super) gauge: Arc<Gauge>,
     /// Until when this node says nothing as a leader or candidate, ns of the clock: it has abdicated.
     pub(super) mute_until: Arc<AtomicU64>,
     /// The last term in which this node told a peer that another shall lead; 0: never.
@@ -332,7 +335,7 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        if let Some(why) = self.shared.polls.why_not(self.target, Instant::now()) {
+        if let Some(why) = self.shared.polls.why_not(self.target, self.shared.gauge.syncs().newest, Instant::now()) {
             return Err(unreachable(&NoAnswer { target: self.target, why: why.into() }));
         }
         self.ask_vote(Rpc::PreVote(rpc), &option).await

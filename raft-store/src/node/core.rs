@@ -273,6 +273,7 @@ pub async fn start_core<T: Transport>(
         acks: Arc::default(),
         entries: Arc::default(),
         polls: Arc::new(Polls::new(config.election_max)),
+        gauge: gauge.clone(),
         mute_until: Arc::default(),
         clock,
         transferred_in: Arc::default(),
