@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -104,6 +104,8 @@ pub struct Clients<T> {
     pub(super) entries: Arc<Entries>,
     /// Votes that this node asks for and gives.
     pub(super) polls: Arc<Polls>,
+    /// The vote of this node, once Raft runs.
+    pub(super) vote: Arc<OnceLock<OwnVote>>,
     /// How long syncs take here.
     pub(super) gauge: Arc<Gauge>,
     /// Until when this node says nothing as a leader or candidate, ns of the clock: it has abdicated.
@@ -141,6 +143,9 @@ impl<T: Transport> RaftNetworkFactory<TypeConfig> for Clients<T> {
         Client { shared: self.clone(), target, member: *node, lane: Lane::Control }
     }
 }
+
+/// Says how this node votes now.
+pub(super) type OwnVote = Box<dyn Fn() -> Vote + Send + Sync>;
 
 /// The client of one peer.
 pub struct Client<T> {
@@ -264,10 +269,14 @@ impl<T: Transport> Client<T> {
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
         let asking = self.shared.polls.ask(rpc.vote.leader_id.term, self.target);
         loop {
-            match self.ask_vote(Rpc::Vote(rpc.clone()), option).await {
-                Err(e) if !asking.stands() => return Err(e),
-                Err(_) => tokio::time::sleep(UNREACHABLE_PAUSE).await,
-                answered => return answered,
+            let answered = self.ask_vote(Rpc::Vote(rpc.clone()), option).await;
+            if answered.is_err() {
+                tokio::time::sleep(UNREACHABLE_PAUSE).await;
+            }
+            // Who has voted for somebody else meanwhile asks for no votes in an earlier term.
+            let is_candidate = self.shared.vote.get().is_some_and(|own| own() == rpc.vote);
+            if answered.is_ok() || !asking.stands() || !is_candidate {
+                return answered;
             }
         }
     }
