@@ -251,6 +251,12 @@ impl Net {
         self.links.get(&(from, to)).is_some_and(|link| link.cut)
     }
 
+    /// Whether large messages vanish anywhere.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.links.values().any(|link| link.narrow)
+    }
+
     /// All links as new; what waited for the end of a cut arrives now or never.
     pub fn heal(&mut self, now: u64) {
         self.links.clear();
