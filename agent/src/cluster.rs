@@ -69,16 +69,15 @@ pub fn answer(done: Verdict) -> Done {
 
 impl From<node::Facts> for Facts {
     fn from(raft: node::Facts) -> Self {
-        let peer =
-            |p: node::PeerFacts| Peer {
-                place: p.place,
-                lag: p.lag,
-                last_ack: p.last_ack,
-                silent: p.silent,
-                unanswered: p.unanswered,
-                acknowledges_in: p.acknowledges_in,
-                writes: p.disk.is_some_and(|disk| disk.goes_on),
-            };
+        let peer = |p: node::PeerFacts| Peer {
+            place: p.place,
+            lag: p.lag,
+            last_ack: p.last_ack,
+            silent: p.silent,
+            unanswered: p.unanswered,
+            acknowledges_in: p.acknowledges_in,
+            writes: p.disk.is_some_and(|disk| disk.goes_on),
+        };
         Self {
             path_is_narrow: raft.is_path_narrow(),
             paths: raft.peers.iter().map(|p| (p.place, p.path)).collect(),

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use raft_store::disk::sim::SimDisk;
 use raft_store::disk::Disk;
+use raft_store::disk::sim::SimDisk;
 use raft_store::log::{
     BootId, Durability, Forgotten, Ground, Held, Identity, Limits, LogWriter, Mark, Mode, OpenError,
     Recovered, SegmentLog, Verdict,

@@ -141,7 +141,9 @@ async fn whoever_abdicates_follows_and_does_not_stand_and_leads_on_where_nobody_
         let leader = others.iter().find(|p| c.facts(**p).leading).expect("leads");
         c.facts(*leader).peers.into_iter().find(|p| p.place == old).expect("a peer")
     };
-    cluster.until("it is heard, and would not lead", |c| heard(c).last_ack.is_some() && heard(c).silent).await;
+    cluster
+        .until("it is heard, and would not lead", |c| heard(c).last_ack.is_some() && heard(c).silent)
+        .await;
     cluster.commit(grant(1)).await;
     sleep(lasts).await;
     cluster.until("it would lead again", |c| !heard(c).silent).await;
@@ -179,5 +181,7 @@ async fn entries_left_by_an_earlier_term_keep_nobody_waiting() {
     cluster.commit(grant(2)).await;
     assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
     let answers = left.await;
-    assert!(answers.iter().all(|a| matches!(a, Ok(_) | Err(ProposeRefused::NotLeader | ProposeRefused::Unknown))));
+    assert!(
+        answers.iter().all(|a| matches!(a, Ok(_) | Err(ProposeRefused::NotLeader | ProposeRefused::Unknown)))
+    );
 }

@@ -46,8 +46,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proxy_core::time::MonoTime;
-pub use raft_store::node::{Path, Way};
 pub use raft_store::log::Syncs;
+pub use raft_store::node::{Path, Way};
 pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
 
 use self::stall::Stall;

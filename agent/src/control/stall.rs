@@ -98,7 +98,10 @@ impl Control {
             self.stall.waited += passed;
         }
         let is_late = self.stall.waited > Self::commit_bound(facts);
-        if is_late && self.stall.leaving.is_none() && now >= self.stall.not_before && self.has_better(now, facts)
+        if is_late
+            && self.stall.leaving.is_none()
+            && now >= self.stall.not_before
+            && self.has_better(now, facts)
         {
             self.stall.leaving = Some(Leaving::Stopping);
             self.stall.pause = (self.stall.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);

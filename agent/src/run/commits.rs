@@ -37,7 +37,8 @@ impl Commits {
                 .iter()
                 .filter_map(|peer| {
                     let age = seconds(since(peer.place)?);
-                    let disk = if peer.writes { "its disk writes" } else { "its disk does not, or it says nothing" };
+                    let disk =
+                        if peer.writes { "its disk writes" } else { "its disk does not, or it says nothing" };
                     Some(format!("node {} has acknowledged no entries for {age} ({disk})", peer.place))
                 })
                 .collect();
@@ -104,7 +105,12 @@ mod tests {
         let facts = Facts {
             leading: true,
             oldest_waits: Some(Duration::from_millis(2_300)),
-            peers: vec![Peer { place: 2, last_ack: Some(at(3_000)), unanswered: Some(at(800)), ..Peer::default() }],
+            peers: vec![Peer {
+                place: 2,
+                last_ack: Some(at(3_000)),
+                unanswered: Some(at(800)),
+                ..Peer::default()
+            }],
             ..Facts::default()
         };
         let mut commits = Commits::default();

@@ -11,8 +11,8 @@
 
 pub mod ailing;
 pub mod backend;
-mod desk;
 pub mod commits;
+mod desk;
 pub mod driver;
 pub mod faults;
 mod health;

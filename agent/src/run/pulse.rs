@@ -82,7 +82,12 @@ impl Pulses {
         ailing.set(Ailment::Pulse, all.iter().any(|part| part.stopped));
         let waits = facts.syncs.waiting;
         let bound = DISK_BOUND.max(facts.syncs.slowest * COMMIT_SYNCS);
-        tell("relevo-log (the disk)", waits, &mut self.disk_stopped, waits.is_some_and(|waits| waits > bound));
+        tell(
+            "relevo-log (the disk)",
+            waits,
+            &mut self.disk_stopped,
+            waits.is_some_and(|waits| waits > bound),
+        );
         all.push(Shown { name: "relevo-log".into(), waits, stopped: self.disk_stopped });
         ailing.set(Ailment::Disk, self.disk_stopped);
         all

@@ -12,9 +12,9 @@ use proxy_core::time::Clocks;
 
 use super::ailing::Ailing;
 use super::backend::Desk;
+use super::commits::Commits;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
-use super::commits::Commits;
 use super::live::Live;
 use super::pulse::Pulses;
 use super::resources::{Address, Steps};

@@ -242,13 +242,21 @@ impl Net {
     /// Whether what is said in this direction arrives, and at once.
     #[must_use]
     pub fn is_clear(&self, from: Place, to: Place) -> bool {
-        self.links.get(&(from, to)).is_none_or(|link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0)
+        self.links
+            .get(&(from, to))
+            .is_none_or(|link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0)
     }
 
     /// Whether nothing that is said in this direction arrives.
     #[must_use]
     pub fn is_cut(&self, from: Place, to: Place) -> bool {
         self.links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
+    /// Whether large messages vanish anywhere.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.links.values().any(|link| link.narrow)
     }
 
     /// All links as new; what waited for the end of a cut arrives now or never.

@@ -144,7 +144,9 @@ impl Plan {
         }
         let stalls = &mut Rng::of(seed, 0x7374_616c);
         if stalls.chance(WITH_STALLS) {
-            weights.extend(STALLS.map(|(fault, weight)| (fault, weight * [0, 1, 4][(stalls.draw() % 3) as usize])));
+            weights.extend(
+                STALLS.map(|(fault, weight)| (fault, weight * [0, 1, 4][(stalls.draw() % 3) as usize])),
+            );
         }
         let slowest = rng.between(300, 3000);
         Self { rng, weights, pause: (20, slowest), places }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use agent::bridge::{Cluster, Store};
 use agent::control::{Control, Goal, Place, Resources, Settings};
-use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
 use agent::run::commits::Commits;
+use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
 use agent::run::live::Picture;
 use agent::run::pulse::Pulses;
 use agent::run::resources::Steps;

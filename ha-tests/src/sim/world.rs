@@ -367,6 +367,8 @@ impl World {
     fn live_on(&mut self, serves: bool) {
         let now = self.now;
         let places: Vec<Place> = self.machines.iter().map(|m| m.place).collect();
+        // A leader that cannot commit gives up after seconds: that is another law's matter (`laws::commits`).
+        let stalls = self.net.is_narrow() || self.machines.iter().any(|m| m.disks.slow.get() > 0);
         let mut nodes = Vec::with_capacity(places.len());
         for machine in &self.machines {
             let clear = |other: &Place| {
@@ -382,7 +384,7 @@ impl World {
             nodes.push(laws::liveness::Node {
                 place: machine.place,
                 appliance: machine.role == Role::Appliance,
-                able: machine.is_able(now),
+                able: !stalls && machine.is_able(now),
                 near: places.iter().copied().filter(clear).collect(),
                 unheard_by: places.iter().copied().filter(unheard).collect(),
             });
@@ -421,7 +423,8 @@ impl World {
         let others: Vec<Place> = self.machines.iter().map(|m| m.place).filter(|p| *p != place).collect();
         let whole = |m: &Machine| m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE);
         let machines = self.machines.iter().filter(|m| m.place != place).all(whole);
-        let clean = |link: &super::net::Link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0;
+        let clean =
+            |link: &super::net::Link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0;
         machines
             && others.iter().all(|a| {
                 // Small messages pass in both directions, too: it is heard, and so knows that it is not alone.

@@ -28,7 +28,8 @@ impl Frozen {
     fn new(node: &Node, name: &str) -> Self {
         let agent = node.agent().expect("it runs").pid;
         let tasks = fs::read_dir(format!("/proc/{agent}/task")).expect("its threads");
-        let is_it = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let is_it =
+            |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
         let task = tasks.flatten().map(|entry| entry.path()).find(is_it).expect("the thread");
         let tid = task.file_name().expect("a number").to_string_lossy().into_owned();
         let group = PathBuf::from(FREEZER).join(format!("relevo-test-{tid}"));

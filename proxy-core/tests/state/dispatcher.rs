@@ -55,7 +55,8 @@ fn destinations_stand_by_priority_and_then_as_they_were_added() {
     for (uri, priority) in [("sip:a", 1), ("sip:b", 5), ("sip:c", 1), ("sip:d", 5)] {
         assert_eq!(put(&mut state, 1, destination(uri, priority)), SipResponse::Done);
     }
-    let uris: Vec<&str> = state.dispatcher().sets.get(&1).expect("a set").iter().map(|d| d.uri.as_str()).collect();
+    let uris: Vec<&str> =
+        state.dispatcher().sets.get(&1).expect("a set").iter().map(|d| d.uri.as_str()).collect();
     assert_eq!(uris, ["sip:b", "sip:d", "sip:a", "sip:c"]);
     assert!(state.index_is_right());
 }

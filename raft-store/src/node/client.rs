@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -26,7 +26,7 @@ use super::runtime::patient;
 use super::snapshot::Data;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote, place_of};
 use crate::command::Versions;
-use crate::log::Mode;
+use crate::log::{Gauge, Mode};
 
 /// Bytes of a snapshot sent at once.
 pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
@@ -105,6 +105,10 @@ pub struct Clients<T> {
     pub(super) entries: Arc<Entries>,
     /// Votes that this node asks for and gives.
     pub(super) polls: Arc<Polls>,
+    /// The vote of this node, once Raft runs.
+    pub(super) vote: Arc<OnceLock<OwnVote>>,
+    /// How long syncs take here.
+    pub(super) gauge: Arc<Gauge>,
     /// Until when this node says nothing as a leader or candidate, ns of the clock: it has abdicated.
     pub(super) mute_until: Arc<AtomicU64>,
     /// The last term in which this node told a peer that another shall lead; 0: never.
@@ -142,6 +146,9 @@ impl<T: Transport> RaftNetworkFactory<TypeConfig> for Clients<T> {
         Client { shared: self.clone(), target, member: *node, lane: Lane::Control }
     }
 }
+
+/// Says how this node votes now.
+pub(super) type OwnVote = Box<dyn Fn() -> Vote + Send + Sync>;
 
 /// The client of one peer.
 pub struct Client<T> {
@@ -265,10 +272,14 @@ impl<T: Transport> Client<T> {
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
         let asking = self.shared.polls.ask(rpc.vote.leader_id.term, self.target);
         loop {
-            match self.ask_vote(Rpc::Vote(rpc.clone()), option).await {
-                Err(e) if !asking.stands() => return Err(e),
-                Err(_) => tokio::time::sleep(UNREACHABLE_PAUSE).await,
-                answered => return answered,
+            let answered = self.ask_vote(Rpc::Vote(rpc.clone()), option).await;
+            if answered.is_err() {
+                tokio::time::sleep(UNREACHABLE_PAUSE).await;
+            }
+            // Who has voted for somebody else meanwhile asks for no votes in an earlier term.
+            let is_candidate = self.shared.vote.get().is_some_and(|own| own() == rpc.vote);
+            if answered.is_ok() || !asking.stands() || !is_candidate {
+                return answered;
             }
         }
     }
@@ -342,7 +353,9 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
-        if let Some(why) = self.shared.polls.why_not(self.target, Instant::now()) {
+        if let Some(why) =
+            self.shared.polls.why_not(self.target, self.shared.gauge.syncs().newest, Instant::now())
+        {
             return Err(unreachable(&NoAnswer { target: self.target, why: why.into() }));
         }
         self.ask_vote(Rpc::PreVote(rpc), &option).await

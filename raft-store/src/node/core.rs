@@ -286,6 +286,8 @@ pub async fn start_core<T: Transport>(
         acks: Arc::default(),
         entries: Arc::default(),
         polls: Arc::new(Polls::new(config.election_max)),
+        gauge: gauge.clone(),
+        vote: Arc::default(),
         mute_until: Arc::default(),
         clock,
         transferred_in: Arc::default(),
@@ -293,6 +295,9 @@ pub async fn start_core<T: Transport>(
         mode: config.mode,
     };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
+    let metrics = raft.metrics();
+    // Set once, here.
+    drop(clients.vote.set(Box::new(move || metrics.borrow_watched().vote)));
     let silent_for =
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
     let silent_until = Instant::now() + silent_for;

@@ -24,6 +24,11 @@ use super::types::RaftId;
 /// Time that a vote may take: two syncs of five seconds each.
 pub(super) const VOTE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A disk whose syncs take less is fast.
+const FAST_SYNC: Duration = Duration::from_millis(5);
+/// A vote that takes longer waits for a disk.
+const FAST_VOTE: Duration = Duration::from_millis(20);
+
 #[derive(Debug, Default)]
 struct Inner {
     /// The newest term in which this node has asked for votes, unless it is decided who leads in it.
@@ -31,11 +36,19 @@ struct Inner {
     /// Since when it has.
     stands_since: Option<Instant>,
     /// Questions for votes under way, by whom they are asked of.
-    asked: BTreeMap<RaftId, u32>,
+    asked: BTreeMap<RaftId, Asked>,
     /// Votes of this node that are being written.
     writing: u32,
     /// Until when it gives the node that it has voted for time to lead, and in which term.
     bound: Option<(u64, Instant)>,
+}
+
+/// Questions to one voter.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    count: u32,
+    /// When the oldest of them was asked.
+    since: Instant,
 }
 
 /// Votes that this node asks for and gives.
@@ -76,7 +89,8 @@ impl Polls {
             inner.stands_in = Some(term);
             inner.stands_since = Some(Instant::now());
         }
-        *inner.asked.entry(of).or_default() += 1;
+        let fresh = Asked { count: 0, since: Instant::now() };
+        inner.asked.entry(of).or_insert(fresh).count += 1;
         drop(inner);
         Asking { polls: self.clone(), term, of, begun: Instant::now() }
     }
@@ -104,10 +118,13 @@ impl Polls {
         Writing { polls: self, begun: Instant::now() }
     }
 
-    /// Why `of` must not be asked whether it would vote for this node; `None`: it may be.
-    pub(super) fn why_not(&self, of: RaftId, now: Instant) -> Option<&'static str> {
+    /// Why `of` must not be asked whether it would vote for this node; `None`: it may be. `sync` is how long the newest
+    /// sync here took: where disks are fast, a question that was asked just now is no reason.
+    pub(super) fn why_not(&self, of: RaftId, sync: Duration, now: Instant) -> Option<&'static str> {
         let inner = self.lock();
-        if inner.asked.contains_key(&of) {
+        let is_slow =
+            |asked: &Asked| sync >= FAST_SYNC || now.saturating_duration_since(asked.since) >= FAST_VOTE;
+        if inner.asked.get(&of).is_some_and(is_slow) {
             return Some("its vote is waited for");
         }
         let is_bound = inner.bound.is_some_and(|(_, end)| now < end);
@@ -125,9 +142,9 @@ impl Asking {
 impl Drop for Asking {
     fn drop(&mut self) {
         let mut inner = self.polls.lock();
-        if let Some(count) = inner.asked.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(asked) = inner.asked.get_mut(&self.of) {
+            asked.count -= 1;
+            if asked.count == 0 {
                 inner.asked.remove(&self.of);
             }
         }
@@ -162,19 +179,24 @@ mod tests {
     async fn a_candidate_asks_nobody_else_s_opinion_of_whom_it_waits_for() {
         let polls = Arc::new(Polls::new(ELECTION));
         let asking = polls.ask(4, 2);
-        assert!(asking.stands() && polls.why_not(2, Instant::now()).is_some());
-        assert_eq!(polls.why_not(3, Instant::now()), None);
+        assert!(asking.stands() && polls.why_not(2, FAST_SYNC, Instant::now()).is_some());
+        assert_eq!(
+            polls.why_not(2, Duration::ZERO, Instant::now()),
+            None,
+            "asked just now, and disks are fast"
+        );
+        assert_eq!(polls.why_not(3, FAST_SYNC, Instant::now()), None);
         polls.decided(3);
         assert!(asking.stands(), "an older term decides nothing");
         polls.decided(4);
         assert!(!asking.stands());
         let again = polls.ask(5, 2);
         drop(asking);
-        assert!(polls.why_not(2, Instant::now()).is_some(), "the newer question goes on");
+        assert!(polls.why_not(2, FAST_SYNC, Instant::now()).is_some(), "the newer question goes on");
         tokio::time::advance(VOTE_PATIENCE).await;
         assert!(!again.stands());
         drop(again);
-        assert_eq!(polls.why_not(2, Instant::now()), None);
+        assert_eq!(polls.why_not(2, FAST_SYNC, Instant::now()), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,22 +215,22 @@ mod tests {
     async fn who_gives_a_vote_does_not_stand_while_it_is_written_and_as_long_again() {
         let polls = Polls::new(ELECTION);
         let writing = polls.write();
-        assert!(polls.why_not(2, Instant::now()).is_some());
+        assert!(polls.why_not(2, FAST_SYNC, Instant::now()).is_some());
         tokio::time::advance(10 * ELECTION).await;
         writing.done(3, true, Instant::now());
-        assert!(polls.why_not(2, Instant::now()).is_some());
+        assert!(polls.why_not(2, FAST_SYNC, Instant::now()).is_some());
         tokio::time::advance(ELECTION).await;
-        assert_eq!(polls.why_not(2, Instant::now()), None);
+        assert_eq!(polls.why_not(2, FAST_SYNC, Instant::now()), None);
         polls.write().done(4, true, Instant::now());
-        assert_eq!(polls.why_not(2, Instant::now()), None, "a fast disk needs no time");
+        assert_eq!(polls.why_not(2, FAST_SYNC, Instant::now()), None, "a fast disk needs no time");
         let writing = polls.write();
         tokio::time::advance(ELECTION).await;
         writing.done(5, false, Instant::now());
-        assert_eq!(polls.why_not(2, Instant::now()), None, "a vote that was refused binds nobody");
+        assert_eq!(polls.why_not(2, FAST_SYNC, Instant::now()), None, "a vote that was refused binds nobody");
         let writing = polls.write();
         tokio::time::advance(ELECTION).await;
         writing.done(6, true, Instant::now());
         polls.decided(6);
-        assert_eq!(polls.why_not(2, Instant::now()), None, "it leads");
+        assert_eq!(polls.why_not(2, FAST_SYNC, Instant::now()), None, "it leads");
     }
 }

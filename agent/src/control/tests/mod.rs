@@ -226,7 +226,13 @@ fn a_witness_keeps_the_holder_that_is_still_there() {
 fn leadership_is_not_handed_to_a_node_that_has_just_started_and_would_not_hear_it() {
     let peers = |silent| {
         [1, 2]
-            .map(|p| Peer { place: p, lag: Some(0), last_ack: Some(at(0)), silent: p == 1 && silent, ..Peer::default() })
+            .map(|p| Peer {
+                place: p,
+                lag: Some(0),
+                last_ack: Some(at(0)),
+                silent: p == 1 && silent,
+                ..Peer::default()
+            })
             .to_vec()
     };
     // The old holder, 1, died and is back.
