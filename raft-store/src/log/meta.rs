@@ -155,7 +155,7 @@ mod tests {
         let id = Identity::new("lab", 1);
         let good = codec::encode_fixed(Kind::Meta, &(FORMAT, id.cluster, id.node)).expect("encodes");
         let mut frame = good.clone();
-        frame[0] += 1;
+        frame[0] = codec::FORMAT_VERSION + 1;
         let format = codec::encode_fixed(Kind::Meta, &(FORMAT + 1, id.cluster, id.node)).expect("encodes");
         let longer = [&good[..], b"more"].concat();
         for body in [frame, format, longer] {

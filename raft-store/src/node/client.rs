@@ -276,9 +276,10 @@ impl<T: Transport> Client<T> {
             if answered.is_err() {
                 tokio::time::sleep(UNREACHABLE_PAUSE).await;
             }
-            // Who has voted for somebody else meanwhile asks for no votes in an earlier term.
-            let is_candidate = self.shared.vote.get().is_some_and(|own| own() == rpc.vote);
-            if answered.is_ok() || !asking.stands() || !is_candidate {
+            // A node that has voted in a later term asks for no votes in an earlier one.
+            let is_late =
+                self.shared.vote.get().is_some_and(|own| own().leader_id.term > rpc.vote.leader_id.term);
+            if answered.is_ok() || !asking.stands() || is_late {
                 return answered;
             }
         }

@@ -78,6 +78,10 @@ impl World {
                 self.blows.lie = Some((place, disk, at));
                 return;
             }
+            // The heartbeat of the leader of the time finds such a loss out; without it nothing can (docs/adr/0007).
+            if !self.whole() {
+                return;
+            }
             let detail = self.blows.rng.draw();
             self.trace.say(format!("DAMAGE node {place} loses its power, and what its disk had promised"));
             if let Some(machine) = self.machine(place) {
