@@ -368,7 +368,17 @@ impl World {
         let now = self.now;
         let places: Vec<Place> = self.machines.iter().map(|m| m.place).collect();
         // A leader that cannot commit gives up after seconds: that is another law's matter (`laws::commits`).
-        let stalls = self.net.is_narrow() || self.machines.iter().any(|m| m.disks.slow.get() > 0);
+        // Nor does a leader whose control thread does not run end by itself: its guard kills it, unless that is stopped, too.
+        let leads_unguarded = |m: &Machine| {
+            use openraft::async_runtime::WatchReceiver;
+            let running = m.agent.as_ref().and_then(|a| a.process.running());
+            let leads = running.is_some_and(|r| {
+                r.core.raft().metrics().borrow_watched().state == openraft::ServerState::Leader
+            });
+            m.lively(now) && !m.guard && now < m.control_stalled_until && leads
+        };
+        let slow = |m: &Machine| m.disks.slow.get() > 0;
+        let stalls = self.net.is_narrow() || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
         let mut nodes = Vec::with_capacity(places.len());
         for machine in &self.machines {
             let clear = |other: &Place| {

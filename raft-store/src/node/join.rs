@@ -305,7 +305,11 @@ async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -
         return Ok(JoinReply::Wait);
     }
     let of_place = |other: &RaftId| place_of(*other) == place_of(id) && *other != id;
-    let next: BTreeSet<_> = voters.iter().copied().filter(|v| !of_place(v)).chain([id]).collect();
+    // Of each place the latest id only: while a change for another place is half done, both of its ids vote, and the
+    // union would make voters of both for good, one of which is no more.
+    let latest: BTreeMap<Place, RaftId> =
+        voters.iter().copied().chain([id]).map(|v| (place_of(v), v)).collect();
+    let next: BTreeSet<_> = latest.into_values().collect();
     raft.change_membership(ChangeMembers::ReplaceAllVoters(next), false).await.map_err(|e| e.to_string())?;
     let stale: BTreeSet<_> = membership.learner_ids().filter(of_place).collect();
     if !stale.is_empty() {

@@ -66,8 +66,11 @@ fn a_witness_leaves_a_holder_that_is_worse_off_for_a_better_one_but_obeys_the_de
 #[test]
 fn only_a_grave_ailment_moves_the_service_and_never_to_one_that_is_as_badly_off() {
     let asked = |own: Fitness, other: Fitness| {
-        let facts = Facts { fitness: vec![(1, own), (2, other)], ..leading(Some((1, 7))) };
-        control(1).decide(at(1), &facts, Resources::Started).ask
+        let mut facts = Facts { fitness: vec![(1, own), (2, other)], ..leading(Some((1, 7))) };
+        let mut c = control(1);
+        assert_eq!(c.decide(at(1), &facts, Resources::Started).ask, [], "it has to prove itself first");
+        heard(&mut facts, 1);
+        c.decide(at(2), &facts, Resources::Started).ask
     };
     assert_eq!(asked(CRASHES, Fitness::FIT), [Ask::Grant { holder: 2 }]);
     assert_eq!(asked(CRASHES, FULL), [Ask::Grant { holder: 2 }]);

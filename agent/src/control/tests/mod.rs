@@ -246,11 +246,11 @@ fn leadership_is_not_handed_to_a_node_that_has_just_started_and_would_not_hear_i
     let why = vec![(1, NotReady::JustStarted)];
     assert_eq!(active.switchover(at(1), Some(1), &served), Err(CannotSwitch::NotReady { why }));
     // What was decided for it a moment ago stands.
-    granted(&mut facts, 1, 41);
+    facts.grant = Some(Grant { holder: 1, token: 41 });
     for who in [2, 3] {
         let mut c = control(who);
         assert_eq!(c.decide(at(2), &facts, Resources::Stopped).ask, [], "node {who} waits");
-        let heard = Facts { peers: peers(false), ..facts.clone() };
+        let heard = Facts { peers: peers(false), applied: 41, last_log: 41, ..facts.clone() };
         assert_eq!(c.decide(at(3), &heard, Resources::Stopped).ask, [Ask::Transfer { to: 1 }]);
     }
 }
@@ -271,11 +271,12 @@ fn a_switchover_is_grant_then_stop_then_transfer() {
     assert_eq!(c.decide(at(4), &facts, Resources::Moving).ask, [], "nothing before all is down");
     let d = c.decide(at(5), &facts, Resources::Stopped);
     assert_eq!(d.ask, [Ask::Transfer { to: 2 }]);
-    // Nothing is granted or owned in this term any more, however long it lasts.
+    // Nothing is granted or owned in this term any more, however long it lasts; leadership that is not taken is taken
+    // back.
     facts.quorum_ack_at = Some(at(800));
     facts.peers = Vec::new();
     let d = c.decide(at(801), &facts, Resources::Stopped);
-    assert_eq!((d.goal, d.ask, d.news), (Goal::Down, vec![], None));
+    assert_eq!((d.goal, d.ask, d.news), (Goal::Down, vec![Ask::TakeBack { from: 2 }], None));
     let over = Facts { leading: false, leader: Some(2), term: 6, ..facts };
     assert_eq!(c.decide(at(802), &over, Resources::Stopped).news, Some(News::SwitchedOver { to: 2 }));
     assert_eq!(c.decide(at(803), &over, Resources::Stopped).news, None, "told once");
