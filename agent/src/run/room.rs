@@ -227,8 +227,8 @@ mod tests {
         let at = |mib: u64, full| judge(Bytes { free: mib * MIB, total: 240 * MIB }, marks, full);
         assert_eq!(at(48, false), Verdict { full: false, reserve: None });
         assert_eq!(at(47, false), Verdict { full: true, reserve: None });
-        assert_eq!(at(55, true).full, true);
-        assert_eq!(at(56, true).full, false);
+        assert!(at(55, true).full);
+        assert!(!at(56, true).full);
         assert_eq!(at(11, true), Verdict { full: true, reserve: Some(false) });
         assert_eq!(at(64, false).reserve, Some(true));
     }

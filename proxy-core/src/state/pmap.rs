@@ -103,7 +103,6 @@ impl<K: Ord, V> PMap<K, V> {
     }
 
     /// All records, in the order of their keys.
-    #[must_use]
     pub fn iter(&self) -> Iter<'_, K, V> {
         self.map.iter().map(shown as Show<'_, K, V>)
     }
@@ -271,8 +270,8 @@ mod tests {
     enum Change {
         Insert(u8, u16),
         Remove(u8),
-        Change(u8, u16),
-        MakeOrChange(u8, u16),
+        Set(u8, u16),
+        Make(u8, u16),
         PopFirst,
         Keep,
     }
@@ -281,8 +280,8 @@ mod tests {
         prop_oneof![
             4 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Insert(k, v)),
             2 => any::<u8>().prop_map(Change::Remove),
-            2 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Change(k, v)),
-            1 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::MakeOrChange(k, v)),
+            2 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Set(k, v)),
+            1 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Make(k, v)),
             1 => Just(Change::PopFirst),
             1 => Just(Change::Keep),
         ]
@@ -318,7 +317,7 @@ mod tests {
                         let k = k.to_string();
                         prop_assert_eq!(map.remove(k.as_str()).map(|v| *v), model.remove(&k));
                     }
-                    Change::Change(k, v) => {
+                    Change::Set(k, v) => {
                         let k = k.to_string();
                         if let Some(record) = map.get_mut(k.as_str()) {
                             *record = v;
@@ -327,7 +326,7 @@ mod tests {
                             *record = v;
                         }
                     }
-                    Change::MakeOrChange(k, v) => {
+                    Change::Make(k, v) => {
                         let k = k.to_string();
                         *map.get_or_default(&k) = v;
                         *model.entry(k).or_default() = v;

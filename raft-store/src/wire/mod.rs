@@ -23,6 +23,7 @@ pub use proxy_core::wire::FIRST_VERSION;
 pub const TIME_VERSION: u8 = 4;
 
 /// A value that can be framed.
+#[expect(clippy::len_without_is_empty, reason = "a length in bytes; no value is framed in none")]
 pub trait Wire: Sized {
     /// The lowest format version that can say this value. More than [`FIRST_VERSION`] only where it uses what was added
     /// later, so that a node of the version before reads the rest.

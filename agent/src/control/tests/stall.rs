@@ -27,6 +27,9 @@ fn run(c: &mut Control, from: u64, until: u64, facts: impl Fn(u64) -> Facts) -> 
 
 const FLOOR: u64 = COMMIT_FLOOR.as_millis() as u64;
 
+/// The facts of a moment, ms.
+type Later = fn(u64) -> Facts;
+
 #[test]
 fn a_leader_that_cannot_commit_stops_its_service_then_falls_silent_and_serves_on_where_nobody_else_does() {
     let mut c = control(1);
@@ -49,7 +52,7 @@ fn a_leader_that_cannot_commit_stops_its_service_then_falls_silent_and_serves_on
 
 #[test]
 fn each_doubt_alone_keeps_a_leader_that_cannot_commit_where_it_is() {
-    let stays: [(&str, fn(u64) -> Facts); 6] = [
+    let stays: [(&str, Later); 6] = [
         ("nothing is proposed", |now| Facts { oldest: None, ..stuck(now) }),
         ("something commits each second", |now| Facts { oldest: Some(now / 1_000), ..stuck(now) }),
         ("no majority could", |now| Facts { others_could: false, ..stuck(now) }),
@@ -93,9 +96,9 @@ fn what_commits_after_all_keeps_the_service_and_ends_the_pauses() {
 fn a_witness_that_leads_and_cannot_commit_its_grant_abdicates_too() {
     let mut witness = control(3);
     let facts = |now| Facts { leader: Some(3), grant: None, ..stuck(now) };
-    let asked = (0..5_000).step_by(20).find_map(|now| {
-        let ask = witness.decide(at(now), &facts(now), Resources::Stopped).ask;
-        ask.contains(&Ask::Abdicate { lasts: SILENCE_FLOOR }).then_some(now)
+    let asked = (0..5_000).step_by(20).find(|now| {
+        let ask = witness.decide(at(*now), &facts(*now), Resources::Stopped).ask;
+        ask.contains(&Ask::Abdicate { lasts: SILENCE_FLOOR })
     });
     assert!(asked.is_some_and(|now| now > FLOOR && now <= FLOOR + 60), "{asked:?}");
 }
