@@ -1,6 +1,6 @@
 //! The page in which the log says up to where it is durable: the guard holds it, so that it outlives the agent.
 //!
-//! The guard never looks into it. Every agent inherits it under one fixed number, [`HELD_FD`]; the name of the memory
+//! The guard never looks into it. Every agent inherits it under one fixed number, `HELD_FD`; the name of the memory
 //! tells it from whatever else may have that number.
 
 use std::io;

@@ -36,7 +36,7 @@ pub struct Received {
     pub unreachable: AtomicU64,
 }
 
-/// When a receive thread came round last. It does so every [`LOOK_UP`], with or without datagrams.
+/// When a receive thread came round last. It does so every `LOOK_UP`, with or without datagrams.
 #[derive(Debug)]
 pub struct Round(Mutex<Instant>);
 

@@ -7,7 +7,7 @@
 //! | less | this node is `full`: new calls, registrations and messages get 503, what exists goes on; one line at ERROR |
 //! | less than [`Marks::last`] | the reserve is given up, too: it is for the log and a snapshot, after which the log is shorter |
 //!
-//! Two marks apart by [`BACK`], so that it does not come and go.
+//! Two marks apart by `BACK`, so that it does not come and go.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,9 +1,9 @@
 //! Digests of what entries did to the state, so that nodes can see whether they still agree.
 //!
 //! The log makes equal states of equal entries, unless a machine's memory or an `apply` is at fault; nobody would notice
-//! that. So each node hashes, for every [`WINDOW`] entries, the answers of every [`SAMPLE`]th of them and how many
+//! that. So each node hashes, for every [`WINDOW`] entries, the answers of every `SAMPLE`th of them and how many
 //! records of each kind there are behind the last one. The windows begin at the same indexes everywhere. Nodes tell each
-//! other the newest ones ([`super::watch`]). It costs some microseconds for every fourth entry, on the thread that
+//! other the newest ones (`watch`). It costs some microseconds for every fourth entry, on the thread that
 //! applies them.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -9,7 +9,7 @@
 //!
 //! Raft's order of terms is then also the order of births, and no message, file or state needs a field for it. The salt
 //! is drawn, so that two clusters begun from the same backup on two nodes differ. A node that hears of a later birth
-//! than its own sets its store aside and joins there; see [`super::watch`].
+//! than its own sets its store aside and joins there; see `watch`.
 //!
 //! | | former cluster | newborn |
 //! |---|---|---|

@@ -6,8 +6,8 @@
 //!
 //! | what proves it | where |
 //! |---|---|
-//! | a heartbeat of the present leader names an entry that this log lacks | [`Core::has_forgotten`] |
-//! | a later birth of the cluster | [`super::watch`] |
+//! | a heartbeat of the present leader names an entry that this log lacks | `Core::has_forgotten` |
+//! | a later birth of the cluster | `watch` |
 //! | the leader knows a later incarnation of this place | [`super::join`] |
 //!
 //! **Why a heartbeat is a proof.** openraft's heartbeat names as `prev_log_id` what *this* follower has acknowledged to

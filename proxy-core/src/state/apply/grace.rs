@@ -18,7 +18,7 @@ pub const GRACE_MAX: Duration = Duration::from_secs(300);
 
 impl SipState {
     /// The cluster's time goes forward at once, from `from` to `now`. Registrations that end in between, or within
-    /// [`GRACE_MIN`] of it, end between [`GRACE_MIN`] and [`GRACE_MAX`] after `now`, spread evenly.
+    /// `GRACE_MIN` of it, end between `GRACE_MIN` and `GRACE_MAX` after `now`, spread evenly.
     pub fn bridge_outage(&mut self, from: WallTime, now: WallTime) {
         let first = now + GRACE_MIN;
         let late = self.index.bindings.range(..=(first, String::new()));
