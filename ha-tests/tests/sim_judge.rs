@@ -46,7 +46,8 @@ fn a_verdict_before_the_commit_is_found() {
 
 #[test]
 fn a_heartbeat_that_is_answered_before_the_promise_is_renewed_is_found() {
-    found_among(1..=200, Mutation::EarlyPromise, &["invariant 1:", "invariant 2:"]);
+    // Such an answer leaves before the log is compared, too: that is seen first.
+    found_among(1..=200, Mutation::EarlyPromise, &["invariant 1:", "invariant 2:", "invariant 16:"]);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn calls_that_an_rtpengine_is_left_with_are_found() {
 #[test]
 fn rtpengines_that_are_asked_without_a_lease_are_found() {
     // A node must be stopped with an INVITE in its sockets, of a call that is over when it goes on: about one world of 200.
-    found_among([292, 388, 1744, 2043], Mutation::NoLease, &["invariant 13"]);
+    found_among(1..=1_500, Mutation::NoLease, &["invariant 13"]);
 }
 
 #[test]
@@ -182,12 +183,14 @@ fn deletions_that_are_not_repeated_are_found_although_some_may_be_lost_with_thei
 
 #[test]
 fn a_cluster_in_which_the_ailing_are_no_candidates_at_all_is_found() {
-    found_among(1..=200, Mutation::NoLastChoice, &["invariant 4"]);
+    found_among(1..=200, Mutation::NoLastChoice, &["invariant 4", "invariant 14"]);
 }
 
 #[test]
 fn a_node_that_does_not_notice_what_it_has_forgotten_is_found() {
-    found_among(1..=200, Mutation::Forgetful, &["invariant 16"]);
+    // In a debug build openraft itself sees that a follower went backwards, and ends.
+    let ends = ["node 1 ends", "node 2 ends", "node 3 ends", "invariant 16"];
+    found_among(1..=200, Mutation::Forgetful, &ends);
 }
 
 #[test]
