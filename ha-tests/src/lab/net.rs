@@ -173,13 +173,15 @@ pub fn narrow(switch: Proc, node: Proc, port: &str, to: &[u8], bytes: u32, perce
     // One packet for each segment: what passes a wire together must be seen apart here.
     ip(node, "link set eth0 gso_max_segs 1\n")?;
     let to: Vec<String> = to.iter().map(|host| mac_text(&mac_of(*host))).collect();
+    // nft compares with less than what the numbers are below, and no more.
+    let some = if percent < 100 { format!("numgen random mod 100 lt {percent}") } else { String::new() };
     nft(
         switch,
         &format!(
             "add chain bridge cuts narrow_{port}\n\
              flush chain bridge cuts narrow_{port}\n\
              add rule bridge cuts narrow_{port} ether daddr {{ {} }} meta length gt {bytes} \
-               numgen random mod 100 lt {percent} drop\n\
+               {some} drop\n\
              add element bridge cuts narrow {{ \"{port}\" : jump narrow_{port} }}\n",
             to.join(", ")
         ),
