@@ -54,6 +54,57 @@ pub trait Disk: Send + Sync {
 /// A disk that several parts use.
 pub type SharedDisk = Arc<dyn Disk>;
 
+/// Bytes around a place that cannot be read that are given up with it: a sector of most disks, a page of the cache.
+const UNREADABLE_PIECE: usize = 4096;
+/// What stands for bytes that cannot be read. No record, copy or snapshot verifies with it.
+const UNREADABLE_BYTE: u8 = 0xdb;
+
+/// Whether an error of reading tells of damage: a bad sector, or a file system that finds its own records broken. What
+/// the system lacks (memory, descriptors, permission) says nothing about the data.
+pub fn is_damage(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN | libc::ENODATA | libc::EREMOTEIO)
+    )
+}
+
+/// Reads as [`DiskFile::read_at`] does, and around what cannot be read: a bad sector is damage at its place, as a
+/// flipped bit is, and not the end of all that is readable behind it. Errors of other kinds are given on.
+fn read_around(
+    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+    len: u64,
+    offset: u64,
+    buf: &mut [u8],
+) -> io::Result<usize> {
+    match read(offset, buf) {
+        Err(e) if is_damage(&e) => {}
+        result => return result,
+    }
+    let (mut got, mut lost) = (0, None);
+    let buf_len = buf.len();
+    while got < buf_len && offset + (got as u64) < len {
+        let at = offset + got as u64;
+        let to_edge = UNREADABLE_PIECE - usize::try_from(at % UNREADABLE_PIECE as u64).unwrap_or(0);
+        let piece = &mut buf[got..buf_len.min(got + to_edge)];
+        match read(at, piece) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if is_damage(&e) => {
+                let left = usize::try_from(len - at).unwrap_or(usize::MAX);
+                let n = piece.len().min(left);
+                piece[..n].fill(UNREADABLE_BYTE);
+                lost = lost.or(Some((at, e)));
+                got += n;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if let Some((at, why)) = lost {
+        tracing::error!(at, %why, "a file of the store cannot be read there: is the disk failing?");
+    }
+    Ok(got)
+}
+
 /// Reads a whole file of at most `limit` bytes.
 pub fn read_all(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?;
@@ -65,4 +116,49 @@ pub fn read_all(file: &dyn DiskFile, limit: u64) -> io::Result<Vec<u8>> {
     let got = file.read_at(0, &mut buf)?;
     buf.truncate(got);
     Ok(buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of `len` sevens whose bytes in `bad` cannot be read, however they are asked for.
+    fn read(len: usize, bad: std::ops::Range<usize>, offset: usize, want: usize) -> io::Result<Vec<u8>> {
+        let mut buf = vec![0; want];
+        let file = |at: u64, buf: &mut [u8]| {
+            let at = usize::try_from(at).expect("small");
+            let end = (at + buf.len()).min(len);
+            if at < bad.end && end > bad.start {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            buf[..end.saturating_sub(at)].fill(7);
+            Ok(end.saturating_sub(at))
+        };
+        let got = read_around(file, len as u64, offset as u64, &mut buf)?;
+        buf.truncate(got);
+        Ok(buf)
+    }
+
+    #[test]
+    fn a_bad_sector_costs_its_page_and_nothing_beside_it() {
+        let all = read(20_000, 9000..9001, 0, 30_000).expect("reads");
+        assert_eq!(all.len(), 20_000);
+        let page = 8192..12_288;
+        assert!(
+            all.iter().enumerate().all(|(n, b)| *b == if page.contains(&n) { UNREADABLE_BYTE } else { 7 })
+        );
+        // From the middle of a page, and to the end of the file.
+        let part = read(9500, 9000..9001, 8950, 100).expect("reads");
+        assert_eq!(part, [UNREADABLE_BYTE; 100]);
+        assert_eq!(read(9500, 9000..9001, 8000, 5000).expect("reads").len(), 1500);
+        assert_eq!(read(9500, 0..0, 9000, 5000).expect("reads"), [7; 500]);
+    }
+
+    #[test]
+    fn what_the_system_lacks_is_no_damage() {
+        for code in [libc::EACCES, libc::ENOMEM, libc::EMFILE, libc::ESTALE] {
+            let refused = read_around(|_, _| Err(io::Error::from_raw_os_error(code)), 10, 0, &mut [0; 10]);
+            assert_eq!(refused.expect_err("refused").raw_os_error(), Some(code));
+        }
+    }
 }

@@ -278,6 +278,39 @@ fn both_copies_damaged_is_never_an_empty_log() {
 }
 
 #[test]
+fn a_sector_that_cannot_be_read_is_damage_at_its_place_and_not_the_end_of_the_log() {
+    let whole = written(60, true);
+    // One of two copies: made anew, and readable from then on.
+    for (name, at) in [("META", 0), ("META.copy", 0), ("SEAL", 0), ("SEAL", 4096)] {
+        let disk = whole.fork();
+        disk.spoil_sector(name, at);
+        let (log, found) = open(&disk, NEXT_BOOT).unwrap_or_else(|e| panic!("{name}, byte {at}: {e}"));
+        assert_eq!((found.verdict, log.entries().end), (Verdict::Whole, 60), "{name}, byte {at}");
+        let mut byte = [0];
+        disk.open(name).expect("opens").read_at(at as u64, &mut byte).expect("reads");
+        assert_ne!(byte, [0xdb], "{name}, byte {at}");
+    }
+    // Of the records: the loss names the page, and what comes before it can be read.
+    let names = segments(&whole);
+    assert!(names.len() > 2);
+    let disk = whole.fork();
+    disk.spoil_sector(&names[1], 700);
+    let (log, found) = open(&disk, NEXT_BOOT).expect("readable");
+    let lost = forgotten(&found);
+    assert_eq!((&lost.file, lost.offset), (&names[1], 0), "{lost}");
+    assert_eq!(lost.promised, Some(59));
+    assert_eq!(lost.verified.map(|v| v + 1), Some(log.entries().end));
+    check_entries(&log);
+    // A snapshot that reaches beyond it makes it harmless.
+    let resumes = lost.resumes.expect("the segments behind it verify");
+    drop(log);
+    let ground = Ground { snapshot: Some((resumes, b"mark".to_vec())), boot: NEXT_BOOT, ..Ground::default() };
+    let (log, found) = open_on(&disk, limits(), ground).expect("opens");
+    assert!(matches!(found.verdict, Verdict::Mended(_)), "{:?}", found.verdict);
+    assert_eq!(log.entries().end, 60);
+}
+
+#[test]
 fn an_interrupted_creation_is_begun_again() {
     for after in 0..8 {
         for seed in 0..20 {

@@ -14,6 +14,12 @@ use crate::net::{NetError, socket};
 
 /// File in the state directory that holds the key of a node without a configured one.
 pub const KEY_FILE: &str = "key";
+/// Its second copy.
+const KEY_COPY: &str = "key.copy";
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+/// Bytes of the checksum behind it: the beginning of its SHA-256.
+const SUM_BYTES: usize = 4;
 /// Most engines, whatever the number of cores.
 const MAX_ENGINES: u16 = 64;
 /// Separates the key of branches and tags from other uses of the cluster key.
@@ -32,9 +38,11 @@ pub enum SetupError {
         /// What the kernel said.
         why: io::Error,
     },
-    /// The key file is damaged.
+    /// Both copies of the key are damaged.
     #[error(
-        "{path} does not hold a key; restore it from a backup, or remove it (calls in progress are lost then)"
+        "{path} at byte 0: it does not hold a key, and neither does {KEY_COPY} beside it; restore one of the two from a \
+         backup, or let the node make a new key (`rm -f {path} {path}.copy`): calls in progress are lost then, and \
+         phones are challenged once more"
     )]
     Key {
         /// The file.
@@ -142,32 +150,73 @@ pub fn cluster_key(config: &Config) -> Result<[u8; 32], SetupError> {
     }
 }
 
-fn key_file(data: &Path) -> Result<[u8; 32], SetupError> {
-    let path = data.join(KEY_FILE);
-    let failed = |why| SetupError::Data { path: path.clone(), why };
+/// What one copy of the key is.
+enum Copy {
+    Missing,
+    Damaged,
+    /// Without a checksum, as early builds wrote it.
+    Bare([u8; KEY_BYTES]),
+    Whole([u8; KEY_BYTES]),
+}
+
+fn sum(key: &[u8; KEY_BYTES]) -> [u8; SUM_BYTES] {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(key);
+    std::array::from_fn(|n| hash[n])
+}
+
+fn read_copy(path: &Path) -> io::Result<Copy> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Copy::Missing),
+        // A sector that cannot be read is as good as one that holds something else.
+        Err(e) if raft_store::disk::is_damage(&e) => return Ok(Copy::Damaged),
+        Err(e) => return Err(e),
+    };
+    Ok(match bytes.split_first_chunk::<KEY_BYTES>() {
+        Some((key, [])) => Copy::Bare(*key),
+        Some((key, rest)) if *rest == sum(key) => Copy::Whole(*key),
+        _ => Copy::Damaged,
+    })
+}
+
+/// Writes one copy, whole or not at all: a half-written key would be a damaged one.
+fn write_copy(path: &Path, key: &[u8; KEY_BYTES]) -> io::Result<()> {
+    let half = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
+    file.write_all(&[&key[..], &sum(key)].concat())?;
+    file.sync_all()?;
+    fs::rename(&half, path)
+}
+
+/// Two copies, each with its checksum: with another key a node could not carry on its own calls, and would not notice.
+fn key_file(data: &Path) -> Result<[u8; KEY_BYTES], SetupError> {
+    let paths = [data.join(KEY_FILE), data.join(KEY_COPY)];
+    let failed = |why| SetupError::Data { path: paths[0].clone(), why };
     // Who registered from where is nobody else's business.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
-    match fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| SetupError::Key { path: path.clone() }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut key = [0; 32];
+    let found = [read_copy(&paths[0]).map_err(failed)?, read_copy(&paths[1]).map_err(failed)?];
+    let key = match &found {
+        // Where they differ somebody has put another one there.
+        [Copy::Whole(key), _] | [_, Copy::Whole(key)] => *key,
+        [Copy::Bare(key), Copy::Missing] => *key,
+        [Copy::Missing, Copy::Missing] => {
+            let mut key = [0; KEY_BYTES];
             fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut key)).map_err(failed)?;
-            // Whole or not at all: a half-written key would make the node unable to start.
-            let half = path.with_extension("new");
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&half)
-                .map_err(failed)?;
-            file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
-            fs::rename(&half, &path).map_err(failed)?;
-            fs::File::open(data).and_then(|d| d.sync_all()).map_err(failed)?;
-            Ok(key)
+            key
         }
-        Err(e) => Err(failed(e)),
+        _ => return Err(SetupError::Key { path: paths[0].clone() }),
+    };
+    for (path, copy) in paths.iter().zip(&found) {
+        if !matches!(copy, Copy::Whole(held) if *held == key) {
+            if matches!(copy, Copy::Damaged) {
+                tracing::warn!(file = %path.display(), "a copy of the key was damaged; it is made anew");
+            }
+            write_copy(path, &key).map_err(failed)?;
+        }
     }
+    fs::File::open(data).and_then(|d| d.sync_all()).map_err(failed)?;
+    Ok(key)
 }
 
 #[cfg(test)]
@@ -181,9 +230,38 @@ mod tests {
         let first = cluster_key(&config).expect("made");
         assert_eq!(cluster_key(&config).expect("kept"), first);
         assert_ne!(first, [0; 32]);
-        std::fs::write(config.data.join(KEY_FILE), "short").expect("write");
+        // One copy in any condition is made anew from the other.
+        let damages: [&dyn Fn(&Path); 4] = [
+            &|file| fs::remove_file(file).expect("removed"),
+            &|file| fs::write(file, "short").expect("written"),
+            &|file| fs::write(file, [0; KEY_BYTES + SUM_BYTES]).expect("written"),
+            &|file| {
+                let mut bytes = fs::read(file).expect("there");
+                bytes[9] ^= 4;
+                fs::write(file, bytes).expect("written");
+            },
+        ];
+        for damage in damages {
+            for name in [KEY_FILE, KEY_COPY] {
+                damage(&config.data.join(name));
+                assert_eq!(cluster_key(&config).expect("the other copy"), first);
+            }
+        }
+        for name in [KEY_FILE, KEY_COPY] {
+            damages[3](&config.data.join(name));
+        }
         let said = cluster_key(&config).expect_err("damaged").to_string();
-        assert!(said.contains("does not hold a key"), "{said}");
+        assert!(said.contains("at byte 0: it does not hold a key") && said.contains("`rm -f "), "{said}");
+    }
+
+    #[test]
+    fn a_key_without_a_checksum_is_taken_over_from_an_early_build() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        fs::write(dir.path().join(KEY_FILE), [5; KEY_BYTES]).expect("written");
+        let config = Config::embedded(dir.path());
+        assert_eq!(cluster_key(&config).expect("read"), [5; KEY_BYTES]);
+        fs::remove_file(dir.path().join(KEY_FILE)).expect("removed");
+        assert_eq!(cluster_key(&config).expect("its copy"), [5; KEY_BYTES]);
     }
 
     #[test]

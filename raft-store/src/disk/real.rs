@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, read_around};
 
 /// A folder of this machine.
 #[derive(Clone, Debug)]
@@ -50,11 +50,8 @@ pub(crate) fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 struct RealFile(File);
 
-impl DiskFile for RealFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+impl RealFile {
+    fn read_whole(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut got = 0;
         while got < buf.len() {
             match self.0.read_at(&mut buf[got..], offset + got as u64) {
@@ -65,6 +62,15 @@ impl DiskFile for RealFile {
             }
         }
         Ok(got)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        read_around(|at, buf| self.read_whole(at, buf), self.len()?, offset, buf)
     }
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, read_around};
 
 /// Bytes that a real disk writes as one.
 pub const SECTOR: usize = 512;
@@ -16,6 +16,8 @@ pub const SECTOR: usize = 512;
 #[derive(Default)]
 struct Inode {
     live: Vec<u8>,
+    /// Sectors that cannot be read before they are written again.
+    bad_sectors: BTreeSet<usize>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
 }
@@ -118,6 +120,17 @@ impl SimDisk {
         self.lock().lying = on;
     }
 
+    /// The sector that holds byte `offset` of the file cannot be read any more, until it is written again.
+    ///
+    /// # Panics
+    /// There is no such file.
+    pub fn spoil_sector(&self, name: &str, offset: usize) {
+        let mut inner = self.lock();
+        let id = inner.names[name];
+        let file = inner.inodes.get_mut(&id).expect("a name has its contents");
+        file.bad_sectors.insert(offset / SECTOR);
+    }
+
     /// Every read and write fails with an I/O error while set.
     pub fn fail_io(&self, on: bool) {
         self.lock().fail_io = on;
@@ -143,8 +156,12 @@ impl SimDisk {
     /// A copy of this disk as it is now, faults and history apart.
     pub fn fork(&self) -> SimDisk {
         let inner = self.lock();
-        let copy =
-            |i: &Inode| Inode { live: i.live.clone(), durable: i.durable.clone(), dirty: i.dirty.clone() };
+        let copy = |i: &Inode| Inode {
+            live: i.live.clone(),
+            durable: i.durable.clone(),
+            dirty: i.dirty.clone(),
+            ..Inode::default()
+        };
         SimDisk(Arc::new(Mutex::new(Inner {
             inodes: inner.inodes.iter().map(|(id, i)| (*id, copy(i))).collect(),
             names: inner.names.clone(),
@@ -200,7 +217,9 @@ impl DiskFile for SimFile {
             }
             file.live[start..start + bytes.len()].copy_from_slice(bytes);
             if !bytes.is_empty() {
-                file.dirty.extend(start / SECTOR..=(start + bytes.len() - 1) / SECTOR);
+                let written = start / SECTOR..=(start + bytes.len() - 1) / SECTOR;
+                file.bad_sectors.retain(|sector| !written.contains(sector));
+                file.dirty.extend(written);
             }
             Ok(())
         })
@@ -209,9 +228,17 @@ impl DiskFile for SimFile {
         self.with(|inner, id| {
             let file = inode(inner, id)?;
             let start = usize::try_from(offset).map_err(io::Error::other)?.min(file.live.len());
-            let n = buf.len().min(file.live.len() - start);
-            buf[..n].copy_from_slice(&file.live[start..start + n]);
-            Ok(n)
+            let len = file.live.len();
+            let read = |at: u64, buf: &mut [u8]| {
+                let at = usize::try_from(at).map_err(io::Error::other)?.min(len);
+                let n = buf.len().min(len - at);
+                if n > 0 && file.bad_sectors.range(at / SECTOR..=(at + n - 1) / SECTOR).next().is_some() {
+                    return Err(io::Error::from_raw_os_error(libc::EIO));
+                }
+                buf[..n].copy_from_slice(&file.live[at..at + n]);
+                Ok(n)
+            };
+            read_around(read, len as u64, start as u64, buf)
         })
     }
     fn sync_data(&self) -> io::Result<()> {

@@ -144,7 +144,13 @@ pub(super) struct Sealer {
 impl Sealer {
     /// Makes the file where it is missing. Its name is durable after a sync of the folder.
     pub(super) fn open(disk: &dyn Disk, boot: BootId) -> io::Result<Self> {
-        let newest = read(disk)?.newest;
+        let Found { newest, unreadable } = read(disk)?;
+        if newest.is_some() && unreadable > 0 {
+            tracing::warn!(
+                file = NAME,
+                "one of the two copies in a file of the log was damaged; it is made anew"
+            );
+        }
         let file = match disk.open(NAME) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => disk.create(NAME)?,
             file => file?,

@@ -14,7 +14,7 @@ use super::{
     Fill, Generation, Haste, Image, KEPT, KEPT_BAD, MAX_META_BYTES, MAX_SNAPSHOT_BYTES, SnapStore, bad,
     check_meta, header,
 };
-use crate::disk::create_durably;
+use crate::disk::{create_durably, is_damage};
 
 /// sled's page cache in bytes; a generation is written and read once.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -44,10 +44,10 @@ fn sync_path(path: &Path) -> io::Result<()> {
 }
 
 /// What the system refuses (no space, no memory, no permission) says nothing about the data: a good generation must not
-/// be set aside for it. Everything else is damage.
+/// be set aside for it. Everything else is damage, a sector that cannot be read among it.
 fn unreadable(e: sled::Error) -> io::Error {
     match e {
-        sled::Error::Io(e) if e.raw_os_error().is_some() => e,
+        sled::Error::Io(e) if e.raw_os_error().is_some() && !is_damage(&e) => e,
         e => bad(e.to_string()),
     }
 }

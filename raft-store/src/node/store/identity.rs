@@ -22,6 +22,8 @@ use crate::node::types::{Place, RaftId, place_of};
 pub(super) const FORMAT: &str = "1";
 /// Begins the line of the checksum (CRC-32C of all lines before it).
 const CRC: &str = "crc ";
+/// What the file has, for a message.
+pub(super) const LINES: &str = "five lines (format, cluster, node, raft-id, crc)";
 /// Bytes of the text shown in a message about it.
 const SHOWN_BYTES: usize = 60;
 
@@ -46,11 +48,11 @@ pub(super) fn text(cluster: &str, place: Place, id: RaftId) -> String {
 /// Reads the file, or says in words at which byte it is not what a node writes.
 pub(super) fn parse(bytes: &[u8]) -> Result<IdFile, (u64, String)> {
     if bytes.is_empty() {
-        return Err((0, "it is empty; four lines were expected (format, cluster, node, raft-id)".into()));
+        return Err((0, format!("it is empty; {LINES} were expected")));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
-        (at as u64, format!("byte 0x{:02x} is no text; a file of five lines was expected", bytes[at]))
+        (at as u64, format!("byte 0x{:02x} is no text; {LINES} were expected", bytes[at]))
     })?;
     let body = match text.rfind(CRC).filter(|at| *at == 0 || bytes[at - 1] == b'\n') {
         Some(at) => {

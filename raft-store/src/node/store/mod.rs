@@ -29,7 +29,7 @@ use openraft::type_config::alias::SnapshotMetaOf;
 use super::rebirth::{self, Position};
 use super::types::{Member, Place, RaftId, TypeConfig, incarnation_of, place_of, raft_id};
 use crate::codec::{self, Kind};
-use crate::disk::{RealDisk, SharedDisk, create_durably};
+use crate::disk::{RealDisk, SharedDisk, create_durably, is_damage};
 use crate::log::{
     self, Durability, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog,
     Verdict,
@@ -192,8 +192,9 @@ impl Store {
         }
         let path = root.join("id");
         let bytes = match fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => Ok(bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err("it is missing".to_owned()),
+            Err(e) if is_damage(&e) => Err(format!("it cannot be read ({e})")),
             Err(why) => return Err(StoreError::Io { path, why }),
         };
         let meta = |name| root.join("log").join(name).exists();
@@ -201,8 +202,8 @@ impl Store {
             return self.without_meta();
         }
         let parsed = match &bytes {
-            Some(bytes) => identity::parse(bytes),
-            None => Err((0, "it is missing; five lines were expected".into())),
+            Ok(bytes) => identity::parse(bytes),
+            Err(why) => Err((0, format!("{why}; {} were expected", identity::LINES))),
         };
         let owner = self.owner(&root)?;
         match (parsed, owner) {
