@@ -198,6 +198,7 @@ pub(super) struct Inner<T> {
     /// Set once: from then on nothing is voted nor acknowledged.
     retired: tokio::sync::watch::Sender<Option<Retired>>,
     heard: Mutex<BTreeMap<Place, Heard>>,
+    leaderless: tokio::sync::watch::Sender<Option<String>>,
 }
 
 /// A running node; clones share it.
@@ -321,6 +322,7 @@ pub async fn start_core<T: Transport>(
         words: Words::default(),
         retired: tokio::sync::watch::Sender::default(),
         heard: Mutex::default(),
+        leaderless: tokio::sync::watch::Sender::default(),
     };
     let core = Core(Arc::new(inner));
     let electing = core.clone();
@@ -410,6 +412,20 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn is_retired(&self) -> bool {
         self.0.retired.borrow().is_some()
+    }
+
+    /// Notes why nobody leads, or that somebody does. Returns whether that is news.
+    pub(super) fn note_leaderless(&self, why: Option<String>) -> bool {
+        self.0.leaderless.send_if_modified(|known| {
+            let is_news = *known != why;
+            *known = why;
+            is_news
+        })
+    }
+
+    /// Why nobody leads; `None`: somebody does, or did a moment ago.
+    pub(super) fn leaderless(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.0.leaderless.subscribe()
     }
 
     /// Notes what peers have said.

@@ -133,6 +133,7 @@ async fn watch(store: &Store, core: &Core<TcpTransport>, writer: LogWriter, shar
     let mut metrics = core.raft().metrics();
     let mut grant = core.view().grant();
     let mut retired = core.retired();
+    let mut leaderless = core.leaderless();
     let mut last = None;
     loop {
         let now = {
@@ -166,6 +167,9 @@ async fn watch(store: &Store, core: &Core<TcpTransport>, writer: LogWriter, shar
                 if changed.is_ok() {
                     shared.wake();
                 }
+            }
+            Ok(()) = leaderless.changed() => {
+                shared.wait_for(leaderless.borrow_and_update().clone());
             }
             Ok(()) = retired.changed() => {
                 let why = retired.borrow_and_update().clone();

@@ -25,6 +25,7 @@ use super::core::Core;
 use super::digest::{self, Difference};
 use super::inbound::Hello;
 use super::join;
+use super::leaderless;
 use super::rebirth::birth_of;
 use super::retire::Retired;
 use super::types::{Place, incarnation_of};
@@ -32,7 +33,7 @@ use super::types::{Place, incarnation_of};
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
 /// Rounds without a leader after which a node gives up the former cluster for one that was begun anew.
-const LEADERLESS_ROUNDS: u32 = 5;
+const LEADERLESS_ROUNDS: u32 = leaderless::PATIENCE_ROUNDS;
 
 /// What a peer has said last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) struct Heard {
 
 /// Asks for ever; ends when Raft does.
 pub(super) async fn watch<T: Transport>(core: Core<T>) {
-    let mut leaderless = 0;
+    let mut rounds = 0_u32;
     let mut differed_at = 0;
     loop {
         let config = core.config();
@@ -71,9 +72,10 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
                 return;
             }
         }
-        leaderless = if leads(&own, &heard) { 0 } else { leaderless + 1 };
+        rounds = if leads(&own, &heard) { 0 } else { rounds.saturating_add(1) };
+        tell(&core, rounds, &own, &heard);
         if own.applied > 0
-            && let Some((place, birth)) = later_birth(&own, &heard, leaderless)
+            && let Some((place, birth)) = later_birth(&own, &heard, rounds)
         {
             core.retire(Retired {
                 why: format!(
@@ -86,6 +88,23 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
         }
         tokio::time::sleep(ROUND).await;
     }
+}
+
+/// Says, and has `status` say, that nobody has led for so many rounds.
+fn tell<T: Transport>(core: &Core<T>, rounds: u32, own: &Hello, heard: &BTreeMap<Place, Hello>) {
+    if rounds < leaderless::PATIENCE_ROUNDS {
+        if core.note_leaderless(None) {
+            tracing::info!("a node leads again");
+        }
+        return;
+    }
+    let config = core.config();
+    let places: Vec<Place> = config.places.iter().map(|p| p.place).collect();
+    let words = leaderless::words(super::types::place_of(config.id), own, heard, &places);
+    if leaderless::is_due(rounds) {
+        tracing::warn!("{words}");
+    }
+    core.note_leaderless(Some(words));
 }
 
 /// This process has been taken in again because its state differed.
