@@ -4,9 +4,11 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::{Cluster, register};
-use raft_store::log::Durability;
+use raft_store::disk::RealDisk;
+use raft_store::log::{Durability, Limits, SegmentLog};
 use raft_store::node::examine::examine;
 
 /// Registrations, each of them acknowledged.
@@ -89,4 +91,22 @@ fn a_log_that_is_cut_to_half_of_what_was_written_names_the_entries_that_are_miss
     let (first, last) = report.missing.expect("a range");
     assert!(first <= USERS && last >= Some(USERS), "{first} to {last:?}");
     assert!(newest.beyond >= last.expect("known"), "what begins from it is beyond all that was promised");
+}
+
+#[test]
+fn a_log_that_no_snapshot_reaches_up_to_is_not_whole_though_all_of_it_verifies() {
+    let (_cluster, root) = stopped();
+    let (whole, _) = examine(&root, Durability::Disk, false).expect("readable");
+    assert!(whole.good && whole.missing.is_none(), "{whole:?}");
+    // As after a snapshot that is not there any more.
+    let disk = Arc::new(RealDisk::new(root.join("log")).expect("the log"));
+    let owner = raft_store::log::owner(&*disk).expect("META");
+    let (mut log, _) = SegmentLog::open(disk, owner, Limits::default()).expect("opens");
+    log.purge(USERS / 2, b"mark").expect("purged");
+    log.sync().expect("synced");
+    drop(log);
+    let (report, newest) = examine(&root, Durability::Disk, true).expect("readable");
+    assert!(!report.good && report.newest.is_none() && newest.is_none(), "{report:?}");
+    assert_eq!(report.missing, Some((0, whole.newest)), "{report:?}");
+    assert!(report.log.contains("no snapshot"), "{}", report.log);
 }

@@ -135,8 +135,8 @@ fn repair(config: &Config, json: bool, yes: bool) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     if report.newest.is_none() {
-        return Err("no state verifies, so that there is nothing to begin from; `relevo restore` begins from a backup, \
-                    and a cluster's other nodes give this one the state when it starts"
+        return Err("no state verifies, so that there is nothing to begin from; nothing was changed. `relevo restore` \
+                    begins from a backup, and a cluster's other nodes give this one the state when it starts"
             .into());
     }
     if config.is_cluster() {

@@ -276,9 +276,12 @@ pub async fn start_core<T: Transport>(
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
-        let why =
-            format!("the log begins behind entry {purged:?}, the newest good snapshot ends at {snapshot:?}");
-        return Err(CoreError::Incomplete(why));
+        let before = purged.unwrap_or_default();
+        let newest =
+            snapshot.map_or("there is none".into(), |last| format!("the newest ends with entry {last}"));
+        return Err(CoreError::Incomplete(format!(
+            "the log begins behind entry {before}, and no snapshot that verifies reaches up to there ({newest})"
+        )));
     }
     let view = machine.view();
     let (snapshots, writer) = (machine.snapshots(), log.writer().clone());

@@ -139,6 +139,8 @@ fn newest_of(
     let mut promised = None;
     let mut unbounded = false;
     let mut term = 0;
+    // The entries that the log holds, first and last.
+    let mut held: Option<(u64, u64)> = None;
     let some = snapshots.into_iter().map(Some).chain([None]);
     for base in some {
         let after = base.as_ref().and_then(|s| s.last).map_or(0, |l| l.index + 1);
@@ -154,6 +156,9 @@ fn newest_of(
                 term = term.max(codec::decode::<Vote>(Kind::Vote, vote)?.leader_id.term);
             }
             let range = log.entries();
+            if !range.is_empty() {
+                held = held.max(Some((range.start, range.end - 1)));
+            }
             if range.start <= after && range.end > after {
                 reach = Some(range.end - 1);
                 entries = Some(log);
@@ -166,6 +171,12 @@ fn newest_of(
         }
     }
     report.newest = best.as_ref().map(|(reach, ..)| *reach);
+    if let Some((start, last)) = held.filter(|(_, last)| report.newest < Some(*last)) {
+        report.good = false;
+        report.log +=
+            &format!("; it begins with entry {start}, and no snapshot that verifies reaches up to there");
+        promised = promised.max(Some(last));
+    }
     let first = report.newest.map_or(0, |n| n + 1);
     report.missing = match (unbounded, promised) {
         _ if report.good => None,
@@ -203,6 +214,9 @@ fn snapshots(folder: &Path, report: &mut Report) -> io::Result<Vec<Snapshot>> {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name.starts_with("gen-") {
                 names.push(name);
+            } else if name.starts_with("bad-") {
+                let what = "a snapshot that did not verify, set aside by a start".into();
+                report.parts.push(Part { path: folder.join(name), good: false, what });
             }
         }
     }

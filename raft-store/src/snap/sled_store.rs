@@ -47,6 +47,12 @@ fn sync_path(path: &Path) -> io::Result<()> {
 /// be set aside for it. Everything else is damage, a sector that cannot be read among it.
 fn unreadable(e: sled::Error) -> io::Error {
     match e {
+        // A file of it that is missing, or is none, is damage, too.
+        sled::Error::Io(e)
+            if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::IsADirectory =>
+        {
+            bad(e.to_string())
+        }
         sled::Error::Io(e) if e.raw_os_error().is_some() && !is_damage(&e) => e,
         e => bad(e.to_string()),
     }
