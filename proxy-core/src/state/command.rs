@@ -272,7 +272,36 @@ impl SipCommand {
     /// that was added later.
     #[must_use]
     pub fn since_version(&self) -> u8 {
-        crate::wire::FIRST_VERSION
+        // Each is named, so that a new one, or a new field of one, makes its author say from which version on.
+        match self {
+            Self::Counted { then, .. } => {
+                then.as_ref().map_or(crate::wire::FIRST_VERSION, |then| then.since_version())
+            }
+            Self::Provision(change) => change.since_version(),
+            Self::Register(_)
+            | Self::Unregister { .. }
+            | Self::InviteReceived(_)
+            | Self::BranchProgress { .. }
+            | Self::BranchesAdded { .. }
+            | Self::InviteCancelled { .. }
+            | Self::InviteAnswered { .. }
+            | Self::InviteFailed { .. }
+            | Self::InviteDone { .. }
+            | Self::DialogUpdated { .. }
+            | Self::DialogEnded { .. }
+            | Self::Expire { .. }
+            | Self::Dispatcher(_)
+            | Self::Trunk(_)
+            | Self::LegShifted { .. }
+            | Self::BranchMoved { .. }
+            | Self::Accounting(_)
+            | Self::DialogEnding { .. }
+            | Self::Subscription(_)
+            | Self::Message(_)
+            | Self::Media(_)
+            | Self::DialogAcked { .. }
+            | Self::InviteEnding { .. } => crate::wire::FIRST_VERSION,
+        }
     }
 
     /// The command itself, without the nonce counts that travel with it.
@@ -376,6 +405,25 @@ pub enum ProvisionCommand {
         #[n(2)]
         at: WallTime,
     },
+}
+
+impl ProvisionCommand {
+    /// The format version from which on it is read.
+    #[must_use]
+    pub fn since_version(&self) -> u8 {
+        match self {
+            Self::SubscriberAdd { .. }
+            | Self::SubscriberPassword { .. }
+            | Self::SubscriberRemove { .. }
+            | Self::DomainAdd(_)
+            | Self::DomainRemove { .. }
+            | Self::AliasAdd { .. }
+            | Self::AliasRemove { .. }
+            | Self::AclAdd { .. }
+            | Self::AclRemove { .. }
+            | Self::NonceKey { .. } => crate::wire::FIRST_VERSION,
+        }
+    }
 }
 
 /// One REGISTER, already checked for syntax by the registrar stage.

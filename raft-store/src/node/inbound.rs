@@ -84,7 +84,13 @@ impl Rpc {
             Self::Append(append) => crate::wire::raft::append_since(append),
             Self::Propose(batch) => batch.since_version(),
             Self::Time(_) => crate::wire::TIME_VERSION,
-            _ => crate::wire::FIRST_VERSION,
+            Self::Vote(_)
+            | Self::PreVote(_)
+            | Self::Snapshot { .. }
+            | Self::TransferLeader(_)
+            | Self::Hello
+            | Self::Join { .. }
+            | Self::Disk => crate::wire::FIRST_VERSION,
         }
     }
 }
