@@ -15,6 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
+mod copies;
 mod gauge;
 mod held;
 mod inspect;
@@ -31,6 +32,7 @@ mod state;
 mod verdict;
 mod writer;
 
+pub use copies::{Renewed, renew};
 pub use gauge::{Gauge, Syncs};
 pub use held::{HELD_BYTES, Held, SharedPage};
 pub use inspect::{FileReport, inspect};

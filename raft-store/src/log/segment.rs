@@ -354,6 +354,16 @@ impl SegmentLog {
         let (mark, sealer) = (self.synced, self.sealer.as_mut()?);
         (clean || sealer.lags(mark)).then(|| sealer.job(mark, clean))
     }
+    /// The same whether or not it says anything new.
+    pub(super) fn seal_again(&mut self) -> Option<Job> {
+        let mark = self.synced;
+        Some(self.sealer.as_mut()?.job(mark, false))
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// Whether the newest seal says less than what is durable.
     pub(super) fn is_unsealed(&self) -> bool {
         self.failed.is_none() && self.sealer.as_ref().is_some_and(|s| s.lags(self.synced))

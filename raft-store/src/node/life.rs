@@ -99,7 +99,7 @@ async fn run(
         shared.transport.clone(),
         config.clock.clone(),
         opened.log,
-        Box::new(opened.snaps),
+        Box::new(opened.snaps.clone()),
     );
     let core = match started.await {
         Ok(core) => core,
@@ -109,10 +109,10 @@ async fn run(
         }
         Err(e) => return Err(e.into()),
     };
-    if let Err(e) =
-        scrub::start(core.raft().clone(), &writer, config.scrub, config.on_threads.map(|t| t.scrub))
-    {
-        tracing::warn!(error = %e, "the log is not read again in the background");
+    let parts = scrub::Parts { log: writer.clone(), snaps: opened.snaps, id: store.kept_id(opened.id) };
+    let first = config.on_threads.map(|t| t.scrub);
+    if let Err(e) = scrub::start(core.raft().clone(), parts, config.scrub, first) {
+        tracing::warn!(error = %e, "the store is not read again in the background");
     }
     shared.set_core(Some(core.clone()));
     let end = watch(store, &core, writer, shared).await;

@@ -1,16 +1,23 @@
-//! The scrub: the log of a running node is read again from its disk, slowly and behind everything else.
+//! The scrub: the store of a running node is read again from its disk, slowly and behind everything else. What does not
+//! verify any more is replaced from what the node has in memory.
 //!
-//! What does not verify any more is replaced from the node's own applied state: the segment is left if it is the present
-//! one, a snapshot is written that holds all its entries, and the entries up to there are purged, which removes the file.
+//! | damaged | then |
+//! |---|---|
+//! | a segment of the log | it is left if it is the present one, a snapshot is written that holds all its entries, and the entries up to there are purged, which removes the file |
+//! | a snapshot | it is set aside, and another one is written |
+//! | `META`, its copy, the seal, `store/id` | written anew |
 
 use std::io;
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
+use super::store::Kept;
 use super::types::Raft;
-use crate::log::{LogWriter, Rot, WeakWriter};
+use crate::log::{self, LogWriter, Rot, WeakWriter};
+use crate::snap::SledSnaps;
 
 /// Replacements that wait; what is found beyond them is found again by the next round.
 const MAX_FOUND: usize = 16;
@@ -35,16 +42,33 @@ impl Default for Pace {
     }
 }
 
+/// What is read again.
+pub(super) struct Parts {
+    pub(super) log: LogWriter,
+    pub(super) snaps: Arc<SledSnaps>,
+    pub(super) id: Kept,
+}
+
+/// What is to be replaced by a snapshot.
+enum Found {
+    Segment(Rot),
+    /// Set aside already; the number of the newest that is left is smaller than this one's.
+    Snapshots(Vec<(PathBuf, String)>),
+}
+
 /// Starts the scrub of a node; it ends with `raft`. `first` is called on its thread: the place to step back.
-pub(super) fn start(raft: Raft, log: &LogWriter, pace: Pace, first: Option<fn()>) -> io::Result<()> {
+pub(super) fn start(raft: Raft, parts: Parts, pace: Pace, first: Option<fn()>) -> io::Result<()> {
+    let Parts { log, snaps, id } = parts;
     let (found, mut to_replace) = tokio::sync::mpsc::channel(MAX_FOUND);
     let (running, stop) = mpsc::channel::<()>();
     let (weak, of_thread) = (log.downgrade(), log.downgrade());
+    drop(log);
+    let of_thread = Reader { log: of_thread, snaps: snaps.clone(), id, found };
     std::thread::Builder::new().name("relevo-scrub".into()).spawn(move || {
         if let Some(first) = first {
             first();
         }
-        rounds(&of_thread, pace, &stop, &found);
+        of_thread.rounds(pace, &stop);
     })?;
     tokio::spawn(async move {
         let _running = running;
@@ -52,7 +76,8 @@ pub(super) fn start(raft: Raft, log: &LogWriter, pace: Pace, first: Option<fn()>
         loop {
             tokio::select! {
                 rot = to_replace.recv() => match rot {
-                    Some(rot) => replace(&raft, &weak, &rot).await,
+                    Some(Found::Segment(rot)) => replace(&raft, &weak, &rot).await,
+                    Some(Found::Snapshots(aside)) => write_another(&raft, &snaps, &aside).await,
                     None => return,
                 },
                 changed = metrics.changed() => if changed.is_err() {
@@ -64,24 +89,84 @@ pub(super) fn start(raft: Raft, log: &LogWriter, pace: Pace, first: Option<fn()>
     Ok(())
 }
 
-/// Round after round, until the other end of `stop` has gone.
-fn rounds(log: &WeakWriter, pace: Pace, stop: &mpsc::Receiver<()>, found: &tokio::sync::mpsc::Sender<Rot>) {
-    let goes_on = |pause| matches!(stop.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout));
-    while goes_on(pace.every) {
-        let Some(stretches) = log.upgrade().map(|log| log.with(|log| log.stretches())) else { return };
-        for stretch in stretches {
-            let mut slowly = |bytes: usize| {
-                goes_on(Duration::from_secs_f64(bytes as f64 / f64::from(pace.bytes_per_second.max(1))))
+/// What the thread has.
+struct Reader {
+    log: WeakWriter,
+    snaps: Arc<SledSnaps>,
+    id: Kept,
+    found: tokio::sync::mpsc::Sender<Found>,
+}
+
+impl Reader {
+    /// Round after round, until the other end of `stop` has gone.
+    fn rounds(&self, pace: Pace, stop: &mpsc::Receiver<()>) {
+        let goes_on = |pause| matches!(stop.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout));
+        while goes_on(pace.every) {
+            let Some(stretches) = self.log.upgrade().map(|log| log.with(|log| log.stretches())) else {
+                return;
             };
-            match stretch.verify(&mut slowly) {
-                Ok(None) => {}
-                // Full: the next round finds it again.
-                Ok(Some(rot)) => drop(found.try_send(rot)),
-                Err(e) => {
-                    tracing::warn!(file = stretch.name, error = %e, "a part of the log cannot be read again")
+            for stretch in stretches {
+                let mut slowly = |bytes: usize| {
+                    goes_on(Duration::from_secs_f64(bytes as f64 / f64::from(pace.bytes_per_second.max(1))))
+                };
+                match stretch.verify(&mut slowly) {
+                    Ok(None) => {}
+                    // Full: the next round finds it again.
+                    Ok(Some(rot)) => drop(self.found.try_send(Found::Segment(rot))),
+                    Err(e) => unreadable(&stretch.name, &e),
                 }
             }
+            self.small_files();
+            match self.snaps.verify() {
+                Ok(aside) if aside.is_empty() => {}
+                Ok(aside) => drop(self.found.try_send(Found::Snapshots(aside))),
+                Err(e) => unreadable("snap", &e),
+            }
         }
+    }
+
+    fn small_files(&self) {
+        let anew = |file: &str, why: &str| {
+            tracing::error!(
+                file,
+                why,
+                "the file is damaged on the disk, and was written anew; look at the disk"
+            );
+        };
+        match log::renew(&self.log) {
+            Ok(renewed) => renewed.iter().for_each(|r| anew(r.file, &r.why)),
+            Err(e) => unreadable("META, META.copy or SEAL", &e),
+        }
+        match self.id.renew() {
+            Ok(false) => {}
+            Ok(true) => anew("id", "it does not say whose store this is"),
+            Err(e) => unreadable("id", &e),
+        }
+    }
+}
+
+fn unreadable(file: &str, e: &io::Error) {
+    tracing::warn!(file, error = %e, "a part of the store cannot be read again");
+}
+
+/// Snapshots were set aside: another one is written.
+async fn write_another(raft: &Raft, snaps: &Arc<SledSnaps>, aside: &[(PathBuf, String)]) {
+    for (path, why) in aside {
+        tracing::error!(path = %path.display(), why, "the snapshot is damaged on the disk, and set aside; another one is written");
+    }
+    let number = || snaps.newest_number().ok().flatten();
+    let before = number();
+    let written = async {
+        while number() <= before {
+            raft.trigger().snapshot().await.map_err(|e| e.to_string())?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok::<(), String>(())
+    };
+    match tokio::time::timeout(PATIENCE, written).await {
+        Ok(Ok(())) => tracing::warn!("the damaged snapshot was replaced; look at the disk"),
+        Ok(Err(why)) => tracing::error!(%why, "the damaged snapshot could not be replaced"),
+        Err(_) => tracing::error!("no snapshot came in place of the damaged one"),
     }
 }
 

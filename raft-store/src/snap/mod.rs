@@ -10,6 +10,7 @@ use std::sync::Arc;
 mod file;
 mod pieces;
 mod sled_store;
+mod verify;
 
 pub use file::FileSnaps;
 pub use sled_store::SledSnaps;
@@ -121,6 +122,16 @@ pub trait SnapStore: Send + Sync {
     fn latest(&self) -> io::Result<Option<Stored>> {
         let Some(found) = self.newest()? else { return Ok(None) };
         Ok(Some((found.meta, read_whole(&*found.data)?)))
+    }
+}
+
+impl<S: SnapStore + ?Sized> SnapStore for Arc<S> {
+    fn put(&self, meta: &[u8], haste: Haste, fill: Fill<'_>) -> io::Result<u64> {
+        (**self).put(meta, haste, fill)
+    }
+
+    fn newest(&self) -> io::Result<Option<Generation>> {
+        (**self).newest()
     }
 }
 

@@ -28,15 +28,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 pub struct SledSnaps {
     dir: PathBuf,
     /// Whoever writes a generation holds it.
-    writing: Mutex<()>,
+    pub(super) writing: Mutex<()>,
     /// The generation that was given out last, while somebody has it.
-    reading: Mutex<Option<Reading>>,
+    pub(super) reading: Mutex<Option<Reading>>,
 }
 
-struct Reading {
-    number: u64,
+pub(super) struct Reading {
+    pub(super) number: u64,
     meta: Vec<u8>,
-    data: Weak<SledImage>,
+    pub(super) data: Weak<SledImage>,
 }
 
 fn sync_path(path: &Path) -> io::Result<()> {
@@ -133,7 +133,7 @@ fn write(path: &Path, meta: &[u8], haste: Haste, fill: Fill<'_>) -> io::Result<(
 }
 
 /// A generation that is open; it stays readable when it is deleted meanwhile.
-struct SledImage {
+pub(super) struct SledImage {
     db: sled::Db,
     bytes: u64,
 }
@@ -160,7 +160,7 @@ impl Image for SledImage {
 }
 
 /// Opens a generation and verifies all of it, piece by piece.
-fn read(path: &Path) -> io::Result<(Vec<u8>, SledImage)> {
+pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, SledImage)> {
     if !path.join("db").is_file() {
         return Err(bad("no database"));
     }
@@ -211,7 +211,7 @@ impl SledSnaps {
         Ok(Self { dir, writing: Mutex::new(()), reading: Mutex::new(None) })
     }
 
-    fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
+    pub(super) fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
         let mut out = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
@@ -223,8 +223,19 @@ impl SledSnaps {
         Ok(out)
     }
 
-    fn path(&self, prefix: &str, number: u64) -> PathBuf {
+    pub(super) fn path(&self, prefix: &str, number: u64) -> PathBuf {
         self.dir.join(format!("{prefix}{number:016x}"))
+    }
+
+    /// Gives a generation that does not verify another name.
+    pub(super) fn set_aside(&self, number: u64) -> io::Result<()> {
+        let aside = self.path("bad-", number);
+        if aside.exists() {
+            fs::remove_dir_all(&aside)?;
+        }
+        fs::rename(self.path("gen-", number), aside)?;
+        self.keep("bad-", KEPT_BAD)?;
+        sync_path(&self.dir)
     }
 
     fn keep(&self, prefix: &str, count: usize) -> io::Result<()> {
@@ -280,13 +291,7 @@ impl SnapStore for SledSnaps {
                 }
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(path = %path.display(), error = %e, "a snapshot is set aside");
-                    let aside = self.path("bad-", number);
-                    if aside.exists() {
-                        fs::remove_dir_all(&aside)?;
-                    }
-                    fs::rename(&path, aside)?;
-                    self.keep("bad-", KEPT_BAD)?;
-                    sync_path(&self.dir)?;
+                    self.set_aside(number)?;
                 }
                 Err(e) => return Err(e),
             }

@@ -15,6 +15,9 @@
 //! | anything else | the store is damaged |
 
 use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use crate::node::types::{Place, RaftId, place_of};
 
@@ -43,6 +46,35 @@ pub(super) fn text(cluster: &str, place: Place, id: RaftId) -> String {
     // A String takes whatever is written to it.
     let _ = writeln!(text, "{CRC}{crc:08x}");
     text
+}
+
+/// Writes the file, whole or not at all.
+pub(super) fn write(root: &Path, text: &str) -> io::Result<()> {
+    let temporary = root.join("id.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, root.join("id"))?;
+    File::open(root)?.sync_all()
+}
+
+/// What the file of a running node must say.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(super) root: PathBuf,
+    pub(super) text: String,
+}
+
+impl Kept {
+    /// Writes the file anew if it says anything else, or cannot be read. Returns whether it did.
+    pub(crate) fn renew(&self) -> io::Result<bool> {
+        let found = fs::read(self.root.join("id"));
+        if found.is_ok_and(|bytes| bytes == self.text.as_bytes()) {
+            return Ok(false);
+        }
+        write(&self.root, &self.text)?;
+        Ok(true)
+    }
 }
 
 /// Reads the file, or says in words at which byte it is not what a node writes.

@@ -18,7 +18,7 @@
 //! | a store that does not verify, or one that was set aside and none in its place | [`Found::Damaged`] |
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,6 +40,8 @@ use crate::state::ClusterState;
 mod aside;
 mod damage;
 mod identity;
+
+pub(super) use identity::Kept;
 
 pub use damage::{CURES, Damage};
 
@@ -124,7 +126,7 @@ pub struct Opened {
     /// Its log.
     pub log: RaftLog<TypeConfig>,
     /// Its snapshots.
-    pub snaps: SledSnaps,
+    pub snaps: Arc<SledSnaps>,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
@@ -286,15 +288,12 @@ impl Store {
     }
 
     fn write_id(&self, root: &Path, id: RaftId) -> Result<(), StoreError> {
-        let write = || -> io::Result<()> {
-            let temporary = root.join("id.tmp");
-            let mut file = File::create(&temporary)?;
-            file.write_all(identity::text(&self.cluster, self.place, id).as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, root.join("id"))?;
-            File::open(root)?.sync_all()
-        };
-        write().map_err(io_error(root))
+        identity::write(root, &identity::text(&self.cluster, self.place, id)).map_err(io_error(root))
+    }
+
+    /// What `store/id` must say while the node runs as `id`.
+    pub(crate) fn kept_id(&self, id: RaftId) -> identity::Kept {
+        identity::Kept { root: self.root(), text: identity::text(&self.cluster, self.place, id) }
     }
 
     fn open_as(&self, root: &Path, id: RaftId) -> Result<Found, StoreError> {
@@ -335,7 +334,7 @@ impl Store {
             }
         };
         let writer = LogWriter::new(log, Mode::Thread).map_err(io_error(root))?;
-        Ok(Found::Whole(Opened { id, log: RaftLog::new(writer), snaps }))
+        Ok(Found::Whole(Opened { id, log: RaftLog::new(writer), snaps: Arc::new(snaps) }))
     }
 
     /// Makes a store from which this node begins the cluster anew with `state`, as its only voter: see
