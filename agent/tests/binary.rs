@@ -437,6 +437,61 @@ fn a_backup_that_is_damaged_or_of_another_cluster_or_none_at_all_is_told_apart_a
     fails(&node.say(&["restore", "state.relevo"]), 1, &["is of cluster", "--other-cluster"]);
 }
 
+#[test]
+fn a_damaged_store_stops_the_start_and_repair_goes_on_from_what_verifies_once_it_is_told_to() {
+    const USERS: usize = 40;
+    let mut node = Node::new();
+    fails(&node.say(&["store", "check"]), 1, &["nothing was ever here"]);
+    node.start();
+    for n in 0..USERS {
+        assert_eq!(Ua::new(&format!("user{n}"), node.proxy()).register(300).status(), 200);
+    }
+    fails(&node.say(&["store", "check"]), 1, &["in use by another relevo"]);
+    node.signal(Signal::SIGTERM);
+    let whole = node.say(&["store", "check"]);
+    assert!(
+        whole.status.success() && text(&whole.stdout).contains("nothing is lost"),
+        "{}",
+        text(&whole.stdout)
+    );
+    assert!(text(&node.say(&["store", "repair"]).stdout).contains("there is nothing to repair"));
+
+    let segment = node.dir.path().join("data/raft/store/log/0000000000000000.seg");
+    let mut bytes = fs::read(&segment).expect("the log");
+    let middle = bytes.iter().rposition(|b| *b != 0).expect("records") / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&segment, &bytes).expect("damaged");
+    let refused = node.say(&["run"]);
+    assert_ne!(refused.status.code(), Some(0));
+    let said = text(&refused.stderr) + &text(&refused.stdout);
+    for word in
+        ["0000000000000000.seg at byte ", "may be lost", "`relevo store repair`", "nothing was changed"]
+    {
+        assert!(said.contains(word), "{word:?} in {said}");
+    }
+    assert_eq!(fs::read(&segment).expect("the log"), bytes, "the start has changed nothing");
+
+    let report = node.say(&["store", "check", "--json"]);
+    assert_eq!(report.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    let (newest, first) = (report["newest"].as_u64(), report["missing"][0].as_u64());
+    assert!(newest.is_some() && first == newest.map(|n| n + 1), "{report}");
+    fails(&node.say(&["store", "repair"]), 1, &["nobody can be asked here: add --yes"]);
+    assert_eq!(fs::read(&segment).expect("the log"), bytes, "nor has a repair that nobody confirmed");
+    let repaired = node.say(&["store", "repair", "--yes"]);
+    assert!(repaired.status.success(), "{}", text(&repaired.stderr));
+    assert!(text(&repaired.stdout).contains("the damaged store is kept as set-aside-"));
+    node.start();
+    let status = node.status().expect("it answers");
+    let left = status["counts"]["bindings"].as_u64().expect("a number");
+    assert!(left > 0 && left < USERS as u64, "{left} of {USERS}");
+    assert_eq!(status["rebirths"], 1);
+    assert_eq!(Ua::new("another", node.proxy()).register(300).status(), 200);
+    node.signal(Signal::SIGTERM);
+    let after = node.say(&["store", "check"]);
+    assert!(after.status.success(), "{}", text(&after.stdout));
+}
+
 /// It ends by itself, not with success, and says what is wrong, and how it is mended, once.
 fn fails(output: &Output, code: i32, words: &[&str]) {
     let said = text(&output.stderr);
