@@ -9,6 +9,9 @@
 //!
 //! To a lease and to [`TAKE_BACK_LEASES`] four of this node's usual syncs are added: on slow disks all of it takes longer.
 //!
+//! Asked on a node that does not lead, the first row goes by what the nodes have said of themselves a moment ago
+//! ([`unproved_by_word`]); the others hold as above, at the node that has the service.
+//!
 //! An entry of this term that a node has acknowledged proves that it has everything before it, too. What was known of it
 //! under an earlier leader, or before it lost a part of its log, proves nothing.
 
@@ -24,6 +27,25 @@ pub const IN_FLIGHT: u64 = 64;
 pub const PROVE_LIMIT: Duration = Duration::from_secs(1);
 /// Leadership that was not taken within this many leases is taken back.
 pub const TAKE_BACK_LEASES: u32 = 2;
+
+/// A node that was asked is heard at least this often: once in a second, and a round may be late.
+pub const WORD_AGE: Duration = Duration::from_secs(3);
+
+/// What a node says that it has applied, and when it was asked.
+pub type Word = (Place, u64, MonoTime);
+
+/// What keeps `to` from taking over by what all nodes have said; for a node that does not lead, and has acknowledgements
+/// of nobody. `None`: it has answered a moment ago, and lacks at most [`IN_FLIGHT`] of what anybody has applied.
+#[must_use]
+pub fn unproved_by_word(now: MonoTime, to: Place, words: &[Word]) -> Option<NotReady> {
+    let newest = words.iter().map(|(_, applied, _)| *applied).max().unwrap_or(0);
+    let word = words.iter().find(|(place, _, at)| *place == to && now.since(*at) <= WORD_AGE);
+    match word.map(|(_, applied, _)| newest - applied) {
+        None => Some(NotReady::OutOfReach),
+        Some(lag) if lag > IN_FLIGHT => Some(NotReady::Behind(lag)),
+        Some(_) => None,
+    }
+}
 
 fn peer(place: Place, facts: &Facts) -> Option<&Peer> {
     facts.peers.iter().find(|p| p.place == place)

@@ -50,6 +50,7 @@ pub use raft_store::log::Syncs;
 pub use raft_store::node::{Path, Way};
 pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
 
+pub use self::hand_over::{Word, unproved_by_word};
 use self::stall::Stall;
 pub use self::stall::{COMMIT_FLOOR, COMMIT_SYNCS};
 

@@ -24,7 +24,7 @@ use crate::cli::print;
 use crate::config::{Config, Member, Role};
 use crate::control::{
     Ailment, CannotSwitch, Facts, Fitness, HAND_OVER_LIMIT, MAX_HAND_OVER_LAG, News, NotReady, Path, Place,
-    Way,
+    Way, Word, unproved_by_word,
 };
 use crate::net::sip::Sip;
 use crate::net::stream;
@@ -368,8 +368,8 @@ impl<C: Cluster> Desk<C> {
         }
     }
 
-    /// Asked on a node that is not active: the grant goes to the leader through the log, and whoever holds the
-    /// service obeys it (or takes it back, if the target cannot take over).
+    /// Asked on a node that is not active: if the target can take over by the words of all nodes, the grant goes to the
+    /// leader through the log. Whoever holds the service obeys it, or takes it back if the target does not take over.
     fn switchover_from_afar(&self, target: Option<Place>, begun: Instant) -> Reply {
         let facts = self.cluster.facts();
         let holder = facts.grant.map(|g| g.holder);
@@ -391,6 +391,14 @@ impl<C: Cluster> Desk<C> {
         let fitness = facts.fitness_of(to);
         if fitness.yields_to(holder.map_or(Fitness::FIT, |h| facts.fitness_of(h))) {
             return refusal(&CannotSwitch::NotReady { why: vec![(to, NotReady::Unfit(fitness))] });
+        }
+        let now = (self.clock)().mono;
+        let said = self.cluster.said().into_iter().map(|said| (said.place, said.applied, said.at));
+        // The others were asked at one moment; what this node has applied since would make them look late.
+        let own = (to == self.config.id).then_some((to, facts.applied, now));
+        let words: Vec<Word> = said.chain(own).collect();
+        if let Some(why) = unproved_by_word(now, to, &words) {
+            return refusal(&CannotSwitch::NotReady { why: vec![(to, why)] });
         }
         let (tx, rx) = sync_channel(1);
         self.cluster.grant(

@@ -115,3 +115,16 @@ fn leadership_that_is_not_taken_is_taken_back_in_time_or_at_once_if_the_target_s
         assert_eq!(c.decide(at(when + 9), &again, Resources::Stopped).ask, [Ask::Grant { holder: 1 }]);
     }
 }
+
+#[test]
+fn asked_on_a_standby_a_node_that_is_silent_or_behind_by_its_own_word_is_refused() {
+    let now = at(10_000);
+    let words = [(1, 500, at(9_500)), (2, 500, at(9_500)), (3, 430, at(9_500))];
+    assert_eq!(unproved_by_word(now, 2, &words), None);
+    assert_eq!(unproved_by_word(now, 3, &words), Some(NotReady::Behind(70)));
+    assert_eq!(unproved_by_word(now, 4, &words), Some(NotReady::OutOfReach), "it has never answered");
+    assert_eq!(unproved_by_word(at(12_501), 2, &words), Some(NotReady::OutOfReach), "nor of late");
+    // This node itself: what it has is known, the words of the others are a second old.
+    assert_eq!(unproved_by_word(now, 5, &[(1, 500, at(9_000)), (5, 900, now)]), None);
+    assert_eq!(unproved_by_word(now, 5, &[(1, 500, at(9_000)), (5, 400, now)]), Some(NotReady::Behind(100)));
+}
