@@ -304,7 +304,7 @@ pub async fn start_core<T: Transport>(
     let is_lone = config.places.len() <= 1;
     tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
-    tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
+    tokio::spawn(batcher.clone().run(raft.clone(), time.clone(), config.election_max));
     tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,

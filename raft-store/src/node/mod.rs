@@ -15,6 +15,7 @@ pub mod handle;
 mod heartbeat;
 pub mod inbound;
 pub mod join;
+mod lease;
 mod life;
 pub mod net;
 mod polls;
