@@ -2,6 +2,8 @@
 
 mod abdicate;
 pub mod ack;
+mod answer;
+mod arriving;
 mod backlog;
 pub mod batch;
 pub mod client;
@@ -10,6 +12,7 @@ pub mod digest;
 mod door;
 mod entries;
 pub mod examine;
+pub mod facts;
 mod forward;
 pub mod handle;
 mod heartbeat;
@@ -35,12 +38,14 @@ pub mod time;
 mod timekeeper;
 pub mod types;
 mod versions;
+mod voters;
 mod watch;
 mod word;
 
-pub use self::core::{Facts, Peer, PeerFacts};
+pub use self::core::Peer;
 pub use batch::Done;
 pub use client::Clock;
+pub use facts::{Facts, PeerFacts};
 pub use handle::Node;
 pub use inbound::{DiskWord, ProposeRefused as Refused};
 pub use net::{Path, Way};

@@ -11,10 +11,10 @@ use raft_store::command::{Command, GrantReason, Response};
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog, Slowness};
 use raft_store::node::client::{Lane, NoAnswer, Transport};
-use raft_store::node::core::{Core, CoreConfig, CoreError, Facts, Peer, start_core};
+use raft_store::node::core::{Core, CoreConfig, CoreError, Peer, start_core};
 use raft_store::node::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use raft_store::node::schedule::Schedule;
-use raft_store::node::{Member, Place, RaftId, Role, join, place_of, raft_id};
+use raft_store::node::{Facts, Member, Place, RaftId, Role, join, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::time::{Instant, sleep, timeout};
 
