@@ -46,7 +46,8 @@ fn a_verdict_before_the_commit_is_found() {
 
 #[test]
 fn a_heartbeat_that_is_answered_before_the_promise_is_renewed_is_found() {
-    // Such an answer leaves before the log is compared, too: that is seen first.
+    // Such an answer leaves before the log is compared, too: that is seen first. With a log that is compared, worlds 1 to 70
+    // do not show it: who is elected against a promise that was never renewed must meet a leader that still counts on it.
     found_among(1..=200, Mutation::EarlyPromise, &["invariant 1:", "invariant 2:", "invariant 16:"]);
 }
 
@@ -167,8 +168,7 @@ fn calls_that_an_rtpengine_is_left_with_are_found() {
 
 #[test]
 fn rtpengines_that_are_asked_without_a_lease_are_found() {
-    // A node must be stopped with an INVITE in its sockets, of a call that is over when it goes on: about one world of 200.
-    found_among(1..=1_500, Mutation::NoLease, &["invariant 13"]);
+    found_among(1..=200, Mutation::NoLease, &["invariant 13"]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_cluster_in_which_the_ailing_are_no_candidates_at_all_is_found() {
 
 #[test]
 fn a_node_that_does_not_notice_what_it_has_forgotten_is_found() {
-    // In a debug build openraft itself sees that a follower went backwards, and ends.
+    // In a debug build openraft itself sees that a follower went backwards, and ends: in worlds 1 to 65 always first.
     let ends = ["node 1 ends", "node 2 ends", "node 3 ends", "invariant 16"];
     found_among(1..=200, Mutation::Forgetful, &ends);
 }
@@ -196,4 +196,9 @@ fn a_node_that_does_not_notice_what_it_has_forgotten_is_found() {
 #[test]
 fn a_cluster_that_begins_anew_over_damaged_stores_is_found() {
     found_among(1..=200, Mutation::Emptiness, &["invariant 18"]);
+}
+
+#[test]
+fn a_node_that_applies_a_command_otherwise_is_found() {
+    found_among(1..=200, Mutation::OddApply, &["invariant 3"]);
 }

@@ -128,6 +128,47 @@ async fn a_replacement_interrupted_half_way_is_completed_by_the_next_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replacement_left_half_way_leaves_no_second_id_when_another_place_asks_to_be_taken_in() {
+    let mut cluster = Cluster::started(5).await;
+    cluster.commit(grant(1)).await;
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let (first, second) = (1 + leader % 5, 1 + (leader + 1) % 5);
+    cluster.kill(first).await;
+    cluster.wipe(first);
+    cluster.start(first, LATER, false).await.expect("starts");
+    let raft = cluster.core(leader).raft().clone();
+    let member = cluster.places.iter().find(|p| p.place == first).copied().expect("configured");
+    raft.add_learner(raft_id(LATER, first), member.into(), true).await.expect("learner");
+    let with = |later: &[u16]| -> BTreeSet<_> {
+        (1..=5).map(|p| if later.contains(&p) { raft_id(LATER, p) } else { raft_id(0, p) }).collect()
+    };
+    // Whoever asks for the change is gone before its first, joint step is committed: nobody makes the second one.
+    let followers: Vec<_> = (1..=5).filter(|p| *p != leader).collect();
+    followers.iter().for_each(|p| cluster.slow[p].set(200));
+    let change = ChangeMembers::ReplaceAllVoters(with(&[first]));
+    let both = tokio::spawn(async move { raft.change_membership(change, false).await });
+    let sets = |c: &Cluster, place| {
+        let membership = c.core(place).raft().metrics().borrow_watched().membership_config.clone();
+        membership.membership().get_joint_config().clone()
+    };
+    cluster.until("the joint step is on its way", |c| followers.iter().all(|p| sets(c, *p).len() == 2)).await;
+    both.abort();
+    followers.iter().for_each(|p| cluster.slow[p].set(0));
+    cluster.settled().await;
+    assert_eq!(sets(&cluster, leader).len(), 2, "it is half done");
+
+    cluster.kill(second).await;
+    cluster.wipe(second);
+    let core = cluster.start(second, LATER, false).await.expect("starts");
+    tokio::time::timeout(PATIENCE, join::enter(&core)).await.expect("joins");
+    cluster.settled().await;
+    for place in 1..=5 {
+        assert_eq!(sets(&cluster, place), [with(&[first, second])], "node {place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_store_among_silent_peers_waits() {
     let cluster = Cluster::new(3);
     let core = cluster.start(1, 0, false).await.expect("starts");

@@ -3,7 +3,7 @@
 //!
 //! | a leader whose oldest proposal has waited for longer than [`Control::commit_bound`] | does |
 //! |---|---|
-//! | a majority's disks go on by their own word, and another appliance that is heard is among them | abdicates |
+//! | a majority's disks go on by their own word, and another appliance is among them that is heard and could be elected | abdicates |
 //! | otherwise | stays: nobody could do better |
 //! | it has abdicated in vain, a short while ago | stays, for a pause that doubles |
 //!
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
-use super::{Ask, Control, Facts, REACH_LEASES, Resources};
+use super::{Ask, Control, Facts, Peer, REACH_LEASES, Resources};
 
 /// No proposal that has waited for less than this is late.
 pub const COMMIT_FLOOR: Duration = Duration::from_secs(2);
@@ -108,14 +108,16 @@ impl Control {
         }
     }
 
-    /// Whether another node could commit what this one cannot.
+    /// Whether another node could commit what this one cannot, and would be elected: by the others alone, or with the vote
+    /// of this node, which goes to nobody whose log is shorter.
     fn has_better(&self, now: MonoTime, facts: &Facts) -> bool {
         let reach = self.settings.lease * REACH_LEASES;
+        let is_heard = |peer: &&Peer| !peer.silent && peer.last_ack.is_some_and(|at| now.since(at) <= reach);
+        let heard = || facts.peers.iter().filter(is_heard);
+        let without_this = 2 * heard().count() > facts.peers.len() + 1;
+        let may_win = |peer: &Peer| without_this || peer.lag == Some(0);
         facts.others_could
-            && facts.peers.iter().any(|peer| {
-                let is_heard = peer.last_ack.is_some_and(|at| now.since(at) <= reach);
-                peer.writes && is_heard && !peer.silent && self.settings.appliances.contains(&peer.place)
-            })
+            && heard().any(|p| p.writes && may_win(p) && self.settings.appliances.contains(&p.place))
     }
 
     /// Whether this node has decided to abdicate, or has.

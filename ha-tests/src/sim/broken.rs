@@ -87,6 +87,8 @@ pub enum Mutation {
     Forgetful,
     /// Engines are given the wall clock for the time of the cluster.
     WallClock,
+    /// Node 1 has another record than the others.
+    OddApply,
 }
 
 /// What is proposed in place of a command by a store that is broken on purpose: the command itself comes last.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use proxy_core::time::{Clocks, MonoTime};
+use raft_store::command::Command;
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{
     Durability, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SEAL_AFTER, SegmentLog,
@@ -36,6 +37,8 @@ pub const HEARTBEAT: Duration = Duration::from_millis(30);
 pub const ELECTION_MIN: Duration = Duration::from_millis(75);
 /// Longest election timeout, and the lease.
 pub const LEASE: Duration = Duration::from_millis(150);
+/// When a process changes what no other one does, if it is broken so, ms after its start.
+const ODD_AT_MS: u64 = 4_000;
 /// Bytes of a segment: small, so that some begin and end in every run.
 const SEGMENT_BYTES: u64 = 32 << 10;
 /// Small, so that worlds of a minute have snapshots in them.
@@ -427,6 +430,13 @@ impl Process {
         let label = u64::from(self.start.place) << 48 | u64::from(self.start.run) << 32 | target;
         seed_thread(Rng::of(self.start.seed, label).draw());
         let missed = target.saturating_sub(self.elapsed_ms);
+        if self.start.mutation == Mutation::OddApply
+            && self.start.place == 1
+            && (self.elapsed_ms..target).contains(&ODD_AT_MS)
+            && let Some(running) = self.running()
+        {
+            running.core.view().disturb(&Command::Drain { place: Place::MAX - 1, drained: true });
+        }
         let inbox = std::mem::take(&mut self.inbox);
         let (begun, door, desk) = (self.begun, self.door.clone(), self.desk.clone());
         let (me, mutation) = (self.start.place, self.start.mutation);

@@ -4,6 +4,7 @@
 pub mod accounting;
 mod apply;
 mod backing;
+mod changes;
 mod command;
 pub mod dispatcher;
 pub mod dress;

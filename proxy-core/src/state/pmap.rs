@@ -16,7 +16,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use imbl::ordmap;
+use imbl::ordmap::{self, DiffItem};
 use imbl::shared_ptr::DefaultSharedPtr;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -123,6 +123,21 @@ impl<K: Ord, V> PMap<K, V> {
         K: Borrow<Q>,
     {
         self.map.range(range).map(shown as Show<'_, K, V>)
+    }
+}
+
+/// A key, and its record before and after a change; `None`: there was none.
+pub type Changed<'a, K, V> = (&'a K, Option<&'a V>, Option<&'a V>);
+
+impl<K: Ord, V: Eq> PMap<K, V> {
+    /// The records that differ from those of `before`, in the order of their keys. What both share is not looked at, so
+    /// that it costs as much as the changes between two copies of one map.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Changed<'a, K, V>> {
+        before.map.diff(&self.map).map(|item| match item {
+            DiffItem::Add(key, new) => (key, None, Some(&**new)),
+            DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(&**old), Some(&**new)),
+            DiffItem::Remove(key, old) => (key, Some(&**old), None),
+        })
     }
 }
 
@@ -257,7 +272,7 @@ impl<'de, K: Ord + Clone + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'d
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::ops::Bound::{Excluded, Unbounded};
 
     use minicbor::{Decoder, Encoder};
@@ -340,6 +355,11 @@ mod tests {
                 prop_assert_eq!(map.first_key_value(), model.first_key_value());
             }
             kept.push((map, model));
+            for (before, after) in kept.iter().zip(kept.iter().skip(1)) {
+                let keys: BTreeSet<_> = before.1.keys().chain(after.1.keys()).collect();
+                let model = keys.into_iter().map(|k| (k, before.1.get(k), after.1.get(k)));
+                prop_assert!(after.0.changed_since(&before.0).eq(model.filter(|(_, old, new)| old != new)));
+            }
             for (map, model) in &kept {
                 prop_assert!(map.iter().eq(model.iter()));
                 prop_assert!(map.iter().rev().eq(model.iter().rev()));

@@ -1,21 +1,24 @@
 //! Many proposals, one log entry: gathers what the engines propose while earlier entries are on their way.
 //!
-//! Every proposal gets exactly one answer, within [`ANSWER_LIMIT`] at the latest.
+//! Every proposal gets exactly one answer, within [`ANSWER_LIMIT`] at the latest. No proposal overtakes another one: what
+//! openraft has refused for its lease ([`super::lease`]) is handed to it again only if nothing was handed to it since.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 use openraft::raft::ClientWriteResponse;
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::inbound::ProposeRefused;
+use super::lease::{Gate, Lease};
 use super::time::Time;
 use super::types::{Raft, TypeConfig};
 use crate::codec;
@@ -186,10 +189,43 @@ impl Batcher {
             let Some(next) = queue.waiting.pop_front() else { break };
             queue.bytes = queue.bytes.saturating_sub(next.bytes);
             bytes += next.bytes;
-            entry.parts.push((next.commands.len(), next.answer));
+            entry.parts.push(Part {
+                commands: next.commands.len(),
+                bytes: next.bytes,
+                answer: next.answer,
+                until: next.until,
+            });
             entry.commands.extend(next.commands);
         }
         Some(entry)
+    }
+
+    /// Puts the proposals of an entry that was refused to where they were: before all that wait. Nothing of it is in any
+    /// log.
+    fn put_back(&self, refused: Refused) {
+        let mut commands = refused.commands.into_iter();
+        let proposals: Vec<_> = refused
+            .parts
+            .into_iter()
+            .map(|part| Proposal {
+                commands: commands.by_ref().take(part.commands).collect(),
+                bytes: part.bytes,
+                answer: part.answer,
+                until: part.until,
+            })
+            .collect();
+        let mut queue = self.lock();
+        if queue.closed {
+            drop(queue);
+            for proposal in proposals {
+                proposal.answer.give(Err(ProposeRefused::NotLeader));
+            }
+            return;
+        }
+        for proposal in proposals.into_iter().rev() {
+            queue.bytes += proposal.bytes;
+            queue.waiting.push_front(proposal);
+        }
     }
 
     /// Refuses what has waited for too long; it never became an entry. Says when to look again.
@@ -211,45 +247,74 @@ impl Batcher {
         next
     }
 
-    /// Turns proposals into entries, in their order, until [`Batcher::close`].
-    pub async fn run(self, raft: Raft, time: Arc<Time>) {
+    /// Turns proposals into entries, in their order, until [`Batcher::close`]. `lease` is how long openraft's own lasts.
+    pub async fn run(self, raft: Raft, time: Arc<Time>, lease: Duration) {
         let mut in_flight = FuturesUnordered::new();
+        let mut lease = Lease::new(lease);
+        let mut metrics = raft.metrics();
+        // One on its way may come back: nothing may overtake it.
+        let mut is_unsure = false;
         loop {
             let expires = self.expire();
             // Entries of an earlier term may wait for as long as nobody knows what became of them.
-            let term = raft.metrics().borrow_watched().current_term;
-            while self.has_room(term)
+            let term = metrics.borrow_watched().current_term;
+            let mut gate = lease.look(&metrics.borrow_watched(), Instant::now());
+            while !is_unsure
+                && !matches!(gate, Gate::Shut(_))
+                && self.has_room(term)
                 && let Some(entry) = self.take(term, || stamp(&raft, &time))
             {
+                is_unsure = gate == Gate::Unsure;
                 // Polled once before the next is begun, and without tokio's budget, which could end just then: the
                 // first poll is what hands the entry to openraft, and the order of entries must be that of proposals.
-                let mut entry = Box::pin(unconstrained(self.write(&raft, entry)));
-                if futures::poll!(entry.as_mut()).is_pending() {
-                    in_flight.push(entry);
+                let mut entry = Box::pin(unconstrained(self.write(&raft, entry, is_unsure)));
+                match futures::poll!(entry.as_mut()) {
+                    Poll::Pending => in_flight.push(entry),
+                    Poll::Ready(settled) => is_unsure &= !self.settle(settled),
                 }
+                gate = lease.look(&metrics.borrow_watched(), Instant::now());
             }
-            if in_flight.is_empty() {
+            let shut_until = match gate {
+                Gate::Shut(until) if !is_unsure && self.waiting() > 0 => Some(until),
+                _ => None,
+            };
+            if in_flight.is_empty() && shut_until.is_none() {
                 if self.lock().closed {
                     return;
                 }
                 self.news.notified().await;
                 continue;
             }
-            let room = self.has_room(term);
+            let is_full = is_unsure || shut_until.is_some() || !self.has_room(term);
             let late = async {
-                match expires {
-                    Some(at) if !room => sleep_until(at).await,
-                    _ => std::future::pending().await,
+                match [expires.filter(|_| is_full), shut_until].into_iter().flatten().min() {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let renewed = async {
+                // When openraft has ended, what waits has its answer at its time, or when the node closes.
+                if shut_until.is_none() || metrics.changed().await.is_err() {
+                    std::future::pending().await
                 }
             };
             tokio::select! {
                 biased;
-                _ = in_flight.next() => {}
+                Some(settled) = in_flight.next() => is_unsure &= !self.settle(settled),
                 // Also without room: in a later term there is some again.
                 () = self.news.notified() => {}
+                () = renewed => {}
                 () = late => {}
             }
         }
+    }
+
+    /// An entry has its answer, or comes back. Whether it was the one that might.
+    fn settle(&self, settled: Settled) -> bool {
+        if let Some(refused) = settled.back {
+            self.put_back(refused);
+        }
+        settled.was_unsure
     }
 }
 
@@ -259,13 +324,37 @@ type Written = Result<
     tokio::time::error::Elapsed,
 >;
 
+/// A proposal in an entry.
+struct Part {
+    /// How many commands it has there.
+    commands: usize,
+    /// As in [`Proposal`].
+    bytes: usize,
+    answer: Answer,
+    until: Instant,
+}
+
+/// An entry that openraft did not take, because of its lease.
+struct Refused {
+    commands: Vec<Command>,
+    parts: Vec<Part>,
+}
+
+/// An entry that openraft has no more.
+struct Settled {
+    /// It might have come back.
+    was_unsure: bool,
+    /// It comes back.
+    back: Option<Refused>,
+}
+
 /// An entry to be.
 struct Gathered {
     number: u64,
     commands: Vec<Command>,
     /// The first command is the time.
     is_stamped: bool,
-    parts: Vec<(usize, Answer)>,
+    parts: Vec<Part>,
     /// When the first of its proposals must have its answer.
     until: Instant,
 }
@@ -285,14 +374,34 @@ fn stamp(raft: &Raft, time: &Time) -> Option<Stamp> {
 }
 
 impl Batcher {
-    async fn write(&self, raft: &Raft, entry: Gathered) {
+    /// Hands an entry to openraft at the first poll. `may_come_back`: if openraft refuses it for its lease, its proposals
+    /// are not answered.
+    async fn write(&self, raft: &Raft, entry: Gathered, may_come_back: bool) -> Settled {
+        // A copy only then: it is rare.
+        let kept = may_come_back.then(|| {
+            let own = entry.commands.iter().skip(usize::from(entry.is_stamped));
+            own.cloned().collect::<Vec<_>>()
+        });
         let written = timeout_at(entry.until, raft.client_write(Batch(entry.commands))).await;
         self.lock().under_way.remove(&entry.number);
-        tell(written, entry.is_stamped, entry.parts);
+        let back = match kept {
+            Some(commands) if was_late(&written) => Some(Refused { commands, parts: entry.parts }),
+            _ => {
+                tell(written, entry.is_stamped, entry.parts);
+                None
+            }
+        };
+        Settled { was_unsure: may_come_back, back }
     }
 }
 
-fn tell(written: Written, is_stamped: bool, parts: Vec<(usize, Answer)>) {
+/// openraft leads, and has refused to write because its lease is over: nothing is in any log.
+fn was_late(written: &Written) -> bool {
+    use RaftError::APIError;
+    matches!(written, Ok(Err(APIError(ClientWriteError::ForwardToLeader(to)))) if to.reason == ForwardReason::LeaseExpired)
+}
+
+fn tell(written: Written, is_stamped: bool, parts: Vec<Part>) {
     let result = match written {
         Ok(Ok(written)) => Ok(written.data.0),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeRefused::NotLeader),
@@ -301,15 +410,16 @@ fn tell(written: Written, is_stamped: bool, parts: Vec<(usize, Answer)>) {
     let mut responses = match result {
         Ok(responses) => responses.into_iter().skip(usize::from(is_stamped)),
         Err(why) => {
-            for (_, answer) in parts {
-                answer.give(Err(why));
+            for part in parts {
+                part.answer.give(Err(why));
             }
             return;
         }
     };
-    for (count, answer) in parts {
-        let part: Vec<_> = responses.by_ref().take(count).collect();
-        answer.give(if part.len() == count { Ok(part) } else { Err(ProposeRefused::Unknown) });
+    for part in parts {
+        let of_part: Vec<_> = responses.by_ref().take(part.commands).collect();
+        let is_whole = of_part.len() == part.commands;
+        part.answer.give(if is_whole { Ok(of_part) } else { Err(ProposeRefused::Unknown) });
     }
 }
 
@@ -390,6 +500,38 @@ mod tests {
             let bytes = codec::encode(Kind::Entry, &Batch(entry.commands)).expect("fits");
             assert!(bytes.len() <= MAX_ENTRY_BYTES, "{} bytes", bytes.len());
         }
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_stands_before_what_waits_in_its_order_and_with_its_bytes() {
+        let batcher = Batcher::default();
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let propose = |body: usize, name: &'static str| {
+            let answers = answers.clone();
+            let commands = vec![message(body); 2];
+            batcher.propose(commands, Box::new(move |_| answers.lock().expect("alive").push(name)));
+        };
+        propose(1, "first");
+        propose(2, "second");
+        let held = batcher.lock().bytes;
+        let stamp = Stamp {
+            time: WallTime(1),
+            real: proxy_core::time::RealTime(1),
+            boot: 1,
+            mono_ms: 0,
+            skipped_ms: 0,
+        };
+        let entry = batcher.take(1, || Some(stamp)).expect("an entry");
+        propose(3, "third");
+        let commands = entry.commands.into_iter().skip(1).collect();
+        batcher.put_back(Refused { commands, parts: entry.parts });
+        assert_eq!(batcher.waiting(), 3);
+        assert!(batcher.lock().bytes > held);
+        let again = batcher.take(1, || None).expect("an entry");
+        assert_eq!(again.commands, [vec![message(1); 2], vec![message(2); 2], vec![message(3); 2]].concat());
+        assert_eq!(batcher.lock().bytes, 0);
+        drop(again.parts);
+        assert_eq!(*answers.lock().expect("alive"), ["first", "second", "third"]);
     }
 
     #[tokio::test]

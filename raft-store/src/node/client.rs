@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -42,7 +44,7 @@ const SNAPSHOT_BYTES_PER_SECOND: u64 = 8 << 20;
 /// not foresee. Sent again earlier, they would only make a slow disk slower.
 const ENTRIES_LIMIT: Duration = Duration::from_millis(500);
 
-/// Time after which the answer to a heartbeat is of no use: longer than any sensible lease.
+/// Time that a heartbeat has to be answered at least; where the lease is longer, it has as long as that.
 const LATE_LIMIT: Duration = Duration::from_millis(250);
 
 /// Time beyond openraft's own for the answer to a transfer of leadership.
@@ -132,6 +134,15 @@ impl Refused {
     pub(super) fn of(&self, term: u64) -> Option<String> {
         let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refused.as_ref().filter(|(of, _)| *of == term).map(|(_, why)| why.clone())
+    }
+}
+
+impl<T> Clients<T> {
+    /// Whether this node may still speak under `vote`: it has given no later one, and has told nobody that another shall
+    /// lead.
+    fn leads_on(&self, vote: &Vote) -> bool {
+        let term = vote.leader_id.term;
+        self.transferred_in.load(Ordering::SeqCst) < term && self.vote.get().is_none_or(|own| own() == *vote)
     }
 }
 
@@ -285,6 +296,46 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// Appends in a task of its own: openraft may drop the question earlier, but an answer that comes later is an
+    /// acknowledgement of the time when the question was sent all the same.
+    async fn ask(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
+        let asked =
+            Self { shared: self.shared.clone(), target: self.target, member: self.member, lane: self.lane };
+        match tokio::spawn(async move { asked.append(rpc, limit).await }).await {
+            Ok(result) => result.map_err(|e| unreachable(&e)),
+            Err(e) => Err(unreachable(&e)),
+        }
+    }
+
+    /// A heartbeat, said again in each interval until it is answered. openraft would give up after the first, and count no
+    /// answer that comes later: with answers that are always late, its lease would be over though all follow. What it
+    /// counts is dated by the first question, so that an answer to any of them proves as much.
+    async fn heartbeat(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        every: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
+        let limit = every.max(LATE_LIMIT).max(self.shared.polls.election());
+        let mut asked = FuturesUnordered::new();
+        let answered = async {
+            loop {
+                if asked.is_empty() || self.shared.leads_on(&rpc.vote) {
+                    asked.push(self.ask(rpc.clone(), limit));
+                }
+                tokio::select! {
+                    biased;
+                    Some(answer) = asked.next() => return answer,
+                    () = tokio::time::sleep(every) => {}
+                }
+            }
+        };
+        patient(limit, answered).await
+    }
+
     /// The next part of a snapshot, read from the disk beside the Raft thread (which a simulation does not have).
     async fn part(&self, data: &Data, offset: u64) -> Result<Vec<u8>, NoAnswer> {
         let no_answer = |why: String| NoAnswer { target: self.target, why };
@@ -328,16 +379,10 @@ impl<T: Transport> RaftNetworkV2<TypeConfig> for Client<T> {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
-        let limit = option.hard_ttl().max(if rpc.entries.is_empty() { LATE_LIMIT } else { ENTRIES_LIMIT });
-        // A task of its own: openraft drops a heartbeat that takes longer than its interval, but an answer that comes
-        // later is an acknowledgement of the time when the question was sent all the same.
-        let asked =
-            Self { shared: self.shared.clone(), target: self.target, member: self.member, lane: self.lane };
-        let answer = tokio::spawn(async move { asked.append(rpc, limit).await });
-        match answer.await {
-            Ok(result) => result.map_err(|e| unreachable(&e)),
-            Err(e) => Err(unreachable(&e)),
+        if rpc.entries.is_empty() && self.lane == Lane::Control {
+            return self.heartbeat(rpc, option.hard_ttl()).await;
         }
+        self.ask(rpc, option.hard_ttl().max(ENTRIES_LIMIT)).await
     }
 
     async fn vote(

@@ -1,4 +1,5 @@
-//! The node above its transport: openraft with its store, what the agent must know of it, and the answers to peers.
+//! The node above its transport: openraft with its store, and what runs beside it. What the agent must know of it is in
+//! `facts`, the answers to peers are in `answer`.
 //!
 //! Everything here runs inside a tokio runtime that somebody else made: a thread of its own in an agent, or paused
 //! time in a simulation.
@@ -6,38 +7,34 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::raft::SnapshotResponse;
-use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{ServerState, SnapshotPolicy};
 use proxy_core::time::MonoTime;
 use tokio::time::Instant;
 
+use super::arriving::Arriving;
 use super::batch::{Batcher, Done, Oldest};
-use super::client::{Clients, Clock, Lane, Transport};
+use super::client::{Clients, Clock, Transport};
 use super::heartbeat::Early;
-use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
-use super::net::Path;
+use super::inbound::ProposeRefused;
 use super::polls::Polls;
 use super::purge;
 use super::retire::Retired;
 use super::schedule::{Schedule, Turn};
 use super::sm::{Machine, View};
-use super::snapshot::{Data, Threads};
+use super::snapshot::Threads;
 use super::time::Time;
 use super::timekeeper;
-use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, Vote, incarnation_of, place_of};
+use super::types::{Member, Place, Raft, RaftId, Role, TypeConfig, place_of};
 use super::watch::{self, Heard};
 use super::word::Words;
 use crate::command::Command;
-use crate::log::{Gauge, Mode, RaftLog, Syncs};
-use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
-use crate::state::{Fitness, Grant, Suspect};
+use crate::log::{Gauge, Mode, RaftLog};
+use crate::snap::SnapStore;
 use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
 
@@ -89,115 +86,22 @@ pub struct CoreConfig {
     pub boot: BootId,
 }
 
-/// What this node knows of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerFacts {
-    /// Which.
-    pub place: Place,
-    /// Its Raft id.
-    pub id: RaftId,
-    /// Entries by which what it has proved to have is behind this log: by its answers in this term, the newest of which
-    /// is of `last_ack`. Known by the leader only.
-    pub lag: Option<u64>,
-    /// The last entry that it has applied, by its own word, and when it was asked for that.
-    pub applied: Option<(u64, MonoTime)>,
-    /// When the newest message was sent that it acknowledged; known by the leader only.
-    pub last_ack: Option<MonoTime>,
-    /// It is silent for its first lease: its acknowledgements count, but it would not hear that it shall lead; known by
-    /// the leader only.
-    pub silent: bool,
-    /// Whether it votes. While a membership change is half done: whether it did before and will after it, too.
-    pub voter: bool,
-    /// The way between this node and it, as far as it was measured; known by every node.
-    pub path: Path,
-    /// Since when it has not acknowledged entries that it was sent; known by the leader only.
-    pub unanswered: Option<MonoTime>,
-    /// The slowest acknowledgement of entries within the last minute; known by the leader only.
-    pub acknowledges_in: Option<Duration>,
-    /// How its disk does, by its own word; asked by a leader whose proposals do not commit.
-    pub disk: Option<DiskWord>,
-}
-
-/// What Raft knows at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
-    /// Who this is.
-    pub raft_id: RaftId,
-    /// Term of the newest vote seen.
-    pub term: u64,
-    /// The leader, if known.
-    pub leader: Option<Place>,
-    /// This node leads in `term`.
-    pub leading: bool,
-    /// Index of the last applied entry.
-    pub applied: u64,
-    /// Index of the last entry in the log.
-    pub last_log: u64,
-    /// The newest applied grant.
-    pub grant: Option<Grant>,
-    /// When the newest message was sent that a quorum acknowledged in `term`.
-    pub quorum_ack_at: Option<MonoTime>,
-    /// The last term in which this node asked for a transfer of leadership.
-    pub transfer_tried_in: Option<u64>,
-    /// Why the node that was to lead after `term` cannot, if it said so.
-    pub transfer_refused: Option<String>,
-    /// The other nodes of the membership.
-    pub peers: Vec<PeerFacts>,
-    /// The places that something ails, by their own word or an operator's.
-    pub fitness: Vec<(Place, Fitness)>,
-    /// The messages that engines have died with.
-    pub suspects: Vec<Suspect>,
-    /// The proposal of this leader that has waited longest: its number, which changes whenever something is committed
-    /// and applied, and for how long it has waited.
-    pub oldest: Option<(u64, Duration)>,
-    /// How long a commit takes at most, measured within the last minute; `None`: unknown.
-    pub commit_takes: Option<Duration>,
-    /// How long syncs of the log take here.
-    pub syncs: Syncs,
-    /// A majority could write what another leader proposes, by their own word.
-    pub others_could: bool,
-    /// Until when this node has abdicated: it says nothing as a leader or candidate.
-    pub mute_until: Option<MonoTime>,
-    /// For how long something has been waiting for the thread that applies entries, which does not go on.
-    pub apply_waits: Option<Duration>,
-    /// By how many ms the wall clock of another node is ahead of this one's; of those that were heard a moment ago.
-    pub skew: BTreeMap<Place, i64>,
-    /// This node's wall clock is wrong, by the word of most.
-    pub is_clock_odd: bool,
-}
-
-impl Facts {
-    /// Packets of full size are known not to pass between this node and so many voters that the rest, with this node,
-    /// is no majority.
-    #[must_use]
-    pub fn is_path_narrow(&self) -> bool {
-        let voters = self.peers.iter().filter(|p| p.voter).count() + 1;
-        let narrow = self.peers.iter().filter(|p| p.voter && !p.path.is_whole()).count();
-        (voters - narrow) * 2 <= voters
-    }
-}
-
-struct Parts {
-    transfer: u64,
-    bytes: Vec<u8>,
-}
-
 pub(super) struct Inner<T> {
-    config: CoreConfig,
-    raft: Raft,
-    view: Arc<View>,
-    clients: Clients<T>,
+    pub(super) config: CoreConfig,
+    pub(super) raft: Raft,
+    pub(super) view: Arc<View>,
+    pub(super) clients: Clients<T>,
     pub(super) batcher: Batcher,
-    time: Arc<Time>,
+    pub(super) time: Arc<Time>,
     silent_until: Instant,
-    parts: Mutex<BTreeMap<Place, Parts>>,
+    pub(super) parts: Arriving,
     joining: tokio::sync::Mutex<()>,
     early: Early,
-    gauge: Arc<Gauge>,
-    words: Words,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) words: Words,
     /// Set once: from then on nothing is voted nor acknowledged.
     retired: tokio::sync::watch::Sender<Option<Retired>>,
-    heard: Mutex<BTreeMap<Place, Heard>>,
+    pub(super) heard: Mutex<BTreeMap<Place, Heard>>,
     leaderless: tokio::sync::watch::Sender<Option<String>>,
 }
 
@@ -308,7 +212,7 @@ pub async fn start_core<T: Transport>(
     let is_lone = config.places.len() <= 1;
     tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
-    tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
+    tokio::spawn(batcher.clone().run(raft.clone(), time.clone(), config.election_max));
     tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
@@ -318,7 +222,7 @@ pub async fn start_core<T: Transport>(
         batcher,
         time,
         silent_until,
-        parts: Mutex::new(BTreeMap::new()),
+        parts: Arriving::default(),
         joining: tokio::sync::Mutex::new(()),
         early: Early::default(),
         gauge,
@@ -436,25 +340,6 @@ impl<T: Transport> Core<T> {
         self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(heard);
     }
 
-    /// What this node says of itself.
-    pub(super) fn own_words(&self) -> Hello {
-        let metrics = self.0.raft.metrics().borrow_watched().clone();
-        let membership = metrics.membership_config.membership();
-        let facts = self.facts();
-        let young = |at: MonoTime| self.now().since(at) < self.0.config.election_max;
-        Hello {
-            id: Some(self.0.config.id),
-            initialized: membership.voter_ids().next().is_some(),
-            leader: metrics.current_leader,
-            damaged: self.is_retired(),
-            leads: facts.leading && facts.quorum_ack_at.is_some_and(young) && !self.is_retired(),
-            term: metrics.current_term,
-            applied: facts.applied,
-            incarnation: membership.nodes().map(|(id, _)| incarnation_of(*id)).max().unwrap_or(0),
-            digests: self.0.view.digests(),
-        }
-    }
-
     /// This node's reading of the cluster's time.
     #[must_use]
     pub fn time(&self) -> &Arc<Time> {
@@ -483,130 +368,6 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// A member that does not read `version` of the stored and sent form; what it has said last counts.
-    #[must_use]
-    pub fn unread_by(&self, version: u8) -> Option<Place> {
-        if version <= FIRST_VERSION {
-            return None;
-        }
-        let metrics = self.0.raft.metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        let mut others =
-            membership.nodes().map(|(id, _)| place_of(*id)).filter(|p| *p != place_of(self.0.config.id));
-        others.find(|place| {
-            let said = self.0.clients.transport.reads(*place);
-            said.unwrap_or_else(|| self.0.view.read(|state| state.reads(*place))).last < version
-        })
-    }
-
-    /// What Raft knows now.
-    #[must_use]
-    pub fn facts(&self) -> Facts {
-        let now = (self.0.clients.clock)().mono;
-        let id = self.0.config.id;
-        // A copy, so that openraft never waits for a reader of the state; and first, so that the grant is at least as new
-        // as `applied`: an old grant beside a new `applied` would look like the newest.
-        let metrics = self.0.raft.metrics().borrow_watched().clone();
-        let decided = self.0.view.decided();
-        let leading = metrics.state == ServerState::Leader
-            && metrics.current_leader == Some(id)
-            && metrics.vote.committed;
-        self.0.time.look(&metrics);
-        let term = metrics.current_term;
-        let membership = metrics.membership_config.membership();
-        let acks = &self.0.clients.acks;
-        let entries = &self.0.clients.entries;
-        let last_log = metrics.last_log_index.unwrap_or(0);
-        let voter_sets = membership.get_joint_config();
-        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = |peer: RaftId| heard.get(&place_of(peer)).filter(|h| h.hello.id == Some(peer));
-        let peers = membership.nodes().filter(|(peer, _)| **peer != id).map(|(&peer, _)| PeerFacts {
-            place: place_of(peer),
-            id: peer,
-            lag: acks.proof(term, peer).filter(|_| leading).map(|(index, _)| last_log.saturating_sub(index)),
-            applied: said(peer).map(|h| (h.hello.applied, h.at)),
-            last_ack: acks.of(term, peer),
-            silent: acks.silent(term, peer),
-            voter: voter_sets.iter().all(|voters| voters.contains(&peer)),
-            path: self.0.clients.transport.path(place_of(peer)),
-            unanswered: entries.unanswered(term, peer),
-            acknowledges_in: entries.slowest(term, peer, now),
-            disk: self.0.words.of(peer, now),
-        });
-        let syncs = self.0.gauge.syncs();
-        let said = |peer| Some(Duration::from_micros(self.0.words.of(peer, now)?.slowest_us));
-        let oldest = leading.then(|| self.0.batcher.oldest(term)).flatten();
-        Facts {
-            raft_id: id,
-            term,
-            leader: metrics.current_leader.map(place_of),
-            leading,
-            applied: metrics.last_applied.as_ref().map_or(0, |log_id| log_id.index),
-            last_log,
-            grant: decided.grant,
-            quorum_ack_at: leading
-                .then(|| acks.quorum(term, id, membership.get_joint_config(), now))
-                .flatten(),
-            transfer_tried_in: match self.0.clients.transferred_in.load(Ordering::SeqCst) {
-                0 => None,
-                // What was tried in a term that the metrics do not show yet counts for the one they show.
-                tried => Some(tried.min(term)),
-            },
-            transfer_refused: self.0.clients.refused.of(term),
-            peers: peers.collect(),
-            fitness: decided.fitness,
-            suspects: decided.suspects,
-            oldest: oldest.map(|oldest| (oldest.number, oldest.since.elapsed())),
-            commit_takes: entries.commit_takes(term, id, syncs.slowest, said, voter_sets, now),
-            others_could: self.0.words.majority(id, syncs.go_on(), voter_sets, now),
-            syncs,
-            mute_until: self.mute_until(now),
-            apply_waits: self.0.view.waits(),
-            skew: self.0.time.skew(),
-            is_clock_odd: self.0.time.is_odd(),
-        }
-    }
-
-    /// The Raft id that `place` votes under.
-    #[must_use]
-    pub fn voter_at(&self, place: Place) -> Option<RaftId> {
-        let metrics = self.0.raft.metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        // While an id is being replaced, both vote; the later one is the one that lives.
-        membership.membership().voter_ids().filter(|id| place_of(*id) == place).max()
-    }
-
-    /// Whether this node votes, and no change of membership is left half done.
-    #[must_use]
-    pub fn is_settled_voter(&self) -> bool {
-        let metrics = self.0.raft.metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        match &membership.membership().get_joint_config()[..] {
-            [voters] => voters.contains(&self.0.config.id),
-            _ => false,
-        }
-    }
-
-    /// Hands leadership to `to`. From this call on, `facts` says that it was tried in this term: the followers are
-    /// about to be told that they need not keep their promise.
-    pub fn transfer_leadership(&self, to: Place) {
-        // Asked to transfer to itself, openraft would stop heartbeats and proposals and wait for an election that
-        // nobody calls.
-        let Some(target) = self.voter_at(to).filter(|target| *target != self.0.config.id) else {
-            tracing::warn!(to, "leadership can only go to another voter");
-            return;
-        };
-        let metrics = self.0.raft.metrics();
-        let term = metrics.borrow_watched().current_term;
-        self.0.clients.transferred_in.fetch_max(term, Ordering::SeqCst);
-        let raft = self.0.raft.clone();
-        tokio::spawn(async move {
-            if let Err(e) = raft.trigger().transfer_leader(target).await {
-                tracing::warn!(to, error = %e, "leadership was not transferred");
-            }
-        });
-    }
-
     /// Stops openraft and refuses what waits.
     pub async fn shutdown(&self) {
         self.0.batcher.close();
@@ -618,113 +379,6 @@ impl<T: Transport> Core<T> {
     /// A promise of the former process may still hold: no vote is given, and none asked for.
     pub(super) fn silent(&self) -> bool {
         Instant::now() < self.0.silent_until
-    }
-
-    async fn snapshot_part(&self, from: Place, part: Part) -> Result<RpcReply, String> {
-        let bytes = {
-            let mut all = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            let parts = all.entry(from).or_insert(Parts { transfer: part.transfer, bytes: Vec::new() });
-            if parts.transfer != part.transfer {
-                *parts = Parts { transfer: part.transfer, bytes: Vec::new() };
-            }
-            if parts.bytes.len() as u64 != part.offset {
-                all.remove(&from);
-                return Err(format!("part at byte {} of a snapshot does not follow", part.offset));
-            }
-            if part.offset + part.data.len() as u64 > MAX_SNAPSHOT_BYTES {
-                all.remove(&from);
-                return Err("the snapshot is too large".into());
-            }
-            parts.bytes.extend_from_slice(&part.data);
-            if !part.last {
-                return Ok(RpcReply::SnapshotPart);
-            }
-            all.remove(&from).map(|p| p.bytes).unwrap_or_default()
-        };
-        let snapshot = SnapshotOf::<TypeConfig, Data> { meta: part.meta, snapshot: Arc::new(bytes) };
-        let reply: SnapshotResponse<TypeConfig> =
-            self.0.raft.install_full_snapshot(part.vote, snapshot).await.map_err(|e| e.to_string())?;
-        Ok(RpcReply::Snapshot(reply))
-    }
-
-    async fn answer(&self, from: Place, lane: Lane, rpc: Rpc) -> Result<RpcReply, String> {
-        let raft = &self.0.raft;
-        if self.is_retired() && !matches!(rpc, Rpc::Hello) {
-            return Err("it has retired, and comes back as a new member".into());
-        }
-        Ok(match rpc {
-            Rpc::Append(rpc) => {
-                // A node that has abdicated would not lead either, though it is heard.
-                let silent = self.silent() || self.mute_until((self.0.clients.clock)().mono).is_some();
-                self.0.clients.polls.decided(rpc.vote.leader_id.term);
-                let heartbeat =
-                    (lane == Lane::Control && rpc.entries.is_empty()).then_some((rpc.vote, rpc.prev_log_id));
-                let reply = self.append(lane, rpc).await?;
-                match heartbeat {
-                    Some((vote, acknowledged)) if reply.is_conflict() => {
-                        self.has_forgotten(vote, acknowledged).await
-                    }
-                    _ if silent => RpcReply::SilentAppend(reply),
-                    _ => RpcReply::Append(reply),
-                }
-            }
-            Rpc::Vote(_) | Rpc::PreVote(_) | Rpc::TransferLeader(_) if self.silent() => {
-                return Err("silent for one lease after its start".into());
-            }
-            Rpc::Vote(rpc) => {
-                let writing = self.0.clients.polls.write();
-                let reply = raft.vote(rpc.clone()).await.map_err(|e| e.to_string())?;
-                writing.done(rpc.vote.leader_id.term, reply.vote_granted, Instant::now());
-                self.stand_instead(&rpc, &reply);
-                RpcReply::Vote(reply)
-            }
-            Rpc::PreVote(_) if self.0.clients.polls.waits(self.0.gauge.syncs().newest, Instant::now()) => {
-                return Err("it waits for votes itself".into());
-            }
-            Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
-            Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
-                self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
-            }
-            Rpc::TransferLeader(request) => match self.lead_after(request).await? {
-                None => RpcReply::TransferLeader,
-                Some(why) => RpcReply::CannotLead(why),
-            },
-            Rpc::Hello => {
-                let initialized = raft.is_initialized().await.map_err(|e| e.to_string())?;
-                RpcReply::Hello(Hello { initialized, ..self.own_words() })
-            }
-            Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
-            Rpc::Join { id, member } => RpcReply::Join(super::join::take_in(self, from, id, member).await),
-            Rpc::Time(told) => {
-                RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
-            }
-            Rpc::Propose(batch) => {
-                let (tx, rx) = futures::channel::oneshot::channel();
-                // The asker may have gone; the proposal stands.
-                self.propose(batch.0, Box::new(move |result| drop(tx.send(result))));
-                let unknown = Err(ProposeRefused::Unknown);
-                RpcReply::Propose(rx.await.unwrap_or(unknown).map(crate::command::Responses))
-            }
-        })
-    }
-}
-
-struct Part {
-    vote: Vote,
-    meta: SnapshotMetaOf<TypeConfig>,
-    transfer: u64,
-    offset: u64,
-    data: Vec<u8>,
-    last: bool,
-}
-
-impl<T: Transport> Inbound for Core<T> {
-    async fn handle(&self, from: Place, to: RaftId, lane: Lane, rpc: Rpc) -> RpcReply {
-        let me = self.0.config.id;
-        if to != me && !matches!(rpc, Rpc::Hello) {
-            return RpcReply::Unavailable(format!("node id {to} is no more, this is {me}"));
-        }
-        self.answer(from, lane, rpc).await.unwrap_or_else(RpcReply::Unavailable)
     }
 }
 

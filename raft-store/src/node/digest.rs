@@ -1,16 +1,20 @@
 //! Digests of what entries did to the state, so that nodes can see whether they still agree.
 //!
 //! The log makes equal states of equal entries, unless a machine's memory or an `apply` is at fault; nobody would notice
-//! that. So each node hashes, for every [`WINDOW`] entries, the answers of every `SAMPLE`th of them and how many
-//! records of each kind there are behind the last one. The windows begin at the same indexes everywhere. Nodes tell each
-//! other the newest ones (`watch`). It costs some microseconds for every fourth entry, on the thread that
-//! applies them.
+//! that. So each node hashes, for every [`WINDOW`] entries, the answers of every `SAMPLE`th of them, how many
+//! records of each kind there are behind the last one, and the records that each entry has changed, as they were and as
+//! they are. The windows begin at the same indexes everywhere. Nodes tell each other the newest ones (`watch`). It
+//! costs some microseconds for every entry, on the thread that applies them.
+//!
+//! Records are hashed in the form in which they are stored, so that they are compared by nodes of one format version only.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::hash::Hasher;
 
-use minicbor::{CborLen, Decode, Encode};
+use minicbor::{CborLen, Decode, Encode, encode};
+use proxy_core::wire::NEWEST_VERSION;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::inbound::Hello;
@@ -35,11 +39,43 @@ pub struct Digest {
     /// Hash of the answers, and of how many records there are.
     #[n(1)]
     pub hash: u64,
+    /// Of the records that were changed.
+    #[cbor(n(2), with = "proxy_core::wire::opt", has_nil)]
+    pub changes: Option<Changes>,
+}
+
+/// Hash of the records that the entries of one window have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(context_bound = "proxy_core::wire::Room")]
+pub struct Changes {
+    /// The format version that they were written in.
+    #[n(0)]
+    pub version: u8,
+    /// The hash.
+    #[n(1)]
+    pub hash: u64,
+}
+
+impl Digest {
+    /// Whether two nodes have done something else. What only one of them says is no difference.
+    fn differs(&self, other: &Self) -> bool {
+        let changes = self.changes.zip(other.changes).filter(|(a, b)| a.version == b.version);
+        self.hash != other.hash || changes.is_some_and(|(a, b)| a.hash != b.hash)
+    }
+}
+
+/// Hash of the records that differ between these two, neither of which is locked.
+pub(super) fn changes(before: &ClusterState, after: &ClusterState) -> u64 {
+    let mut hasher = SipHasher24::new();
+    // A hasher takes everything.
+    let _ = after.sip().write_changes(before.sip(), Words(&mut hasher));
+    hasher.finish128().h1
 }
 
 struct Window {
     next: u64,
     hasher: SipHasher24,
+    changes: SipHasher24,
 }
 
 /// The digests of one node; only windows that it has applied as a whole count.
@@ -59,17 +95,28 @@ impl Write for Words<'_> {
     }
 }
 
+impl encode::Write for Words<'_> {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0.write(bytes);
+        Ok(())
+    }
+}
+
 impl Digests {
-    /// The entry at `index` has been applied, with these answers; `state` is as it is behind it.
-    pub(super) fn note(&mut self, index: u64, responses: &Responses, state: &ClusterState) {
+    /// The entry at `index` has been applied, with these answers; `changed` is the hash of the records that it changed,
+    /// and `state` as it is behind it.
+    pub(super) fn note(&mut self, index: u64, responses: &Responses, changed: u64, state: &ClusterState) {
         let begins = index.is_multiple_of(WINDOW);
         let mut window = match self.open.take() {
-            _ if begins => Window { next: index, hasher: SipHasher24::new() },
+            _ if begins => Window { next: index, hasher: SipHasher24::new(), changes: SipHasher24::new() },
             Some(window) if window.next == index => window,
             // Entries were skipped by a snapshot: the next window is a whole one again.
             _ => return,
         };
         window.next = index + 1;
+        window.changes.write_u64(changed);
         if index.is_multiple_of(SAMPLE) {
             // Nothing is written anywhere, so that nothing can fail.
             let _ = write!(Words(&mut window.hasher), "{responses:?}");
@@ -80,7 +127,8 @@ impl Digests {
             if self.done.len() == KEPT {
                 self.done.pop_front();
             }
-            self.done.push_back(Digest { index, hash });
+            let changes = Changes { version: NEWEST_VERSION, hash: window.changes.finish128().h1 };
+            self.done.push_back(Digest { index, hash, changes: Some(changes) });
         } else {
             self.open = Some(window);
         }
@@ -107,11 +155,11 @@ pub(super) fn difference(own: &[Digest], heard: &BTreeMap<Place, Hello>, nodes: 
     own.iter().rev().find_map(|mine| {
         let theirs = heard.iter().filter_map(|(place, hello)| {
             let said = hello.digests.iter().find(|d| d.index == mine.index)?;
-            (said.hash != mine.hash).then_some((*place, said.hash))
+            said.differs(mine).then_some((*place, said))
         });
         let theirs: Vec<_> = theirs.collect();
         let (_, first) = *theirs.first()?;
-        let outvoted = theirs.len() > nodes / 2 && theirs.iter().all(|(_, hash)| *hash == first);
+        let outvoted = theirs.len() > nodes / 2 && theirs.iter().all(|(_, said)| !said.differs(first));
         let others = theirs.into_iter().map(|(place, _)| place).collect();
         Some(Difference { index: mine.index, others, outvoted })
     })
@@ -127,7 +175,7 @@ mod tests {
         for index in from..to {
             let healthy = odd != Some(index);
             let answer = state.apply(index, &Command::Health { place: 3, healthy });
-            digests.note(index, &Responses(vec![answer]), &state);
+            digests.note(index, &Responses(vec![answer]), 0, &state);
         }
         digests.newest()
     }
@@ -147,15 +195,30 @@ mod tests {
         let mut digests = Digests::default();
         for index in 0..WINDOW {
             let answer = if index == 8 { Response::Granted { token: 1 } } else { Response::Done };
-            digests.note(index, &Responses(vec![answer]), &ClusterState::default());
+            digests.note(index, &Responses(vec![answer]), 0, &ClusterState::default());
         }
         assert_ne!(digests.newest(), all, "an answer differs");
+        let mut digests = Digests::default();
+        for index in 0..WINDOW {
+            let state = ClusterState::default();
+            digests.note(index, &Responses(vec![Response::Done]), u64::from(index == 9), &state);
+        }
+        assert!(digests.newest()[0].differs(&all[0]), "a record differs");
+    }
+
+    #[test]
+    fn records_are_compared_by_nodes_of_one_format_version_only() {
+        let digest = |changes| Digest { index: 9, hash: 1, changes };
+        let of = |version, hash| digest(Some(Changes { version, hash }));
+        assert!(of(4, 1).differs(&of(4, 2)));
+        assert!(!of(4, 1).differs(&of(5, 2)) && !of(4, 1).differs(&digest(None)));
     }
 
     #[test]
     fn a_difference_names_the_others_and_only_a_majority_outvotes() {
-        let says = |hash| Hello { digests: vec![Digest { index: 9, hash }], ..Hello::default() };
-        let own = [Digest { index: 9, hash: 1 }];
+        let says =
+            |hash| Hello { digests: vec![Digest { index: 9, hash, changes: None }], ..Hello::default() };
+        let own = [Digest { index: 9, hash: 1, changes: None }];
         let heard = |a, b| BTreeMap::from([(2, says(a)), (3, says(b))]);
         assert_eq!(difference(&own, &heard(1, 1), 3), None);
         let of = |a, b| difference(&own, &heard(a, b), 3).map(|d| (d.index, d.others, d.outvoted));

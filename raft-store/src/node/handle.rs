@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use super::batch::Done;
 use super::client::Transport;
-use super::core::{Core, Facts};
+use super::core::Core;
 use super::door::Standing;
+use super::facts::Facts;
 use super::inbound::ProposeRefused;
 use super::net::TcpTransport;
 use super::types::Place;

@@ -78,6 +78,11 @@ impl Polls {
         Self { inner: Mutex::default(), election }
     }
 
+    /// Longest election timeout, and the lease.
+    pub(super) fn election(&self) -> Duration {
+        self.election
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

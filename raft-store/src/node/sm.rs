@@ -17,7 +17,7 @@ use openraft::{EntryPayload, OptionalSend, SnapshotMeta};
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
-use super::digest::{Digest, Digests};
+use super::digest::{self, Digest, Digests};
 use super::snapshot::{Builder, Data, Snapshots, Threads};
 use super::time::Time;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
@@ -89,10 +89,18 @@ impl View {
         self.digests.lock().unwrap_or_else(PoisonError::into_inner).newest()
     }
 
-    /// The entry at `index` was applied, with these answers.
-    fn digest(&self, index: u64, responses: &Responses) {
+    /// The entry at `index` was applied, with these answers; `changed` is the hash of what it changed.
+    fn digest(&self, index: u64, responses: &Responses, changed: u64) {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        self.read(|state| digests.note(index, responses, state));
+        self.read(|state| digests.note(index, responses, changed, state));
+    }
+
+    /// Changes the state of this node and of no other, as bad memory would: to try out what comes of it. Does nothing in a
+    /// release build.
+    pub fn disturb(&self, command: &Command) {
+        if cfg!(debug_assertions) {
+            self.state.write().unwrap_or_else(PoisonError::into_inner).apply(0, command);
+        }
     }
 
     /// Reads the state; keep it short, writers wait.
@@ -105,11 +113,15 @@ impl View {
         self.grant.subscribe()
     }
 
-    fn apply(&self, index: u64, batch: &Batch) -> Responses {
+    /// The answers, and the hash of what was changed.
+    fn apply(&self, index: u64, batch: &Batch) -> (Responses, u64) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = state.frozen();
         let (responses, poisoned) = state.apply_all(index, &batch.0);
+        let after = state.frozen();
         let decided = Decided::from(&*state);
         drop(state);
+        let changed = digest::changes(&before, &after);
         for Poisoned { number, why } in poisoned {
             tracing::error!(
                 "entry {index}, command {number}: it cannot be applied and was refused on every node: {why}"
@@ -124,7 +136,7 @@ impl View {
             }
         }
         self.note(decided);
-        Responses(responses)
+        (Responses(responses), changed)
     }
 
     /// Gives back the former state: dropping a large one takes as long as reading it, and not under a lock.
@@ -265,11 +277,11 @@ impl Machine {
         let view = self.view.clone();
         let apply = move |entry: &Entry| {
             let index = entry.log_id.index;
-            let responses = match &entry.payload {
+            let (responses, changed) = match &entry.payload {
                 EntryPayload::Normal(batch) => view.apply(index, batch),
-                EntryPayload::Blank | EntryPayload::Membership(_) => Responses::default(),
+                EntryPayload::Blank | EntryPayload::Membership(_) => Default::default(),
             };
-            view.digest(index, &responses);
+            view.digest(index, &responses, changed);
             responses
         };
         self.worker.run(move || chunk.iter().map(apply).collect()).await

@@ -115,8 +115,8 @@ impl ClusterState {
                 Response::Granted { token: index }
             }
             Command::Drain { place, drained } => {
-                poison::drill(*place);
                 self.mark(*place, |m| m.drained = *drained);
+                poison::drill(*place);
                 Response::Done
             }
             Command::Health { place, healthy } => {

@@ -1,8 +1,8 @@
 //! Commands that cannot be applied. A panic in `apply` is a fault of this program, and comes to every node at the same
 //! entry: without this a committed command would end one node after the other, for ever.
 //!
-//! The command is answered with [`Response::Poisoned`] and the next one is applied. That is decided by the entry alone,
-//! so that every node of a version does the same.
+//! The command is answered with [`Response::Poisoned`], what it had changed until then is taken back, and the next one is
+//! applied. That is decided by the entry alone, so that every node of a version does the same.
 
 use super::ClusterState;
 use crate::command::{Command, Response};
@@ -28,16 +28,25 @@ pub(super) fn drill(place: crate::node::Place) {
 impl ClusterState {
     /// Applies the commands of the entry at `index`, in order; one answer for each, and which of them were poison.
     pub fn apply_all(&mut self, index: u64, commands: &[Command]) -> (Vec<Response>, Vec<Poisoned>) {
-        let mut poisoned = Vec::new();
-        let mut one = |(number, command): (usize, &Command)| {
-            contained(|| self.apply(index, command)).unwrap_or_else(|why| {
-                // The records are what they are, and the same everywhere; what is derived from them must fit again.
+        // A copy that costs nothing; what is derived from the records is not in it, and is made anew where it is needed.
+        let before = self.frozen();
+        let mut poisoned: Vec<Poisoned> = Vec::new();
+        let mut responses = Vec::with_capacity(commands.len());
+        for (number, command) in commands.iter().enumerate() {
+            let response = contained(|| self.apply(index, command)).unwrap_or_else(|why| {
+                *self = before.frozen();
                 self.sip.mend();
+                // Those before it once more: they could be applied, and can again.
+                for (earlier, command) in commands.iter().enumerate().take(number) {
+                    if poisoned.iter().all(|p| p.number != earlier) {
+                        self.apply(index, command);
+                    }
+                }
                 poisoned.push(Poisoned { number, why });
                 Response::Poisoned
-            })
-        };
-        let responses = commands.iter().enumerate().map(&mut one).collect();
+            });
+            responses.push(response);
+        }
         (responses, poisoned)
     }
 }
@@ -55,6 +64,9 @@ mod tests {
         assert_eq!(answers, [Response::Done, Response::Poisoned, Response::Done]);
         assert_eq!(poisoned, [Poisoned { number: 1, why: String::from("a death on order") }]);
         twin.apply_all(7, &[drain(1), drain(2)]);
-        assert_eq!(state, twin, "it has changed nothing");
+        assert_eq!(state, twin, "it has changed nothing, though it fails in the midst of a change");
+        state.apply_all(8, &[drain(DRILL_PLACE), drain(3), drain(DRILL_PLACE), drain(4)]);
+        twin.apply_all(8, &[drain(3), drain(4)]);
+        assert_eq!(state, twin, "nor do two of them");
     }
 }

@@ -11,10 +11,10 @@ use raft_store::command::{Command, GrantReason, Response};
 use raft_store::disk::sim::SimDisk;
 use raft_store::log::{Durability, Identity, Limits, LogWriter, Mode, RaftLog, SegmentLog, Slowness};
 use raft_store::node::client::{Lane, NoAnswer, Transport};
-use raft_store::node::core::{Core, CoreConfig, CoreError, Facts, Peer, start_core};
+use raft_store::node::core::{Core, CoreConfig, CoreError, Peer, start_core};
 use raft_store::node::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use raft_store::node::schedule::Schedule;
-use raft_store::node::{Member, Place, RaftId, Role, join, place_of, raft_id};
+use raft_store::node::{Facts, Member, Place, RaftId, Role, join, place_of, raft_id};
 use raft_store::snap::FileSnaps;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,6 +40,8 @@ pub struct Net {
     pub hosts: BTreeMap<Place, Host>,
     /// Directions in which nothing arrives.
     pub cut: BTreeSet<(Place, Place)>,
+    /// By how much answers on the lane of heartbeats come later than others: the machine is busy, or the way is long.
+    pub late: Duration,
 }
 
 /// The wire of one node.
@@ -85,7 +87,8 @@ impl Transport for Wire {
         };
         let reply =
             timeout(limit, core.handle(self.me, target, lane, rpc)).await.map_err(|_| no("too late"))?;
-        sleep(LATENCY).await;
+        let late = if lane == Lane::Control { lock(&self.net).late } else { Duration::ZERO };
+        sleep(LATENCY + late).await;
         if lock(&self.net).cut.contains(&(to, self.me)) {
             sleep(limit).await;
             return Err(no("the answer was lost on the way"));
@@ -98,10 +101,10 @@ fn lock(net: &Mutex<Net>) -> MutexGuard<'_, Net> {
     net.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cluster of places 1 to n.
 /// What right wall clocks show at the beginning, ms.
 pub const WALL_START: u64 = 1_800_000_000_000;
 
+/// A cluster of places 1 to n.
 pub struct Cluster {
     pub net: Arc<Mutex<Net>>,
     pub disks: BTreeMap<Place, SimDisk>,
@@ -200,6 +203,11 @@ impl Cluster {
 
     pub fn facts(&self, place: Place) -> Facts {
         self.core(place).facts()
+    }
+
+    /// From now on answers to heartbeats, and to all that takes their way, come so much later.
+    pub fn delay(&self, late: Duration) {
+        lock(&self.net).late = late;
     }
 
     fn running(&self) -> Vec<Place> {

@@ -52,7 +52,7 @@ fn a_leader_that_cannot_commit_stops_its_service_then_falls_silent_and_serves_on
 
 #[test]
 fn each_doubt_alone_keeps_a_leader_that_cannot_commit_where_it_is() {
-    let stays: [(&str, Later); 6] = [
+    let stays: [(&str, Later); 7] = [
         ("nothing is proposed", |now| Facts { oldest: None, ..stuck(now) }),
         ("something commits each second", |now| Facts { oldest: Some(now / 1_000), ..stuck(now) }),
         ("no majority could", |now| Facts { others_could: false, ..stuck(now) }),
@@ -66,11 +66,23 @@ fn each_doubt_alone_keeps_a_leader_that_cannot_commit_where_it_is() {
             facts.peers[0].silent = true;
             facts
         }),
+        ("nobody could be elected without this node, whose log is longer", |now| {
+            let mut facts = stuck(now);
+            facts.peers[0].lag = None;
+            facts.peers[1].last_ack = None;
+            facts
+        }),
         ("all disks are slow", |now| Facts { commit_takes: Some(Duration::from_secs(3)), ..stuck(now) }),
     ];
     for (why, facts) in stays {
         assert_eq!(run(&mut control(1), 0, 8_000, facts), None, "{why}");
     }
+    let with_this_vote = |now| {
+        let mut facts = stuck(now);
+        facts.peers[1].last_ack = None;
+        facts
+    };
+    assert!(run(&mut control(1), 0, 8_000, with_this_vote).is_some(), "the other one has everything");
     let slow = |now| Facts { commit_takes: Some(Duration::from_secs(3)), ..stuck(now) };
     let (down, _) = run(&mut control(1), 0, 60_000, slow).expect("four syncs are enough");
     assert!(down > 12_000 && down <= 12_060, "{down}");

@@ -110,6 +110,12 @@ impl World {
             let deleted = rtp::deletes(&bytes);
             let arrives = if passes || self.site.mutation == Mutation::NoLease {
                 self.trace.say(format!("node {place} -> {to} {}", rtp::short(&bytes)));
+                if !passes {
+                    self.judge.accuse(format!(
+                        "invariant 13: node {place} asks an rtpengine though its lease is over: {}",
+                        rtp::short(&bytes)
+                    ));
+                }
                 self.net.media(now, Parcel::ToMedia { place, to, bytes })
             } else {
                 self.trace.say(format!("node {place} has no lease for {}", rtp::short(&bytes)));

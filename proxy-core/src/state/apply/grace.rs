@@ -89,7 +89,8 @@ mod tests {
         registered(&mut state, 200, 5_000_000);
         state.bridge_outage(from, now);
         let ends: BTreeSet<u64> = state.aors().flat_map(|(_, list)| list).map(|b| b.expires_at.0).collect();
-        assert!(ends.len() > 195, "hardly two at once: {}", ends.len());
+        // 201 registrations; two of them meet in one ms (2,136,460), as they are drawn by their names.
+        assert_eq!(ends.len(), 200, "hardly two at once");
         assert_eq!(ends.last(), Some(&5_000_000), "what lasts longer is as it was");
         assert!(ends.iter().rev().skip(1).all(|end| (2_060_000..2_300_000).contains(end)), "{ends:?}");
         assert!(state.index_is_right());
