@@ -49,6 +49,10 @@ pub trait Disk: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Makes all names durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Where it is, for people.
+    fn place(&self) -> String {
+        String::from("memory")
+    }
 }
 
 /// A disk that several parts use.
@@ -66,6 +70,12 @@ pub fn is_damage(e: &io::Error) -> bool {
         e.raw_os_error(),
         Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN | libc::ENODATA | libc::EREMOTEIO)
     )
+}
+
+/// Whether an error of writing says that there is no room: on the file system, or in the quota of this user. It says
+/// nothing about what was written before, and is over by itself when somebody makes room.
+pub fn lacks_room(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Reads as [`DiskFile::read_at`] does, and around what cannot be read: a bad sector is damage at its place, as a

@@ -84,7 +84,7 @@ fn until_it_fails(stores: &mut Stores, acked: &mut Acknowledged) -> String {
 }
 
 #[test]
-fn a_full_disk_is_fatal_at_once_and_loses_nothing_acknowledged() {
+fn a_full_disk_keeps_the_log_waiting_until_there_is_room_and_loses_nothing_acknowledged() {
     let dir = tempfile::tempdir().expect("a folder");
     let Some(disk) = Mount::new(&dir.path().join("full"), &["-t", "tmpfs", "-o", "size=24m", "tmpfs"]) else {
         eprintln!("skipped: no file system of its own can be mounted here");
@@ -98,19 +98,27 @@ fn a_full_disk_is_fatal_at_once_and_loses_nothing_acknowledged() {
     // Another program takes what is left.
     let filler = disk.0.join("filler");
     fill(&filler);
-    let why = until_it_fails(&mut stores, &mut acked);
-    assert!(why.contains("No space"), "{why}");
-    let meta = 1_000u64.to_le_bytes();
-    assert!(stores.snaps.write(&meta, &crash::state(1_000)).is_err(), "there is no room for a snapshot");
-    assert!(stores.writer.with(|log| log.save_vote(&meta)).is_err(), "a failed log never works again");
-    drop(stores);
-    fs::remove_file(filler).expect("removed");
-    let mut stores = Stores::open(&disk.0);
-    stores.check(acked);
-    for _ in 0..40 {
-        stores.step(|what, index| acked.note(what, index)).expect("there is room again");
+    let (gauge, fatal) = (stores.writer.gauge(), stores.writer.fatal());
+    let begun = acked.entries;
+    let writing = std::thread::spawn(move || {
+        // A snapshot that fails ends nothing: the log keeps what it would have replaced.
+        while acked.entries < begun + 2_000 {
+            if let Err(e) = stores.step(|what, index| acked.note(what, index)) {
+                assert!(raft_store::disk::lacks_room(&e), "{e}");
+            }
+        }
+        (stores, acked)
+    });
+    while gauge.syncs().no_room.is_none() {
+        assert!(!writing.is_finished(), "2,000 entries did not fill the disk");
+        std::thread::yield_now();
     }
+    assert!(fatal.borrow().is_none(), "a full disk ends nothing");
+    fs::remove_file(filler).expect("removed");
+    let (mut stores, acked) = writing.join().expect("it has gone on by itself");
     stores.check(acked);
+    drop(stores);
+    Stores::open(&disk.0).check(acked);
 }
 
 /// Takes all the space there is.

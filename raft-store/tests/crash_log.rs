@@ -1,13 +1,15 @@
 //! The segment log under power cuts, torn writes, damage, failing syncs, a full disk and kill -9.
 
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use raft_store::disk::sim::SimDisk;
-use raft_store::disk::{Disk, RealDisk};
-use raft_store::log::{Identity, Limits, LogWriter, Mode, OpenError, SegmentLog, Verdict};
+use raft_store::disk::{Disk, RealDisk, lacks_room};
+use raft_store::log::{Identity, Limits, LogWriter, Mode, OpenError, ROOM_RETRY, SegmentLog, Verdict};
 
 const CHILD: &str = "RELEVO_TEST_CRASH_CHILD";
 
@@ -26,6 +28,13 @@ fn payload(index: u64) -> Vec<u8> {
 
 fn open(disk: &SimDisk) -> Result<SegmentLog, OpenError> {
     SegmentLog::open(Arc::new(disk.clone()), identity(), limits()).map(|(log, _)| log)
+}
+
+/// It must not look as if anything was forgotten: such a node would not go on under its id.
+fn open_whole(disk: &SimDisk) -> Result<SegmentLog, OpenError> {
+    let (log, found) = SegmentLog::open(Arc::new(disk.clone()), identity(), limits())?;
+    assert!(matches!(found.verdict, Verdict::Whole | Verdict::Torn { .. }), "{:?}", found.verdict);
+    Ok(log)
 }
 
 fn check_entries(log: &SegmentLog) {
@@ -168,7 +177,6 @@ fn failing_writer(mode: Mode, break_it: impl Fn(&SimDisk)) {
     assert!(results[failed..].iter().all(|(_, failed)| *failed), "and every one behind it");
     assert!(writer.fatal().borrow().is_some(), "the fatal flag is up");
     disk.fail_sync(None);
-    disk.set_capacity(None);
     assert!(writer.with(|log| log.save_vote(b"v")).is_err(), "a failed log never works again");
 }
 
@@ -178,11 +186,165 @@ fn failing_fsync_is_told_to_every_caller_and_ends_the_log() {
     failing_writer(Mode::Thread, |disk| disk.fail_sync(Some(0)));
 }
 
-#[test]
-fn full_disk_is_told_to_every_caller_and_ends_the_log() {
-    for mode in [Mode::Inline, Mode::Thread] {
-        failing_writer(mode, |disk| disk.set_capacity(Some(disk.used())));
+/// Longest wait for what another thread does.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Entries that are written before the disk is full, and while it is.
+const BEFORE: u64 = 3;
+const WHILE_FULL: u64 = 40;
+
+/// A way to fill a disk, and to make room on it.
+type Fullness = (fn(&SimDisk), fn(&SimDisk));
+
+const FULL: [Fullness; 3] = [
+    // Not one file more.
+    (|disk| disk.set_capacity(Some(disk.used())), |disk| disk.set_capacity(None)),
+    // A quota, in the middle of a record, although the file is long enough.
+    (|disk| disk.set_quota(Some(100)), |disk| disk.set_quota(None)),
+    (|disk| disk.set_quota(Some(1)), |disk| disk.set_quota(None)),
+];
+
+/// Has these entries appended; their numbers come when they are acknowledged.
+fn write_all(writer: &LogWriter, entries: Range<u64>) -> mpsc::Receiver<(u64, bool)> {
+    let (tx, rx) = mpsc::channel();
+    for index in entries {
+        let tx = tx.clone();
+        let done = move |r: std::io::Result<()>| {
+            tx.send((index, r.is_ok())).ok();
+        };
+        writer.write(|log| log.append(index, &[payload(index)]), Box::new(done));
     }
+    rx
+}
+
+/// Waits until something waits for room.
+fn until_it_is_full(writer: &LogWriter) {
+    let end = Instant::now() + PATIENCE;
+    while writer.gauge().syncs().no_room.is_none() {
+        assert!(Instant::now() < end, "nothing waits for room");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_full_disk_makes_callers_wait_and_the_log_goes_on_when_there_is_room() {
+    for (fill, make_room) in FULL {
+        let disk = SimDisk::new();
+        let writer = LogWriter::new(open(&disk).expect("open"), Mode::Thread).expect("writer");
+        assert!(write_all(&writer, 0..BEFORE).iter().all(|(_, ok)| ok), "there is room");
+        fill(&disk);
+        let end = BEFORE + WHILE_FULL;
+        let answers = write_all(&writer, BEFORE..end);
+        until_it_is_full(&writer);
+        // Nobody hears that it failed, and what waits can be read: a leader sends it to others.
+        let early: Vec<_> = answers.try_iter().collect();
+        assert!(early.len() < WHILE_FULL as usize && early.iter().all(|(_, ok)| *ok), "{early:?}");
+        writer.with(|log| {
+            assert_eq!(log.entries(), 0..end);
+            check_entries(log);
+        });
+        assert!(writer.fatal().borrow().is_none(), "a full disk ends nothing");
+        let acknowledged = BEFORE + early.len() as u64;
+        for seed in 0..40 {
+            let copy = disk.fork();
+            copy.crash(seed);
+            let log = open_whole(&copy).expect("opens after a power cut while it was full");
+            assert!(log.entries().end >= acknowledged, "seed {seed}");
+            check_entries(&log);
+        }
+        make_room(&disk);
+        let late: Vec<_> =
+            (acknowledged..end).map(|_| answers.recv_timeout(PATIENCE).expect("answer")).collect();
+        let all: Vec<_> = early.into_iter().chain(late).collect();
+        assert_eq!(all, (BEFORE..end).map(|i| (i, true)).collect::<Vec<_>>(), "all, and in order");
+        assert_eq!(writer.gauge().syncs().no_room, None);
+        drop(writer);
+        let log = open(&disk).expect("opens again");
+        assert_eq!(log.entries(), 0..end);
+        check_entries(&log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_of_a_simulation_makes_callers_wait_in_its_time() {
+    for (fill, make_room) in FULL {
+        let disk = SimDisk::new();
+        let writer = LogWriter::new(open(&disk).expect("open"), Mode::Inline).expect("writer");
+        fill(&disk);
+        let answers = write_all(&writer, 0..WHILE_FULL);
+        tokio::time::sleep(ROOM_RETRY * 8).await;
+        let early = answers.try_iter().count();
+        assert!(early < WHILE_FULL as usize && writer.gauge().syncs().no_room.is_some(), "{early}");
+        make_room(&disk);
+        tokio::time::sleep(ROOM_RETRY * 2).await;
+        assert_eq!(early + answers.try_iter().filter(|(_, ok)| *ok).count(), WHILE_FULL as usize);
+    }
+}
+
+#[test]
+fn no_power_cut_while_a_disk_is_full_or_after_it_was_loses_what_was_acknowledged() {
+    for seed in 0..400u64 {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).expect("open");
+        let (mut next, mut acknowledged) = (0, 0);
+        for step in 0..6 + seed % 30 {
+            match (seed + step) % 7 {
+                1 => disk.set_quota(Some(seed * 29 % 1200)),
+                3 => disk.set_capacity(Some(disk.used() + seed * 31 % 2500)),
+                6 => {
+                    disk.set_quota(None);
+                    disk.set_capacity(None);
+                }
+                _ => {}
+            }
+            let batch: Vec<_> = (next..next + 1 + step % 4).map(payload).collect();
+            log.append(next, &batch).expect("it is taken, whether there is room or not");
+            next += batch.len() as u64;
+            if step % 11 == 10 {
+                // A new leader says otherwise.
+                next = next.saturating_sub(1).max(acknowledged);
+                log.truncate_from(next).expect("taken");
+            }
+            check_entries(&log);
+            match log.sync() {
+                Ok(()) => acknowledged = next,
+                Err(e) => assert!(lacks_room(&e) && log.failure().is_none(), "seed {seed}: {e}"),
+            }
+        }
+        drop(log);
+        disk.set_quota(None);
+        disk.set_capacity(None);
+        disk.crash(seed);
+        let log = open_whole(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(log.entries().end >= acknowledged, "seed {seed}: {:?} of {acknowledged}", log.entries());
+        check_entries(&log);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_while_it_is_full_is_told_to_every_caller_and_ends_the_log() {
+    let disk = SimDisk::new();
+    let writer = LogWriter::new(open(&disk).expect("open"), Mode::Thread).expect("writer");
+    disk.set_capacity(Some(disk.used()));
+    let answers = write_all(&writer, 0..WHILE_FULL);
+    until_it_is_full(&writer);
+    disk.fail_io(true);
+    let answers: Vec<_> =
+        (0..WHILE_FULL).map(|_| answers.recv_timeout(PATIENCE).expect("each is answered")).collect();
+    assert!(answers.iter().any(|(_, ok)| !ok));
+    assert!(writer.fatal().borrow().is_some(), "the fatal flag is up");
+}
+
+#[test]
+fn what_waits_for_room_at_the_end_of_the_log_is_told_so_and_keeps_nobody() {
+    let disk = SimDisk::new();
+    let writer = LogWriter::new(open(&disk).expect("open"), Mode::Thread).expect("writer");
+    disk.set_capacity(Some(disk.used()));
+    let answers = write_all(&writer, 0..WHILE_FULL);
+    until_it_is_full(&writer);
+    drop(writer);
+    let answers: Vec<_> = answers.iter().collect();
+    assert_eq!(answers.len(), WHILE_FULL as usize, "each is answered");
+    assert!(answers.iter().any(|(_, ok)| !ok));
 }
 
 #[test]

@@ -130,7 +130,11 @@ pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Option<PathBuf> {
             return Ok(None);
         }
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(bytes)?;
+        if let Err(e) = file.write_all(bytes) {
+            // Half of it is of no use, and would stand in the way of the whole one.
+            drop(std::fs::remove_file(&path));
+            return Err(e);
+        }
         Ok(Some(path))
     };
     match write() {

@@ -275,8 +275,13 @@ impl<C: Cluster> Desk<C> {
         let trouble = full
             .contains(&self.config.id)
             .then(|| format!("nearly full: {} MiB are free, {} are needed", free >> 20, low >> 20));
+        let trouble = match self.room.unwritten() {
+            0 => trouble,
+            bytes => Some(format!("full: {bytes} bytes wait to be written, {} MiB are free", free >> 20)),
+        };
         disk["free_bytes"] = json!(free);
         disk["low_bytes"] = json!(low);
+        disk["unwritten_bytes"] = json!(self.room.unwritten());
         disk["trouble"] = json!(trouble);
         disk["full_nodes"] = json!(full);
         disk

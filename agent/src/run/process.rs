@@ -14,7 +14,7 @@ use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
-use super::{faults, log, setup, signals};
+use super::{faults, log, room, setup, signals};
 use crate::admin::server;
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
@@ -112,7 +112,10 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Some(vip) => Some(Box::new(FloatingIp::install(&vip)?) as Box<dyn Address>),
         None => None,
     };
-    let node = start_raft(config, key, ground)?;
+    let node = match start_raft(config, key, ground.clone()) {
+        Err(e) if e.lacks_room() && room::give_up_reserve(&config.data) => start_raft(config, key, ground)?,
+        node => node?,
+    };
     let cluster = Replicated::new(node.clone());
     let on_control_thread: Option<Box<dyn FnOnce() + Send>> = match config.is_cluster() {
         true => Some(Box::new(|| rt::realtime_or_say(rt::CONTROL_PRIORITY, "control"))),

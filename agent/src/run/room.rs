@@ -7,7 +7,8 @@
 //! | less | this node is `full`: new calls, registrations and messages get 503, what exists goes on; one line at ERROR |
 //! | less than [`Marks::last`] | the reserve is given up, too: it is for the log and a snapshot, after which the log is shorter |
 //!
-//! Two marks apart by `BACK`, so that it does not come and go.
+//! Two marks apart by `BACK`, so that it does not come and go. A log that waits for room says more than the free bytes do
+//! (a quota, blocks for root only): the node is full then, too.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -74,13 +75,13 @@ pub struct Verdict {
     pub reserve: Option<bool>,
 }
 
-/// What follows from `now`, after `full`.
+/// What follows from `now`, after `full`. `waits`: the log waits for room.
 #[must_use]
-pub fn judge(now: Bytes, marks: Marks, full: bool) -> Verdict {
+pub fn judge(now: Bytes, marks: Marks, full: bool, waits: bool) -> Verdict {
     let needed = if full { marks.low.saturating_add(BACK) } else { marks.low };
-    let full = now.free < needed;
+    let full = waits || now.free < needed;
     let reserve = match now.free {
-        free if free < marks.last => Some(false),
+        free if waits || free < marks.last => Some(false),
         free if free >= marks.low.saturating_add(RESERVE_BYTES) => Some(true),
         _ => None,
     };
@@ -92,6 +93,7 @@ pub fn judge(now: Bytes, marks: Marks, full: bool) -> Verdict {
 pub struct Room {
     free: AtomicU64,
     low: AtomicU64,
+    unwritten: AtomicU64,
 }
 
 impl Room {
@@ -100,6 +102,12 @@ impl Room {
     pub fn figures(&self) -> Option<(u64, u64)> {
         let low = self.low.load(Ordering::Acquire);
         (low != 0).then(|| (self.free.load(Ordering::Acquire), low))
+    }
+
+    /// Bytes of the log that wait for room; 0 where there is room.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Acquire)
     }
 }
 
@@ -111,11 +119,19 @@ pub struct Running {
     pub room: Arc<Room>,
 }
 
+/// Says how many bytes of the log wait for room; `None`: there is room.
+pub type Unwritten = Box<dyn Fn() -> Option<u64> + Send>;
+
 /// Starts the thread. `data` is the data folder, `snapshots` the folder in it whose size says how large the state is.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(data: &Path, snapshots: PathBuf, ailing: Arc<Ailing>) -> io::Result<Running> {
+pub fn start(
+    data: &Path,
+    snapshots: PathBuf,
+    ailing: Arc<Ailing>,
+    unwritten: Unwritten,
+) -> io::Result<Running> {
     let (stop, stopped) = sync_channel(1);
     let room: Arc<Room> = Arc::default();
     let shown = Arc::clone(&room);
@@ -126,13 +142,15 @@ pub fn start(data: &Path, snapshots: PathBuf, ailing: Arc<Ailing>) -> io::Result
             match look(&data) {
                 Ok(now) => {
                     let marks = Marks::of(now.total, size_of_files(&snapshots));
-                    let verdict = judge(now, marks, full);
+                    let waits = unwritten();
+                    let verdict = judge(now, marks, full, waits.is_some());
+                    shown.unwritten.store(waits.map_or(0, |bytes| bytes.max(1)), Ordering::Release);
                     shown.free.store(now.free, Ordering::Release);
                     shown.low.store(marks.low.max(1), Ordering::Release);
                     if verdict.full != full {
                         full = verdict.full;
                         ailing.set(Ailment::Full, full);
-                        tell(&data, full, now, marks);
+                        tell(&data, full, now, marks, waits);
                     }
                     keep_reserve(&data.join(RESERVE), verdict.reserve);
                 }
@@ -147,9 +165,17 @@ pub fn start(data: &Path, snapshots: PathBuf, ailing: Arc<Ailing>) -> io::Result
     Ok(Running { _stop: stop, room })
 }
 
-fn tell(data: &Path, full: bool, now: Bytes, marks: Marks) {
+fn tell(data: &Path, full: bool, now: Bytes, marks: Marks, waits: Option<u64>) {
     let mib = |bytes: u64| bytes >> 20;
-    if full {
+    if let (true, Some(bytes)) = (full, waits) {
+        tracing::error!(
+            "the disk of {} takes no more: {bytes} bytes of the log wait, {} MiB of {} are free; new calls and \
+             registrations get 503 until there is room again",
+            data.display(),
+            mib(now.free),
+            mib(now.total),
+        );
+    } else if full {
         tracing::error!(
             "the disk of {} is nearly full: {} MiB of {} are free, less than {}; new calls and registrations get 503 \
              until there is room again",
@@ -178,6 +204,15 @@ fn size_of_files(folder: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(size).sum()
+}
+
+/// Gives the reserve in the data folder up, for a store that finds no room to open. `false`: there is none.
+#[must_use]
+pub fn give_up_reserve(data: &Path) -> bool {
+    let path = data.join(RESERVE);
+    let there = path.exists();
+    keep_reserve(&path, Some(false));
+    there && !path.exists()
 }
 
 /// Puts the reserve by, or gives it up.
@@ -224,13 +259,21 @@ mod tests {
     #[test]
     fn it_is_full_below_the_mark_and_not_any_more_somewhat_above_it() {
         let marks = Marks { low: 48 * MIB, last: 12 * MIB };
-        let at = |mib: u64, full| judge(Bytes { free: mib * MIB, total: 240 * MIB }, marks, full);
+        let at = |mib: u64, full| judge(Bytes { free: mib * MIB, total: 240 * MIB }, marks, full, false);
         assert_eq!(at(48, false), Verdict { full: false, reserve: None });
         assert_eq!(at(47, false), Verdict { full: true, reserve: None });
         assert!(at(55, true).full);
         assert!(!at(56, true).full);
         assert_eq!(at(11, true), Verdict { full: true, reserve: Some(false) });
         assert_eq!(at(64, false).reserve, Some(true));
+    }
+
+    #[test]
+    fn a_log_that_waits_for_room_makes_it_full_whatever_is_free_and_gets_the_reserve() {
+        let marks = Marks { low: 48 * MIB, last: 12 * MIB };
+        let free = Bytes { free: 200 * MIB, total: 240 * MIB };
+        assert_eq!(judge(free, marks, false, true), Verdict { full: true, reserve: Some(false) });
+        assert_eq!(judge(free, marks, true, false), Verdict { full: false, reserve: Some(true) });
     }
 
     #[test]
@@ -245,5 +288,8 @@ mod tests {
         keep_reserve(&path, None);
         keep_reserve(&path, Some(false));
         assert!(!path.exists());
+        assert!(!give_up_reserve(dir.path()), "there is none");
+        std::fs::write(&path, "room").expect("written");
+        assert!(give_up_reserve(dir.path()) && !path.exists());
     }
 }

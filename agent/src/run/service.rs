@@ -145,7 +145,11 @@ pub fn start<C: Cluster>(
         Role::Witness => None,
     };
     let rtpengines = engine.media.nodes.iter().map(|node| node.address).collect();
-    let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing))
+    let unwritten = {
+        let cluster = cluster.clone();
+        Box::new(move || cluster.facts().syncs.no_room)
+    };
+    let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing), unwritten)
         .map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let desk = Desk {

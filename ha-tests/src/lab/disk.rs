@@ -76,12 +76,12 @@ pub fn unmake(mount_point: &Path) {
     let _ = fs::remove_file(image_of(mount_point));
 }
 
-/// Writes until not one byte fits any more.
+/// Writes until not one byte fits any more. Room that was made since the last time is taken, too.
 ///
 /// # Errors
 /// The disk cannot be written for another reason than being full.
 pub fn fill(mount_point: &Path) -> io::Result<()> {
-    let mut filler = File::create(mount_point.join(FILLER))?;
+    let mut filler = File::options().create(true).append(true).open(mount_point.join(FILLER))?;
     let mut chunk: &[u8] = &[0u8; 1 << 20];
     loop {
         match filler.write(chunk) {

@@ -11,6 +11,7 @@ mod backends;
 mod calls;
 mod dialogs;
 mod digest;
+mod full;
 mod hangs;
 mod hep;
 mod lamps;

@@ -28,6 +28,7 @@ mod messages_phones;
 mod names;
 mod nat;
 mod no_ack;
+mod no_room;
 mod nonces;
 mod nonces_lost;
 mod refused;

@@ -127,6 +127,9 @@ impl Disk for RealDisk {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.root)?.sync_all()
     }
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
 }
 
 #[cfg(test)]

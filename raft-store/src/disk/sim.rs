@@ -32,6 +32,7 @@ struct Inner {
     syncs: u64,
     fail_sync_in: Option<u64>,
     capacity: Option<u64>,
+    quota: Option<u64>,
     fail_io: bool,
     lying: bool,
 }
@@ -115,6 +116,12 @@ impl SimDisk {
         self.lock().capacity = bytes;
     }
 
+    /// Bytes that may still be written, also where room was taken before; `None`: no limit. A write beyond it is made in
+    /// part, up to a sector's end, and fails with EDQUOT.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        self.lock().quota = bytes;
+    }
+
     /// A drive that says "done" of contents that are in its cache only; a crash loses them all.
     pub fn lie(&self, on: bool) {
         self.lock().lying = on;
@@ -139,7 +146,7 @@ impl SimDisk {
     /// Whether a fault is set that has made a write or sync fail, or may do so.
     pub fn broken(&self) -> bool {
         let inner = self.lock();
-        inner.fail_io || inner.fail_sync_in.is_some() || inner.capacity.is_some()
+        inner.fail_io || inner.fail_sync_in.is_some() || inner.capacity.is_some() || inner.quota.is_some()
     }
 
     /// Syncs (of contents or names) made so far.
@@ -205,6 +212,14 @@ impl DiskFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|inner, id| {
             let start = usize::try_from(offset).map_err(io::Error::other)?;
+            let left = inner.quota.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+            let (bytes, rest) = match start.saturating_add(left) / SECTOR * SECTOR {
+                _ if left >= bytes.len() => (bytes, &[][..]),
+                whole => bytes.split_at(whole.saturating_sub(start)),
+            };
+            if let Some(left) = &mut inner.quota {
+                *left -= bytes.len() as u64;
+            }
             let used: u64 = inner.inodes.values().map(|i| i.live.len() as u64).sum();
             let capacity = inner.capacity;
             let file = inode(inner, id)?;
@@ -221,7 +236,7 @@ impl DiskFile for SimFile {
                 file.bad_sectors.retain(|sector| !written.contains(sector));
                 file.dirty.extend(written);
             }
-            Ok(())
+            if rest.is_empty() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EDQUOT)) }
         })
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -22,6 +22,8 @@ pub struct Syncs {
     pub slowest: Duration,
     /// For how long something has been waiting for a sync that has not ended (or not even begun).
     pub waiting: Option<Duration>,
+    /// Bytes that wait for room on the disk; `None`: there is room.
+    pub no_room: Option<u64>,
 }
 
 /// A sync that takes no longer than this is never said to hang.
@@ -37,6 +39,7 @@ impl Syncs {
 
 #[derive(Debug, Default)]
 struct Inner {
+    no_room: Option<u64>,
     since: Option<Instant>,
     newest: VecDeque<Duration>,
     /// The slowest sync of each second in which one ended.
@@ -55,6 +58,11 @@ impl Gauge {
     /// Something waits for a sync.
     pub(super) fn waits(&self) {
         self.lock().since.get_or_insert_with(Instant::now);
+    }
+
+    /// So many bytes wait for room, or none any more.
+    pub(super) fn note_room(&self, waits: Option<u64>) {
+        self.lock().no_room = waits;
     }
 
     /// A sync begins.
@@ -96,6 +104,7 @@ impl Gauge {
             typical: newest.get(newest.len() / 2).copied().unwrap_or_default(),
             slowest: recent.map(|(_, took)| *took).max().unwrap_or_default(),
             waiting: inner.since.map(|since| now - since),
+            no_room: inner.no_room,
         }
     }
 }

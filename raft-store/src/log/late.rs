@@ -1,12 +1,14 @@
 //! A disk that takes its time, in a simulation: syncs end later, in the time of the runtime, one after the other and each
 //! for all that waits by then, as on the thread of a real log.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::unwritten::ROOM_RETRY;
 use super::writer::{Done, Inner, Shared, complete};
 
 /// How often a sync that is under way looks whether the disk has become faster.
@@ -67,14 +69,31 @@ impl Shared {
                 }
                 sleep(left.min(LOOK)).await;
             }
-            let result = {
-                let mut inner = self.lock();
-                let result = inner.log.sync();
-                self.gauge.ends(!inner.waiting.is_empty());
-                self.note_failure(&inner);
-                result
+            let result = loop {
+                if let Some(result) = self.sync_if_room() {
+                    break result;
+                }
+                sleep(ROOM_RETRY).await;
             };
             complete(group, result);
         }
+    }
+
+    /// What a sync comes to; `None`: something waits for room.
+    fn sync_if_room(&self) -> Option<io::Result<()>> {
+        let mut inner = self.lock();
+        let waited = inner.short;
+        let result = inner.log.sync();
+        self.tell_room(&mut inner);
+        if inner.log.waits_for_room().is_some() {
+            return None;
+        }
+        if waited {
+            // The time without room says nothing about how quick the disk is.
+            self.gauge.begins();
+        }
+        self.gauge.ends(!inner.waiting.is_empty());
+        self.note_failure(&inner);
+        Some(result)
     }
 }

@@ -29,6 +29,7 @@ mod scrub;
 mod seal;
 mod segment;
 mod state;
+mod unwritten;
 mod verdict;
 mod writer;
 
@@ -43,6 +44,7 @@ pub use recover::was_used;
 pub use scrub::{Rot, Stretch};
 pub use seal::{BootId, Mark, SEAL_AFTER, SEAL_EVERY_IN_MEMORY};
 pub use segment::{Recovered, SegmentLog};
+pub use unwritten::{MAX_UNWRITTEN_BYTES, ROOM_RETRY};
 pub use verdict::{Forgotten, Verdict};
 pub use writer::{LogWriter, Mode, WeakWriter};
 

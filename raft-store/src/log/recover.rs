@@ -5,6 +5,7 @@ use super::record;
 use super::scan::{self, Scan};
 use super::seal::{self, Sealer};
 use super::state::{Segment, State, segment_name};
+use super::unwritten::{Unwritten, no_room};
 use super::verdict::{Known, decide};
 use super::{Ground, Limits, OpenError, Verdict, segment};
 use crate::disk::{Disk, DiskFile, SharedDisk};
@@ -41,7 +42,11 @@ fn create(
     disk.rename(segment::READY, &segment_name(0))?;
     let mut state = State::default();
     state.segments.push(Segment { start: 0, len: 0, size: limits.segment_bytes, file, max_index: None });
-    segment::begin(&mut state, identity, 0)?;
+    let mut unwritten = Unwritten::default();
+    segment::begin(&mut state, &mut unwritten, identity, 0)?;
+    if !unwritten.is_empty() {
+        return Err(no_room().into());
+    }
     for segment in &state.segments {
         segment.file.sync_data()?;
     }

@@ -169,6 +169,13 @@ impl Sealer {
         self.sealed = Some(mark);
         Job { file: self.file.clone(), seal: Seal { number: self.number, boot: self.boot, mark, clean } }
     }
+
+    /// The last job was not carried out, or in part: the next one goes to the same slot, as the other one may be the
+    /// only whole one.
+    pub(super) fn take_back(&mut self) {
+        self.number -= 1;
+        self.sealed = None;
+    }
 }
 
 /// How long to wait until a seal is to be made: pure, the times are since any one moment. `unsealed`: something became

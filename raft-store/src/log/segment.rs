@@ -1,6 +1,7 @@
 //! The synchronous core: appends records, rolls and deletes segments, reads entries back.
 //!
-//! Any failed write or sync is final: what the disk holds is then unknown, so that every later call fails with it.
+//! A write for which there is no room waits ([`super::unwritten`]). Any other failed write or sync is final: what the
+//! disk holds is then unknown, so that every later call fails with it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,8 +13,9 @@ use super::recover::{self, Opening};
 use super::scan::begin_payload;
 use super::seal::{Job, Mark, Sealer};
 use super::state::{Segment, State, segment_name};
+use super::unwritten::{Unwritten, no_room};
 use super::{Durability, Ground, Identity, Limits, MAX_RECORD_BYTES, OpenError, Verdict};
-use crate::disk::{Disk, DiskFile, SharedDisk};
+use crate::disk::{Disk, DiskFile, SharedDisk, lacks_room};
 
 /// A file that becomes the next segment: as long as it shall be, and durably so.
 pub(super) const READY: &str = "ready";
@@ -44,12 +46,15 @@ pub struct SegmentLog {
     sealer: Option<Sealer>,
     state: State,
     synced: Mark,
+    unwritten: Unwritten,
     /// The next segment's file, and its size.
     ready: Option<(Arc<dyn DiskFile>, u64)>,
     /// Start of the newest segment whose name is not durable yet.
     unnamed: Option<u64>,
     /// Segments to remove once the log is durable up to the position beside them.
     doomed: Vec<(u64, u64)>,
+    /// Segments that could not be removed for want of room.
+    still_there: Vec<String>,
     cache: VecDeque<Arc<[u8]>>,
     cached_bytes: usize,
     failed: Option<String>,
@@ -82,13 +87,23 @@ pub(super) fn make_ready(disk: &dyn Disk, size: u64) -> io::Result<Arc<dyn DiskF
         disk.remove(READY)?;
     }
     let file = disk.create(READY)?;
-    file.allocate(size)?;
-    file.sync_data()?;
-    Ok(file)
+    match file.allocate(size).and_then(|()| file.sync_data()) {
+        Ok(()) => Ok(file),
+        Err(e) => {
+            // What it got is of use to others. A disk that fails says so again.
+            drop(disk.remove(READY));
+            Err(e)
+        }
+    }
 }
 
 /// Writes what the last segment begins with, so that it stands alone when the older ones are deleted.
-pub(super) fn begin(state: &mut State, identity: Identity, synced: u64) -> io::Result<()> {
+pub(super) fn begin(
+    state: &mut State,
+    unwritten: &mut Unwritten,
+    identity: Identity,
+    synced: u64,
+) -> io::Result<()> {
     let size = state.segments.last().map_or(0, |s| s.size);
     let begin = begin_payload(size, identity);
     let (vote, committed, purged) = (state.vote.clone(), state.committed.clone(), state.purged.clone());
@@ -96,21 +111,27 @@ pub(super) fn begin(state: &mut State, identity: Identity, synced: u64) -> io::R
     records.extend(vote.as_deref().map(|p| (RecordKind::Vote, 0, p)));
     records.extend(committed.as_deref().map(|p| (RecordKind::Committed, 0, p)));
     records.extend(purged.as_ref().map(|(i, p)| (RecordKind::Purge, *i, &p[..])));
-    write_here(state, synced, &records).map(drop)
+    write_here(state, unwritten, synced, &records).map(drop)
 }
 
-/// Writes records behind the last one; returns the position of the first.
-fn write_here(state: &mut State, synced: u64, records: &[(RecordKind, u64, &[u8])]) -> io::Result<u64> {
+/// Writes records behind the last one, or has them wait for room; returns the position of the first.
+fn write_here(
+    state: &mut State,
+    unwritten: &mut Unwritten,
+    synced: u64,
+    records: &[(RecordKind, u64, &[u8])],
+) -> io::Result<u64> {
     let first = state.end;
     let mut out = Vec::new();
     for (kind, index, payload) in records {
         let pos = first + out.len() as u64;
         record::write(&mut out, *kind, pos, *index, synced, payload);
     }
+    let bytes = out.len() as u64;
     let segment = state.segments.last_mut().ok_or_else(|| io::Error::other("no segment"))?;
-    segment.file.write_at(segment.len, &out)?;
-    segment.len += out.len() as u64;
-    state.end += out.len() as u64;
+    unwritten.write(first, segment.file.clone(), segment.len, out)?;
+    segment.len += bytes;
+    state.end += bytes;
     Ok(first)
 }
 
@@ -166,9 +187,11 @@ impl SegmentLog {
             sealer,
             state,
             synced,
+            unwritten: Unwritten::default(),
             ready: None,
             unnamed: None,
             doomed: Vec::new(),
+            still_there: Vec::new(),
             cache: VecDeque::new(),
             cached_bytes: 0,
             failed,
@@ -272,12 +295,20 @@ impl SegmentLog {
         if let Some(current) = self.state.segments.last_mut() {
             current.max_index = current.max_index.max(self.state.max_index);
         }
+        // What is not on the disk yet can be read nowhere else.
         while self.cached_bytes > self.limits.cache_bytes
+            && self.oldest_cached_is_written()
             && let Some(old) = self.cache.pop_front()
         {
             self.cached_bytes -= old.len();
         }
         Ok(())
+    }
+
+    fn oldest_cached_is_written(&self) -> bool {
+        let Some(from) = self.unwritten.from() else { return true };
+        let at = self.state.index.len().saturating_sub(self.cache.len());
+        self.state.index.get(at).is_none_or(|oldest| oldest.pos < from)
     }
 
     /// Removes the entries from `index` on.
@@ -310,9 +341,13 @@ impl SegmentLog {
         Ok(())
     }
 
-    /// Makes everything written so far durable, and removes the segments that may go then.
+    /// Makes everything written so far durable, and removes the segments that may go then. While there is no room for
+    /// all of it, that is said by an error ([`lacks_room`]), and nothing is lost: it can be called again.
     pub fn sync(&mut self) -> io::Result<()> {
         self.alive()?;
+        if !self.write_waiting()? {
+            return Err(no_room());
+        }
         if let Some(target) = self.sync_target() {
             if self.limits.durability == Durability::Disk {
                 target.run().map_err(|e| self.fail(e))?;
@@ -320,7 +355,29 @@ impl SegmentLog {
             self.mark_synced(&target);
         }
         let names = self.take_doomed();
-        remove_all(&*self.disk, &names).map_err(|e| self.fail(e))
+        match remove_all(&*self.disk, &names) {
+            Err(e) if lacks_room(&e) => self.give_back_doomed(names),
+            result => result.map_err(|e| self.fail(e))?,
+        }
+        Ok(())
+    }
+
+    /// Bytes for which there is no room yet; `None`: all is on the disk.
+    #[must_use]
+    pub fn waits_for_room(&self) -> Option<u64> {
+        (self.failed.is_none() && !self.unwritten.is_empty()).then(|| self.unwritten.bytes())
+    }
+    /// What the disk has said when it had no room.
+    pub(super) fn why_no_room(&self) -> &str {
+        self.unwritten.why()
+    }
+
+    /// Writes what waits for room, as far as there is some. `false`: a part of it goes on waiting.
+    pub(super) fn write_waiting(&mut self) -> io::Result<bool> {
+        let (named, result) = self.unwritten.write_on(&*self.disk);
+        self.unnamed = named.or(self.unnamed);
+        result.map_err(|e| self.fail(e))?;
+        Ok(self.unwritten.is_empty())
     }
 
     /// The syncs that make durable what was written; `None` when nothing is outstanding.
@@ -346,7 +403,13 @@ impl SegmentLog {
     /// Names of the segments that may be removed now.
     pub(super) fn take_doomed(&mut self) -> Vec<String> {
         let now = self.doomed.iter().take_while(|(_, after)| *after <= self.synced.end).count();
-        self.doomed.drain(..now).map(|(start, _)| segment_name(start)).collect()
+        let mut names = std::mem::take(&mut self.still_there);
+        names.extend(self.doomed.drain(..now).map(|(start, _)| segment_name(start)));
+        names
+    }
+    /// Those could not be removed now.
+    pub(super) fn give_back_doomed(&mut self, names: Vec<String>) {
+        self.still_there = names;
     }
 
     /// A seal that says up to where the log is durable; `None` where the newest one does. `clean`: nothing follows.
@@ -364,6 +427,13 @@ impl SegmentLog {
         self.identity
     }
 
+    /// The last one could not be written: it is made again, in the same place.
+    pub(super) fn take_back_seal(&mut self) {
+        if let Some(sealer) = &mut self.sealer {
+            sealer.take_back();
+        }
+    }
+
     /// Whether the newest seal says less than what is durable.
     pub(super) fn is_unsealed(&self) -> bool {
         self.failed.is_none() && self.sealer.as_ref().is_some_and(|s| s.lags(self.synced))
@@ -372,7 +442,8 @@ impl SegmentLog {
     /// The size of a file to be made ready for the next segment, once the present one is half full.
     pub(super) fn wants_ready(&self) -> Option<(SharedDisk, u64)> {
         let last = self.state.segments.last()?;
-        let wants = self.ready.is_none() && self.failed.is_none() && last.len > last.size / 2;
+        let could = self.ready.is_none() && self.failed.is_none() && self.unwritten.is_empty();
+        let wants = could && last.len > last.size / 2;
         wants.then(|| (self.disk.clone(), self.limits.segment_bytes))
     }
     pub(super) fn take_ready(&mut self, file: Arc<dyn DiskFile>, size: u64) {
@@ -440,7 +511,7 @@ impl SegmentLog {
         if self.state.segments.last().is_none_or(|s| s.len + bytes > s.size) {
             self.roll(bytes).map_err(|e| self.fail(e))?;
         }
-        let written = write_here(&mut self.state, self.synced.end, records);
+        let written = write_here(&mut self.state, &mut self.unwritten, self.synced.end, records);
         written.map_err(|e| self.fail(e))
     }
 
@@ -451,16 +522,31 @@ impl SegmentLog {
         let marks: usize = marks.iter().map(|m| m.as_ref().map_or(0, |p| record::size(p.len()))).sum();
         let own = record::size(begin_payload(0, self.identity).len()) + marks;
         let need = (own as u64).saturating_add(bytes).next_multiple_of(BLOCK);
+        let start = self.state.end;
+        let (file, size) = match self.make_segment(need, start) {
+            Err(e) if lacks_room(&e) => {
+                let size = need.max(self.limits.segment_bytes);
+                (self.unwritten.make_later(start, size, &e), size)
+            }
+            made => made?,
+        };
+        self.state.max_index = None;
+        self.state.segments.push(Segment { start, len: 0, size, file, max_index: None });
+        begin(&mut self.state, &mut self.unwritten, self.identity, self.synced.end)
+    }
+
+    /// The file of the segment that begins at `start`, under its name.
+    fn make_segment(&mut self, need: u64, start: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        if !self.unwritten.is_empty() {
+            return Err(no_room());
+        }
         let (file, size) = match self.ready.take().filter(|(_, size)| *size >= need) {
             Some(ready) => ready,
             None => self.make_room(need)?,
         };
-        let start = self.state.end;
         self.disk.rename(READY, &segment_name(start))?;
         self.unnamed = Some(start);
-        self.state.max_index = None;
-        self.state.segments.push(Segment { start, len: 0, size, file, max_index: None });
-        begin(&mut self.state, self.identity, self.synced.end)
+        Ok((file, size))
     }
 
     /// Goes on in a new segment if the present one is in `file`. Gives the highest index up to which entries must be
@@ -488,21 +574,22 @@ impl SegmentLog {
     fn make_room(&self, need: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let usual = need.max(self.limits.segment_bytes);
         match make_ready(&*self.disk, usual) {
-            Err(e) if e.kind() == io::ErrorKind::StorageFull && need < usual => {
-                Ok((make_ready(&*self.disk, need)?, need))
-            }
+            Err(e) if lacks_room(&e) && need < usual => Ok((make_ready(&*self.disk, need)?, need)),
             file => Ok((file?, usual)),
         }
     }
 }
 
-/// Removes segments.
+/// Removes segments. One that is gone already is no error: the call before may have been cut short.
 pub(super) fn remove_all(disk: &dyn Disk, names: &[String]) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     for name in names {
-        disk.remove(name)?;
+        match disk.remove(name) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
     disk.sync_dir()
 }

@@ -1,5 +1,8 @@
 //! Group commit: records are written at once and in order, one fdatasync acknowledges all that wait. The same thread
 //! does what must not keep a commit waiting: the seal, the next segment's file, the removal of what was purged.
+//!
+//! A full disk keeps all that was written waiting, and everybody who wants to hear that it is durable. The thread asks
+//! the disk again at a bounded pace; every other failure of the disk ends the log.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +17,9 @@ use super::gauge::Gauge;
 use super::late::Slowness;
 use super::seal::{Job, due_in};
 use super::segment::{make_ready, remove_all};
+use super::unwritten::{MAX_UNWRITTEN_BYTES, ROOM_RETRY};
 use super::{Durability, SegmentLog};
+use crate::disk::lacks_room;
 
 /// Most callbacks that wait for a sync; the next caller waits until one is made.
 pub const MAX_WAITING: usize = 4096;
@@ -49,6 +54,12 @@ pub(super) struct Inner {
     last_seal: Instant,
     /// Since when there is no room for the next segment's file.
     no_room: Option<Instant>,
+    /// When the disk was last asked for room for what waits for it.
+    asked: Option<Instant>,
+    /// It has been told that there is no room.
+    pub(super) short: bool,
+    /// When there was last no room for the seal.
+    unsealable: Option<Instant>,
 }
 
 pub(super) struct Shared {
@@ -122,7 +133,9 @@ impl Shared {
                 drop(inner);
                 f();
                 inner = self.lock();
-            } else if !inner.waiting.is_empty() {
+            } else if inner.log.waits_for_room().is_some() && !inner.closed {
+                inner = self.ask_for_room(inner);
+            } else if !inner.waiting.is_empty() && inner.log.waits_for_room().is_none() {
                 inner = self.keep_house(self.make_durable(inner));
             } else if inner.closed {
                 return self.close(inner);
@@ -130,13 +143,53 @@ impl Shared {
                 let (now, last) = (begun.elapsed(), |at: Instant| at.saturating_duration_since(begun));
                 let (group, seal) = (last(inner.last_group), last(inner.last_seal));
                 let log = &inner.log;
-                inner = match due_in(log.durability(), log.is_unsealed(), now, group, seal) {
+                let due = due_in(log.durability(), log.is_unsealed(), now, group, seal);
+                let pause =
+                    inner.unsealable.map_or(Duration::ZERO, |at| ROOM_PAUSE.saturating_sub(at.elapsed()));
+                inner = match due.map(|due| due.max(pause)) {
                     None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
                     Some(Duration::ZERO) => self.seal(inner),
                     Some(d) => self.work.wait_timeout(inner, d).unwrap_or_else(PoisonError::into_inner).0,
                 };
             }
         }
+    }
+
+    /// Writes what waits for room, if there is some now, or waits until the disk may be asked again.
+    fn ask_for_room<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        self.tell_room(&mut inner);
+        let since = inner.asked.map_or(ROOM_RETRY, |at| at.elapsed());
+        let left = ROOM_RETRY.saturating_sub(since);
+        if !left.is_zero() {
+            return self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner.asked = Some(Instant::now());
+        let result = inner.log.write_waiting().map(drop);
+        self.note(&mut inner, result);
+        self.tell_room(&mut inner);
+        self.room.notify_all();
+        inner
+    }
+
+    /// Says once that there is no room, and once that there is some again.
+    pub(super) fn tell_room(&self, inner: &mut Inner) {
+        let (log, waits) = (&inner.log, inner.log.waits_for_room());
+        self.gauge.note_room(waits);
+        let place = log.disk().place();
+        match waits {
+            Some(bytes) if !inner.short => {
+                let why = log.why_no_room();
+                tracing::error!(
+                    "the log in {place} has no room on its disk ({why}): {bytes} bytes wait to be written, and nothing \
+                     is acknowledged before; make room there (df -h {place}, quota), it goes on by itself"
+                );
+            }
+            None if inner.short && log.failure().is_none() => {
+                tracing::info!("the log in {place} has room again: all that waited is written");
+            }
+            _ => {}
+        }
+        inner.short = waits.is_some();
     }
 
     /// Makes durable what was written, and answers all that wait.
@@ -178,7 +231,11 @@ impl Shared {
             drop(inner);
             let result = remove_all(&*disk, &doomed);
             inner = self.lock();
-            self.note(&mut inner, result);
+            match result {
+                // Some file systems need room to remove a file. The next group tries it again.
+                Err(e) if lacks_room(&e) => inner.log.give_back_doomed(doomed),
+                result => self.note(&mut inner, result),
+            }
         }
         let asks = inner.no_room.is_none_or(|since| since.elapsed() >= ROOM_PAUSE);
         if let (Some((disk, size)), true) = (inner.log.wants_ready(), asks) {
@@ -191,7 +248,7 @@ impl Shared {
                     inner.log.take_ready(file, size);
                 }
                 // The present segment goes on; the next one will be as large as there is room for.
-                Err(e) if e.kind() == io::ErrorKind::StorageFull => inner.no_room = Some(Instant::now()),
+                Err(e) if lacks_room(&e) => inner.no_room = Some(Instant::now()),
                 Err(e) => self.note(&mut inner, Err(e)),
             }
         }
@@ -208,19 +265,34 @@ impl Shared {
         let result = job.as_ref().map_or(Ok(()), Job::run);
         let mut inner = self.lock();
         inner.last_seal = Instant::now();
-        self.note(&mut inner, result);
+        inner.unsealable = None;
+        match result {
+            // The newest seal goes on to count, and says no more than is true.
+            Err(e) if lacks_room(&e) => {
+                inner.log.take_back_seal();
+                inner.unsealable = Some(Instant::now());
+            }
+            result => self.note(&mut inner, result),
+        }
         inner
     }
 
-    /// The orderly end: everything durable, and a seal that says so.
+    /// The orderly end: everything durable, and a seal that says so. What there is no room for has an error.
     fn close(&self, mut inner: MutexGuard<'_, Inner>) {
+        let group = std::mem::take(&mut inner.waiting);
         if inner.log.failure().is_some() {
-            return;
+            drop(inner);
+            return complete(group, Err(io::Error::other("the log failed before")));
         }
-        let sealed = inner.log.sync().and_then(|()| inner.log.seal_job(true).map_or(Ok(()), |job| job.run()));
-        if let Err(e) = sealed {
+        let result = inner.log.sync();
+        let seal = result.is_ok().then(|| inner.log.seal_job(true)).flatten();
+        let sealed = seal.map_or(Ok(()), |job| job.run());
+        if let Some(e) = result.as_ref().err().or(sealed.as_ref().err()) {
             tracing::warn!(error = %e, "the log could not be closed in order");
         }
+        self.note_failure(&inner);
+        drop(inner);
+        complete(group, result);
     }
 
     fn note(&self, inner: &mut Inner, result: io::Result<()>) {
@@ -243,7 +315,7 @@ impl LogWriter {
     pub fn new(log: SegmentLog, mode: Mode) -> io::Result<Self> {
         let now = Instant::now();
         let (last_group, last_seal) = (now, now);
-        let (waiting, first, closed, no_room) = (VecDeque::new(), None, false, None);
+        let (waiting, first, closed) = (VecDeque::new(), None, false);
         let inner = Mutex::new(Inner {
             log,
             waiting,
@@ -253,7 +325,10 @@ impl LogWriter {
             closed,
             last_group,
             last_seal,
-            no_room,
+            no_room: None,
+            asked: None,
+            short: false,
+            unsealable: None,
         });
         let fatal = watch::Sender::new(None);
         let gauge = Arc::default();
@@ -315,13 +390,20 @@ impl LogWriter {
         let mut inner = self.shared.lock();
         let out = f(&mut inner.log);
         self.shared.note_failure(&inner);
+        if inner.log.waits_for_room().is_some() {
+            self.shared.work.notify_one();
+        }
         out
     }
 
     /// Writes with `f`, then calls `done` once that is durable (or with the error).
     pub fn write(&self, f: impl FnOnce(&mut SegmentLog) -> io::Result<()>, done: Done) {
         let mut inner = self.shared.lock();
-        while self.shared.mode == Mode::Thread && inner.waiting.len() >= MAX_WAITING {
+        let is_too_much = |inner: &Inner| {
+            let unwritten = inner.log.waits_for_room().unwrap_or(0);
+            inner.waiting.len() >= MAX_WAITING || unwritten >= MAX_UNWRITTEN_BYTES
+        };
+        while self.shared.mode == Mode::Thread && is_too_much(&inner) {
             inner = self.shared.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         let mut result = f(&mut inner.log);
@@ -331,7 +413,7 @@ impl LogWriter {
             self.shared.work.notify_one();
             return;
         }
-        if result.is_ok() && inner.is_slow() {
+        if result.is_ok() && (inner.is_slow() || inner.log.waits_for_room().is_some()) {
             return self.shared.clone().sync_later(inner, done);
         }
         if result.is_ok() {

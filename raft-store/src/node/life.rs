@@ -10,6 +10,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
@@ -24,7 +25,11 @@ use super::start::{NodeConfig, StartError};
 use super::store::{CURES, Damage, Found, Opened, Store, StoreError, later_than};
 use super::types::{Vote, raft_id};
 use crate::codec::{self, Kind};
+use crate::disk::lacks_room;
 use crate::log::{LogWriter, Mode};
+
+/// A disk without room for a new store is asked again after this time (1 s).
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 fn core_config(config: &NodeConfig, id: u64, silent: bool) -> CoreConfig {
     CoreConfig {
@@ -208,7 +213,7 @@ async fn create(config: &NodeConfig, store: &Store, shared: &Arc<Shared>) -> Res
     };
     let id = raft_id(incarnation, config.place);
     tracing::info!(id, ?beginning, "a new store");
-    Ok(store.create(id)?)
+    make(store, shared, id).await
 }
 
 /// A store that cannot be used, or must not be used any more: the node comes back with an empty one under a new id, as
@@ -234,5 +239,30 @@ async fn rejoin(
     }
     let id = raft_id(later_than(incarnation.max(beyond)), config.place);
     tracing::warn!(id, "the node comes back as a new member, with an empty store");
-    Ok(store.create(id)?)
+    make(store, shared, id).await
+}
+
+/// Makes a store as soon as the disk has room for one: an error would end the node until a person comes.
+async fn make(store: &Store, shared: &Arc<Shared>, id: u64) -> Result<Opened, StartError> {
+    let mut waits = false;
+    loop {
+        match store.create(id) {
+            Err(StoreError::Io { path, why }) if lacks_room(&why) => {
+                if !std::mem::replace(&mut waits, true) {
+                    let path = path.display();
+                    tracing::error!(
+                        "{path}: no room for a new store ({why}); make room there (df -h {path})"
+                    );
+                    shared.wait_for(Some(format!("{path}: no room for a new store: {why}")));
+                }
+                tokio::time::sleep(ROOM_PAUSE).await;
+            }
+            opened => {
+                if waits {
+                    shared.wait_for(None);
+                }
+                return Ok(opened?);
+            }
+        }
+    }
 }

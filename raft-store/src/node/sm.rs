@@ -328,17 +328,22 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: Data,
     ) -> Result<(), io::Error> {
-        let meta_bytes = codec::encode(Kind::SnapshotMeta, meta)?;
+        let meta_bytes: Arc<[u8]> = codec::encode(Kind::SnapshotMeta, meta)?.into();
         let snapshots = self.snapshots.clone();
-        let (read, last) = (snapshots.clone(), meta.last_log_id);
-        let state = snapshots
-            .aside(move || -> io::Result<ClusterState> {
-                let bytes = read_whole(&*snapshot)?;
-                let state = codec::decode(Kind::Snapshot, &bytes)?;
-                read.store(&meta_bytes, last, Haste::Now, &mut |to| to.write_all(&bytes))?;
-                Ok(state)
+        let read = move || -> io::Result<(Arc<Vec<u8>>, ClusterState)> {
+            let bytes = read_whole(&*snapshot)?;
+            let state = codec::decode(Kind::Snapshot, &bytes)?;
+            Ok((Arc::new(bytes), state))
+        };
+        let (bytes, state) = snapshots.aside(read).await??;
+        let last = meta.last_log_id;
+        snapshots
+            .when_there_is_room(|snapshots| {
+                let (meta_bytes, bytes) = (meta_bytes.clone(), bytes.clone());
+                move || snapshots.store(&meta_bytes, last, Haste::Now, &mut |to| to.write_all(&bytes))
             })
-            .await??;
+            .await?;
+        drop(bytes);
         let view = self.view.clone();
         let old = self.worker.run(move || view.replace(state)).await?;
         snapshots.discard(old);
@@ -348,9 +353,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Data>>, io::Error> {
-        let snapshots = self.snapshots.clone();
-        let load = move || snapshots.newest();
-        let Some(found) = self.snapshots.aside(load).await?? else { return Ok(None) };
+        let load = |snapshots: Arc<Snapshots>| move || snapshots.newest();
+        let Some(found) = self.snapshots.when_there_is_room(load).await? else { return Ok(None) };
         let meta = codec::decode(Kind::SnapshotMeta, &found.meta)?;
         Ok(Some(SnapshotOf::<TypeConfig, Data> { meta, snapshot: found.data }))
     }

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use super::sm::{View, Worker};
 use super::types::{LogId, TypeConfig};
 use crate::codec::{self, Kind};
+use crate::disk::lacks_room;
 use crate::log::Mode;
 use crate::snap::{Fill, Generation, Haste, Image, SnapStore};
 use crate::state::ClusterState;
@@ -25,6 +27,9 @@ pub type Data = Arc<dyn Image>;
 
 /// Entries that are applied between two notes of how far it has got.
 pub(super) const NOTE_EVERY: u64 = 64;
+
+/// A disk without room for a snapshot that somebody waits for is asked again after this time (1 s).
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the work of a state machine is done.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +123,34 @@ impl Snapshots {
         match self.threads.mode {
             Mode::Inline => Ok(f()),
             Mode::Thread => tokio::task::spawn_blocking(f).await.map_err(io::Error::other),
+        }
+    }
+
+    /// Does [`Snapshots::aside`] what somebody waits for, again and again while the disk has no room for it: an error
+    /// would end the node. Opening a generation writes, too.
+    pub(super) async fn when_there_is_room<R, F>(
+        self: &Arc<Self>,
+        work: impl Fn(Arc<Self>) -> F,
+    ) -> io::Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce() -> io::Result<R> + Send + 'static,
+    {
+        let mut told = false;
+        loop {
+            match self.aside(work(self.clone())).await? {
+                Err(e) if lacks_room(&e) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(
+                            error = %e,
+                            "a snapshot that is to be installed or sent has no room on the disk of the data folder; make \
+                             room there (df -h), it goes on by itself"
+                        );
+                    }
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                result => return result,
+            }
         }
     }
 

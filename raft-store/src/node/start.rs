@@ -18,6 +18,7 @@ use super::schedule::Schedule;
 use super::scrub::Pace;
 use super::store::{Found, Store, StoreError};
 use super::types::Place;
+use crate::disk::lacks_room;
 use crate::log::{Durability, Ground};
 use crate::time::BootId;
 
@@ -93,6 +94,14 @@ pub enum StartError {
     /// A thread or the runtime.
     #[error("the system refuses a thread: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+impl StartError {
+    /// Whether it is only that the disk has no room.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Io { why, .. }) if lacks_room(why))
+    }
 }
 
 impl Node {

@@ -255,7 +255,12 @@ impl SnapStore for SledSnaps {
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        let (bytes, _) = write(&temporary, meta, haste, fill)?;
+        let written = write(&temporary, meta, haste, fill);
+        if written.is_err() {
+            // The log may need the room that half a generation takes. It is removed again before the next one.
+            drop(fs::remove_dir_all(&temporary));
+        }
+        let (bytes, _) = written?;
         // What is read back has the sum that is in the header, so that it is the same data.
         let (back, image) = read(&temporary)?;
         if back != meta || image.bytes != bytes {
