@@ -1,9 +1,11 @@
 //! What a large state costs: registrations are made until there are so many, then calls and refreshes go on beside
-//! them, the active node is lost, and nodes come back with their disk and without it.
+//! them, the active node is lost, and nodes come back with their disk and without it. The last row has answered calls
+//! that go on beside the most registrations.
+
+mod phones;
 
 use std::fs;
 use std::io;
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -15,16 +17,18 @@ use super::percentile;
 use super::servers::{Kind, Server};
 use crate::lab::proc::wait_until;
 use crate::lab::state::{LabState, Role};
-use crate::lab::{cluster, disk, interrupt, net, ns, status};
+use crate::lab::{cluster, disk, interrupt, status};
 use crate::observe::Observer;
 use crate::observe::timeline;
+use phones::Phones;
 
 /// Size of each node's disk (6 GiB, as far as it is used): the state of a million bindings, twice, and the log.
 pub(super) const DISK_BYTES: u64 = 6 << 30;
-/// Registrations under way while the state is filled.
+/// Bindings that are not filled in: those of the users who are called ([`calls`] and [`phones`]). The state takes a million,
+/// and they are part of it.
+const CALLED: u64 = 2;
+/// Registrations and calls under way while the state is filled.
 const WINDOW: usize = 256;
-/// A registration that was not answered by then is sent again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Refreshes whose delay and bytes are measured.
 const REFRESHES: u64 = 2_000;
 /// Time between two of them.
@@ -43,30 +47,81 @@ const LOST: &str = "not active any more";
 pub struct Size {
     /// Bindings, in rising order.
     pub bindings: Vec<u64>,
-    /// Calls per second.
-    pub rate: u32,
-    /// How long they are made, s.
+    /// Answered calls of a last row, beside the most bindings; none: no such row.
+    pub dialogs: u64,
+    /// Calls per second, one after the other.
+    pub rates: Vec<u32>,
+    /// How long they are made at each rate, s.
     pub seconds: u32,
+}
+
+/// What the state holds in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    bindings: u64,
+    dialogs: u64,
+}
+
+/// The rows to measure, each larger than the one before.
+fn plan(size: &Size) -> Vec<Row> {
+    let mut rows: Vec<Row> = size.bindings.iter().map(|&bindings| Row { bindings, dialogs: 0 }).collect();
+    rows.sort_by_key(|row| row.bindings);
+    if size.dialogs > 0 {
+        rows.push(Row { bindings: rows.last().map_or(0, |row| row.bindings), dialogs: size.dialogs });
+    }
+    rows
 }
 
 /// Measures and prints.
 pub(super) fn measure(lab: &mut LabState, size: &Size) -> io::Result<Value> {
     let mut rows = Vec::new();
     let mut there = 0;
-    for &bindings in &size.bindings {
+    for Row { bindings, dialogs } in plan(size) {
         interrupt::check()?;
         status::wait_ready(lab, REJOIN_LIMIT)?;
         let took = Instant::now();
-        Phones::new(lab)?.register(there..bindings.max(there), WINDOW, Duration::ZERO)?;
-        there = bindings.max(there);
-        say!("with {there} bindings (registered in {:.1} s):", took.elapsed().as_secs_f64());
+        let phones = Phones::new(lab)?;
+        let filled = bindings.saturating_sub(CALLED);
+        phones.register(there..filled.max(there), WINDOW, Duration::ZERO)?;
+        there = filled.max(there);
+        if dialogs > 0 {
+            phones::hold_calls(lab, dialogs, WINDOW)?;
+        }
+        let holds = status::wait_ready(lab, REJOIN_LIMIT)?;
+        let (seconds, count, calls) = (took.elapsed().as_secs_f64(), holds.bindings, holds.dialogs);
+        say!("with {count} bindings and {calls} answered calls (made in {seconds:.1} s):");
+        let idle = memory(lab);
+        let mut used_at = Vec::new();
+        for &rate in &size.rates {
+            used_at.push(used(lab, rate, size.seconds)?);
+        }
         rows.push(json!({
-            "bindings": there, "used": used(lab, size)?, "refreshed": refreshed(lab, there)?,
-            "rss_mb": memory(lab), "lost": lost(lab)?, "started_s": started(lab)?,
-            "own_disk_s": rejoined(lab, false)?, "empty_disk_s": rejoined(lab, true)?,
+            "bindings": count, "dialogs": calls, "used": used_at, "refreshed": refreshed(lab, there)?,
+            "rss_mb": idle, "rss_after_load_mb": memory(lab), "lost": lost(lab)?, "started_s": started(lab)?,
+            "rss_after_start_mb": memory(lab), "own_disk_s": rejoined(lab, false)?,
+            "empty_disk_s": rejoined(lab, true)?,
         }));
     }
     Ok(Value::Array(rows))
+}
+
+/// Bytes that the busiest of the nodes' devices writes while `work` goes on; `None` where nobody counts them.
+fn written<R>(lab: &LabState, work: impl FnOnce() -> io::Result<R>) -> io::Result<(R, Option<u64>)> {
+    let all = || lab.nodes.iter().map(|n| disk::written(&n.data)).collect::<Option<Vec<_>>>();
+    let before = all();
+    let result = work()?;
+    let bytes = before.zip(all()).and_then(|(before, after)| {
+        before.iter().zip(&after).map(|(before, after)| after.saturating_sub(*before)).max()
+    });
+    Ok((result, bytes))
+}
+
+fn each(bytes: Option<u64>, count: u64) -> Option<f64> {
+    bytes.map(|bytes| bytes as f64 / count.max(1) as f64)
+}
+
+fn shown(bytes: Option<f64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"))
 }
 
 fn delays(ms: &[f64]) -> Value {
@@ -78,27 +133,31 @@ fn times_lost(lab: &LabState) -> usize {
     lab.nodes.iter().map(|n| text(&n.log).matches(LOST).count()).sum()
 }
 
-/// Calls at the given rate; how long the address was silent meanwhile, and how often the holder lost its lease.
-fn used(lab: &LabState, size: &Size) -> io::Result<Value> {
+/// Calls at a rate; how long the address was silent meanwhile, and how often the holder lost its lease.
+fn used(lab: &LabState, rate: u32, seconds: u32) -> io::Result<Value> {
     let server = Server::start(lab, Kind::Cluster)?;
     let before = times_lost(lab);
     let observer = Observer::start(lab, LOOK_EVERY)?;
     let from = observer.now();
-    let load = calls::offer(lab, &server, size.rate, size.seconds)?;
+    let (load, bytes) = written(lab, || calls::offer(lab, &server, rate, seconds))?;
     let silent = observer.timeline().longest_gap(timeline::Kind::Arp, from, observer.now()) as f64 / 1e6;
     drop(observer);
     let leases = times_lost(lab) - before;
+    let count = rate * seconds;
+    let bytes = each(bytes, u64::from(count));
     say!(
-        "  {} calls/s: INVITE to 200 p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms; {} of {} failed; longest silence {silent:.0} \
-         ms; leases lost {leases}",
-        size.rate,
+        "  {rate} calls/s: INVITE to 200 p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms; {} of {count} failed; longest silence \
+         {silent:.0} ms; leases lost {leases}; bytes on the busiest disk for each call: {}",
         percentile(&load.setup, 0.5),
         percentile(&load.setup, 0.99),
         percentile(&load.setup, 1.0),
         load.failed,
-        size.rate * size.seconds
+        shown(bytes)
     );
-    Ok(json!({"ms": delays(&load.setup), "failed": load.failed, "silent_ms": silent, "leases_lost": leases}))
+    Ok(json!({
+        "per_second": rate, "ms": delays(&load.setup), "failed": load.failed, "silent_ms": silent,
+        "leases_lost": leases, "device_bytes": bytes,
+    }))
 }
 
 /// Refreshes of what is registered: their delay, and the bytes that the devices of the nodes write for each.
@@ -107,22 +166,17 @@ fn refreshed(lab: &LabState, bindings: u64) -> io::Result<Value> {
     if count == 0 {
         return Ok(Value::Null);
     }
-    let written = || lab.nodes.iter().map(|n| disk::written(&n.data)).collect::<Option<Vec<_>>>();
-    let before = written();
-    let ms = Phones::new(lab)?.register(0..count, WINDOW, REFRESH_EVERY)?;
-    let each = before.zip(written()).map(|(before, after)| {
-        let bytes = before.iter().zip(&after).map(|(b, a)| a.saturating_sub(*b));
-        bytes.max().unwrap_or(0) as f64 / count as f64
-    });
+    let (ms, bytes) = written(lab, || Phones::new(lab)?.register(0..count, WINDOW, REFRESH_EVERY))?;
+    let bytes = each(bytes, count);
     say!(
         "  refreshes, one each {REFRESH_EVERY:?}: p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms; bytes on the busiest disk for \
          each: {}",
         percentile(&ms, 0.5),
         percentile(&ms, 0.99),
         percentile(&ms, 1.0),
-        each.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"))
+        shown(bytes)
     );
-    Ok(json!({"ms": delays(&ms), "device_bytes": each}))
+    Ok(json!({"ms": delays(&ms), "device_bytes": bytes}))
 }
 
 /// Resident memory of each node's agent, MB.
@@ -199,92 +253,15 @@ fn rejoined(lab: &mut LabState, empty: bool) -> io::Result<f64> {
     Ok(seconds)
 }
 
-/// Phones that register through the floating IP.
-struct Phones {
-    socket: UdpSocket,
-    run: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Phones {
-    fn new(lab: &LabState) -> io::Result<Self> {
-        let socket = ns::inside(lab.client, || UdpSocket::bind((net::CLIENT4, 0)))??;
-        socket.connect((net::VIP4, lab.sip_port))?;
-        socket.set_read_timeout(Some(Duration::from_millis(1)))?;
-        Ok(Self { socket, run: rand::random() })
-    }
-
-    /// Whether an OPTIONS is answered within a moment.
-    fn is_answered(&self, n: u64) -> bool {
-        let (own, at) = (net::CLIENT4, net::VIP4);
-        let knock = format!(
-            "OPTIONS sip:{at} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bKstart{n};rport\r\nMax-Forwards: 70\r\n\
-             From: <sip:bench@{at}>;tag=s\r\nTo: <sip:{at}>\r\nCall-ID: start-{n}\r\nCSeq: 1 OPTIONS\r\n\
-             Content-Length: 0\r\n\r\n"
-        );
-        self.socket.send(knock.as_bytes()).is_ok() && self.socket.recv(&mut [0; 4096]).is_ok()
-    }
-
-    /// Registers users until each was answered with 200, `window` at once, a new one each `every`; gives the delays, ms.
-    fn register(&self, users: std::ops::Range<u64>, window: usize, every: Duration) -> io::Result<Vec<f64>> {
-        let mut waiting: std::collections::BTreeMap<u64, (Instant, Instant)> =
-            std::collections::BTreeMap::new();
-        let (mut next, mut delays) = (users.start, Vec::new());
-        let mut due = Instant::now();
-        let mut buffer = [0u8; 4096];
-        let mut progress = Instant::now();
-        while next < users.end || !waiting.is_empty() {
-            interrupt::check()?;
-            let now = Instant::now();
-            if now - progress > REJOIN_LIMIT {
-                return Err(io::Error::other(format!("no registration was answered for {REJOIN_LIMIT:?}")));
-            }
-            while next < users.end && waiting.len() < window && now >= due {
-                due += every;
-                waiting.insert(next, (now, now));
-                // What is dropped is sent again.
-                let _ = self.socket.send(self.text(next).as_bytes());
-                next += 1;
-            }
-            for (user, (_, sent)) in waiting.iter_mut().filter(|(_, (_, sent))| now - *sent > AGAIN_AFTER) {
-                *sent = now;
-                let _ = self.socket.send(self.text(*user).as_bytes());
-            }
-            while let Ok(n) = self.socket.recv(&mut buffer) {
-                if let Some((first, _)) = self.answered(&buffer[..n]).and_then(|user| waiting.remove(&user)) {
-                    delays.push(first.elapsed().as_secs_f64() * 1000.0);
-                    progress = Instant::now();
-                    if every.is_zero() {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(delays)
-    }
-
-    fn text(&self, user: u64) -> String {
-        let (own, domain, run) = (net::CLIENT4, crate::lab::config::DOMAIN, self.run);
-        // Usual lengths, as phones write them.
-        format!(
-            "REGISTER sip:{domain} SIP/2.0\r\n\
-             Via: SIP/2.0/UDP {own}:5080;branch=z9hG4bK-{run:08x}x{user}x;rport\r\n\
-             Max-Forwards: 70\r\n\
-             From: <sip:user{user:07}@{domain}>;tag={run:08x}\r\n\
-             To: <sip:user{user:07}@{domain}>\r\n\
-             Call-ID: {run:08x}-{user:07}@{own}\r\n\
-             CSeq: 1 REGISTER\r\n\
-             Contact: <sip:user{user:07}@{own}:5080;transport=udp>\r\n\
-             User-Agent: Bench phone 1.0\r\n\
-             Expires: 3600\r\n\
-             Content-Length: 0\r\n\r\n"
-        )
-    }
-
-    /// The user whose registration this 200 answers.
-    fn answered(&self, datagram: &[u8]) -> Option<u64> {
-        let text = std::str::from_utf8(datagram).ok()?;
-        let (_, rest) =
-            text.strip_prefix("SIP/2.0 200")?.split_once(&format!("z9hG4bK-{:08x}x", self.run))?;
-        rest.split('x').next()?.parse().ok()
+    #[test]
+    fn each_row_is_larger_and_the_calls_come_beside_the_most_bindings() {
+        let size = Size { bindings: vec![300, 0], dialogs: 50, rates: vec![200], seconds: 1 };
+        let row = |bindings, dialogs| Row { bindings, dialogs };
+        assert_eq!(plan(&size), [row(0, 0), row(300, 0), row(300, 50)]);
+        assert_eq!(plan(&Size { dialogs: 0, ..size }), [row(0, 0), row(300, 0)]);
     }
 }
