@@ -23,6 +23,7 @@ use super::client::{Clients, Clock, Lane, Transport};
 use super::heartbeat::Early;
 use super::inbound::{DiskWord, Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::net::Path;
+use super::parts::{Part, Parts};
 use super::polls::Polls;
 use super::purge;
 use super::retire::Retired;
@@ -36,7 +37,7 @@ use super::watch::{self, Heard};
 use super::word::Words;
 use crate::command::Command;
 use crate::log::{Gauge, Mode, RaftLog, Syncs};
-use crate::snap::{MAX_SNAPSHOT_BYTES, SnapStore};
+use crate::snap::SnapStore;
 use crate::state::{Fitness, Grant, Suspect};
 use crate::time::BootId;
 use crate::wire::FIRST_VERSION;
@@ -177,11 +178,6 @@ impl Facts {
     }
 }
 
-struct Parts {
-    transfer: u64,
-    bytes: Vec<u8>,
-}
-
 pub(super) struct Inner<T> {
     config: CoreConfig,
     raft: Raft,
@@ -190,7 +186,7 @@ pub(super) struct Inner<T> {
     pub(super) batcher: Batcher,
     time: Arc<Time>,
     silent_until: Instant,
-    parts: Mutex<BTreeMap<Place, Parts>>,
+    parts: Parts,
     joining: tokio::sync::Mutex<()>,
     early: Early,
     gauge: Arc<Gauge>,
@@ -255,6 +251,15 @@ fn turn(config: &CoreConfig) -> Turn {
     Turn { rank, nodes: config.places.len() as u64 }
 }
 
+/// Reads the newest snapshot, which takes as long as the state is large: not on the thread that answers the other nodes.
+async fn open_machine(snaps: Box<dyn SnapStore>, threads: Threads, time: Arc<Time>) -> io::Result<Machine> {
+    let open = move || Machine::open(snaps, threads, time);
+    match threads.mode {
+        Mode::Inline => open(),
+        Mode::Thread => tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?,
+    }
+}
+
 /// Starts a node in the current runtime.
 pub async fn start_core<T: Transport>(
     config: CoreConfig,
@@ -271,7 +276,7 @@ pub async fn start_core<T: Transport>(
         on_apply: config.on_apply_thread,
         on_background: config.on_background_thread,
     };
-    let machine = Machine::open(snaps, threads, time.clone()).map_err(CoreError::Snapshots)?;
+    let machine = open_machine(snaps, threads, time.clone()).await.map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -305,6 +310,7 @@ pub async fn start_core<T: Transport>(
     tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone(), time.clone()));
+    let parts = Parts::new(&snapshots);
     tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
@@ -314,7 +320,7 @@ pub async fn start_core<T: Transport>(
         batcher,
         time,
         silent_until,
-        parts: Mutex::new(BTreeMap::new()),
+        parts,
         joining: tokio::sync::Mutex::new(()),
         early: Early::default(),
         gauge,
@@ -601,30 +607,17 @@ impl<T: Transport> Core<T> {
         Instant::now() < self.0.silent_until
     }
 
-    async fn snapshot_part(&self, from: Place, part: Part) -> Result<RpcReply, String> {
-        let bytes = {
-            let mut all = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            let parts = all.entry(from).or_insert(Parts { transfer: part.transfer, bytes: Vec::new() });
-            if parts.transfer != part.transfer {
-                *parts = Parts { transfer: part.transfer, bytes: Vec::new() };
-            }
-            if parts.bytes.len() as u64 != part.offset {
-                all.remove(&from);
-                return Err(format!("part at byte {} of a snapshot does not follow", part.offset));
-            }
-            if part.offset + part.data.len() as u64 > MAX_SNAPSHOT_BYTES {
-                all.remove(&from);
-                return Err("the snapshot is too large".into());
-            }
-            parts.bytes.extend_from_slice(&part.data);
-            if !part.last {
-                return Ok(RpcReply::SnapshotPart);
-            }
-            all.remove(&from).map(|p| p.bytes).unwrap_or_default()
-        };
-        let snapshot = SnapshotOf::<TypeConfig, Data> { meta: part.meta, snapshot: Arc::new(bytes) };
+    async fn snapshot_part(
+        &self,
+        from: Place,
+        vote: Vote,
+        meta: SnapshotMetaOf<TypeConfig>,
+        part: Part,
+    ) -> Result<RpcReply, String> {
+        let Some(snapshot) = self.0.parts.take(from, part).await? else { return Ok(RpcReply::SnapshotPart) };
+        let snapshot = SnapshotOf::<TypeConfig, Data> { meta, snapshot };
         let reply: SnapshotResponse<TypeConfig> =
-            self.0.raft.install_full_snapshot(part.vote, snapshot).await.map_err(|e| e.to_string())?;
+            self.0.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| e.to_string())?;
         Ok(RpcReply::Snapshot(reply))
     }
 
@@ -664,7 +657,7 @@ impl<T: Transport> Core<T> {
             }
             Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
-                self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
+                self.snapshot_part(from, vote, meta, Part { transfer, offset, data, last }).await?
             }
             Rpc::TransferLeader(request) => match self.lead_after(request).await? {
                 None => RpcReply::TransferLeader,
@@ -688,15 +681,6 @@ impl<T: Transport> Core<T> {
             }
         })
     }
-}
-
-struct Part {
-    vote: Vote,
-    meta: SnapshotMetaOf<TypeConfig>,
-    transfer: u64,
-    offset: u64,
-    data: Vec<u8>,
-    last: bool,
 }
 
 impl<T: Transport> Inbound for Core<T> {

@@ -17,6 +17,7 @@ pub mod inbound;
 pub mod join;
 mod life;
 pub mod net;
+mod parts;
 mod polls;
 mod purge;
 pub mod rebirth;

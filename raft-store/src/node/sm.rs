@@ -25,7 +25,7 @@ use crate::codec::{self, Kind};
 use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
-use crate::snap::{Haste, SnapStore, read_whole};
+use crate::snap::{Haste, SnapStore, read_whole, write_whole};
 use crate::state::{ClusterState, Fitness, Grant, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
@@ -321,9 +321,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let (read, last) = (snapshots.clone(), meta.last_log_id);
         let state = snapshots
             .aside(move || -> io::Result<ClusterState> {
-                let bytes = read_whole(&*snapshot)?;
-                let state = codec::decode(Kind::Snapshot, &bytes)?;
-                read.store(&meta_bytes, last, Haste::Now, &mut |to| to.write_all(&bytes))?;
+                // The bytes are given back before the generation is written.
+                let state = codec::decode(Kind::Snapshot, &read_whole(&*snapshot)?)?;
+                read.store(&meta_bytes, last, Haste::Now, &mut |to| write_whole(&*snapshot, to))?;
                 Ok(state)
             })
             .await??;
