@@ -16,8 +16,8 @@ use super::gaps::{self, How};
 use super::percentile;
 use super::servers::{Kind, Server};
 use crate::lab::proc::wait_until;
-use crate::lab::state::{LabState, Role};
-use crate::lab::{cluster, disk, interrupt, status};
+use crate::lab::state::{LabState, Node, Role};
+use crate::lab::{cluster, disk, interrupt, ns, status};
 use crate::observe::Observer;
 use crate::observe::timeline;
 use phones::Phones;
@@ -199,15 +199,21 @@ fn lost(lab: &mut LabState) -> io::Result<Value> {
     Ok(series.json())
 }
 
+/// Ends a node's guard first, which would start another agent, and then all that is left of it: an agent that was just
+/// started may be known to nobody yet, and the next guard would find it at its socket.
+fn cut_power(node: &Node) {
+    // The list is made when the guard is gone. The holder keeps the namespace.
+    let rest = node.holder.into_iter().flat_map(ns::members).filter(|process| Some(*process) != node.holder);
+    for process in node.guard.into_iter().chain(rest) {
+        process.signal(Signal::SIGKILL);
+        process.wait_gone(START_LIMIT);
+    }
+}
+
 /// All nodes lose power and get it back: seconds until the floating IP answers SIP.
 fn started(lab: &mut LabState) -> io::Result<f64> {
     status::wait_ready(lab, REJOIN_LIMIT)?;
-    for node in &lab.nodes {
-        for process in node.guard.into_iter().chain(node.agent()) {
-            process.signal(Signal::SIGKILL);
-            process.wait_gone(START_LIMIT);
-        }
-    }
+    lab.nodes.iter().for_each(cut_power);
     let began = Instant::now();
     for index in 0..lab.nodes.len() {
         cluster::power_on(lab, index)?;
@@ -233,10 +239,7 @@ fn rejoined(lab: &mut LabState, empty: bool) -> io::Result<f64> {
     let index = lab.nodes.iter().position(|n| n.role == Role::Appliance && n.id != active);
     let index = index.ok_or_else(|| io::Error::other("there is no standby"))?;
     let node = &lab.nodes[index];
-    for process in node.guard.into_iter().chain(node.agent()) {
-        process.signal(Signal::SIGKILL);
-        process.wait_gone(START_LIMIT);
-    }
+    cut_power(node);
     if empty {
         for entry in fs::read_dir(&node.data)? {
             let path = entry?.path();
