@@ -92,13 +92,16 @@ enum Task {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
         /// For `state`: how many bindings there are while it is measured, in rising order.
-        #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 300_000])]
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 300_000, 1_000_000])]
         bindings: Vec<u64>,
-        /// For `state`: calls per second.
-        #[arg(long, default_value_t = 200)]
-        rate: u32,
-        /// For `state`: how long calls are made at each size, s.
-        #[arg(long, default_value_t = 20)]
+        /// For `state`: answered calls of a last row, beside the most bindings; 0: no such row.
+        #[arg(long, default_value_t = 50_000)]
+        dialogs: u64,
+        /// For `state`: calls per second, one rate after the other.
+        #[arg(long, value_delimiter = ',', default_values_t = [200, 500])]
+        rate: Vec<u32>,
+        /// For `state`: how long calls are made at each size and rate, s.
+        #[arg(long, default_value_t = 10)]
         seconds: u32,
         /// One JSON document at the end, too.
         #[arg(long)]
@@ -196,7 +199,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             }
             demo::run(&DemoOptions { only, losses: fault, dir: cli.dir, keep_logs, relevo, rootless: inside })
         }
-        Task::Bench { runs, only, bindings, rate, seconds, json, relevo } => {
+        Task::Bench { runs, only, bindings, dialogs, rate, seconds, json, relevo } => {
             let inside = enter_for_new_lab(false)?;
             if !inside {
                 rootless::own_mounts()?;
@@ -204,7 +207,12 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             bench::run(&BenchOptions {
                 runs: runs.max(1),
                 only,
-                size: bench::Size { bindings, rate: rate.max(1), seconds: seconds.max(1) },
+                size: bench::Size {
+                    bindings,
+                    dialogs,
+                    rates: rate.into_iter().map(|rate| rate.max(1)).collect(),
+                    seconds: seconds.max(1),
+                },
                 json,
                 dir: cli.dir,
                 relevo,

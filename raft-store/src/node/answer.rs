@@ -1,15 +1,18 @@
 //! What peers ask, and what this node answers.
 
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::SnapshotResponse;
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::time::Instant;
 
-use super::arriving::Part;
 use super::client::{Lane, Transport};
 use super::core::Core;
 use super::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
 use super::join;
-use super::types::{Place, RaftId};
+use super::parts::Part;
+use super::snapshot::Data;
+use super::types::{Place, RaftId, TypeConfig, Vote};
 use crate::command::Responses;
-use openraft::async_runtime::WatchReceiver;
 
 impl<T: Transport> Core<T> {
     async fn answer(&self, from: Place, lane: Lane, rpc: Rpc) -> Result<RpcReply, String> {
@@ -48,7 +51,7 @@ impl<T: Transport> Core<T> {
             }
             Rpc::PreVote(rpc) => RpcReply::Vote(raft.pre_vote(rpc).await.map_err(|e| e.to_string())?),
             Rpc::Snapshot { vote, meta, transfer, offset, data, last } => {
-                self.snapshot_part(from, Part { vote, meta, transfer, offset, data, last }).await?
+                self.snapshot_part(from, vote, meta, Part { transfer, offset, data, last }).await?
             }
             Rpc::TransferLeader(request) => match self.lead_after(request).await? {
                 None => RpcReply::TransferLeader,
@@ -71,6 +74,23 @@ impl<T: Transport> Core<T> {
                 RpcReply::Propose(rx.await.unwrap_or(unknown).map(Responses))
             }
         })
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Takes a part of a snapshot; the last one answers for all.
+    async fn snapshot_part(
+        &self,
+        from: Place,
+        vote: Vote,
+        meta: SnapshotMetaOf<TypeConfig>,
+        part: Part,
+    ) -> Result<RpcReply, String> {
+        let Some(snapshot) = self.0.parts.take(from, part).await? else { return Ok(RpcReply::SnapshotPart) };
+        let snapshot = SnapshotOf::<TypeConfig, Data> { meta, snapshot };
+        let reply: SnapshotResponse<TypeConfig> =
+            self.0.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| e.to_string())?;
+        Ok(RpcReply::Snapshot(reply))
     }
 }
 

@@ -16,11 +16,11 @@ use openraft::{ServerState, SnapshotPolicy};
 use proxy_core::time::MonoTime;
 use tokio::time::Instant;
 
-use super::arriving::Arriving;
 use super::batch::{Batcher, Done, Oldest};
 use super::client::{Clients, Clock, Transport};
 use super::heartbeat::Early;
 use super::inbound::ProposeRefused;
+use super::parts::Parts;
 use super::polls::Polls;
 use super::purge;
 use super::retire::Retired;
@@ -94,7 +94,7 @@ pub(super) struct Inner<T> {
     pub(super) batcher: Batcher,
     pub(super) time: Arc<Time>,
     silent_until: Instant,
-    pub(super) parts: Arriving,
+    pub(super) parts: Parts,
     joining: tokio::sync::Mutex<()>,
     early: Early,
     pub(super) gauge: Arc<Gauge>,
@@ -160,6 +160,15 @@ fn turn(config: &CoreConfig) -> Turn {
     Turn { rank, nodes: config.places.len() as u64 }
 }
 
+/// Reads the newest snapshot, which takes as long as the state is large: not on the thread that answers the other nodes.
+async fn open_machine(snaps: Box<dyn SnapStore>, threads: Threads, time: Arc<Time>) -> io::Result<Machine> {
+    let open = move || Machine::open(snaps, threads, time);
+    match threads.mode {
+        Mode::Inline => open(),
+        Mode::Thread => tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?,
+    }
+}
+
 /// Starts a node in the current runtime.
 pub async fn start_core<T: Transport>(
     config: CoreConfig,
@@ -176,7 +185,7 @@ pub async fn start_core<T: Transport>(
         on_apply: config.on_apply_thread,
         on_background: config.on_background_thread,
     };
-    let machine = Machine::open(snaps, threads, time.clone()).map_err(CoreError::Snapshots)?;
+    let machine = open_machine(snaps, threads, time.clone()).await.map_err(CoreError::Snapshots)?;
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -213,6 +222,7 @@ pub async fn start_core<T: Transport>(
     tokio::spawn(purge::keep_back(raft.clone()));
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone(), time.clone(), config.election_max));
+    let parts = Parts::new(&snapshots);
     tokio::spawn(config.snapshots.run(turn(&config), raft.clone(), writer, snapshots));
     let inner = Inner {
         config,
@@ -222,7 +232,7 @@ pub async fn start_core<T: Transport>(
         batcher,
         time,
         silent_until,
-        parts: Arriving::default(),
+        parts,
         joining: tokio::sync::Mutex::new(()),
         early: Early::default(),
         gauge,

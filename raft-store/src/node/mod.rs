@@ -3,7 +3,6 @@
 mod abdicate;
 pub mod ack;
 mod answer;
-mod arriving;
 mod backlog;
 pub mod batch;
 pub mod client;
@@ -22,6 +21,7 @@ mod leaderless;
 mod lease;
 mod life;
 pub mod net;
+mod parts;
 mod polls;
 mod purge;
 pub mod rebirth;

@@ -25,7 +25,7 @@ use crate::codec::{self, Kind};
 use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
-use crate::snap::{Haste, SnapStore, read_whole};
+use crate::snap::{Haste, SnapStore, read_whole, write_whole};
 use crate::state::{ClusterState, Fitness, Grant, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
@@ -330,20 +330,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let meta_bytes: Arc<[u8]> = codec::encode(Kind::SnapshotMeta, meta)?.into();
         let snapshots = self.snapshots.clone();
-        let read = move || -> io::Result<(Arc<Vec<u8>>, ClusterState)> {
-            let bytes = read_whole(&*snapshot)?;
-            let state = codec::decode(Kind::Snapshot, &bytes)?;
-            Ok((Arc::new(bytes), state))
-        };
-        let (bytes, state) = snapshots.aside(read).await??;
-        let last = meta.last_log_id;
+        let (image, last) = (snapshot.clone(), meta.last_log_id);
+        let read =
+            move || Ok::<ClusterState, io::Error>(codec::decode(Kind::Snapshot, &read_whole(&*image)?)?);
+        // The bytes are given back before the generation is written.
+        let state = snapshots.aside(read).await??;
         snapshots
             .when_there_is_room(|snapshots| {
-                let (meta_bytes, bytes) = (meta_bytes.clone(), bytes.clone());
-                move || snapshots.store(&meta_bytes, last, Haste::Now, &mut |to| to.write_all(&bytes))
+                let (meta_bytes, image) = (meta_bytes.clone(), snapshot.clone());
+                move || snapshots.store(&meta_bytes, last, Haste::Now, &mut |to| write_whole(&*image, to))
             })
             .await?;
-        drop(bytes);
         let view = self.view.clone();
         let old = self.worker.run(move || view.replace(state)).await?;
         snapshots.discard(old);

@@ -19,7 +19,7 @@ use super::types::{LogId, TypeConfig};
 use crate::codec::{self, Kind};
 use crate::disk::lacks_room;
 use crate::log::Mode;
-use crate::snap::{Fill, Generation, Haste, Image, SnapStore};
+use crate::snap::{Fill, Generation, Haste, Image, Incoming, SnapStore};
 use crate::state::ClusterState;
 
 /// The data of a snapshot as openraft carries it: a handle, not the bytes.
@@ -113,6 +113,11 @@ impl Snapshots {
 
     pub(super) fn newest(&self) -> io::Result<Option<Generation>> {
         self.store.newest()
+    }
+
+    /// A place for a snapshot that arrives.
+    pub(super) fn receive(&self) -> io::Result<Box<dyn Incoming>> {
+        self.store.receive()
     }
 
     /// Runs what takes long on a thread of ordinary priority (or in place, in a simulation).

@@ -8,11 +8,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 mod file;
+mod incoming;
 mod pieces;
 mod sled_store;
 mod verify;
 
 pub use file::FileSnaps;
+pub use incoming::Incoming;
 pub use sled_store::SledSnaps;
 
 /// Generations kept.
@@ -70,16 +72,26 @@ impl Image for Vec<u8> {
 /// # Errors
 /// The disk.
 pub fn read_whole(image: &dyn Image) -> io::Result<Vec<u8>> {
-    let bytes = usize::try_from(image.bytes()).map_err(io::Error::other)?;
-    let mut out = Vec::with_capacity(bytes);
-    while out.len() < bytes {
-        let piece = image.read(out.len() as u64, pieces::PIECE_BYTES)?;
+    let mut out = Vec::with_capacity(usize::try_from(image.bytes()).map_err(io::Error::other)?);
+    write_whole(image, &mut out)?;
+    Ok(out)
+}
+
+/// Copies the data of a snapshot, piece by piece.
+///
+/// # Errors
+/// The disk, or those of `to`.
+pub fn write_whole(image: &dyn Image, to: &mut dyn Write) -> io::Result<()> {
+    let (mut at, end) = (0, image.bytes());
+    while at < end {
+        let piece = image.read(at, pieces::PIECE_BYTES)?;
         if piece.is_empty() {
             return Err(bad("it ends too early"));
         }
-        out.extend_from_slice(&piece);
+        to.write_all(&piece)?;
+        at += piece.len() as u64;
     }
-    Ok(out)
+    Ok(())
 }
 
 /// A generation that verifies.
@@ -107,6 +119,14 @@ pub trait SnapStore: Send + Sync {
     /// The disk.
     fn newest(&self) -> io::Result<Option<Generation>>;
 
+    /// A place for the data of a snapshot that arrives in parts. What is put there is gone with the process.
+    ///
+    /// # Errors
+    /// The disk.
+    fn receive(&self) -> io::Result<Box<dyn Incoming>> {
+        Ok(Box::new(Vec::new()))
+    }
+
     /// Like [`SnapStore::put`], with data that is in memory.
     ///
     /// # Errors
@@ -132,6 +152,10 @@ impl<S: SnapStore + ?Sized> SnapStore for Arc<S> {
 
     fn newest(&self) -> io::Result<Option<Generation>> {
         (**self).newest()
+    }
+
+    fn receive(&self) -> io::Result<Box<dyn Incoming>> {
+        (**self).receive()
     }
 }
 

@@ -6,13 +6,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::incoming::Unnamed;
 use super::pieces::{PIECE_BYTES, Pieces, Sink};
 use super::{
-    Fill, Generation, Haste, Image, KEPT, KEPT_BAD, MAX_META_BYTES, MAX_SNAPSHOT_BYTES, SnapStore, bad,
-    check_meta, header,
+    Fill, Generation, Haste, Image, Incoming, KEPT, KEPT_BAD, MAX_META_BYTES, MAX_SNAPSHOT_BYTES, SnapStore,
+    bad, check_meta, header,
 };
 use crate::disk::{create_durably, is_damage};
 
@@ -31,6 +33,8 @@ pub struct SledSnaps {
     pub(super) writing: Mutex<()>,
     /// The generation that was given out last, while somebody has it.
     pub(super) reading: Mutex<Option<Reading>>,
+    /// How many have begun to arrive.
+    received: AtomicU64,
 }
 
 pub(super) struct Reading {
@@ -208,7 +212,7 @@ impl SledSnaps {
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        Ok(Self { dir, writing: Mutex::new(()), reading: Mutex::new(None) })
+        Ok(Self { dir, writing: Mutex::new(()), reading: Mutex::new(None), received: AtomicU64::new(0) })
     }
 
     pub(super) fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
@@ -277,6 +281,12 @@ impl SnapStore for SledSnaps {
         sync_path(&self.dir)?;
         self.keep("gen-", KEPT)?;
         Ok(on_disk)
+    }
+
+    fn receive(&self) -> io::Result<Box<dyn Incoming>> {
+        // A name of its own: two may arrive at once, from two that take themselves for the leader.
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Unnamed::create(&self.dir.join(format!("incoming-{number:016x}")))?))
     }
 
     fn newest(&self) -> io::Result<Option<Generation>> {
