@@ -400,11 +400,8 @@ impl World {
             });
         }
         let Some(late) = self.judge.liveness.tick(now, &nodes, serves) else { return };
-        let votes = |m: &&Machine| {
-            let running = m.agent.as_ref().and_then(|a| a.process.running());
-            late.contains(&m.place) && running.is_some_and(|r| r.core.is_settled_voter())
-        };
         // A node that is not taken in yet, or again, is none of the majority.
+        let votes = |m: &&Machine| late.contains(&m.place) && is_voter(m);
         if self.machines.iter().filter(votes).count() == late.len() {
             self.judge
                 .accuse(format!("invariant 14: nodes {late:?} run and hear each other, and nobody serves"));
@@ -431,7 +428,11 @@ impl World {
     fn could_serve_instead_of(&mut self, place: Place) -> bool {
         let now = self.now;
         let others: Vec<Place> = self.machines.iter().map(|m| m.place).filter(|p| *p != place).collect();
-        let whole = |m: &Machine| m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE);
+        // Without the vote of one that is not taken in again, another one needs this node's, and has it not if it lacks
+        // what this node cannot send.
+        let whole = |m: &Machine| {
+            m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE) && is_voter(m)
+        };
         let machines = self.machines.iter().filter(|m| m.place != place).all(whole);
         let clean =
             |link: &super::net::Link| !link.cut && !link.narrow && link.loss == 0 && link.slow_ms == 0;
@@ -476,4 +477,10 @@ impl World {
             }
         }
     }
+}
+
+/// Whether its own membership knows it as a voter.
+fn is_voter(machine: &Machine) -> bool {
+    let running = machine.agent.as_ref().and_then(|a| a.process.running());
+    running.is_some_and(|r| r.core.is_settled_voter())
 }
