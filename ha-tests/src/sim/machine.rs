@@ -155,6 +155,18 @@ impl Machine {
         agent.process.inside(|| service.is_late(self.clocks.now(now).mono))
     }
 
+    /// Whether the membership that it knows has it as a voter, half-way or for good.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        use openraft::async_runtime::WatchReceiver;
+        let running = self.agent.as_ref().and_then(|a| a.process.running());
+        running.is_some_and(|r| {
+            let metrics = r.core.raft().metrics();
+            let known = metrics.borrow_watched();
+            known.membership_config.membership().voter_ids().any(|id| id == known.id)
+        })
+    }
+
     /// Whether its agent has been running for so long.
     #[must_use]
     pub fn is_up_for(&self, now: u64, time: Duration) -> bool {

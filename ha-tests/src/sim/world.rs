@@ -431,7 +431,7 @@ impl World {
         // Without the vote of one that is not taken in again, another one needs this node's, and has it not if it lacks
         // what this node cannot send.
         let whole = |m: &Machine| {
-            m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE) && is_voter(m)
+            m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE) && m.is_member()
         };
         let machines = self.machines.iter().filter(|m| m.place != place).all(whole);
         let clean =

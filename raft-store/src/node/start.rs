@@ -104,14 +104,30 @@ impl StartError {
     }
 }
 
+/// How often a start tries to have the data folder (5 s together): a process that was killed a moment ago holds it until
+/// the kernel has cleared it away, which takes a while on a busy machine.
+const LOCK_TRIES: u32 = 250;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+fn lock_patiently(config: &NodeConfig) -> Result<Store, StoreError> {
+    let lock = || Store::lock(&config.data, &config.cluster, config.place, config.durability);
+    for _ in 1..LOCK_TRIES {
+        match lock() {
+            Err(StoreError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
+            result => return result,
+        }
+    }
+    lock()
+}
+
 impl Node {
     /// Opens the data folder, listens, and starts the node's thread. Returns as soon as errors that the operator must
     /// mend are excluded; the node may then still wait for its peers.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let own = config.places.iter().find(|p| p.place == config.place).copied();
         let own = own.ok_or(StartError::Unlisted(config.place))?;
-        let store = Store::lock(&config.data, &config.cluster, config.place, config.durability)?
-            .on(config.ground.clone());
+        let store = lock_patiently(&config)?.on(config.ground.clone());
         let found = store.open()?;
         if let (Found::Damaged(damage), [_]) = (&found, &config.places[..]) {
             // Nobody could give it the state, and beginning anew would be a quiet loss of everything.
