@@ -35,7 +35,7 @@ pub const WORD_AGE: Duration = Duration::from_secs(3);
 pub type Word = (Place, u64, MonoTime);
 
 /// What keeps `to` from taking over by what all nodes have said; for a node that does not lead, and has acknowledgements
-/// of nobody. `None`: it has answered a moment ago, and lacks at most [`IN_FLIGHT`] of what anybody has applied.
+/// of nobody. `None`: it has answered a moment ago, and lacks at most 64 entries of what anybody has applied.
 #[must_use]
 pub fn unproved_by_word(now: MonoTime, to: Place, words: &[Word]) -> Option<NotReady> {
     let newest = words.iter().map(|(_, applied, _)| *applied).max().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Many proposals, one log entry: gathers what the engines propose while earlier entries are on their way.
 //!
 //! Every proposal gets exactly one answer, within [`ANSWER_LIMIT`] at the latest. No proposal overtakes another one: what
-//! openraft has refused for its lease ([`super::lease`]) is handed to it again only if nothing was handed to it since.
+//! openraft has refused for its lease (`lease`) is handed to it again only if nothing was handed to it since.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
