@@ -106,7 +106,7 @@ async fn a_new_leader_is_elected_on_disks_slower_than_any_election_timeout() {
             let took = killed.elapsed();
             println!("{took:?} after node {died}, slow: {slow:?}");
             // Two syncs for the votes, three for the first entries (the leader's own, what members read, the grant), one
-            // that may be under way on each of the two; and two more where the first candidate loses to another one.
+            // that may be under way on each of the two; and two more whose cause is not traced yet.
             // Measured over 147 cases: 0.2 to 6.3 s, in 8 of them 7.3 s, in one 9.4 s.
             assert!(took < 9 * SECOND + 4 * LEASE, "{took:?} after node {died}, slow: {slow:?}");
         }
