@@ -138,12 +138,17 @@ impl ClusterClock {
             return;
         }
         inner.newest = Some(stamp);
+        let had_counted = matches!(inner.source, Source::Counted);
         if stamp.boot == self.boot {
             if stamp.skipped_ms == inner.skipped_ms {
                 inner.skipped_ms = 0;
             }
             inner.source = Source::Counted;
-            return self.set(&inner, ahead(stamp.time, MonoTime(stamp.mono_ms.saturating_mul(1_000_000))));
+            return self.set(
+                &inner,
+                had_counted,
+                ahead(stamp.time, MonoTime(stamp.mono_ms.saturating_mul(1_000_000))),
+            );
         }
         let of_the_disk = index <= self.stored_until;
         match inner.source {
@@ -152,17 +157,18 @@ impl ClusterClock {
             Source::Nothing | Source::Stored(_) if of_the_disk => inner.source = Source::Stored(stamp),
             _ => inner.source = Source::Counted,
         }
-        self.set(&inner, ahead(stamp.time, now));
+        self.set(&inner, had_counted, ahead(stamp.time, now));
     }
 
     /// Another node, which counts, says that it was `time` there when CLOCK_BOOTTIME showed `mono` here, or later.
     pub fn heard(&self, time: WallTime, mono: MonoTime) {
         let mut inner = self.inner();
-        if inner.leading && matches!(inner.source, Source::Counted) {
+        let had_counted = matches!(inner.source, Source::Counted);
+        if inner.leading && had_counted {
             return;
         }
         inner.source = Source::Counted;
-        self.set(&inner, ahead(time, mono));
+        self.set(&inner, had_counted, ahead(time, mono));
     }
 
     /// This node does not lead (any more): it takes what it is told.
@@ -170,12 +176,12 @@ impl ClusterClock {
         self.inner().leading = false;
     }
 
-    /// This node leads, and has applied all until the entry `applied`. Without a time it finds one as soon as it has applied
-    /// what was on its disk; what it had to assume is returned, once.
-    pub fn lead(&self, applied: u64, clocks: Clocks) -> Option<Outage> {
+    /// This node leads. `has_all`: it has applied an entry of its own term, and so every stamp of the leaders before it. Until
+    /// then it finds no time by itself: one of them may have begun. What it had to assume is returned, once.
+    pub fn lead(&self, has_all: bool, clocks: Clocks) -> Option<Outage> {
         let mut inner = self.inner();
         inner.leading = true;
-        if applied < self.stored_until {
+        if !has_all {
             return None;
         }
         let source = std::mem::replace(&mut inner.source, Source::Counted);
@@ -189,7 +195,8 @@ impl ClusterClock {
                 let counted = self.at(clocks.mono).0.saturating_sub(stamp.time.0);
                 let difference = clocks.real.0.saturating_sub(stamp.real.0);
                 let added = difference.min(millis(MAX_OUTAGE)).max(counted);
-                self.set(&inner, ahead(WallTime(stamp.time.0.saturating_add(added)), clocks.mono));
+                let time = WallTime(stamp.time.0.saturating_add(added));
+                self.set(&inner, false, ahead(time, clocks.mono));
                 inner.skipped_ms = added;
                 let by = Duration::from_millis(stamp.real.0.saturating_sub(clocks.real.0));
                 let (difference, added) = (Duration::from_millis(difference), Duration::from_millis(added));
@@ -222,9 +229,10 @@ impl ClusterClock {
         self.inner().newest
     }
 
-    /// A leader only moves forward; a follower takes what it is told.
-    fn set(&self, inner: &Inner, ahead_ms: i64) {
-        if inner.leading {
+    /// A leader that has counted only moves forward. A follower takes what it is told, and so does a leader that has guessed
+    /// until now: nobody has heard its guess.
+    fn set(&self, inner: &Inner, had_counted: bool, ahead_ms: i64) {
+        if inner.leading && had_counted {
             self.ahead_ms.fetch_max(ahead_ms, Ordering::AcqRel);
         } else {
             self.ahead_ms.store(ahead_ms, Ordering::Release);
@@ -275,7 +283,7 @@ mod tests {
     /// A leader of the boot 1 that began at the start.
     fn first() -> ClusterClock {
         let clock = ClusterClock::new(1, 0, clocks(50_000, 0));
-        assert_eq!(clock.lead(9, clocks(50_000, 0)), None);
+        assert_eq!(clock.lead(true, clocks(50_000, 0)), None);
         clock
     }
 
@@ -290,7 +298,7 @@ mod tests {
             );
         }
         let at_1970 = ClusterClock::new(1, 0, Clocks::default());
-        at_1970.lead(9, Clocks::default());
+        at_1970.lead(true, Clocks::default());
         assert_eq!(at_1970.at(mono(5_000)), WallTime(5_000));
     }
 
@@ -311,7 +319,7 @@ mod tests {
             let new = ClusterClock::new(2, 0, clocks(7_000, wrong));
             new.applied(1, stamp(&old, clocks(60_000, 0)), mono(7_500));
             // Two minutes in which nothing was written.
-            assert_eq!(new.lead(9, clocks(127_500, wrong)), None);
+            assert_eq!(new.lead(true, clocks(127_500, wrong)), None);
             assert_eq!(since_start(&new, 127_500), 130_000, "{wrong}");
             assert_eq!(stamp(&new, clocks(127_500, wrong)).skipped_ms, 0);
         }
@@ -321,7 +329,7 @@ mod tests {
     fn a_leader_never_goes_back() {
         let (old, new) = (first(), ClusterClock::new(2, 0, clocks(0, 0)));
         new.applied(1, stamp(&old, clocks(60_000, 0)), mono(1_000));
-        new.lead(9, clocks(1_000, 0));
+        new.lead(true, clocks(1_000, 0));
         let before = new.at(mono(2_000));
         new.applied(2, stamp(&old, clocks(60_100, 0)), mono(2_000));
         new.heard(WallTime(START), mono(2_000));
@@ -336,7 +344,7 @@ mod tests {
         for wrong in [0, 3_700_000, -3_600_000] {
             let again = ClusterClock::new(1, 9, clocks(90_000, wrong));
             again.applied(0, last, mono(90_000));
-            assert_eq!(again.lead(9, clocks(91_000, wrong)), None);
+            assert_eq!(again.lead(true, clocks(91_000, wrong)), None);
             assert_eq!(since_start(&again, 91_000), 41_000, "{wrong}");
         }
     }
@@ -348,7 +356,7 @@ mod tests {
             let clock = ClusterClock::new(9, 5, clocks(1_000, shown));
             clock.applied(5, last, mono(1_200));
             assert!(!clock.counts());
-            let said = clock.lead(9, clocks(2_200, shown)).expect("it says so");
+            let said = clock.lead(true, clocks(2_200, shown)).expect("it says so");
             let told = stamp(&clock, clocks(2_200, shown));
             let is_untold = told.skipped_ms == 0;
             assert_eq!(clock.tell(mono(2_200)).is_some(), is_untold, "not before it is committed");
@@ -373,11 +381,33 @@ mod tests {
     fn a_leader_that_has_not_applied_its_log_yet_does_not_ask_the_wall_clock() {
         let last = stamp(&first(), clocks(60_000, 0));
         let clock = ClusterClock::new(1, 5, clocks(70_000, -5_000_000));
-        assert_eq!(clock.lead(4, clocks(70_100, -5_000_000)), None);
+        assert_eq!(clock.lead(false, clocks(70_100, -5_000_000)), None);
         assert_eq!(clock.stamp(clocks(70_100, -5_000_000)), None);
         clock.applied(5, last, mono(70_200));
-        assert_eq!(clock.lead(5, clocks(70_300, -5_000_000)), None);
+        assert_eq!(clock.lead(true, clocks(70_300, -5_000_000)), None);
         assert_eq!(since_start(&clock, 70_300), 20_300);
+    }
+
+    #[test]
+    fn a_new_leader_of_a_new_cluster_does_not_begin_the_time_while_a_stamp_waits_to_be_applied() {
+        let clock = ClusterClock::new(2, 0, clocks(7_000, 2_000));
+        assert_eq!(clock.lead(false, clocks(7_100, 2_100)), None);
+        assert_eq!(clock.stamp(clocks(7_100, 2_100)), None);
+        // That of the first leader, which led for a moment only.
+        clock.applied(2, stamp(&first(), clocks(50_300, 300)), mono(7_200));
+        assert_eq!(clock.lead(true, clocks(7_200, 2_200)), None);
+        assert_eq!(since_start(&clock, 7_200), 300);
+    }
+
+    #[test]
+    fn a_leader_that_applies_its_log_late_adds_no_more_for_an_outage_than_the_bound() {
+        let last = stamp(&first(), clocks(60_000, 0));
+        let year = 365 * 24 * i64::try_from(HOUR).expect("fits");
+        let clock = ClusterClock::new(9, 5, clocks(1_000, year));
+        assert_eq!(clock.lead(false, clocks(1_000, year)), None);
+        clock.applied(5, last, mono(1_100));
+        clock.lead(true, clocks(1_200, year)).expect("it says so");
+        assert_eq!(stamp(&clock, clocks(1_200, year)).skipped_ms, HOUR);
     }
 
     #[test]
@@ -388,7 +418,7 @@ mod tests {
         clock.heard(WallTime(START + 30_000), mono(2_000));
         // Older ones from the own log change nothing any more.
         clock.applied(5, last, mono(2_500));
-        assert_eq!(clock.lead(9, clocks(3_000, 86_400_000)), None);
+        assert_eq!(clock.lead(true, clocks(3_000, 86_400_000)), None);
         assert_eq!(since_start(&clock, 3_000), 31_000);
     }
 

@@ -83,8 +83,9 @@ impl Time {
             self.clock.follow();
             return false;
         }
-        let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
-        match self.clock.lead(applied, (self.read)()) {
+        let has_all =
+            metrics.last_applied.is_some_and(|log_id| log_id.leader_id.term == metrics.current_term);
+        match self.clock.lead(has_all, (self.read)()) {
             None => {}
             Some(Outage::Added { difference, added }) if added < difference => tracing::warn!(
                 "no node has counted the time since the last entry: {} s ago by the wall clock, of which {} s count for what \
