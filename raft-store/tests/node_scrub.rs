@@ -51,7 +51,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
             if !name.starts_with("bad-") {
                 out.extend(files(&path));
             }
-        } else if name != "ready" {
+        } else if !name.starts_with("ready") {
             out.push(path);
         }
     }

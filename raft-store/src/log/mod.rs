@@ -8,7 +8,7 @@
 //! META, META.copy           whose folder this is
 //! SEAL                      up to where the log is durable
 //! NNNNNNNNNNNNNNNN.seg      records, then zeros; the name is the position of its first byte
-//! ready                     the next segment's file
+//! ready, ready.now          the next segment's file
 //! NNNNNNNNNNNNNNNN.seg.damaged   a damaged segment that a snapshot made needless
 //! ```
 

@@ -38,8 +38,8 @@ fn create(
     if disk.list()?.iter().any(|n| n == seal::NAME) {
         disk.remove(seal::NAME)?;
     }
-    let file = segment::make_ready(&**disk, limits.segment_bytes)?;
-    disk.rename(segment::READY, &segment_name(0))?;
+    let file = segment::make_ready(&**disk, segment::READY_NOW, limits.segment_bytes)?;
+    disk.rename(segment::READY_NOW, &segment_name(0))?;
     let mut state = State::default();
     state.segments.push(Segment { start: 0, len: 0, size: limits.segment_bytes, file, max_index: None });
     let mut unwritten = Unwritten::default();
@@ -140,8 +140,10 @@ pub fn was_used(disk: &dyn Disk) -> Result<bool, OpenError> {
 
 /// Cuts off what was torn, and removes what does not belong to the log any more.
 fn settle(disk: &dyn Disk, mut found: Scan, verdict: &Verdict) -> Result<State, OpenError> {
-    if disk.list()?.iter().any(|n| n == segment::READY) {
-        disk.remove(segment::READY)?;
+    for name in disk.list()? {
+        if [segment::READY, segment::READY_NOW].contains(&name.as_str()) {
+            disk.remove(&name)?;
+        }
     }
     if matches!(verdict, Verdict::Mended(_)) {
         let first = found.state.segments.first().map_or(0, |s| s.start);

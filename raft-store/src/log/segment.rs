@@ -19,6 +19,9 @@ use crate::disk::{Disk, DiskFile, SharedDisk, lacks_room};
 
 /// A file that becomes the next segment: as long as it shall be, and durably so.
 pub(super) const READY: &str = "ready";
+/// The file that a writer makes for itself because [`READY`] is not there yet. The log's thread may be making that one at the
+/// same time, without the lock: under one name, each would take the other's.
+pub(super) const READY_NOW: &str = "ready.now";
 /// Sizes of segments are multiples of this.
 const BLOCK: u64 = 4096;
 
@@ -81,17 +84,17 @@ pub(super) fn mark(state: &State) -> Mark {
     Mark { end: state.end, next: state.last_index().map_or(0, |i| i.saturating_add(1)) }
 }
 
-/// Makes [`READY`], `size` bytes of zeros. Its length is durable on return, so that a shorter file is a damaged one.
-pub(super) fn make_ready(disk: &dyn Disk, size: u64) -> io::Result<Arc<dyn DiskFile>> {
-    if disk.list()?.iter().any(|n| n == READY) {
-        disk.remove(READY)?;
+/// Makes the file `name`, `size` bytes of zeros. Its length is durable on return, so that a shorter file is a damaged one.
+pub(super) fn make_ready(disk: &dyn Disk, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>> {
+    if disk.list()?.iter().any(|n| n == name) {
+        disk.remove(name)?;
     }
-    let file = disk.create(READY)?;
+    let file = disk.create(name)?;
     match file.allocate(size).and_then(|()| file.sync_data()) {
         Ok(()) => Ok(file),
         Err(e) => {
             // What it got is of use to others. A disk that fails says so again.
-            drop(disk.remove(READY));
+            drop(disk.remove(name));
             Err(e)
         }
     }
@@ -540,11 +543,11 @@ impl SegmentLog {
         if !self.unwritten.is_empty() {
             return Err(no_room());
         }
-        let (file, size) = match self.ready.take().filter(|(_, size)| *size >= need) {
-            Some(ready) => ready,
-            None => self.make_room(need)?,
+        let (name, (file, size)) = match self.ready.take().filter(|(_, size)| *size >= need) {
+            Some(ready) => (READY, ready),
+            None => (READY_NOW, self.make_room(need)?),
         };
-        self.disk.rename(READY, &segment_name(start))?;
+        self.disk.rename(name, &segment_name(start))?;
         self.unnamed = Some(start);
         Ok((file, size))
     }
@@ -573,8 +576,8 @@ impl SegmentLog {
     /// A file for the next segment: of the usual size, or of just what is needed where the disk has no room for that.
     fn make_room(&self, need: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let usual = need.max(self.limits.segment_bytes);
-        match make_ready(&*self.disk, usual) {
-            Err(e) if lacks_room(&e) && need < usual => Ok((make_ready(&*self.disk, need)?, need)),
+        match make_ready(&*self.disk, READY_NOW, usual) {
+            Err(e) if lacks_room(&e) && need < usual => Ok((make_ready(&*self.disk, READY_NOW, need)?, need)),
             file => Ok((file?, usual)),
         }
     }

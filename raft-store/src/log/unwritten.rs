@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::segment::{READY, make_ready};
+use super::segment::{READY_NOW, make_ready};
 use super::state::segment_name;
 use crate::disk::{Disk, DiskFile, lacks_room};
 
@@ -123,8 +123,8 @@ impl Unwritten {
         let named = match self.pieces.front() {
             None => return Ok(None),
             Some(Piece::File { start, size, file }) => {
-                let made = make_ready(disk, *size)?;
-                disk.rename(READY, &segment_name(*start))?;
+                let made = make_ready(disk, READY_NOW, *size)?;
+                disk.rename(READY_NOW, &segment_name(*start))?;
                 // Nobody else sets it, and a piece that was written is gone.
                 file.0.get_or_init(|| made);
                 Some(*start)

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::gauge::Gauge;
 use super::late::Slowness;
 use super::seal::{Job, due_in};
-use super::segment::{make_ready, remove_all};
+use super::segment::{READY, make_ready, remove_all};
 use super::unwritten::{MAX_UNWRITTEN_BYTES, ROOM_RETRY};
 use super::{Durability, SegmentLog};
 use crate::disk::lacks_room;
@@ -240,7 +240,7 @@ impl Shared {
         let asks = inner.no_room.is_none_or(|since| since.elapsed() >= ROOM_PAUSE);
         if let (Some((disk, size)), true) = (inner.log.wants_ready(), asks) {
             drop(inner);
-            let made = make_ready(&*disk, size);
+            let made = make_ready(&*disk, READY, size);
             inner = self.lock();
             match made {
                 Ok(file) => {
@@ -441,6 +441,31 @@ mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
     use crate::log::{Identity, Limits};
+
+    #[test]
+    fn a_segment_begun_while_the_next_file_is_made_without_the_lock_takes_another() {
+        let disk = SimDisk::new();
+        let limits = Limits { segment_bytes: 4 << 10, ..Limits::default() };
+        let open = || SegmentLog::open(Arc::new(disk.clone()), Identity::new("lab", 1), limits);
+        let (mut log, _) = open().expect("opens");
+        let fill = |log: &mut SegmentLog| {
+            for _ in 0..8 {
+                let next = log.entries().end.max(1);
+                log.append(next, &[vec![7; 1_000]]).expect("there is room");
+            }
+        };
+        log.append(1, &[vec![7; 3_000]]).expect("there is room");
+        let (shared, size) = log.wants_ready().expect("more than half is full");
+        let made = make_ready(&*shared, READY, size).expect("there is room");
+        fill(&mut log);
+        log.take_ready(made, size);
+        fill(&mut log);
+        log.sync().expect("all files are under their names");
+        drop(log);
+        let (log, _) = open().expect("opens");
+        assert_eq!(log.entries(), 1..18);
+        assert_eq!(log.read(1..18, false).expect("all is there").len(), 17);
+    }
 
     #[test]
     fn a_callback_may_own_the_last_clone_of_the_writer() {
