@@ -1,7 +1,7 @@
 //! Who owns the service must be able to commit. The lease proves that the others are alive, and heartbeats wait for no disk:
 //! so a leader also watches its oldest proposal.
 //!
-//! | a leader whose oldest proposal has waited for longer than [`Control::commit_bound`] | does |
+//! | a leader that a majority answers, and whose oldest proposal has waited for longer than [`Control::commit_bound`] | does |
 //! |---|---|
 //! | a majority's disks go on by their own word, and another appliance is among them that is heard and could be elected | abdicates |
 //! | otherwise | stays: nobody could do better |
@@ -46,7 +46,8 @@ enum Leaving {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stall {
     oldest: Option<u64>,
-    /// For how long it has been the oldest. Time in which this thread did not run does not count.
+    /// For how long it has been the oldest. Time in which this thread did not run does not count, nor does time in which no
+    /// majority was heard: then the proposals wait for the path back, and go on with it.
     waited: Duration,
     looked: MonoTime,
     leaving: Option<Leaving>,
@@ -94,7 +95,8 @@ impl Control {
             self.stall.waited = Duration::ZERO;
             return;
         }
-        if facts.oldest.is_some() {
+        let is_heard = facts.quorum_ack_at.is_some_and(|at| now.since(at) <= self.settings.lease);
+        if facts.oldest.is_some() && is_heard {
             self.stall.waited += passed;
         }
         let is_late = self.stall.waited > Self::commit_bound(facts);

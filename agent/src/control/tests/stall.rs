@@ -96,6 +96,17 @@ fn a_pause_of_this_thread_does_not_make_a_proposal_old() {
 }
 
 #[test]
+fn proposals_of_a_time_without_a_majority_are_not_late_when_it_is_back() {
+    let mut c = control(1);
+    let deaf = |now| Facts { quorum_ack_at: Some(at(0)), ..stuck(now) };
+    for now in (0..8_000).step_by(20) {
+        c.decide(at(now), &deaf(now), Resources::Stopped);
+    }
+    let (down, _) = run(&mut c, 8_000, 20_000, stuck).expect("late when a majority has answered for so long");
+    assert!(down > 8_000 + FLOOR - 200 && down <= 8_000 + FLOOR + 60, "{down}");
+}
+
+#[test]
 fn what_commits_after_all_keeps_the_service_and_ends_the_pauses() {
     let mut c = control(1);
     let (down, _) = run(&mut c, 0, 10_000, stuck).expect("goes down");
