@@ -46,6 +46,7 @@ fn hello() -> Hello {
         applied: 300,
         incarnation: 1_800_000_000_000,
         digests: vec![],
+        reach: None,
     }
 }
 

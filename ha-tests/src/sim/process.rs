@@ -188,8 +188,12 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
         Some(id) => id,
         None if start.aside && start.mutation != Mutation::Emptiness => {
             let damage = Damage::new("store".into(), 0, "it was set aside");
-            let seen = join::find_living(&wire, start.place, &start.places, &damage).await;
-            raft_id(start.wall_ms.max(seen + 1), start.place)
+            match join::find_way(&wire, start.place, &start.places, &damage).await {
+                join::Way::Rejoin { incarnation } => raft_id(start.wall_ms.max(incarnation + 1), start.place),
+                join::Way::Begin(begins) => {
+                    return Err(Failure::Raft(format!("it would begin anew without a state: {begins:?}")));
+                }
+            }
         }
         None => match join::find_beginning(&wire, start.place, &start.places).await {
             Beginning::First => raft_id(0, start.place),

@@ -86,6 +86,8 @@ pub(super) fn judge(
         return Ok((found, verdict));
     }
     lost.resumes = Some(rest.state.first);
+    // What was written behind it claims it.
+    lost.doubtful = false;
     lost.promised = lost.promised.max(rest.state.last_index());
     let covered = ground.snapshot.as_ref().filter(|(index, _)| rest.state.first <= index.saturating_add(1));
     let Some((index, mark)) = covered else { return Ok((found, verdict)) };

@@ -14,6 +14,9 @@
 //! | 7 | a sector of the bad record was never written | the write was cut off | torn |
 //! | 8 | every sector written, the file cut short, or what came before is missing | may have been promised | forgotten |
 //!
+//! Rows 1 and 2, and row 8 for a record that was written whole, are *doubt*: nothing proves that somebody was promised
+//! what is missing. Rows 3 and 4 prove it. What a majority in doubt does is in [`crate::node::doubt`].
+//!
 //! Rest risk: the end of the last group is zeroed within [`super::SEAL_AFTER`] of its write and the guard is gone, too.
 
 use super::scan::{Nature, Scan};
@@ -57,6 +60,8 @@ pub struct Forgotten {
     /// Index of the first entry from which on the log verifies again, up to every claim. A snapshot that reaches the
     /// entry before it makes the damage harmless.
     pub resumes: Option<u64>,
+    /// Nothing proves that anybody was promised what is missing: rows 1, 2 and (for a record that was written whole) 8.
+    pub doubtful: bool,
 }
 
 impl Forgotten {
@@ -100,31 +105,37 @@ pub(super) fn decide(scan: &Scan, known: &Known) -> Verdict {
     let same_boot = seal.is_some_and(|s| s.boot == known.boot);
     let claimed = [Some(scan.claims.claimed), seal.map(|s| s.mark.end), known.held.map(|m| m.end)];
     let claimed = claimed.into_iter().flatten().max().unwrap_or(0);
-    let forgotten = |why: &str, bounded: bool| Verdict::Forgotten(loss(scan, known, why, bounded));
+    let proven = |why: &str| Verdict::Forgotten(loss(scan, known, why, true));
+    let doubt = |why: &str, bounded: bool| {
+        Verdict::Forgotten(Forgotten { doubtful: true, ..loss(scan, known, why, bounded) })
+    };
     if known.durability == Durability::Memory && seal.is_some() && !same_boot && !clean {
-        return forgotten(
+        return doubt(
             "durability = \"memory\", and the machine was started anew without an orderly end",
             false,
         );
     }
     if seal.is_none() && known.held.is_none() {
-        return forgotten(
+        return doubt(
             "neither copy of the seal can be read, so that the end of the log is not proved",
             false,
         );
     }
     if claimed > end {
-        return forgotten("what was durable is not there", true);
+        return proven("what was durable is not there");
     }
     if clean && known.held.is_none() && seal.is_some_and(|s| s.mark.end != end) {
-        return forgotten("the log was closed at another place", true);
+        return proven("the log was closed at another place");
     }
     let Some(bad) = &scan.bad else { return Verdict::Whole };
     let exact = known.held.is_some() || clean;
     if bad.nature != Nature::Headless && (exact || bad.nature == Nature::Unfinished) {
         return Verdict::Torn { bytes: bad.bytes };
     }
-    forgotten("it may have been acknowledged", true)
+    match bad.nature {
+        Nature::Written => doubt("it may have been acknowledged", true),
+        _ => proven("it may have been acknowledged"),
+    }
 }
 
 fn loss(scan: &Scan, known: &Known, why: &str, bounded: bool) -> Forgotten {
@@ -146,7 +157,15 @@ fn loss(scan: &Scan, known: &Known, why: &str, bounded: bool) -> Forgotten {
     let seal_is_the_fault = known.seal.newest.is_none() && scan.bad.is_none();
     let (file, offset) = if seal_is_the_fault { (super::seal::NAME.to_owned(), 0) } else { (file, offset) };
     let why = if seal_is_the_fault { why.to_owned() } else { format!("{what}, {why}") };
-    Forgotten { file, offset, why, verified, promised: promised.filter(|_| bounded), resumes: None }
+    Forgotten {
+        file,
+        offset,
+        why,
+        verified,
+        promised: promised.filter(|_| bounded),
+        resumes: None,
+        doubtful: false,
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +240,21 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_proves_a_loss_and_without_one_there_is_only_doubt() {
+        let doubtful = |scan: &Scan, known: &Known| match decide(scan, known) {
+            Verdict::Forgotten(lost) => lost.doubtful,
+            other => panic!("{other:?}"),
+        };
+        let memory = Known { boot: OTHER, durability: Durability::Memory, ..known(seal(500, false), None) };
+        assert!(doubtful(&scan(500, None), &memory), "row 1");
+        assert!(doubtful(&scan(500, None), &known(Found { newest: None, unreadable: 2 }, None)), "row 2");
+        assert!(!doubtful(&scan(500, None), &known(seal(501, false), None)), "row 3");
+        assert!(!doubtful(&scan(500, None), &known(seal(499, true), None)), "row 4");
+        assert!(doubtful(&scan(500, Some(Nature::Written)), &known(seal(400, false), None)), "row 8");
+        assert!(!doubtful(&scan(500, Some(Nature::Missing)), &known(seal(400, false), None)), "row 8");
+    }
+
+    #[test]
     fn a_loss_names_the_highest_index_that_anybody_can_have_been_promised() {
         let promised = |scan: &Scan, known: &Known| match decide(scan, known) {
             Verdict::Forgotten(lost) => lost.promised,
@@ -239,7 +273,7 @@ mod tests {
     fn a_loss_is_told_with_its_place_and_its_range() {
         let told = |verified, promised| {
             let (file, why) = ("a.seg".to_owned(), "the checksum differs".to_owned());
-            Forgotten { file, offset: 7, why, verified, promised, resumes: None }.to_string()
+            Forgotten { file, offset: 7, why, verified, promised, resumes: None, doubtful: true }.to_string()
         };
         let begin = "a.seg at byte 7: the checksum differs; ";
         let cases = [

@@ -59,7 +59,7 @@ impl<T: Transport> Core<T> {
             },
             Rpc::Hello => {
                 let initialized = raft.is_initialized().await.map_err(|e| e.to_string())?;
-                RpcReply::Hello(Hello { initialized, ..self.own_words() })
+                RpcReply::Hello(Hello { initialized, ..self.all_own_words().await })
             }
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(join::take_in(self, from, id, member).await),

@@ -100,7 +100,7 @@ pub(super) struct Inner<T> {
     pub(super) gauge: Arc<Gauge>,
     pub(super) words: Words,
     /// Set once: from then on nothing is voted nor acknowledged.
-    retired: tokio::sync::watch::Sender<Option<Retired>>,
+    pub(super) retired: tokio::sync::watch::Sender<Option<Retired>>,
     pub(super) heard: Mutex<BTreeMap<Place, Heard>>,
     leaderless: tokio::sync::watch::Sender<Option<String>>,
 }

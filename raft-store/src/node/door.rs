@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Lane;
+use super::doubt::Reach;
 use super::handle::Shared;
 use super::inbound::{Hello, Inbound, Rpc, RpcReply};
 use super::types::{Place, RaftId};
@@ -15,7 +16,12 @@ pub(super) enum Standing {
     /// Nothing was ever here.
     Empty,
     /// Something was here, and cannot be used.
-    Damaged,
+    Damaged {
+        /// How far it verifies, if there is only doubt about the rest.
+        doubt: Option<Reach>,
+    },
+    /// It is about to begin the cluster anew with its own state: the others wait for that.
+    Beginning,
     /// The cluster was begun anew here, and waits until nobody goes on with the former one.
     Newborn {
         /// Its id.
@@ -35,7 +41,8 @@ impl Standing {
         match self {
             Self::Opening => None,
             Self::Empty => Some(Hello::default()),
-            Self::Damaged => Some(Hello { damaged: true, ..Hello::default() }),
+            Self::Damaged { doubt } => Some(Hello { damaged: true, reach: doubt, ..Hello::default() }),
+            Self::Beginning => Some(Hello { initialized: true, ..Hello::default() }),
             Self::Newborn { id, term } => {
                 Some(Hello { id: Some(id), initialized: true, term, ..Hello::default() })
             }
@@ -84,7 +91,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_with_a_damaged_store_says_that_something_was_there() {
-        let RpcReply::Hello(hello) = hello_of(Standing::Damaged).await else { panic!("a hello") };
+        let RpcReply::Hello(hello) = hello_of(Standing::Damaged { doubt: None }).await else {
+            panic!("a hello")
+        };
         assert!(hello.damaged && !hello.initialized && hello.id.is_none());
     }
 }

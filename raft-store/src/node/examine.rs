@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
@@ -249,7 +250,10 @@ struct Copy(PathBuf);
 
 impl Copy {
     fn of(from: &Path, name: &str) -> io::Result<Self> {
-        let root = std::env::temp_dir().join(format!("relevo-check-{}", std::process::id()));
+        // Two may be under way at once: a node that begins anew, beside another one in a test.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("relevo-check-{}-{number}", std::process::id()));
         let copy = Self(root);
         copy_folder(from, &copy.0.join(name))?;
         Ok(copy)

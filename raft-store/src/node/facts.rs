@@ -11,6 +11,7 @@ use proxy_core::time::MonoTime;
 
 use super::client::Transport;
 use super::core::Core;
+use super::doubt::Reach;
 use super::inbound::{DiskWord, Hello};
 use super::net::Path;
 use super::types::{Place, RaftId, incarnation_of, place_of};
@@ -116,13 +117,25 @@ impl<T: Transport> Core<T> {
             id: Some(self.0.config.id),
             initialized: membership.voter_ids().next().is_some(),
             leader: metrics.current_leader,
-            damaged: self.is_retired(),
+            damaged: self.0.retired.borrow().as_ref().is_some_and(|r| r.begins.is_none()),
             leads: facts.leading && facts.quorum_ack_at.is_some_and(young) && !self.is_retired(),
             term: metrics.current_term,
             applied: facts.applied,
             incarnation: membership.nodes().map(|(id, _)| incarnation_of(*id)).max().unwrap_or(0),
             digests: self.0.view.digests(),
+            reach: None,
         }
+    }
+
+    /// The same, and how far the log reaches where this node does not lead.
+    pub(super) async fn all_own_words(&self) -> Hello {
+        let own = self.own_words();
+        // One that begins anew says nothing of it either: the others wait for that.
+        if own.leads || self.is_retired() {
+            return own;
+        }
+        let last = self.raft().with_raft_state(|state| state.log_ids.last().cloned()).await.ok().flatten();
+        Hello { reach: last.map(Reach::whole), ..own }
     }
 
     /// What Raft knows now.

@@ -12,6 +12,7 @@ use proxy_core::time::{RealTime, WallTime};
 
 use super::client::Lane;
 use super::digest::Digest;
+use super::doubt::Reach;
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// A question of one node to another. Append-only, like everything that is encoded.
@@ -237,6 +238,9 @@ pub struct Hello {
     /// What the entries of the newest whole windows did to its state.
     #[cbor(n(8), with = "proxy_core::wire::list", has_nil)]
     pub digests: Vec<Digest>,
+    /// How far its log reaches; told by who does not lead, for a majority that is in doubt.
+    #[n(9)]
+    pub reach: Option<Reach>,
 }
 
 impl Hello {

@@ -6,6 +6,7 @@
 //! | empty | one: part of a cluster | make one with a new incarnation |
 //! | empty | nobody is part of a cluster; some are silent, or say that their store is damaged | wait: the cluster might be among them |
 //! | damaged, set aside or retired | one: I lead, and a majority follows | set it aside, make one with a new incarnation |
+//! | in doubt ([`super::doubt`]) | a majority is in doubt or whole, and nobody reaches further | begin anew with what verifies |
 //! | damaged, set aside or retired | else | wait, and say now and then what is damaged: it never begins a cluster |
 //! | begun anew from a state | one: part of the former cluster | wait until that has retired |
 //! | incarnation 0, no membership | all: incarnation 0, no membership | initialize; all do the same |
@@ -27,6 +28,7 @@ use openraft::errors::{InitializeError, RaftError};
 
 use super::client::{Lane, Transport};
 use super::core::{Core, Peer};
+use super::doubt::{self, Begins};
 use super::inbound::{Hello, JoinReply, Rpc, RpcReply};
 use super::rebirth::birth_of;
 use super::retire::Retired;
@@ -131,15 +133,34 @@ fn living(answers: &[(Place, Option<Hello>)]) -> Option<u64> {
     leads.then(|| latest(heard()))
 }
 
-/// Waits until there is a cluster that can give this node the state; what it cannot use itself is said at ERROR.
-/// Returns the latest incarnation known.
-pub async fn find_living<T: Transport>(transport: &T, me: Place, places: &[Peer], damage: &Damage) -> u64 {
+/// How a node goes on whose store cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From a cluster that can give it the state.
+    Rejoin {
+        /// The latest incarnation that anybody knows.
+        incarnation: u64,
+    },
+    /// With what verifies in its own store: nobody has more, and a majority is in doubt.
+    Begin(Begins),
+}
+
+/// Waits until there is a cluster that can give this node the state, or it is clear that nobody has more than this one;
+/// what it cannot use itself is said at ERROR.
+pub async fn find_way<T: Transport>(transport: &T, me: Place, places: &[Peer], damage: &Damage) -> Way {
     let mut rounds = 0_u32;
+    let mut in_doubt = 0;
+    let own = Hello { damaged: true, reach: damage.doubt, ..Hello::default() };
     loop {
         let answers = round(transport, me, places).await;
         if let Some(incarnation) = living(&answers) {
             tracing::error!(%damage, "the store cannot be used: the node rejoins from the others");
-            return incarnation;
+            return Way::Rejoin { incarnation };
+        }
+        let begins = doubt::begins(me, &own, &answers);
+        in_doubt = if begins.is_some() { in_doubt + 1 } else { 0 };
+        if let Some(begins) = begins.filter(|_| in_doubt >= doubt::ROUNDS_IN_DOUBT) {
+            return Way::Begin(begins);
         }
         if rounds.is_multiple_of(ROUNDS_PER_LINE) {
             let silent = who(&answers, Option::is_none);
@@ -198,7 +219,11 @@ pub async fn enter<T: Transport>(core: &Core<T>) -> Entered {
             let why = format!(
                 "a later incarnation of this node has been here; it comes back as {incarnation} or later"
             );
-            return Entered::Renumber(Retired { why, incarnation: incarnation.saturating_sub(1) });
+            return Entered::Renumber(Retired {
+                why,
+                incarnation: incarnation.saturating_sub(1),
+                begins: None,
+            });
         }
         tokio::time::sleep(ROUND_PAUSE).await;
     }

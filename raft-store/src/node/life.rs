@@ -4,8 +4,8 @@
 //! ```text
 //!            ┌──────────── Empty: find out whether the cluster begins or goes on
 //!  open ─────┼──────────── Whole: the core starts, silent for one lease
-//!            └─► Damaged: wait for a leader that a majority follows; then the store is set aside, and a new one made
-//!                   ▲
+//!            └─► Damaged: wait for a leader that a majority follows; then the store is set aside, and a new one made;
+//!                   ▲      or, where a majority is in doubt and nobody has more: begin anew with what verifies
 //!                   └───── a core that must not go on under its id ([`Retired`])
 //! ```
 
@@ -16,9 +16,12 @@ use openraft::async_runtime::WatchReceiver;
 
 use super::core::{Core, CoreConfig, CoreError, start_core};
 use super::door::Standing;
+use super::doubt::Begins;
+use super::examine::examine;
 use super::handle::Shared;
-use super::join::{self, Beginning, Entered};
+use super::join::{self, Beginning, Entered, Way};
 use super::net::TcpTransport;
+use super::rebirth::Position;
 use super::retire::Retired;
 use super::scrub;
 use super::start::{NodeConfig, StartError};
@@ -69,7 +72,7 @@ pub(super) async fn live(
         let (opened, silent) = match found {
             Found::Whole(opened) => (opened, true),
             Found::Empty => (create(config, store, shared).await?, false),
-            Found::Damaged(damage) => (rejoin(config, store, shared, &damage, 0).await?, false),
+            Found::Damaged(damage) => (go_on(config, store, shared, &damage, 0).await?, false),
         };
         found = match run(config, store, opened, silent, shared).await? {
             End::Failed => return Ok(()),
@@ -77,7 +80,10 @@ pub(super) async fn live(
             End::Retired(retired) => {
                 let file = store.data().join("store");
                 let damage = Damage::new(file, 0, retired.why);
-                Found::Whole(rejoin(config, store, shared, &damage, retired.incarnation).await?)
+                Found::Whole(match retired.begins {
+                    Some(begins) => begin_anew(config, store, &damage, &begins)?,
+                    None => go_on(config, store, shared, &damage, retired.incarnation).await?,
+                })
             }
         };
     }
@@ -121,8 +127,11 @@ async fn run(
     }
     shared.set_core(Some(core.clone()));
     let end = watch(store, &core, writer, shared).await;
-    if let End::Retired(_) = &end {
-        shared.stand(Standing::Damaged);
+    if let End::Retired(retired) = &end {
+        shared.stand(match retired.begins {
+            Some(_) => Standing::Beginning,
+            None => Standing::Damaged { doubt: None },
+        });
         shared.set_core(None);
         core.shutdown().await;
     }
@@ -218,21 +227,38 @@ async fn create(config: &NodeConfig, store: &Store, shared: &Arc<Shared>) -> Res
 
 /// A store that cannot be used, or must not be used any more: the node comes back with an empty one under a new id, as
 /// soon as there is a cluster that can give it the state. `beyond` is the latest incarnation that it must not take again.
-async fn rejoin(
+/// Where a majority is in doubt it may be the one that begins anew.
+async fn go_on(
     config: &NodeConfig,
     store: &Store,
     shared: &Arc<Shared>,
     damage: &Damage,
     beyond: u64,
 ) -> Result<Opened, StartError> {
-    shared.stand(Standing::Damaged);
+    shared.stand(Standing::Damaged { doubt: damage.doubt });
     if config.places.len() == 1 {
         return Err(StoreError::Damaged(damage.clone()).into());
     }
     shared.wait_for(Some(format!(
         "the store cannot be used: {damage}; no other node leads a majority yet. {CURES}"
     )));
-    let incarnation = join::find_living(&shared.transport, config.place, &config.places, damage).await;
+    let mut damage = damage.clone();
+    let incarnation = loop {
+        match join::find_way(&shared.transport, config.place, &config.places, &damage).await {
+            Way::Rejoin { incarnation } => break incarnation,
+            Way::Begin(begins) => match begin_anew(config, store, &damage, &begins) {
+                Ok(opened) => {
+                    shared.wait_for(None);
+                    return Ok(opened);
+                }
+                Err(e) => {
+                    tracing::error!(error = %e, "the cluster cannot be begun anew here: waiting for another node");
+                    damage.doubt = None;
+                    shared.stand(Standing::Damaged { doubt: None });
+                }
+            },
+        }
+    };
     shared.wait_for(None);
     if store.data().join("store").exists() {
         store.set_aside(&damage.to_string())?;
@@ -240,6 +266,39 @@ async fn rejoin(
     let id = raft_id(later_than(incarnation.max(beyond)), config.place);
     tracing::warn!(id, "the node comes back as a new member, with an empty store");
     make(store, shared, id).await
+}
+
+/// The newest state of all nodes is here, and a majority is in doubt: the cluster begins anew with it.
+fn begin_anew(
+    config: &NodeConfig,
+    store: &Store,
+    damage: &Damage,
+    begins: &Begins,
+) -> Result<Opened, StartError> {
+    tracing::error!(
+        %damage,
+        last_entry = begins.last,
+        "a majority of the nodes is in doubt about what it acknowledged. The newest state that verifies is here, and the \
+         cluster begins anew with it: {}",
+        begins.missing()
+    );
+    let root = store.data().join("store");
+    let io = |why| StoreError::Io { path: root.clone(), why };
+    let (report, newest) = examine(&root, config.durability, true).map_err(io)?;
+    let short = || {
+        let why = format!("it verifies up to {:?}, and entry {} was expected", report.newest, begins.last);
+        io(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+    };
+    let newest = newest.filter(|_| report.newest >= Some(begins.last)).ok_or_else(short)?;
+    let own = config.places.iter().find(|p| p.place == config.place).copied();
+    let own = own.ok_or(StartError::Unlisted(config.place))?;
+    let beyond = begins.promised.map_or(newest.beyond, |promised| newest.beyond.max(promised));
+    store.begin_from(&newest.state, Position { term: newest.term, index: beyond }, own.into())?;
+    match store.open()? {
+        Found::Whole(opened) => Ok(opened),
+        Found::Damaged(damage) => Err(StoreError::Damaged(damage).into()),
+        Found::Empty => Err(short().into()),
+    }
 }
 
 /// Makes a store as soon as the disk has room for one: an error would end the node until a person comes.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod core;
 pub mod digest;
 mod door;
+pub mod doubt;
 mod entries;
 pub mod examine;
 pub mod facts;

@@ -9,6 +9,7 @@
 //! | a heartbeat of the present leader names an entry that this log lacks | `Core::has_forgotten` |
 //! | a later birth of the cluster | `watch` |
 //! | the leader knows a later incarnation of this place | [`super::join`] |
+//! | nothing: a majority is in doubt, and this node begins anew with its own state | [`super::doubt`] |
 //!
 //! **Why a heartbeat is a proof.** openraft's heartbeat names as `prev_log_id` what *this* follower has acknowledged to
 //! *this* leader in its term (`core/heartbeat/worker.rs`; nothing in a new term). It was acknowledged before the heartbeat
@@ -21,6 +22,7 @@ use std::fmt;
 
 use super::client::Transport;
 use super::core::Core;
+use super::doubt::Begins;
 use super::inbound::RpcReply;
 use super::types::{LogId, Vote, place_of};
 
@@ -31,6 +33,8 @@ pub struct Retired {
     pub why: String,
     /// The new incarnation must be later than this one.
     pub incarnation: u64,
+    /// It begins the cluster anew with its own state: see [`super::doubt`].
+    pub begins: Option<Begins>,
 }
 
 /// An index, or the beginning.
@@ -60,6 +64,7 @@ impl<T: Transport> Core<T> {
                 Index(last)
             ),
             incarnation: super::types::incarnation_of(self.config().id),
+            begins: None,
         });
         RpcReply::Forgotten { last: last.unwrap_or(0) }
     }

@@ -8,6 +8,7 @@
 //! | of birth b, without a leader for [`LEADERLESS_ROUNDS`] rounds | it waits to begin one of a later birth | retire: it waits for that |
 //! | of birth b, with a leader | it waits to begin one of a later birth | go on; the newborn waits and says for whom |
 //! | of birth b | it goes on with an earlier birth | it will retire |
+//! | of birth b, that nobody leads | a majority is in doubt ([`super::doubt`]) | the furthest begins anew |
 //!
 //! And they compare the digests of their states ([`super::digest`]): a difference is an ERROR that names both nodes and the
 //! index, and the node that stands against a majority is taken in again. Once in the life of a process: where it differs
@@ -23,6 +24,7 @@ use proxy_core::time::MonoTime;
 use super::client::Transport;
 use super::core::Core;
 use super::digest::{self, Difference};
+use super::doubt;
 use super::inbound::Hello;
 use super::join;
 use super::leaderless;
@@ -48,6 +50,7 @@ pub(super) struct Heard {
 pub(super) async fn watch<T: Transport>(core: Core<T>) {
     let mut rounds = 0_u32;
     let mut differed_at = 0;
+    let mut in_doubt = 0;
     loop {
         let config = core.config();
         let others = config.places.iter().filter(|p| p.place != super::types::place_of(config.id));
@@ -56,13 +59,14 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
             let transport = core.clients().transport.clone();
             async move { (peer.place, join::hello(&transport, *peer).await) }
         }));
+        let answers: Vec<(Place, Option<Hello>)> = answers.await;
         let heard: BTreeMap<_, _> =
-            answers.await.into_iter().filter_map(|(place, hello)| Some((place, hello?))).collect();
+            answers.iter().filter_map(|(place, hello)| Some((*place, hello.clone()?))).collect();
         core.note(heard.iter().map(|(place, hello)| (*place, Heard { hello: hello.clone(), at })));
         if core.raft().metrics().borrow_watched().running_state.is_err() {
             return;
         }
-        let own = core.own_words();
+        let own = core.all_own_words().await;
         if let Some(difference) = digest::difference(&own.digests, &heard, config.places.len())
             && difference.index > differed_at
         {
@@ -83,6 +87,21 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
                     birth_of(own.term)
                 ),
                 incarnation: incarnation_of(config.id),
+                begins: None,
+            });
+            return;
+        }
+        let begins = doubt::begins(super::types::place_of(config.id), &own, &answers);
+        in_doubt = if begins.is_some() { in_doubt + 1 } else { 0 };
+        if let Some(begins) = begins.filter(|_| in_doubt >= LEADERLESS_ROUNDS) {
+            core.retire(Retired {
+                why: format!(
+                    "so many other nodes are in doubt about what they acknowledged that nobody can lead, and none of \
+                     them reaches further than this one: it begins the cluster anew with its own state; {}",
+                    begins.missing()
+                ),
+                incarnation: incarnation_of(config.id),
+                begins: Some(begins),
             });
             return;
         }
@@ -124,6 +143,7 @@ fn differs<T: Transport>(core: &Core<T>, difference: &Difference) {
         core.retire(Retired {
             why: format!("its state differs at entry {index} from that of nodes {others:?}, which agree"),
             incarnation: incarnation_of(core.config().id),
+            begins: None,
         });
     }
 }

@@ -4,10 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::log::Forgotten;
+use crate::node::doubt::Reach;
 
 /// The commands that go on from a damaged store.
 pub const CURES: &str = "`relevo store check` says what verifies, up to which entry; `relevo store repair` begins from the newest state \
      that does, and says what is missing; `relevo restore` begins from a backup";
+
+/// What is said of what is behind a damage of which only the place is known.
+const LOST: &str = "what was stored behind that is lost here";
 
 /// Where a store is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,25 +24,28 @@ pub struct Damage {
     pub why: String,
     /// What is lost with it.
     pub lost: String,
+    /// How far the store reaches that verifies, if there is nothing but doubt about the rest.
+    pub doubt: Option<Reach>,
 }
 
 impl Damage {
     /// Damage of which only the place is known.
     #[must_use]
     pub fn new(file: PathBuf, offset: u64, why: impl Into<String>) -> Self {
-        Self { file, offset, why: why.into(), lost: "what was stored behind that is lost here".into() }
+        Self { file, offset, why: why.into(), lost: LOST.into(), doubt: None }
     }
 
     /// Damage to the log in the folder `log`.
-    pub(super) fn of_log(log: &Path, forgotten: Forgotten) -> Self {
+    pub(super) fn of_log(log: &Path, forgotten: Forgotten, reach: Option<Reach>) -> Self {
         let lost = forgotten.loss();
-        Self { file: log.join(&forgotten.file), offset: forgotten.offset, why: forgotten.why, lost }
+        let doubt = reach.filter(|_| forgotten.doubtful);
+        Self { file: log.join(&forgotten.file), offset: forgotten.offset, why: forgotten.why, lost, doubt }
     }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, offset, why, lost } = self;
+        let Self { file, offset, why, lost, .. } = self;
         write!(f, "{} at byte {offset}: {why}; {lost}", file.display())
     }
 }

@@ -26,6 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg};
 use openraft::type_config::alias::SnapshotMetaOf;
 
+use super::doubt::Reach;
 use super::rebirth::{self, Position};
 use super::types::{Member, Place, RaftId, TypeConfig, incarnation_of, place_of, raft_id};
 use crate::codec::{self, Kind};
@@ -322,7 +323,8 @@ impl Store {
                     log
                 }
                 Verdict::Forgotten(forgotten) => {
-                    return Ok(Found::Damaged(Damage::of_log(&root.join("log"), forgotten)));
+                    let reach = Reach::of(&log, &forgotten).map_err(io_error(root))?;
+                    return Ok(Found::Damaged(Damage::of_log(&root.join("log"), forgotten, reach)));
                 }
             },
             Err(OpenError::Io(why)) => return Err(StoreError::Io { path: root.to_owned(), why }),
