@@ -218,7 +218,7 @@ fn damage_of_the_last_group_is_a_loss_also_where_no_seal_was_made() {
 fn what_the_guard_holds_tells_a_lost_end_from_one_that_was_never_promised() {
     let disk = SimDisk::new();
     let page = Arc::new(Page::default());
-    let ground = || Ground { boot: BOOT, held: Some(page.clone()), snapshot: None };
+    let ground = || Ground { boot: BOOT, held: Some(page.clone()), ..Ground::default() };
     let (mut log, _) = open_on(&disk, limits(), ground()).expect("a log");
     log.append(0, &[payload(0), payload(1)]).expect("append");
     log.sync().expect("sync");
@@ -338,7 +338,8 @@ fn damage_that_a_snapshot_covers_is_mended_and_the_file_kept() {
     for (snapshot, mended) in [(covered - 2, false), (covered - 1, true), (covered + 3, true), (59, true)] {
         let disk = whole.fork();
         flip(&disk, &names[0], 300);
-        let ground = Ground { boot: NEXT_BOOT, held: None, snapshot: Some((snapshot, b"mark".to_vec())) };
+        let ground =
+            Ground { boot: NEXT_BOOT, held: None, snapshot: Some((snapshot, b"mark".to_vec())), used: true };
         let (log, found) = open_on(&disk, limits(), ground).expect("readable");
         if !mended {
             assert_eq!(forgotten(&found).resumes, Some(covered));

@@ -15,6 +15,7 @@ use openraft::{EntryPayload, Membership, SnapshotMeta, StoredMembership};
 use proxy_core::time::{RealTime, WallTime};
 use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, Response, Responses};
+use raft_store::node::doubt::Reach;
 use raft_store::node::inbound::{DiskWord, Hello, JoinReply, ProposeRefused, Rpc, RpcReply, Told};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
@@ -111,6 +112,10 @@ fn answers() -> Vec<RpcReply> {
         RpcReply::Forgotten { last: 299 },
         RpcReply::Time(told()),
         RpcReply::Join(JoinReply::UseAtLeast(5)),
+        RpcReply::Hello(Hello {
+            reach: Some(Reach { term: 7, index: 290, doubtful: true, promised: Some(300), proven: false }),
+            ..hello()
+        }),
     ]
 }
 

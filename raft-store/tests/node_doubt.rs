@@ -135,6 +135,30 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
+fn the_others_wait_for_the_one_that_has_most_while_it_cannot_begin() {
+    for is_whole in [false, true] {
+        let mut cluster = filled();
+        down(&mut cluster);
+        for place in 1..=3 {
+            if !(is_whole && place == 3) {
+                doubt(&cluster, place);
+            }
+        }
+        // As a disk without room: the new store cannot be made.
+        let in_the_way = cluster.data(3).join("store.new.tmp");
+        fs::write(&in_the_way, "no folder").expect("written");
+        for place in 1..=3 {
+            cluster.up(place);
+        }
+        let leads = || cluster.running().any(|n| n.facts().leading);
+        throughout(Duration::from_secs(8), "nobody begins with less", || !leads());
+        fs::remove_file(&in_the_way).expect("removed");
+        all_have(&cluster, USERS);
+        cluster.commit(&register("afterwards", 1));
+    }
+}
+
+#[test]
 fn with_a_proven_loss_on_a_majority_or_a_node_that_is_silent_they_wait() {
     let long = Duration::from_secs(6);
     let leads = |c: &Cluster| c.running().any(|n| n.facts().leading);

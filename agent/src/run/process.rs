@@ -14,6 +14,7 @@ use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
+use super::setup::SetupError;
 use super::{faults, log, room, setup, signals};
 use crate::admin::server;
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
@@ -79,6 +80,7 @@ pub fn main(common: &Common) -> ExitCode {
 /// Whether a start fails for a reason that does not go away by itself.
 fn needs_a_person(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     matches!(e.downcast_ref(), Some(StartError::Store(StoreError::Damaged(_))))
+        || matches!(e.downcast_ref(), Some(SetupError::Gone { .. } | SetupError::Key { .. }))
 }
 
 /// Opens what SIP comes in by.
@@ -186,7 +188,7 @@ fn ground() -> Ground {
         BootId(now.map_or(0, |d| d.as_nanos()).to_be_bytes())
     });
     let held = held::take().map(|page| Arc::new(page) as Arc<dyn Held>);
-    Ground { boot, held, snapshot: None }
+    Ground { boot, held, ..Ground::default() }
 }
 
 fn start_raft(config: &Config, key: [u8; 32], ground: Ground) -> Result<Node, StartError> {

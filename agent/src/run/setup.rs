@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use proxy_core::io::{EngineConfig, TransportConfig};
 use proxy_core::state::NonceSecret;
 
+use super::process::STORE;
 use crate::config::{Config, Role};
 use crate::net::{NetError, socket};
 
@@ -37,6 +38,17 @@ pub enum SetupError {
         path: PathBuf,
         /// What the kernel said.
         why: io::Error,
+    },
+    /// The key is here, and the replicated state is not.
+    #[error(
+        "{store} is gone, and this node has been in use ({key} is still here); bring the folder back, begin from a backup \
+         (`relevo restore FILE`), or, to begin with nothing, remove the key, too (`rm -f {key} {key}.copy`)"
+    )]
+    Gone {
+        /// The folder of the state.
+        store: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
     },
     /// Both copies of the key are damaged.
     #[error(
@@ -196,17 +208,24 @@ fn key_file(data: &Path) -> Result<[u8; KEY_BYTES], SetupError> {
     // Who registered from where is nobody else's business.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
     let found = [read_copy(&paths[0]).map_err(failed)?, read_copy(&paths[1]).map_err(failed)?];
+    let store = data.join(STORE);
     let key = match &found {
         // Where they differ somebody has put another one there.
         [Copy::Whole(key), _] | [_, Copy::Whole(key)] => *key,
         [Copy::Bare(key), Copy::Missing] => *key,
         [Copy::Missing, Copy::Missing] => {
+            // Before the key: where that is, and the folder is not, the folder is lost.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&store).map_err(failed)?;
+            fs::File::open(data).and_then(|d| d.sync_all()).map_err(failed)?;
             let mut key = [0; KEY_BYTES];
             fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut key)).map_err(failed)?;
             key
         }
         _ => return Err(SetupError::Key { path: paths[0].clone() }),
     };
+    if !store.is_dir() {
+        return Err(SetupError::Gone { store, key: paths[0].clone() });
+    }
     for (path, copy) in paths.iter().zip(&found) {
         if !matches!(copy, Copy::Whole(held) if *held == key) {
             if matches!(copy, Copy::Damaged) {
@@ -255,8 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_whose_state_is_gone_is_that_of_a_node_that_was_in_use() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let config = Config::embedded(&dir.path().join("data"));
+        cluster_key(&config).expect("made");
+        fs::remove_dir_all(config.data.join(STORE)).expect("lost");
+        let said = cluster_key(&config).expect_err("it must not begin anew").to_string();
+        assert!(said.contains("raft is gone") && said.contains("relevo restore"), "{said}");
+        for name in [KEY_FILE, KEY_COPY] {
+            fs::remove_file(config.data.join(name)).expect("removed");
+        }
+        cluster_key(&config).expect("a new node");
+    }
+
+    #[test]
     fn a_key_without_a_checksum_is_taken_over_from_an_early_build() {
         let dir = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(dir.path().join(STORE)).expect("made");
         fs::write(dir.path().join(KEY_FILE), [5; KEY_BYTES]).expect("written");
         let config = Config::embedded(dir.path());
         assert_eq!(cluster_key(&config).expect("read"), [5; KEY_BYTES]);

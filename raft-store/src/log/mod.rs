@@ -95,6 +95,8 @@ pub struct Ground {
     /// The last index in the newest snapshot that verifies, and its mark as [`SegmentLog::purge`] takes it: what is
     /// damaged before it may be given up.
     pub snapshot: Option<(u64, Vec<u8>)>,
+    /// The log was in use before: what is missing of it is lost, and not yet to be made.
+    pub used: bool,
 }
 
 /// Why a log does not open. Nothing in the folder was changed, except for [`OpenError::Io`].

@@ -106,9 +106,11 @@ pub(super) fn open(
     let owner = meta::check(&**disk, identity)?;
     match owner {
         meta::Found::Both | meta::Found::One { damaged: meta::COPY } => {}
-        _ if !was_used(&**disk)? => return create(disk, identity, limits, ground),
+        // Its copy is made when the first segment is there for good.
+        meta::Found::One { .. } if scan::starts(&**disk)?.is_empty() => {}
+        _ if !ground.used && !was_used(&**disk)? => return create(disk, identity, limits, ground),
         meta::Found::Nothing => {
-            return Err(corrupt(meta::NAME, "it is missing, and so is its copy, but there are records"));
+            return Err(corrupt(meta::NAME, "it is missing, and so is its copy, and the log was in use"));
         }
         meta::Found::One { .. } => {}
     }
@@ -134,7 +136,11 @@ pub(super) fn open(
 /// without records behind the one that begins the first segment, nobody was promised anything.
 pub fn was_used(disk: &dyn Disk) -> Result<bool, OpenError> {
     let starts = scan::starts(disk)?;
-    let Some(&first) = starts.first() else { return Ok(false) };
+    let Some(&first) = starts.first() else {
+        // The seal of a log that is being made says no more than that it begins.
+        let begins = record::size(scan::BEGIN_BYTES) as u64;
+        return Ok(seal::read(disk)?.newest.is_some_and(|seal| seal.mark.end > begins));
+    };
     let own = record::size(scan::BEGIN_BYTES);
     let bytes = scan::read_file(&*disk.open(&segment_name(first))?)?;
     Ok(starts.len() > 1 || first != 0 || !record::is_zero(bytes.get(own..).unwrap_or_default()))

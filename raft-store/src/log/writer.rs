@@ -284,7 +284,7 @@ impl Shared {
             drop(inner);
             return complete(group, Err(io::Error::other("the log failed before")));
         }
-        let result = inner.log.sync();
+        let result = inner.log.sync_at_end();
         let seal = result.is_ok().then(|| inner.log.seal_job(true)).flatten();
         let sealed = seal.map_or(Ok(()), |job| job.run());
         if let Some(e) = result.as_ref().err().or(sealed.as_ref().err()) {

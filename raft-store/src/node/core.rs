@@ -219,7 +219,8 @@ pub async fn start_core<T: Transport>(
         if config.silent && config.places.len() > 1 { config.election_max } else { Duration::ZERO };
     let silent_until = Instant::now() + silent_for;
     let is_lone = config.places.len() <= 1;
-    tokio::spawn(purge::keep_back(raft.clone()));
+    let kept = snapshots.clone();
+    tokio::spawn(purge::keep_back(raft.clone(), move || kept.lost()));
     let batcher = Batcher::default();
     tokio::spawn(batcher.clone().run(raft.clone(), time.clone(), config.election_max));
     let parts = Parts::new(&snapshots);

@@ -17,8 +17,8 @@ pub(super) enum Standing {
     Empty,
     /// Something was here, and cannot be used.
     Damaged {
-        /// How far it verifies, if there is only doubt about the rest.
-        doubt: Option<Reach>,
+        /// How far it verifies, if that is known.
+        reach: Option<Reach>,
     },
     /// It is about to begin the cluster anew with its own state: the others wait for that.
     Beginning,
@@ -41,7 +41,7 @@ impl Standing {
         match self {
             Self::Opening => None,
             Self::Empty => Some(Hello::default()),
-            Self::Damaged { doubt } => Some(Hello { damaged: true, reach: doubt, ..Hello::default() }),
+            Self::Damaged { reach } => Some(Hello { damaged: true, reach, ..Hello::default() }),
             Self::Beginning => Some(Hello { initialized: true, ..Hello::default() }),
             Self::Newborn { id, term } => {
                 Some(Hello { id: Some(id), initialized: true, term, ..Hello::default() })
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_with_a_damaged_store_says_that_something_was_there() {
-        let RpcReply::Hello(hello) = hello_of(Standing::Damaged { doubt: None }).await else {
+        let RpcReply::Hello(hello) = hello_of(Standing::Damaged { reach: None }).await else {
             panic!("a hello")
         };
         assert!(hello.damaged && !hello.initialized && hello.id.is_none());

@@ -6,7 +6,7 @@
 //! | one leads, or those that are whole are a majority | the others rejoin from them |
 //! | one does not answer | wait for it, and name it: it may have what the others lack |
 //! | one begins a cluster anew already | wait for that one |
-//! | all answer; those that are whole or in doubt are a majority | the one that reaches furthest begins anew with that |
+//! | all answer; those that are whole or in doubt are a majority | the one whose log verifies furthest begins anew with that, even if it is one of the others |
 //! | all answer; too many have lost what they are proved to have promised, or are empty | wait for a person, and name the commands |
 //!
 //! The furthest is the one with the last entry of the latest term, then of the highest index; where two are equal one
@@ -42,13 +42,23 @@ pub struct Reach {
     /// The last entry that may have been, if that is known.
     #[n(3)]
     pub promised: Option<u64>,
+    /// Something behind it is proved to have been acknowledged: such a node is no part of a majority. What verifies on it
+    /// counts all the same.
+    #[n(4)]
+    pub proven: bool,
 }
 
 impl Reach {
     /// Of a whole log that ends with `last`.
     #[must_use]
     pub fn whole(last: LogId) -> Self {
-        Self { term: last.leader_id.term, index: last.index, doubtful: false, promised: Some(last.index) }
+        Self {
+            term: last.leader_id.term,
+            index: last.index,
+            doubtful: false,
+            promised: Some(last.index),
+            proven: false,
+        }
     }
 
     /// Of a log that has lost something; `None`: no entry verifies.
@@ -70,7 +80,8 @@ impl Reach {
                 None => None,
             },
         };
-        Ok(last.map(|(term, index)| Self { term, index, doubtful: true, promised: lost.promised }))
+        let proven = !lost.doubtful;
+        Ok(last.map(|(term, index)| Self { term, index, doubtful: true, promised: lost.promised, proven }))
     }
 }
 
@@ -81,6 +92,8 @@ pub struct Begins {
     pub last: u64,
     /// The last entry that may have been acknowledged; `None`: nothing bounds it.
     pub promised: Option<u64>,
+    /// How far this node reaches, by its own word.
+    pub own: Reach,
 }
 
 impl Begins {
@@ -112,16 +125,17 @@ pub fn begins(me: Place, own: &Hello, answers: &[(Place, Option<Hello>)]) -> Opt
         return None;
     }
     let whole = all.iter().filter(|(_, h)| part(h)).count();
-    let able: Vec<_> = all.iter().filter_map(|(place, h)| Some((*place, h.reach?))).collect();
-    let birth = birth_of(able.first()?.1.term);
-    let is_one_cluster = able.iter().all(|(_, r)| birth_of(r.term) == birth);
-    if 2 * whole > all.len() || 2 * able.len() <= all.len() || !is_one_cluster {
+    let reaches: Vec<_> = all.iter().filter_map(|(place, h)| Some((*place, h.reach?))).collect();
+    let able = reaches.iter().filter(|(_, r)| !r.proven).count();
+    let birth = birth_of(reaches.first()?.1.term);
+    let is_one_cluster = reaches.iter().all(|(_, r)| birth_of(r.term) == birth);
+    if 2 * whole > all.len() || 2 * able <= all.len() || !is_one_cluster {
         return None;
     }
-    let (place, newest) = able.iter().max_by_key(|(place, r)| (r.term, r.index, !r.doubtful, *place))?;
-    let unbounded = able.iter().any(|(_, r)| r.promised.is_none());
-    let promised = able.iter().filter_map(|(_, r)| r.promised).max().filter(|_| !unbounded);
-    (*place == me).then_some(Begins { last: newest.index, promised })
+    let (place, newest) = reaches.iter().max_by_key(|(place, r)| (r.term, r.index, !r.doubtful, *place))?;
+    let unbounded = reaches.iter().any(|(_, r)| r.promised.is_none());
+    let promised = reaches.iter().filter_map(|(_, r)| r.promised).max().filter(|_| !unbounded);
+    (*place == me).then_some(Begins { last: newest.index, promised, own: *newest })
 }
 
 #[cfg(test)]
@@ -130,13 +144,19 @@ mod tests {
     use crate::node::rebirth::Position;
 
     fn doubtful(term: u64, index: u64) -> Hello {
-        let reach = Reach { term, index, doubtful: true, promised: Some(index + 2) };
+        let reach = Reach { term, index, doubtful: true, promised: Some(index + 2), proven: false };
         Hello { damaged: true, reach: Some(reach), ..Hello::default() }
     }
 
     fn whole(term: u64, index: u64) -> Hello {
-        let reach = Reach { term, index, doubtful: false, promised: Some(index) };
+        let reach = Reach { term, index, doubtful: false, promised: Some(index), proven: false };
         Hello { id: Some(1), initialized: true, reach: Some(reach), ..Hello::default() }
+    }
+
+    /// Proved to have lost what it promised behind `index`.
+    fn short(term: u64, index: u64, promised: u64) -> Hello {
+        let reach = Reach { term, index, doubtful: true, promised: Some(promised), proven: true };
+        Hello { damaged: true, reach: Some(reach), ..Hello::default() }
     }
 
     fn proven() -> Hello {
@@ -164,6 +184,8 @@ mod tests {
         is([doubtful(3, 12), whole(3, 9), doubtful(3, 10)], &[1]);
         is([doubtful(3, 10), doubtful(3, 12), proven()], &[2]);
         is([doubtful(3, 10), doubtful(3, 12), Hello::default()], &[2]);
+        is([doubtful(3, 10), doubtful(3, 12), short(3, 15, 20)], &[3]);
+        is([doubtful(3, 10), doubtful(3, 12), short(3, 11, 20)], &[2]);
     }
 
     #[test]
@@ -172,6 +194,7 @@ mod tests {
         none([Some(doubtful(3, 10)), Some(doubtful(3, 12)), None]);
         none([Some(doubtful(3, 10)), Some(whole(3, 12)), Some(whole(3, 12))]);
         none([Some(doubtful(3, 10)), Some(proven()), Some(proven())]);
+        none([Some(doubtful(3, 10)), Some(short(3, 11, 12)), Some(short(3, 12, 13))]);
         none([Some(doubtful(3, 10)), Some(doubtful(3, 9)), Some(Hello { leads: true, ..whole(3, 12) })]);
         let newborn = Hello { id: Some(1), initialized: true, term: 1 << 50, ..Hello::default() };
         none([Some(doubtful(3, 10)), Some(doubtful(3, 12)), Some(newborn)]);
@@ -184,7 +207,10 @@ mod tests {
         let answers = [(2, Some(doubtful(3, 9))), (3, Some(doubtful(3, 11)))];
         let begins_with = |own: &Hello| begins(1, own, &answers).expect("it begins").missing();
         assert_eq!(begins_with(&doubtful(3, 12)), "entries 13 to 14 may be missing");
-        let all = Reach { term: 3, index: 12, doubtful: true, promised: None };
+        let with_proven = [(2, Some(doubtful(3, 9))), (3, Some(short(3, 11, 20)))];
+        let begins = begins(1, &doubtful(3, 12), &with_proven).expect("it begins");
+        assert_eq!(begins.missing(), "entries 13 to 20 may be missing");
+        let all = Reach { term: 3, index: 12, doubtful: true, promised: None, proven: false };
         let unbounded = Hello { damaged: true, reach: Some(all), ..Hello::default() };
         assert_eq!(begins_with(&unbounded), "whatever was acknowledged from entry 13 on may be missing");
         assert_eq!(begins_with(&whole(3, 20)), "no entry behind 20 is known to be missing");

@@ -150,7 +150,7 @@ pub enum Way {
 pub async fn find_way<T: Transport>(transport: &T, me: Place, places: &[Peer], damage: &Damage) -> Way {
     let mut rounds = 0_u32;
     let mut in_doubt = 0;
-    let own = Hello { damaged: true, reach: damage.doubt, ..Hello::default() };
+    let own = Hello { damaged: true, reach: damage.reach, ..Hello::default() };
     loop {
         let answers = round(transport, me, places).await;
         if let Some(incarnation) = living(&answers) {

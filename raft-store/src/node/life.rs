@@ -14,14 +14,12 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
+use super::anew;
 use super::core::{Core, CoreConfig, CoreError, start_core};
 use super::door::Standing;
-use super::doubt::Begins;
-use super::examine::examine;
 use super::handle::Shared;
 use super::join::{self, Beginning, Entered, Way};
 use super::net::TcpTransport;
-use super::rebirth::Position;
 use super::retire::Retired;
 use super::scrub;
 use super::start::{NodeConfig, StartError};
@@ -63,7 +61,7 @@ enum End {
 /// Starts the core, with a store that exists or a new one, and reports on it for ever.
 pub(super) async fn live(
     config: &NodeConfig,
-    store: &Store,
+    store: &Arc<Store>,
     found: Found,
     shared: &Arc<Shared>,
 ) -> Result<(), StartError> {
@@ -80,9 +78,20 @@ pub(super) async fn live(
             End::Retired(retired) => {
                 let file = store.data().join("store");
                 let damage = Damage::new(file, 0, retired.why);
-                Found::Whole(match retired.begins {
-                    Some(begins) => begin_anew(config, store, &damage, &begins)?,
-                    None => go_on(config, store, shared, &damage, retired.incarnation).await?,
+                let begun = match &retired.begins {
+                    Some(begins) => anew::begin(config, store, &damage, begins).await.map(Some),
+                    None => Ok(None),
+                };
+                let reach = retired.begins.map(|begins| begins.own);
+                Found::Whole(match begun {
+                    Ok(Some(opened)) => opened,
+                    Ok(None) => go_on(config, store, shared, &damage, retired.incarnation).await?,
+                    Err(e) => {
+                        tracing::error!(error = %e, "the cluster cannot be begun anew here yet");
+                        // Nobody reaches further, so that the others go on waiting for this node.
+                        let damage = Damage { reach, ..damage };
+                        go_on(config, store, shared, &damage, retired.incarnation).await?
+                    }
                 })
             }
         };
@@ -92,7 +101,7 @@ pub(super) async fn live(
 /// One core, from its start to its end.
 async fn run(
     config: &NodeConfig,
-    store: &Store,
+    store: &Arc<Store>,
     opened: Opened,
     silent: bool,
     shared: &Arc<Shared>,
@@ -122,18 +131,21 @@ async fn run(
     };
     let parts = scrub::Parts { log: writer.clone(), snaps: opened.snaps, id: store.kept_id(opened.id) };
     let first = config.on_threads.map(|t| t.scrub);
-    if let Err(e) = scrub::start(core.raft().clone(), parts, config.scrub, first) {
-        tracing::warn!(error = %e, "the store is not read again in the background");
-    }
+    let scrub = scrub::start(core.raft().clone(), parts, config.scrub, first)
+        .inspect_err(|e| tracing::warn!(error = %e, "the store is not read again in the background"));
     shared.set_core(Some(core.clone()));
     let end = watch(store, &core, writer, shared).await;
     if let End::Retired(retired) = &end {
         shared.stand(match retired.begins {
             Some(_) => Standing::Beginning,
-            None => Standing::Damaged { doubt: None },
+            None => Standing::Damaged { reach: None },
         });
         shared.set_core(None);
         core.shutdown().await;
+        if let Ok(scrub) = scrub {
+            // It writes by name, and another store gets these names.
+            scrub.end().await;
+        }
     }
     Ok(end)
 }
@@ -230,97 +242,77 @@ async fn create(config: &NodeConfig, store: &Store, shared: &Arc<Shared>) -> Res
 /// Where a majority is in doubt it may be the one that begins anew.
 async fn go_on(
     config: &NodeConfig,
-    store: &Store,
+    store: &Arc<Store>,
     shared: &Arc<Shared>,
     damage: &Damage,
     beyond: u64,
 ) -> Result<Opened, StartError> {
-    shared.stand(Standing::Damaged { doubt: damage.doubt });
+    shared.stand(Standing::Damaged { reach: damage.reach });
     if config.places.len() == 1 {
         return Err(StoreError::Damaged(damage.clone()).into());
     }
     shared.wait_for(Some(format!(
         "the store cannot be used: {damage}; no other node leads a majority yet. {CURES}"
     )));
-    let mut damage = damage.clone();
+    let mut said = String::new();
     let incarnation = loop {
-        match join::find_way(&shared.transport, config.place, &config.places, &damage).await {
+        match join::find_way(&shared.transport, config.place, &config.places, damage).await {
             Way::Rejoin { incarnation } => break incarnation,
-            Way::Begin(begins) => match begin_anew(config, store, &damage, &begins) {
+            Way::Begin(begins) => match anew::begin(config, store, damage, &begins).await {
                 Ok(opened) => {
                     shared.wait_for(None);
                     return Ok(opened);
                 }
-                Err(e) => {
-                    tracing::error!(error = %e, "the cluster cannot be begun anew here: waiting for another node");
-                    damage.doubt = None;
-                    shared.stand(Standing::Damaged { doubt: None });
+                // Nobody else has as much: the others go on waiting for this node, and it tries again.
+                Err(e) if e.to_string() != said => {
+                    said = e.to_string();
+                    tracing::error!(error = %e, "the cluster cannot be begun anew here, and no other node has as much; trying again");
+                    shared
+                        .wait_for(Some(format!("the cluster cannot be begun anew here: {e}; trying again")));
                 }
+                Err(_) => {}
             },
         }
     };
     shared.wait_for(None);
     if store.data().join("store").exists() {
-        store.set_aside(&damage.to_string())?;
+        with_room(store, shared, || store.set_aside(&damage.to_string())).await?;
     }
     let id = raft_id(later_than(incarnation.max(beyond)), config.place);
     tracing::warn!(id, "the node comes back as a new member, with an empty store");
     make(store, shared, id).await
 }
 
-/// The newest state of all nodes is here, and a majority is in doubt: the cluster begins anew with it.
-fn begin_anew(
-    config: &NodeConfig,
-    store: &Store,
-    damage: &Damage,
-    begins: &Begins,
-) -> Result<Opened, StartError> {
-    tracing::error!(
-        %damage,
-        last_entry = begins.last,
-        "a majority of the nodes is in doubt about what it acknowledged. The newest state that verifies is here, and the \
-         cluster begins anew with it: {}",
-        begins.missing()
-    );
-    let root = store.data().join("store");
-    let io = |why| StoreError::Io { path: root.clone(), why };
-    let (report, newest) = examine(&root, config.durability, true).map_err(io)?;
-    let short = || {
-        let why = format!("it verifies up to {:?}, and entry {} was expected", report.newest, begins.last);
-        io(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
-    };
-    let newest = newest.filter(|_| report.newest >= Some(begins.last)).ok_or_else(short)?;
-    let own = config.places.iter().find(|p| p.place == config.place).copied();
-    let own = own.ok_or(StartError::Unlisted(config.place))?;
-    let beyond = begins.promised.map_or(newest.beyond, |promised| newest.beyond.max(promised));
-    store.begin_from(&newest.state, Position { term: newest.term, index: beyond }, own.into())?;
-    match store.open()? {
-        Found::Whole(opened) => Ok(opened),
-        Found::Damaged(damage) => Err(StoreError::Damaged(damage).into()),
-        Found::Empty => Err(short().into()),
-    }
-}
-
 /// Makes a store as soon as the disk has room for one: an error would end the node until a person comes.
 async fn make(store: &Store, shared: &Arc<Shared>, id: u64) -> Result<Opened, StartError> {
+    with_room(store, shared, || store.create(id)).await
+}
+
+/// Does it again as long as the disk has no room.
+async fn with_room<T>(
+    store: &Store,
+    shared: &Arc<Shared>,
+    work: impl Fn() -> Result<T, StoreError>,
+) -> Result<T, StartError> {
+    let data = store.data().display();
     let mut waits = false;
     loop {
-        match store.create(id) {
+        match work() {
             Err(StoreError::Io { path, why }) if lacks_room(&why) => {
                 if !std::mem::replace(&mut waits, true) {
                     let path = path.display();
                     tracing::error!(
-                        "{path}: no room for a new store ({why}); make room there (df -h {path})"
+                        "{path}: no room for a new store ({why}); make room there (df -h {data})"
                     );
                     shared.wait_for(Some(format!("{path}: no room for a new store: {why}")));
                 }
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
-            opened => {
+            done => {
                 if waits {
                     shared.wait_for(None);
                 }
-                return Ok(opened?);
+                return Ok(done?);
             }
         }
     }

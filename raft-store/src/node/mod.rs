@@ -2,6 +2,7 @@
 
 mod abdicate;
 pub mod ack;
+mod anew;
 mod answer;
 mod backlog;
 pub mod batch;

@@ -56,11 +56,27 @@ enum Found {
     Snapshots(Vec<(PathBuf, String)>),
 }
 
-/// Starts the scrub of a node; it ends with `raft`. `first` is called on its thread: the place to step back.
-pub(super) fn start(raft: Raft, parts: Parts, pace: Pace, first: Option<fn()>) -> io::Result<()> {
+/// A scrub at work. It ends when this is dropped.
+pub(super) struct Scrub {
+    running: mpsc::Sender<()>,
+    ended: futures::channel::oneshot::Receiver<()>,
+}
+
+impl Scrub {
+    /// Ends it; on return it touches nothing any more. That takes as long as it reads one snapshot.
+    pub(super) async fn end(self) {
+        drop(self.running);
+        // The other end is dropped with the thread.
+        let _ = self.ended.await;
+    }
+}
+
+/// Starts the scrub of a node. `first` is called on its thread: the place to step back.
+pub(super) fn start(raft: Raft, parts: Parts, pace: Pace, first: Option<fn()>) -> io::Result<Scrub> {
     let Parts { log, snaps, id } = parts;
     let (found, mut to_replace) = tokio::sync::mpsc::channel(MAX_FOUND);
     let (running, stop) = mpsc::channel::<()>();
+    let (ends, ended) = futures::channel::oneshot::channel::<()>();
     let (weak, of_thread) = (log.downgrade(), log.downgrade());
     drop(log);
     let of_thread = Reader { log: of_thread, snaps: snaps.clone(), id, found };
@@ -69,9 +85,9 @@ pub(super) fn start(raft: Raft, parts: Parts, pace: Pace, first: Option<fn()>) -
             first();
         }
         of_thread.rounds(pace, &stop);
+        drop(ends);
     })?;
     tokio::spawn(async move {
-        let _running = running;
         let mut metrics = raft.metrics();
         loop {
             tokio::select! {
@@ -86,7 +102,7 @@ pub(super) fn start(raft: Raft, parts: Parts, pace: Pace, first: Option<fn()>) -
             }
         }
     });
-    Ok(())
+    Ok(Scrub { running, ended })
 }
 
 /// What the thread has.
@@ -115,6 +131,9 @@ impl Reader {
                     Ok(Some(rot)) => drop(self.found.try_send(Found::Segment(rot))),
                     Err(e) => unreadable(&stretch.name, &e),
                 }
+            }
+            if !goes_on(Duration::ZERO) {
+                return;
             }
             self.small_files();
             match self.snaps.verify() {

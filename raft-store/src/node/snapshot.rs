@@ -77,6 +77,11 @@ impl Snapshots {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many were set aside because they did not verify.
+    pub(super) fn lost(&self) -> u64 {
+        self.store.lost()
+    }
+
     /// How far entries are applied, told every [`NOTE_EVERY`] entries. Ends with the state machine.
     pub(super) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()

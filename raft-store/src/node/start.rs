@@ -127,7 +127,7 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let own = config.places.iter().find(|p| p.place == config.place).copied();
         let own = own.ok_or(StartError::Unlisted(config.place))?;
-        let store = lock_patiently(&config)?.on(config.ground.clone());
+        let store = Arc::new(lock_patiently(&config)?.on(config.ground.clone()));
         let found = store.open()?;
         if let (Found::Damaged(damage), [_]) = (&found, &config.places[..]) {
             // Nobody could give it the state, and beginning anew would be a quiet loss of everything.
@@ -152,7 +152,7 @@ impl Node {
 
 type Started = mpsc::SyncSender<Result<Node, StartError>>;
 
-fn run(config: NodeConfig, addr: SocketAddr, store: Store, found: Found, started: &Started) {
+fn run(config: NodeConfig, addr: SocketAddr, store: Arc<Store>, found: Found, started: &Started) {
     // The receiver waits for exactly one message; if it is gone, so is the process that wanted the node.
     let say = |result| drop(started.send(result));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

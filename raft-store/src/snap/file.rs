@@ -1,6 +1,7 @@
 //! Generations as plain checksummed files: `NNNNNNNNNNNNNNNN.snap`.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pieces::{PIECE_BYTES, Pieces, Sink};
@@ -18,6 +19,7 @@ pub struct FileSnaps {
     disk: SharedDisk,
     /// Whoever writes a generation holds it.
     writing: Mutex<()>,
+    lost: AtomicU64,
 }
 
 struct To {
@@ -38,7 +40,7 @@ impl Sink for To {
 impl FileSnaps {
     /// Uses `disk`; other files in it are left alone.
     pub fn new(disk: SharedDisk) -> Self {
-        Self { disk, writing: Mutex::new(()) }
+        Self { disk, writing: Mutex::new(()), lost: AtomicU64::new(0) }
     }
 
     fn with_suffix(&self, suffix: &str) -> io::Result<Vec<u64>> {
@@ -105,6 +107,7 @@ impl SnapStore for FileSnaps {
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%name, error = %e, "a snapshot is set aside");
                     self.disk.rename(&name, &format!("{number:016x}.bad"))?;
+                    self.lost.fetch_add(1, Ordering::SeqCst);
                     self.keep(".bad", KEPT_BAD)?;
                     self.disk.sync_dir()?;
                 }
@@ -112,5 +115,9 @@ impl SnapStore for FileSnaps {
             }
         }
         Ok(None)
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::SeqCst)
     }
 }

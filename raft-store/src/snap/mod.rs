@@ -119,6 +119,10 @@ pub trait SnapStore: Send + Sync {
     /// The disk.
     fn newest(&self) -> io::Result<Option<Generation>>;
 
+    /// How many generations were set aside since this was opened. Whoever remembers an older generation looks whether it
+    /// may be one of them.
+    fn lost(&self) -> u64;
+
     /// A place for the data of a snapshot that arrives in parts. What is put there is gone with the process.
     ///
     /// # Errors
@@ -152,6 +156,10 @@ impl<S: SnapStore + ?Sized> SnapStore for Arc<S> {
 
     fn newest(&self) -> io::Result<Option<Generation>> {
         (**self).newest()
+    }
+
+    fn lost(&self) -> u64 {
+        (**self).lost()
     }
 
     fn receive(&self) -> io::Result<Box<dyn Incoming>> {

@@ -35,6 +35,8 @@ pub struct SledSnaps {
     pub(super) reading: Mutex<Option<Reading>>,
     /// How many have begun to arrive.
     received: AtomicU64,
+    /// How many were set aside.
+    lost: AtomicU64,
 }
 
 pub(super) struct Reading {
@@ -212,7 +214,13 @@ impl SledSnaps {
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
-        Ok(Self { dir, writing: Mutex::new(()), reading: Mutex::new(None), received: AtomicU64::new(0) })
+        Ok(Self {
+            dir,
+            writing: Mutex::new(()),
+            reading: Mutex::new(None),
+            received: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
@@ -238,6 +246,7 @@ impl SledSnaps {
             fs::remove_dir_all(&aside)?;
         }
         fs::rename(self.path("gen-", number), aside)?;
+        self.lost.fetch_add(1, Ordering::SeqCst);
         self.keep("bad-", KEPT_BAD)?;
         sync_path(&self.dir)
     }
@@ -312,5 +321,9 @@ impl SnapStore for SledSnaps {
             }
         }
         Ok(None)
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::SeqCst)
     }
 }

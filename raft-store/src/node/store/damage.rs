@@ -24,22 +24,21 @@ pub struct Damage {
     pub why: String,
     /// What is lost with it.
     pub lost: String,
-    /// How far the store reaches that verifies, if there is nothing but doubt about the rest.
-    pub doubt: Option<Reach>,
+    /// How far the store verifies, if that is known.
+    pub reach: Option<Reach>,
 }
 
 impl Damage {
     /// Damage of which only the place is known.
     #[must_use]
     pub fn new(file: PathBuf, offset: u64, why: impl Into<String>) -> Self {
-        Self { file, offset, why: why.into(), lost: LOST.into(), doubt: None }
+        Self { file, offset, why: why.into(), lost: LOST.into(), reach: None }
     }
 
     /// Damage to the log in the folder `log`.
     pub(super) fn of_log(log: &Path, forgotten: Forgotten, reach: Option<Reach>) -> Self {
         let lost = forgotten.loss();
-        let doubt = reach.filter(|_| forgotten.doubtful);
-        Self { file: log.join(&forgotten.file), offset: forgotten.offset, why: forgotten.why, lost, doubt }
+        Self { file: log.join(&forgotten.file), offset: forgotten.offset, why: forgotten.why, lost, reach }
     }
 }
 

@@ -2,23 +2,27 @@
 //!
 //! ```text
 //! DATA/lock                 held while a process uses the folder
+//! DATA/begun                a store was in use here: where none is now, it is lost
 //! DATA/store/id             cluster, place, Raft id, format: text, for people too
 //! DATA/store/log/           the segment log
 //! DATA/store/snap/          snapshots
 //! DATA/store.new/           a store that is being made from a state (`relevo restore`, `relevo store repair`)
-//! DATA/set-aside-SECONDS/   a store that did not open, or that the cluster has gone on without
+//! DATA/set-aside-NUMBER/    a store that did not open, or that the cluster has gone on without
 //! ```
 //!
 //! "Nothing was ever here" and "something was here" are different beginnings:
 //!
 //! | what is found | is |
 //! |---|---|
-//! | neither a store nor one that was set aside, or a store whose making was cut short | [`Found::Empty`] |
+//! | no `begun`, and no store or one whose making was cut short | [`Found::Empty`] |
 //! | a store that verifies | [`Found::Whole`] |
-//! | a store that does not verify, or one that was set aside and none in its place | [`Found::Damaged`] |
+//! | a store that does not verify | [`Found::Damaged`] |
+//! | `begun` or a store that was set aside, and none in its place | [`Found::Damaged`] |
+//!
+//! `begun` is durable before a store is used, so that a file or folder that is gone is not taken for one that never was.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -97,8 +101,17 @@ const ROOT: &str = "store";
 /// Folder of a store that is being made from a state.
 const NEW: &str = "store.new";
 
+/// File that says that a store was in use.
+const BEGUN: &str = "begun";
+
+/// What is in it, for people.
+const BEGUN_TEXT: &str =
+    "A store was in use in this folder. Without this file an empty folder would be taken for a new node.\n";
+
 /// Why a node does not begin although it has no store.
 const SET_ASIDE: &str = "this store was set aside, and none has taken its place";
+/// The same, where none was set aside.
+const GONE: &str = "it is gone, and this node has been in use (the file `begun` beside it says so)";
 
 /// What a data folder holds.
 pub enum Found {
@@ -177,6 +190,12 @@ impl Store {
         self.root().exists()
     }
 
+    /// How durable its log is.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
@@ -189,10 +208,36 @@ impl Store {
         let root = self.root();
         if !root.exists() {
             return Ok(match self.newest_aside()? {
+                None if self.has_begun() => Found::Damaged(Damage::new(root, 0, GONE)),
                 None => Found::Empty,
                 Some(file) => Found::Damaged(Damage::new(file, 0, SET_ASIDE)),
             });
         }
+        let found = self.open_root(root)?;
+        if matches!(found, Found::Whole(_)) {
+            self.note_begun()?;
+        }
+        Ok(found)
+    }
+
+    /// Whether a store was in use here.
+    fn has_begun(&self) -> bool {
+        self.data.join(BEGUN).exists()
+    }
+
+    /// From now on a store that is not there is lost. Durable on return.
+    fn note_begun(&self) -> Result<(), StoreError> {
+        if self.has_begun() {
+            return Ok(());
+        }
+        let path = self.data.join(BEGUN);
+        let made = File::create(&path)
+            .and_then(|mut f| f.write_all(BEGUN_TEXT.as_bytes()).and_then(|()| f.sync_all()));
+        made.map_err(io_error(&path))?;
+        self.sync()
+    }
+
+    fn open_root(&self, root: PathBuf) -> Result<Found, StoreError> {
         let path = root.join("id");
         let bytes = match fs::read(&path) {
             Ok(bytes) => Ok(bytes),
@@ -222,11 +267,11 @@ impl Store {
                     }
                     _ => {}
                 }
-                self.open_as(&root, owner.unwrap_or(file.id))
+                self.open_as(&root, owner.unwrap_or(file.id), self.has_begun())
             }
             (Err((_, why)), Some(id)) => {
                 self.identify_again(id, &why)?;
-                self.open_as(&root, id)
+                self.open_as(&root, id, self.has_begun())
             }
             (Err((offset, why)), None) => Ok(Found::Damaged(Damage::new(path, offset, why))),
         }
@@ -261,6 +306,9 @@ impl Store {
         if holds_records(&root.join("log")).map_err(io_error(&root))? {
             return lost("it is missing, and the log holds records");
         }
+        if self.has_begun() {
+            return lost("it is missing, and this node has been in use");
+        }
         fs::remove_dir_all(&root).map_err(io_error(&root))?;
         self.sync()?;
         Ok(match self.newest_aside()? {
@@ -281,8 +329,11 @@ impl Store {
     fn create_at(&self, root: &Path, id: RaftId) -> Result<Opened, StoreError> {
         create_durably(root).map_err(io_error(root))?;
         self.write_id(root, id)?;
-        match self.open_as(root, id)? {
-            Found::Whole(opened) => Ok(opened),
+        match self.open_as(root, id, false)? {
+            Found::Whole(opened) => {
+                self.note_begun()?;
+                Ok(opened)
+            }
             Found::Empty => Err(StoreError::newborn(io::Error::other("a new store is not there"))),
             Found::Damaged(damage) => Err(StoreError::newborn(io::Error::other(damage.to_string()))),
         }
@@ -297,18 +348,20 @@ impl Store {
         identity::Kept { root: self.root(), text: identity::text(&self.cluster, self.place, id) }
     }
 
-    fn open_as(&self, root: &Path, id: RaftId) -> Result<Found, StoreError> {
+    /// `used`: the store was in use before, so that what is missing in it is lost.
+    fn open_as(&self, root: &Path, id: RaftId, used: bool) -> Result<Found, StoreError> {
         let disk: SharedDisk = Arc::new(RealDisk::new(root.join("log")).map_err(io_error(root))?);
         let limits = Limits { durability: self.durability, ..Limits::default() };
         let identity = Identity::new(&self.cluster, id);
         let snaps = SledSnaps::open(root.join("snap")).map_err(io_error(root))?;
-        let mut opened = SegmentLog::open_on(disk.clone(), identity, limits, self.ground.clone());
+        let ground = Ground { used, ..self.ground.clone() };
+        let mut opened = SegmentLog::open_on(disk.clone(), identity, limits, ground.clone());
         if let Ok((_, Recovered { verdict: Verdict::Forgotten(lost), .. })) = &opened
             && lost.resumes.is_some()
             && let Some(newest) = newest_snapshot(&snaps).map_err(io_error(root))?
         {
             // Perhaps the snapshot holds all that is damaged.
-            let ground = Ground { snapshot: Some(newest), ..self.ground.clone() };
+            let ground = Ground { snapshot: Some(newest), ..ground };
             opened = SegmentLog::open_on(disk, identity, limits, ground);
         }
         let log = match opened {
@@ -363,8 +416,14 @@ impl Store {
         if making.exists() {
             fs::remove_dir_all(&making).map_err(io_error(&making))?;
         }
-        let opened = self.create_at(&making, id)?;
-        rebirth::fill(opened, state, beyond.reborn(u16::from_le_bytes(salt)), own)?;
+        let made = self
+            .create_at(&making, id)
+            .and_then(|opened| rebirth::fill(opened, state, beyond.reborn(u16::from_le_bytes(salt)), own));
+        if made.is_err() {
+            // A disk without room needs what half a store takes.
+            drop(fs::remove_dir_all(&making));
+        }
+        made?;
         fs::rename(&making, &new).map_err(io_error(&new))?;
         self.sync()?;
         if self.root().exists() {

@@ -94,6 +94,61 @@ fn a_store_whose_making_was_cut_short_never_was() {
 }
 
 #[test]
+fn whatever_is_gone_from_a_store_that_was_used_it_is_never_taken_for_a_new_one() {
+    let segment = "0000000000000000.seg";
+    let gone: [&[&str]; 9] = [
+        &["store"],
+        &["store/log"],
+        &["store/log/META", "store/log/META.copy"],
+        &["store/log/META", "store/log/META.copy", "store/log/SEAL"],
+        &["store/log/META", "store/log/META.copy", "store/log/0000000000000000.seg"],
+        &["store/log/META", "store/log/0000000000000000.seg"],
+        &["store/log/META.copy", "store/log/0000000000000000.seg"],
+        &["store/log/SEAL", "store/log/0000000000000000.seg", "store/log/META"],
+        &["store/log/0000000000000000.seg"],
+    ];
+    for files in gone {
+        let dir = tempfile::tempdir().expect("a folder");
+        used(dir.path());
+        for file in files {
+            let path = dir.path().join(file);
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+        }
+        for _ in 0..2 {
+            assert_eq!(name(&lock(dir.path()).open().expect("opens")), "damaged", "{files:?}");
+        }
+    }
+    // Zeros in place of all records, too.
+    let dir = tempfile::tempdir().expect("a folder");
+    used(dir.path());
+    let path = dir.path().join("store/log").join(segment);
+    let len = fs::read(&path).expect("read").len();
+    fs::write(&path, vec![0; len]).expect("written");
+    fs::remove_file(dir.path().join("store/log/META")).expect("removed");
+    assert_eq!(name(&lock(dir.path()).open().expect("opens")), "damaged");
+}
+
+#[test]
+fn the_newest_store_that_was_set_aside_is_the_last_one_whatever_the_clock_shows() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let later = format!("set-aside-{}", u64::from(u32::MAX) * 10);
+    for earlier in ["set-aside-1800000000", &later] {
+        fs::create_dir_all(dir.path().join(earlier)).expect("made");
+    }
+    let store = lock(dir.path());
+    for n in 0..3 {
+        drop(store.create(raft_id(0, 2)).expect("made"));
+        let aside = store.set_aside("a test").expect("set aside");
+        assert_eq!(store.newest_aside().expect("reads"), Some(aside.clone()), "{n}");
+        store.forget_old_asides();
+        assert!(aside.exists(), "{n}");
+    }
+    let left = fs::read_dir(dir.path()).expect("read").flatten();
+    let left = left.filter(|e| e.file_name().to_string_lossy().starts_with("set-aside-"));
+    assert_eq!(left.count(), aside::KEPT_ASIDE);
+}
+
+#[test]
 fn a_store_made_from_a_state_begins_beyond_the_former_one_and_keeps_that() {
     let dir = tempfile::tempdir().expect("a folder");
     used(dir.path());
