@@ -64,7 +64,7 @@ fn a_byte_flipped_in_each_file_of_a_running_node_in_turn_is_replaced_and_nothing
     let mut cluster = Cluster::prepare(1);
     let scrub = Pace { every: Duration::from_millis(50), bytes_per_second: 100 << 20 };
     // So that there are two snapshots, and a log behind them.
-    let snapshots = Schedule { floor_bytes: 16 << 10, slot_entries: 1 };
+    let snapshots = Schedule { floor_bytes: 16 << 10, slot_entries: 1, ..Schedule::default() };
     let config = NodeConfig { scrub, snapshots, ..cluster.config(1) };
     cluster.nodes[0] = Some(Node::start(config).expect("the node starts"));
     let root = cluster.data(1).join("store");

@@ -106,6 +106,14 @@ const STALLS: [(Fault, u64); 3] = [(Fault::SlowDisk, 8), (Fault::HungDisk, 5), (
 /// Worlds of 100 that have them.
 const WITH_STALLS: u64 = 40;
 
+/// Worlds of 100 in which the holder's large frames are dropped once for [`HOLE_LASTS`], and nothing else begins meanwhile: of a
+/// holder that cannot commit and stays, shorter and mixed faults show little.
+const WITH_A_HOLE: u64 = 10;
+/// How long that lasts, ns.
+const HOLE_LASTS: u64 = 8_000 * MS;
+/// It is one of the first so many faults of its world.
+const HOLE_WITHIN: u64 = 8;
+
 /// One fault, drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawn {
@@ -128,6 +136,10 @@ pub struct Plan {
     weights: Vec<(Fault, u64)>,
     pause: (u64, u64),
     places: Vec<Place>,
+    /// After how many more faults the long hole comes, if one does.
+    hole: Option<u64>,
+    /// Nothing else begins while it lasts.
+    in_hole: bool,
 }
 
 impl Plan {
@@ -149,16 +161,29 @@ impl Plan {
             );
         }
         let slowest = rng.between(300, 3000);
-        Self { rng, weights, pause: (20, slowest), places }
+        // A source of its own, so that the other worlds are what they were.
+        let holes = &mut Rng::of(seed, 0x686f_6c65);
+        let hole = holes.chance(WITH_A_HOLE).then(|| holes.between(1, HOLE_WITHIN));
+        Self { rng, weights, pause: (20, slowest), places, hole, in_hole: false }
     }
 
     /// Time until the next fault, ns.
     pub fn pause(&mut self) -> u64 {
+        if std::mem::take(&mut self.in_hole) {
+            return HOLE_LASTS;
+        }
         self.rng.between(self.pause.0, self.pause.1) * MS
     }
 
     /// The next fault. Half of them hit `owner`, if there is one: that is where most is to be lost.
     pub fn draw(&mut self, owner: Option<Place>) -> Drawn {
+        match (self.hole, owner) {
+            (Some(0), Some(place)) => {
+                (self.hole, self.in_hole) = (None, true);
+                return Drawn { fault: Fault::BlackHole, place, other: place, lasts: HOLE_LASTS, detail: 0 };
+            }
+            (hole, _) => self.hole = hole.map(|left| left.saturating_sub(1)),
+        }
         let total: u64 = self.weights.iter().map(|(_, w)| w).sum();
         let mut at = self.rng.between(1, total.max(1));
         let mut fault = Fault::KillAgent;

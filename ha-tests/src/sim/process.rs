@@ -42,7 +42,7 @@ const ODD_AT_MS: u64 = 4_000;
 /// Bytes of a segment: small, so that some begin and end in every run.
 const SEGMENT_BYTES: u64 = 32 << 10;
 /// Small, so that worlds of a minute have snapshots in them.
-const SNAPSHOTS: Schedule = Schedule { floor_bytes: 64 << 10, slot_entries: 32 };
+const SNAPSHOTS: Schedule = Schedule { floor_bytes: 64 << 10, slot_entries: 32, compare_entries: 64 };
 
 /// The disks of one machine.
 #[derive(Clone, Default)]

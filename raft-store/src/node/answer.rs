@@ -1,7 +1,7 @@
 //! What peers ask, and what this node answers.
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::SnapshotResponse;
+use openraft::raft::{AppendEntriesResponse, SnapshotResponse};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::time::Instant;
 
@@ -27,7 +27,11 @@ impl<T: Transport> Core<T> {
                 self.0.clients.polls.decided(rpc.vote.leader_id.term);
                 let heartbeat =
                     (lane == Lane::Control && rpc.entries.is_empty()).then_some((rpc.vote, rpc.prev_log_id));
+                let came = Instant::now();
                 let reply = self.append(lane, rpc).await?;
+                if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+                    self.pace().heard(came);
+                }
                 match heartbeat {
                     Some((vote, acknowledged)) if reply.is_conflict() => {
                         self.has_forgotten(vote, acknowledged).await

@@ -20,6 +20,7 @@ use super::batch::{Batcher, Done, Oldest};
 use super::client::{Clients, Clock, Transport};
 use super::heartbeat::Early;
 use super::inbound::ProposeRefused;
+use super::pace::{self, Pace};
 use super::parts::Parts;
 use super::polls::Polls;
 use super::purge;
@@ -97,6 +98,7 @@ pub(super) struct Inner<T> {
     pub(super) parts: Parts,
     joining: tokio::sync::Mutex<()>,
     early: Early,
+    pace: Pace,
     pub(super) gauge: Arc<Gauge>,
     pub(super) words: Words,
     /// Set once: from then on nothing is voted nor acknowledged.
@@ -186,6 +188,7 @@ pub async fn start_core<T: Transport>(
         on_background: config.on_background_thread,
     };
     let machine = open_machine(snaps, threads, time.clone()).await.map_err(CoreError::Snapshots)?;
+    let machine = machine.comparing_every(config.snapshots.compare_entries);
     let purged = log.writer().with(|log| log.purged().map(|(index, _)| index));
     let snapshot = machine.applied().map(|log_id| log_id.index);
     if purged > snapshot {
@@ -236,6 +239,7 @@ pub async fn start_core<T: Transport>(
         parts,
         joining: tokio::sync::Mutex::new(()),
         early: Early::default(),
+        pace: Pace::default(),
         gauge,
         words: Words::default(),
         retired: tokio::sync::watch::Sender::default(),
@@ -258,6 +262,7 @@ pub async fn start_core<T: Transport>(
     tokio::spawn(core.clone().ask_for_words());
     if core.config().places.len() > 1 {
         tokio::spawn(watch::watch(core.clone()));
+        tokio::spawn(pace::keep(core.clone()));
     }
     tokio::spawn(timekeeper::keep(core.clone()));
     Ok(core)
@@ -302,6 +307,10 @@ impl<T: Transport> Core<T> {
 
     pub(super) fn early(&self) -> &Early {
         &self.0.early
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.0.pace
     }
 
     /// The time on the clock that acknowledgements are counted on.

@@ -6,12 +6,16 @@
 //! they are. The windows begin at the same indexes everywhere. Nodes tell each other the newest ones (`watch`). It
 //! costs some microseconds for every entry, on the thread that applies them.
 //!
+//! A record that nobody changes would not show so. Therefore each node also hashes the whole state behind every so many
+//! entries ([`super::schedule::Schedule::compare_entries`]), on a thread behind everything else.
+//!
 //! Records are hashed in the form in which they are stored, so that they are compared by nodes of one format version only.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::hash::Hasher;
+use std::io;
 
 use minicbor::{CborLen, Decode, Encode, encode};
 use proxy_core::wire::NEWEST_VERSION;
@@ -19,6 +23,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::inbound::Hello;
 use super::types::Place;
+use crate::codec::{self, Kind};
 use crate::command::Responses;
 use crate::state::ClusterState;
 
@@ -28,6 +33,8 @@ pub const WINDOW: u64 = 1024;
 const SAMPLE: u64 = 4;
 /// Digests that a node keeps and tells: more than are made between two rounds of questions.
 const KEPT: usize = 8;
+/// The same, of the whole state: they are made rarely, and one may take longer on a slow machine.
+const KEPT_WHOLE: usize = 2;
 
 /// What the entries of one window did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
@@ -72,6 +79,16 @@ pub(super) fn changes(before: &ClusterState, after: &ClusterState) -> u64 {
     hasher.finish128().h1
 }
 
+/// Hash of the whole state.
+///
+/// # Errors
+/// The state is larger than a snapshot may be.
+pub(super) fn whole(state: &ClusterState) -> io::Result<u64> {
+    let mut hasher = SipHasher24::new();
+    codec::encode_to(Kind::Snapshot, state, &mut Words(&mut hasher))?;
+    Ok(hasher.finish128().h1)
+}
+
 struct Window {
     next: u64,
     hasher: SipHasher24,
@@ -83,6 +100,8 @@ struct Window {
 pub(super) struct Digests {
     open: Option<Window>,
     done: VecDeque<Digest>,
+    /// Of the whole state. Their indexes are even, those of windows are odd.
+    whole: VecDeque<Digest>,
 }
 
 /// Text that goes into a hash and nowhere else.
@@ -91,6 +110,17 @@ struct Words<'a>(&'a mut SipHasher24);
 impl Write for Words<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl io::Write for Words<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -134,8 +164,20 @@ impl Digests {
         }
     }
 
+    /// The whole state behind the entry at `index` has this hash.
+    pub(super) fn note_whole(&mut self, index: u64, hash: u64) {
+        if self.whole.len() == KEPT_WHOLE {
+            self.whole.pop_front();
+        }
+        self.whole.push_back(Digest {
+            index,
+            hash: 0,
+            changes: Some(Changes { version: NEWEST_VERSION, hash }),
+        });
+    }
+
     pub(super) fn newest(&self) -> Vec<Digest> {
-        self.done.iter().copied().collect()
+        self.whole.iter().chain(&self.done).copied().collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod leaderless;
 mod lease;
 mod life;
 pub mod net;
+mod pace;
 mod parts;
 mod polls;
 mod purge;

@@ -6,6 +6,7 @@
 //! happens in place.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::digest::{self, Digest, Digests};
+use super::schedule::Schedule;
 use super::snapshot::{Builder, Data, Snapshots, Threads};
 use super::time::Time;
 use super::types::{Entry, LogId, Place, StoredMembership, TypeConfig};
@@ -42,6 +44,8 @@ pub struct View {
     /// What the thread that applies has to do.
     backlog: Arc<Backlog>,
     digests: Mutex<Digests>,
+    /// The state behind an entry that is to be hashed as a whole.
+    captured: Mutex<Option<(u64, ClusterState)>>,
     time: Arc<Time>,
 }
 
@@ -71,7 +75,15 @@ impl View {
         let grant = watch::Sender::new(state.grant());
         let decided = Mutex::new(Decided::from(&state));
         let backlog = Arc::default();
-        Self { state: RwLock::new(state), grant, decided, backlog, digests: Mutex::default(), time }
+        Self {
+            state: RwLock::new(state),
+            grant,
+            decided,
+            backlog,
+            digests: Mutex::default(),
+            captured: Mutex::default(),
+            time,
+        }
     }
 
     /// Never waits for a reader of the state.
@@ -93,6 +105,20 @@ impl View {
     fn digest(&self, index: u64, responses: &Responses, changed: u64) {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         self.read(|state| digests.note(index, responses, changed, state));
+    }
+
+    /// Keeps the state behind the entry at `index`, which costs a few pointers.
+    fn capture(&self, index: u64) {
+        let state = self.read(ClusterState::frozen);
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, state));
+    }
+
+    fn captured(&self) -> Option<(u64, ClusterState)> {
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note_whole(&self, index: u64, hash: u64) {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).note_whole(index, hash);
     }
 
     /// Changes the state of this node and of no other, as bad memory would: to try out what comes of it. Does nothing in a
@@ -221,6 +247,9 @@ pub struct Machine {
     membership: StoredMembership,
     snapshots: Arc<Snapshots>,
     worker: Worker,
+    compare_entries: u64,
+    /// The whole state is being hashed.
+    hashing: Arc<AtomicBool>,
 }
 
 fn decode(meta: &[u8], data: &[u8]) -> io::Result<(SnapshotMetaOf<TypeConfig>, ClusterState)> {
@@ -245,7 +274,15 @@ impl Machine {
             membership: meta.last_membership,
             snapshots: Arc::new(Snapshots::new(snaps, threads, meta.last_log_id, bytes)),
             worker,
+            compare_entries: Schedule::default().compare_entries,
+            hashing: Arc::default(),
         })
+    }
+
+    /// Hashes the whole state behind every so many entries.
+    #[must_use]
+    pub fn comparing_every(self, entries: u64) -> Self {
+        Self { compare_entries: entries, ..self }
     }
 
     /// What readers share.
@@ -274,7 +311,7 @@ impl Machine {
                 self.membership = StoredMembership::new(Some(entry.log_id), members.clone());
             }
         }
-        let view = self.view.clone();
+        let (view, compare_entries) = (self.view.clone(), self.compare_entries);
         let apply = move |entry: &Entry| {
             let index = entry.log_id.index;
             let (responses, changed) = match &entry.payload {
@@ -282,9 +319,33 @@ impl Machine {
                 EntryPayload::Blank | EntryPayload::Membership(_) => Default::default(),
             };
             view.digest(index, &responses, changed);
+            if index.is_multiple_of(compare_entries) {
+                view.capture(index);
+            }
             responses
         };
-        self.worker.run(move || chunk.iter().map(apply).collect()).await
+        let responses = self.worker.run(move || chunk.iter().map(apply).collect()).await?;
+        if let Some((index, state)) = self.view.captured() {
+            self.hash(index, state);
+        }
+        Ok(responses)
+    }
+
+    /// Hashes a state behind everything else. One at a time: a machine that cannot keep up leaves some out.
+    fn hash(&self, index: u64, state: ClusterState) {
+        if self.hashing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (view, snapshots, hashing) = (self.view.clone(), self.snapshots.clone(), self.hashing.clone());
+        tokio::spawn(async move {
+            match snapshots.behind(move || digest::whole(&state)).await {
+                Ok(Ok(hash)) => view.note_whole(index, hash),
+                Ok(Err(e)) | Err(e) => {
+                    tracing::warn!(error = %e, "the state cannot be compared with that of the others");
+                }
+            }
+            hashing.store(false, Ordering::SeqCst);
+        });
     }
 }
 

@@ -173,7 +173,10 @@ impl Snapshots {
     }
 
     /// Runs what nobody waits for on a thread of its own, behind everything else.
-    async fn behind<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    pub(super) async fn behind<R: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<R> {
         if self.threads.mode == Mode::Inline {
             return Ok(f());
         }

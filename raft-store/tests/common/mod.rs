@@ -108,7 +108,7 @@ impl Cluster {
             boot: u64::from(place),
             on_threads: None,
             on_background_thread: None,
-            snapshots: Schedule { floor_bytes: 256 << 10, slot_entries: 64 },
+            snapshots: Schedule { floor_bytes: 256 << 10, slot_entries: 64, compare_entries: 256 },
         }
     }
 

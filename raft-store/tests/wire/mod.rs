@@ -166,7 +166,7 @@ impl Cluster {
             mode: Mode::Inline,
             on_apply_thread: None,
             on_background_thread: None,
-            snapshots: Schedule { floor_bytes: 32 << 10, slot_entries: 16 },
+            snapshots: Schedule { floor_bytes: 32 << 10, slot_entries: 16, compare_entries: 256 },
             boot: u64::from(place) << 32 | self.boots,
         };
         let begun = self.begun;
