@@ -1,5 +1,6 @@
 //! What the disk and the stores cost: one fdatasync, entries per second with group commit, the tagged form of entries
-//! beside bincode, snapshots of 10k and 100k bindings. Prints a table and asserts no times. `RELEVO_BENCH_DIR` names the folder (and so the disk) to measure.
+//! beside bincode, the application of an entry, snapshots of 10k and 100k bindings. Prints a table and asserts no times;
+//! `forms`, `apply` and `disk` name parts of it. `RELEVO_BENCH_DIR` names the folder (and so the disk) to measure.
 
 use std::hint::black_box;
 use std::io;
@@ -17,6 +18,7 @@ use raft_store::codec::{self, Kind};
 use raft_store::command::{Batch, Command};
 use raft_store::disk::{Disk, RealDisk};
 use raft_store::log::{Identity, Limits, LogWriter, Mode, SegmentLog};
+use raft_store::node::digest;
 use raft_store::snap::{SledSnaps, SnapStore};
 use raft_store::state::ClusterState;
 
@@ -258,7 +260,64 @@ fn snapshots(dir: &Path, bindings: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Refreshes beside so many bindings, one to an entry: applied alone, and as a node applies them.
+fn applying(bindings: u64) {
+    const ENTRIES: u64 = 50_000;
+    /// From a phone to the next one: they are not neighbours.
+    const STEP: u64 = 7_919;
+    let mut state = ClusterState::default();
+    for n in 0..bindings {
+        state.apply(n, &register(n));
+    }
+    let (mut user, mut round) = (0, 1);
+    let mut refreshes = || -> Vec<Command> {
+        round += 1;
+        let next = |_| {
+            user = (user + STEP) % bindings;
+            let mut command = refresh(user);
+            if let Command::Sip(SipCommand::Register(register)) = &mut command {
+                register.cseq = round;
+            }
+            command
+        };
+        (0..ENTRIES).map(next).collect()
+    };
+    let mut timed = |run: &mut dyn FnMut(&mut ClusterState, u64, &Command)| {
+        let commands = refreshes();
+        let began = Instant::now();
+        for (command, index) in commands.iter().zip(0..) {
+            run(&mut state, index, command);
+        }
+        began.elapsed().as_secs_f64() * 1e6 / ENTRIES as f64
+    };
+    let alone = timed(&mut |state, index, command| drop(black_box(state.apply(index, command))));
+    let watched = timed(&mut |state, index, command| {
+        drop(black_box(state.apply_all(index, std::slice::from_ref(command))));
+    });
+    let hashed = timed(&mut |state, index, command| {
+        let applied = state.apply_all(index, std::slice::from_ref(command));
+        black_box(digest::changes(&applied.changes));
+    });
+    println!(
+        "1 refresh beside {bindings:>6} bindings, applied: alone {alone:.1} µs   so that it can be taken back {watched:.1} µs   \
+         with the hash of its changes {hashed:.1} µs"
+    );
+}
+
 fn main() -> io::Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
+    if is_wanted("forms") {
+        forms("16 REGISTER refreshes", &Batch((0..16).map(refresh).collect()))?;
+        forms("1 INVITE", &Batch(vec![invite()]))?;
+    }
+    if is_wanted("apply") {
+        applying(10_000);
+        applying(300_000);
+    }
+    if !is_wanted("disk") {
+        return Ok(());
+    }
     let parent = std::env::var_os("RELEVO_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let dir = tempfile::tempdir_in(parent)?;
     println!("in {}", dir.path().display());
@@ -266,8 +325,6 @@ fn main() -> io::Result<()> {
     for writers in [1, 16, 64, 512] {
         group_commit(dir.path(), writers)?;
     }
-    forms("16 REGISTER refreshes", &Batch((0..16).map(refresh).collect()))?;
-    forms("1 INVITE", &Batch(vec![invite()]))?;
     for bindings in [10_000, 100_000] {
         snapshots(dir.path(), bindings)?;
     }

@@ -5,6 +5,7 @@
 //! does not use what was added since. What a build reads it reads whole: a frame that holds more than was read is an
 //! error, not a guess. ADR 0006 has the reasons; the golden files in `tests/golden` fail when somebody forgets a rule.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use proxy_core::wire::Memory;
@@ -170,14 +171,30 @@ const fn memory(kind: Kind) -> usize {
     }
 }
 
+/// Most bytes that a thread keeps to write in: more than an entry has.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// What grows while a value is written has grown already for the one before it.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Frames `value` as `kind`. What would be too large to be read is not written either.
 pub fn encode<T: Wire>(kind: Kind, value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut out = vec![value.since(), kind as u8];
+    let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    out.clear();
+    out.extend([value.since(), kind as u8]);
     value.put(&mut out).map_err(|e| CodecError::Encode { kind, why: e.to_string() })?;
     if out.len() - 2 > limit(kind) {
         return Err(CodecError::TooLarge { len: out.len() - 2, limit: limit(kind) });
     }
-    Ok(out)
+    if out.capacity() > SCRATCH_BYTES {
+        return Ok(out);
+    }
+    let framed = out.as_slice().to_vec();
+    // A thread that ends has none any more.
+    let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+    Ok(framed)
 }
 
 /// Like [`encode`], to where the bytes go: nothing of the size of `value` is in memory for it. Its length is not looked

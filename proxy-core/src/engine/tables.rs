@@ -1,5 +1,9 @@
 //! The transactions in memory: how they are found, kept within their bounds, and forgotten.
 
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES};
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
@@ -9,6 +13,24 @@ use crate::proxy::exchange::{Exchange, ExchangeKey};
 use crate::state::{Backing, Flow, ServerKey, SipCommand};
 use crate::transaction::SharedBytes;
 use crate::uac::Errand;
+
+/// A table with room for no more than this many stays as it is.
+const KEPT_ROOM: usize = 1024;
+/// One with room for this many times what is in it gives memory back.
+const TOO_MUCH_ROOM: usize = 8;
+
+/// Takes a record out of a table. What a burst has made large does not stay large: a table by itself never gives memory
+/// back.
+fn take<K, V, Q>(table: &mut HashMap<K, V>, key: &Q)
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    table.remove(key);
+    if table.capacity() > KEPT_ROOM.max(table.len().saturating_mul(TOO_MUCH_ROOM)) {
+        table.shrink_to(table.len() * 2);
+    }
+}
 
 impl Engine {
     /// Whether there is room for one more call that holds so many bytes.
@@ -110,7 +132,7 @@ impl Engine {
     /// They do no more, unless they belong to another by now.
     pub(crate) fn remove_client(&mut self, via_branch: &str, client: Client) {
         if self.clients.get(via_branch) == Some(&client) {
-            self.clients.remove(via_branch);
+            take(&mut self.clients, via_branch);
         }
     }
 
@@ -136,7 +158,7 @@ impl Engine {
         self.held_bytes = self.held_bytes.saturating_sub(call.cost);
         self.timers.set(Timer::Call(id), None);
         if self.call_by_key.get(&call.key) == Some(&id) {
-            self.call_by_key.remove(&call.key);
+            take(&mut self.call_by_key, &call.key);
         }
         let by_cseq = (call.call_id.clone(), call.cseq);
         if self.call_by_cseq.get(&by_cseq) == Some(&id) {
@@ -215,7 +237,7 @@ impl Engine {
         self.held_bytes = self.held_bytes.saturating_sub(exchange.cost);
         self.timers.set(Timer::Exchange(id), None);
         if self.exchange_by_key.get(&exchange.key) == Some(&id) {
-            self.exchange_by_key.remove(&exchange.key);
+            take(&mut self.exchange_by_key, &exchange.key);
         }
         for (index, branch) in exchange.branches.iter().enumerate() {
             let client = Client::Exchange(id, index);
@@ -277,5 +299,19 @@ impl Engine {
         let branches = &open.next()?.branches;
         let rings = to_tag.and_then(|tag| branches.iter().rfind(|b| b.rings_as(tag)));
         rings.or(branches.last()).map(|b| &b.record.backing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_gives_the_memory_of_a_burst_back() {
+        let mut table: HashMap<u32, u32> = (0..100_000).map(|n| (n, n)).collect();
+        (0..99_990).for_each(|n| take(&mut table, &n));
+        assert!(table.capacity() <= 2 * KEPT_ROOM, "{}", table.capacity());
+        assert_eq!(table.len(), 10);
+        assert!((99_990..100_000).all(|n| table.get(&n) == Some(&n)));
     }
 }

@@ -12,9 +12,10 @@
 //! | Missed | the end of a call, for each of our users who was called and did not get it | `missed_calls` |
 //! | Cdr | the end of each dialog, and of a call without one | `acc_cdrs` |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use imbl::Vector;
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -273,7 +274,7 @@ pub struct Outbox {
     pub(super) lost: u64,
     /// Names of the refused calls that were recorded last, oldest first: each may be repeated.
     #[cbor(n(4), with = "crate::wire::digests", has_nil)]
-    pub(super) refused: VecDeque<[u8; 16]>,
+    pub(super) refused: Vector<[u8; 16]>,
 }
 
 impl Outbox {

@@ -6,38 +6,45 @@
 use minicbor::Encode;
 use minicbor::encode::{Encoder, Error, Write};
 
-use super::{PMap, SipState};
+use super::pmap::Change;
+use super::subscriptions::Subscription;
+use super::{AccountRecord, Binding, DialogId, DialogRecord, PendingInvite, ServerKey};
 use crate::wire::Memory;
 
 type Written<W> = Result<(), Error<<W as Write>::Error>>;
 
-impl SipState {
-    /// Writes the bindings, calls, subscriptions and accounting records that differ from those of `before`, in the order of
-    /// their keys. Equal changes give equal bytes.
+/// The bindings, calls, subscriptions and accounting records that differ from what they were, in the order of their keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub(super) bindings: Vec<Change<String, Vec<Binding>>>,
+    pub(super) pending: Vec<Change<ServerKey, PendingInvite>>,
+    pub(super) dialogs: Vec<Change<DialogId, DialogRecord>>,
+    pub(super) subscriptions: Vec<Change<DialogId, Subscription>>,
+    pub(super) outbox: Vec<Change<u64, AccountRecord>>,
+}
+
+impl Changes {
+    /// Writes them. Equal changes give equal bytes.
     ///
     /// # Errors
     /// `to` fails.
-    pub fn write_changes<W: Write>(&self, before: &Self, to: W) -> Result<(), Error<W::Error>> {
-        let (old, new) = (&before.records, &self.records);
+    pub fn write<W: Write>(&self, to: W) -> Result<(), Error<W::Error>> {
         let e = &mut Encoder::new(to);
-        table(e, &old.bindings, &new.bindings, |e, list, room| {
-            list.iter().try_for_each(|b| b.encode(e, room))
-        })?;
-        table(e, &old.pending, &new.pending, |e, record, room| record.encode(e, room))?;
-        table(e, &old.dialogs, &new.dialogs, |e, record, room| record.encode(e, room))?;
-        table(e, &old.subscriptions.all, &new.subscriptions.all, |e, record, room| record.encode(e, room))?;
-        table(e, &old.outbox.records, &new.outbox.records, |e, record, room| record.encode(e, room))
+        table(e, &self.bindings, |e, list, room| list.iter().try_for_each(|b| b.encode(e, room)))?;
+        table(e, &self.pending, |e, record, room| record.encode(e, room))?;
+        table(e, &self.dialogs, |e, record, room| record.encode(e, room))?;
+        table(e, &self.subscriptions, |e, record, room| record.encode(e, room))?;
+        table(e, &self.outbox, |e, record, room| record.encode(e, room))
     }
 }
 
-fn table<W: Write, K: Ord + Clone + Encode<Memory>, V: Eq>(
+fn table<W: Write, K: Encode<Memory>, V>(
     e: &mut Encoder<W>,
-    old: &PMap<K, V>,
-    new: &PMap<K, V>,
+    changes: &[Change<K, V>],
     write: impl Fn(&mut Encoder<W>, &V, &mut Memory) -> Written<W>,
 ) -> Written<W> {
     let room = &mut Memory::endless();
-    for (key, before, after) in new.changed_since(old) {
+    for Change { key, before, after } in changes {
         key.encode(e, room)?;
         for value in [before, after] {
             e.bool(value.is_some())?;
@@ -54,7 +61,7 @@ fn table<W: Write, K: Ord + Clone + Encode<Memory>, V: Eq>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Binding, Flow, RegisterChange, RegisterCommand, SipCommand, Transport};
+    use crate::state::{Binding, Flow, RegisterChange, RegisterCommand, SipCommand, SipState, Transport};
     use crate::time::WallTime;
 
     fn register(user: &str, cseq: u32, agent: &str) -> SipCommand {
@@ -92,11 +99,34 @@ mod tests {
         let mut state = SipState::default();
         let (last, first) = commands.split_last().expect("one");
         first.iter().for_each(|command| drop(state.apply(command)));
-        let before = state.frozen();
+        let _ = state.watch();
         state.apply(last);
         let mut bytes = Vec::new();
-        state.frozen().write_changes(&before, &mut bytes).expect("memory does not fail");
+        state.changes().write(&mut bytes).expect("memory does not fail");
         bytes
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_the_state_and_what_is_derived_from_it_as_they_were() {
+        let mut state = SipState::default();
+        state.apply(&register("a", 1, "x"));
+        let before = state.clone();
+        let kept = state.watch();
+        state.set_wall_offset(crate::time::WallOffset(7));
+        for command in
+            [register("a", 2, "y"), register("b", 1, "x"), SipCommand::Expire { up_to: WallTime(2_000) }]
+        {
+            state.apply(&command);
+        }
+        assert_ne!(state, before);
+        assert_eq!(state.take_back(&kept), Ok(()));
+        assert_eq!(state, before);
+        assert!(state.index_is_right());
+        // It goes on noting.
+        state.apply(&register("c", 1, "x"));
+        assert_eq!(state.take_back(&kept), Ok(()));
+        assert_eq!(state.changes(), Changes::default());
+        assert_eq!(state, before);
     }
 
     #[test]

@@ -22,11 +22,13 @@ pub mod subscriptions;
 pub mod trunk;
 pub mod trunk_style;
 mod types;
+mod undo;
 
 pub use accounting::{
     AccountRecord, AccountingCommand, CallTimes, Outbox, OutboxFigures, PlaceId, RecordKind, RefusedCall,
 };
 pub use backing::{Backend, Backing, DialogBacking, Leg};
+pub use changes::Changes;
 pub use command::{
     ProvisionAnswer, ProvisionCommand, RegisterChange, RegisterCommand, RegisterRefusal, SipCommand,
     SipResponse,
@@ -36,12 +38,13 @@ pub use media::{Agreed, EarlyMedia, MediaCommand, MediaNodes, MediaSession, Spok
 pub use news::NewsItem;
 pub use nonces::{Count, CountUse, NonceCounts, NonceId};
 pub use parties::{CallFacts, CallLimit, CountKey, EndedBy, Ending, SessionTimer, account_text};
-pub use pmap::PMap;
+pub use pmap::{Change, Lost, PMap};
 pub use provision::{AclKey, Domain, Ha1, NonceKey, NonceSecret, Provision, Subscriber};
 pub use types::{
     Binding, Branch, BranchState, CallId, Contact, DialogId, DialogRecord, Flow, InviteState, NextStep,
     PendingInvite, Place, ServerKey, Transport, When,
 };
+pub use undo::Kept;
 
 use std::net::IpAddr;
 
@@ -162,11 +165,11 @@ pub struct Counts {
 
 impl SipState {
     /// Derives anew what is derived from the records: after a fault in [`SipState::apply`], which may have left it half done.
-    pub fn mend(&mut self) {
+    fn mend(&mut self) {
         self.index = Index::build(&self.records);
     }
 
-    /// A copy to be written down or compared, which costs nothing however large the state is. What is derived from the
+    /// A copy to be written down, which costs nothing however large the state is. What is derived from the
     /// records is not in it, so that nothing else is to be asked of it.
     #[must_use]
     pub fn frozen(&self) -> Self {

@@ -80,15 +80,15 @@ pub struct CountUse {
 #[cbor(context_bound = "crate::wire::Room")]
 pub struct NonceCounts {
     #[cbor(n(0), with = "crate::wire::map", has_nil)]
-    windows: PMap<NonceId, Window>,
+    pub(super) windows: PMap<NonceId, Window>,
     /// The newest nonce that was thrown out while it lived.
     #[n(1)]
-    forgotten: Option<WallTime>,
+    pub(super) forgotten: Option<WallTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
 #[cbor(context_bound = "crate::wire::Room")]
-struct Window {
+pub(super) struct Window {
     #[n(0)]
     highest: u32,
     /// Bit `i`: `highest - i` was used.

@@ -5,6 +5,9 @@
 //! that leads to the record (ADR 0010 has the figures). Records lie behind a pointer of their own: a change copies one
 //! record, and not its neighbours.
 //!
+//! A map that is watched notes the records that are changed, as they were: so that they can be told, and taken back. That
+//! costs as much as the changes, and no copy of the map need live meanwhile, for which a change copies a part of the tree.
+//!
 //! What is used of `BTreeMap` is here under the same names. What was removed is given back shared: it may still belong to
 //! a copy.
 
@@ -15,9 +18,8 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-use imbl::ordmap::{self, DiffItem};
 use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{OrdMap, ordmap};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -32,7 +34,47 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 pub struct PMap<K, V> {
     map: OrdMap<K, Arc<V>>,
+    watch: Watch<K, V>,
 }
+
+/// What was noted since [`PMap::watch`].
+struct Watch<K, V> {
+    on: bool,
+    /// The tree is being changed: after a panic in the midst of that it is of no use.
+    busy: bool,
+    /// The records that were changed, as they were, the first change first.
+    old: Vec<(K, Option<Arc<V>>)>,
+}
+
+impl<K, V> Default for Watch<K, V> {
+    fn default() -> Self {
+        Self { on: false, busy: false, old: Vec::new() }
+    }
+}
+
+impl<K, V> Watch<K, V> {
+    fn note(&mut self, key: K, old: Option<Arc<V>>) {
+        if self.on {
+            self.old.push((key, old));
+        }
+    }
+}
+
+/// A key, and its record before and after; `None`: there was none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<K, V> {
+    /// Names the record.
+    pub key: K,
+    /// As it was.
+    pub before: Option<Arc<V>>,
+    /// As it is.
+    pub after: Option<Arc<V>>,
+}
+
+/// A map cannot be made what it was: it was not watched, or a change of it was broken off in the midst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what was changed cannot be taken back")]
+pub struct Lost;
 
 type Show<'a, K, V> = fn((&'a K, &'a Arc<V>)) -> (&'a K, &'a V);
 
@@ -46,7 +88,7 @@ impl<K, V> PMap<K, V> {
     /// One without records.
     #[must_use]
     pub fn new() -> Self {
-        Self { map: OrdMap::new() }
+        Self { map: OrdMap::new(), watch: Watch::default() }
     }
 
     /// How many records there are.
@@ -126,21 +168,6 @@ impl<K: Ord, V> PMap<K, V> {
     }
 }
 
-/// A key, and its record before and after a change; `None`: there was none.
-pub type Changed<'a, K, V> = (&'a K, Option<&'a V>, Option<&'a V>);
-
-impl<K: Ord, V: Eq> PMap<K, V> {
-    /// The records that differ from those of `before`, in the order of their keys. What both share is not looked at, so
-    /// that it costs as much as the changes between two copies of one map.
-    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Changed<'a, K, V>> {
-        before.map.diff(&self.map).map(|item| match item {
-            DiffItem::Add(key, new) => (key, None, Some(&**new)),
-            DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(&**old), Some(&**new)),
-            DiffItem::Remove(key, old) => (key, Some(&**old), None),
-        })
-    }
-}
-
 fn shown<'a, K, V>((key, value): (&'a K, &'a Arc<V>)) -> (&'a K, &'a V) {
     (key, value)
 }
@@ -148,7 +175,12 @@ fn shown<'a, K, V>((key, value): (&'a K, &'a Arc<V>)) -> (&'a K, &'a V) {
 impl<K: Ord + Clone, V> PMap<K, V> {
     /// Puts a record in the place of the one with that key, if there is one, which is given back.
     pub fn insert(&mut self, key: K, value: V) -> Option<Arc<V>> {
-        self.map.insert(key, Arc::new(value))
+        let noted = self.watch.on.then(|| key.clone());
+        let old = self.change(|map| map.insert(key, Arc::new(value)));
+        if let Some(key) = noted {
+            self.watch.note(key, old.clone());
+        }
+        old
     }
 
     /// Takes the record of a key out.
@@ -156,13 +188,70 @@ impl<K: Ord + Clone, V> PMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.map.remove(key)
+        let (key, old) = self.change(|map| map.remove_with_key(key))?;
+        self.watch.note(key, Some(old.clone()));
+        Some(old)
     }
 
     /// Takes the first record out.
     pub fn pop_first(&mut self) -> Option<(K, Arc<V>)> {
         let key = self.map.get_min()?.0.clone();
-        self.map.remove_with_key(&key)
+        let (key, old) = self.change(|map| map.remove_with_key(&key))?;
+        if self.watch.on {
+            self.watch.note(key.clone(), Some(old.clone()));
+        }
+        Some((key, old))
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut OrdMap<K, Arc<V>>) -> R) -> R {
+        self.watch.busy = true;
+        let result = change(&mut self.map);
+        self.watch.busy = false;
+        result
+    }
+
+    /// Begins to note what is changed. What was noted before is forgotten.
+    pub fn watch(&mut self) {
+        self.watch.on = true;
+        self.watch.old.clear();
+    }
+
+    /// Notes no more, and forgets what was noted.
+    pub fn leave(&mut self) {
+        self.watch = Watch::default();
+    }
+
+    /// Takes back what was changed since [`PMap::watch`], and goes on noting.
+    ///
+    /// # Errors
+    /// It cannot be taken back.
+    pub fn take_back(&mut self) -> Result<(), Lost> {
+        if !self.watch.on || self.watch.busy {
+            return Err(Lost);
+        }
+        for (key, old) in std::mem::take(&mut self.watch.old).into_iter().rev() {
+            match old {
+                Some(old) => drop(self.map.insert(key, old)),
+                None => drop(self.map.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The records that differ from what they were at [`PMap::watch`], in the order of their keys. Notes no more.
+    pub fn changes(&mut self) -> Vec<Change<K, V>>
+    where
+        V: Eq,
+    {
+        let mut old = std::mem::take(&mut self.watch).old;
+        // What a key had first is what it had before all changes: the order of equal keys stays.
+        old.sort_by(|(a, _), (b, _)| a.cmp(b));
+        old.dedup_by(|(later, _), (first, _)| later == first);
+        let change = |(key, before)| {
+            let after = self.map.get(&key).cloned();
+            (before != after).then_some(Change { key, before, after })
+        };
+        old.into_iter().filter_map(change).collect()
     }
 }
 
@@ -173,10 +262,14 @@ impl<K: Ord + Clone, V: Clone> PMap<K, V> {
         K: Borrow<Q>,
     {
         // Looked for first: a change of nothing copies nothing.
-        if !self.map.contains_key(key) {
-            return None;
+        let (found, old) = self.map.get_key_value(key)?;
+        if self.watch.on {
+            self.watch.note(found.clone(), Some(old.clone()));
         }
-        self.map.get_mut(key).map(Arc::make_mut)
+        self.watch.busy = true;
+        let record = self.map.get_mut(key);
+        self.watch.busy = false;
+        record.map(Arc::make_mut)
     }
 
     /// The record of a key, to be changed, which is made where it is missing.
@@ -184,7 +277,13 @@ impl<K: Ord + Clone, V: Clone> PMap<K, V> {
     where
         V: Default,
     {
-        Arc::make_mut(self.map.entry(key.clone()).or_default())
+        if self.watch.on {
+            self.watch.note(key.clone(), self.map.get(key).cloned());
+        }
+        self.watch.busy = true;
+        let record = self.map.entry(key.clone()).or_default();
+        self.watch.busy = false;
+        Arc::make_mut(record)
     }
 }
 
@@ -198,8 +297,9 @@ impl<'a, K: Ord, V> IntoIterator for &'a PMap<K, V> {
 }
 
 impl<K, V> Clone for PMap<K, V> {
+    /// What was noted is not in the copy.
     fn clone(&self) -> Self {
-        Self { map: self.map.clone() }
+        Self { map: self.map.clone(), watch: Watch::default() }
     }
 }
 
@@ -282,23 +382,25 @@ mod tests {
     use crate::wire::{self, Memory, Table};
 
     #[derive(Debug, Clone)]
-    enum Change {
+    enum Step {
         Insert(u8, u16),
         Remove(u8),
         Set(u8, u16),
         Make(u8, u16),
         PopFirst,
         Keep,
+        TakeBack,
     }
 
-    fn change() -> impl Strategy<Value = Change> {
+    fn change() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Insert(k, v)),
-            2 => any::<u8>().prop_map(Change::Remove),
-            2 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Set(k, v)),
-            1 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Change::Make(k, v)),
-            1 => Just(Change::PopFirst),
-            1 => Just(Change::Keep),
+            4 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Step::Insert(k, v)),
+            2 => any::<u8>().prop_map(Step::Remove),
+            2 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Step::Set(k, v)),
+            1 => (any::<u8>(), any::<u16>()).prop_map(|(k, v)| Step::Make(k, v)),
+            1 => Just(Step::PopFirst),
+            1 => Just(Step::Keep),
+            1 => Just(Step::TakeBack),
         ]
     }
 
@@ -322,17 +424,18 @@ mod tests {
             let mut map: PMap<String, u16> = PMap::new();
             let mut model: BTreeMap<String, u16> = BTreeMap::new();
             let mut kept = Vec::new();
+            map.watch();
             for change in changes {
                 match change {
-                    Change::Insert(k, v) => {
+                    Step::Insert(k, v) => {
                         let old = map.insert(k.to_string(), v);
                         prop_assert_eq!(old.map(|v| *v), model.insert(k.to_string(), v));
                     }
-                    Change::Remove(k) => {
+                    Step::Remove(k) => {
                         let k = k.to_string();
                         prop_assert_eq!(map.remove(k.as_str()).map(|v| *v), model.remove(&k));
                     }
-                    Change::Set(k, v) => {
+                    Step::Set(k, v) => {
                         let k = k.to_string();
                         if let Some(record) = map.get_mut(k.as_str()) {
                             *record = v;
@@ -341,25 +444,33 @@ mod tests {
                             *record = v;
                         }
                     }
-                    Change::Make(k, v) => {
+                    Step::Make(k, v) => {
                         let k = k.to_string();
                         *map.get_or_default(&k) = v;
                         *model.entry(k).or_default() = v;
                     }
-                    Change::PopFirst => {
+                    Step::PopFirst => {
                         prop_assert_eq!(map.pop_first().map(|(k, v)| (k, *v)), model.pop_first());
                     }
-                    Change::Keep => kept.push((map.clone(), model.clone())),
+                    Step::Keep => {
+                        let told = map.changes();
+                        let before = kept.last().map_or_else(BTreeMap::new, |(_, model): &(_, BTreeMap<_, _>)| model.clone());
+                        let keys: BTreeSet<_> = before.keys().chain(model.keys()).collect();
+                        let all = keys.into_iter().map(|k| (k, before.get(k), model.get(k)));
+                        let told = told.iter().map(|c| (&c.key, c.before.as_deref(), c.after.as_deref()));
+                        prop_assert!(told.eq(all.filter(|(_, old, new)| old != new)));
+                        map.watch();
+                        kept.push((map.clone(), model.clone()));
+                    }
+                    Step::TakeBack => {
+                        prop_assert_eq!(map.take_back(), Ok(()));
+                        model = kept.last().map_or_else(BTreeMap::new, |(_, model)| model.clone());
+                    }
                 }
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert_eq!(map.first_key_value(), model.first_key_value());
             }
             kept.push((map, model));
-            for (before, after) in kept.iter().zip(kept.iter().skip(1)) {
-                let keys: BTreeSet<_> = before.1.keys().chain(after.1.keys()).collect();
-                let model = keys.into_iter().map(|k| (k, before.1.get(k), after.1.get(k)));
-                prop_assert!(after.0.changed_since(&before.0).eq(model.filter(|(_, old, new)| old != new)));
-            }
             for (map, model) in &kept {
                 prop_assert!(map.iter().eq(model.iter()));
                 prop_assert!(map.iter().rev().eq(model.iter().rev()));
@@ -378,6 +489,17 @@ mod tests {
                 prop_assert_eq!(map, &read(&bytes(model)));
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_watched_or_was_broken_off_is_not_taken_back() {
+        let mut map: PMap<u32, u32> = (0..100).map(|n| (n, n)).collect();
+        assert_eq!(map.take_back(), Err(Lost));
+        map.watch();
+        map.insert(7, 8);
+        assert_eq!(map.clone().take_back(), Err(Lost), "a copy knows nothing of it");
+        map.watch.busy = true;
+        assert_eq!(map.take_back(), Err(Lost));
     }
 
     #[test]

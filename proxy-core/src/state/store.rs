@@ -13,15 +13,20 @@ use crate::time::WallTime;
 impl SipState {
     /// Sets the contacts of an AOR; an empty list removes the AOR.
     pub(super) fn put_bindings(&mut self, aor: &str, list: Vec<Binding>) {
-        if let Some(old) = self.records.bindings.remove(aor) {
-            self.index.remove_bindings(aor, &old);
-        }
-        if !list.is_empty() {
-            self.index.add_bindings(aor, &list);
-            self.records.bindings.insert(aor.to_owned(), list);
-            if self.records.messages.users.contains_key(aor) {
-                self.index.tell_contacts(aor);
+        if list.is_empty() {
+            if let Some(old) = self.records.bindings.remove(aor) {
+                self.index.remove_bindings(aor, &old);
             }
+            return;
+        }
+        // In its place: taken out first, the tree would be put in order twice.
+        if let Some(old) = self.records.bindings.get(aor) {
+            self.index.remove_bindings(aor, old);
+        }
+        self.index.add_bindings(aor, &list);
+        self.records.bindings.insert(aor.to_owned(), list);
+        if self.records.messages.users.contains_key(aor) {
+            self.index.tell_contacts(aor);
         }
     }
 

@@ -301,20 +301,20 @@ pub mod added {
 
 /// A sequence of digests: one string of bytes.
 pub mod digests {
-    use std::collections::VecDeque;
+    use imbl::Vector;
 
     use super::*;
 
     const BYTES: usize = 16;
 
     /// Writes it.
-    pub fn encode<C, W: Write>(v: &VecDeque<[u8; BYTES]>, e: &mut Encoder<W>, _: &mut C) -> Written<W> {
+    pub fn encode<C, W: Write>(v: &Vector<[u8; BYTES]>, e: &mut Encoder<W>, _: &mut C) -> Written<W> {
         let all: Vec<u8> = v.iter().flatten().copied().collect();
         e.bytes(&all)?.ok()
     }
 
     /// Reads it.
-    pub fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<VecDeque<[u8; BYTES]>, decode::Error> {
+    pub fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vector<[u8; BYTES]>, decode::Error> {
         match d.bytes()?.as_chunks() {
             (all, []) => Ok(all.iter().copied().collect()),
             _ => Err(decode::Error::message("a digest is cut off")),
@@ -322,18 +322,18 @@ pub mod digests {
     }
 
     /// Bytes of it.
-    pub fn cbor_len<C>(v: &VecDeque<[u8; BYTES]>, _: &mut C) -> usize {
+    pub fn cbor_len<C>(v: &Vector<[u8; BYTES]>, _: &mut C) -> usize {
         head(v.len() * BYTES) + v.len() * BYTES
     }
 
     /// What is read where it is missing.
     #[must_use]
-    pub fn nil() -> Option<VecDeque<[u8; BYTES]>> {
-        Some(VecDeque::new())
+    pub fn nil() -> Option<Vector<[u8; BYTES]>> {
+        Some(Vector::new())
     }
 
     /// Whether it may be left out.
-    pub fn is_nil(v: &VecDeque<[u8; BYTES]>) -> bool {
+    pub fn is_nil(v: &Vector<[u8; BYTES]>) -> bool {
         v.is_empty()
     }
 }

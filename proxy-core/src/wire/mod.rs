@@ -22,8 +22,9 @@ pub use forms::{
 };
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
-use minicbor::decode;
+use minicbor::{decode, encode};
 
 use crate::state::PMap;
 
@@ -86,6 +87,24 @@ impl Room for Memory {
 
     fn leave(&mut self) {
         self.depth = self.depth.saturating_sub(1);
+    }
+}
+
+/// Writes behind what is in memory. Most of what is written is a byte or two: the way through minicbor's own `Write` of
+/// `Vec`, a call for each of them, takes twice as long.
+#[derive(Debug)]
+pub struct Behind<'a>(pub &'a mut Vec<u8>);
+
+impl encode::Write for Behind<'_> {
+    type Error = Infallible;
+
+    #[inline(always)]
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            _ => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
     }
 }
 

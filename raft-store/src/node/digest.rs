@@ -12,13 +12,13 @@
 //! Records are hashed in the form in which they are stored, so that they are compared by nodes of one format version only.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::hash::Hasher;
 use std::io;
 
-use minicbor::{CborLen, Decode, Encode, encode};
-use proxy_core::wire::NEWEST_VERSION;
+use minicbor::{CborLen, Decode, Encode};
+use proxy_core::state::Changes as Changed;
+use proxy_core::wire::{Behind, NEWEST_VERSION};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::inbound::Hello;
@@ -31,6 +31,8 @@ use crate::state::ClusterState;
 pub const WINDOW: u64 = 1024;
 /// Every how-manieth answer is hashed.
 const SAMPLE: u64 = 4;
+/// Bytes of one record as it was and as it is, about; for more the memory grows.
+const CHANGES_BYTES: usize = 1024;
 /// Digests that a node keeps and tells: more than are made between two rounds of questions.
 const KEPT: usize = 8;
 /// The same, of the whole state: they are made rarely, and one may take longer on a slow machine.
@@ -71,11 +73,14 @@ impl Digest {
     }
 }
 
-/// Hash of the records that differ between these two, neither of which is locked.
-pub(super) fn changes(before: &ClusterState, after: &ClusterState) -> u64 {
+/// Hash of the records that an entry has changed.
+#[must_use]
+pub fn changes(changes: &Changed) -> u64 {
     let mut hasher = SipHasher24::new();
-    // A hasher takes everything.
-    let _ = after.sip().write_changes(before.sip(), Words(&mut hasher));
+    let mut bytes = Vec::with_capacity(CHANGES_BYTES);
+    // Memory takes everything. A hash of all at once is made faster than one of each byte or two.
+    let _ = changes.write(Behind(&mut bytes));
+    hasher.write(&bytes);
     hasher.finish128().h1
 }
 
@@ -121,15 +126,6 @@ impl io::Write for Words<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl encode::Write for Words<'_> {
-    type Error = Infallible;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0.write(bytes);
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! When a node writes a snapshot.
 //!
 //! A snapshot costs as many bytes as the state has. It is written when the log has grown by as many since the last one:
-//! then all snapshots together write no more than the log does, however large the state is, and what has to be
-//! applied again after a restart is bounded by the size of the state. A small state waits for a floor.
+//! then all snapshots together hold no more bytes than the log does, however large the state is, and what has to be
+//! applied again after a restart is bounded by the size of the state. A small state waits for a floor. What devices write for
+//! that is another matter: see ADR 0010.
 //!
 //! Nodes apply the same entries, so that all of them would be due at the same entry. They take turns: entries are counted
 //! off in slots, and a node begins in a slot of its own.

@@ -28,7 +28,7 @@ use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
 use crate::snap::{Haste, SnapStore, read_whole, write_whole};
-use crate::state::{ClusterState, Fitness, Grant, Poisoned, Suspect};
+use crate::state::{Applied, ClusterState, Fitness, Grant, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
 const APPLY_CHUNK: usize = 64;
@@ -142,12 +142,10 @@ impl View {
     /// The answers, and the hash of what was changed.
     fn apply(&self, index: u64, batch: &Batch) -> (Responses, u64) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = state.frozen();
-        let (responses, poisoned) = state.apply_all(index, &batch.0);
-        let after = state.frozen();
+        let Applied { responses, poisoned, changes } = state.apply_all(index, &batch.0);
         let decided = Decided::from(&*state);
         drop(state);
-        let changed = digest::changes(&before, &after);
+        let changed = digest::changes(&changes);
         for Poisoned { number, why } in poisoned {
             tracing::error!(
                 "entry {index}, command {number}: it cannot be applied and was refused on every node: {why}"

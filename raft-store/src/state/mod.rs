@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use minicbor::{CborLen, Decode, Encode};
-use proxy_core::state::{Counts, SipState};
+use proxy_core::state::{Counts, Lost, SipState};
 use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ mod poison;
 mod suspects;
 
 pub use fitness::{AILMENTS, Ailment, Fitness};
-pub use poison::{DRILL_PLACE, Poisoned};
+pub use poison::{Applied, DRILL_PLACE, Poisoned};
 pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
 use crate::command::{Command, GrantReason, Response, Versions};
@@ -91,6 +91,16 @@ pub struct ClusterState {
     stamp: Option<Stamp>,
 }
 
+/// What was there before an entry, but for the records that maps have noted.
+struct Kept {
+    sip: proxy_core::state::Kept,
+    grant: Option<Grant>,
+    marks: BTreeMap<Place, Marks>,
+    suspects: Vec<Suspect>,
+    reads: BTreeMap<Place, Versions>,
+    stamp: Option<Stamp>,
+}
+
 impl ClusterState {
     /// A copy to be written down, which costs next to nothing however large the state is; see [`SipState::frozen`].
     #[must_use]
@@ -104,6 +114,21 @@ impl ClusterState {
             reads: reads.clone(),
             stamp: *stamp,
         }
+    }
+
+    /// Begins to note what is changed, so that it can be told and taken back.
+    fn watch(&mut self) -> Kept {
+        let Self { sip, grant, marks, suspects, reads, stamp } = self;
+        let (marks, suspects, reads) = (marks.clone(), suspects.clone(), reads.clone());
+        Kept { sip: sip.watch(), grant: *grant, marks, suspects, reads, stamp: *stamp }
+    }
+
+    /// Makes it what it was at [`ClusterState::watch`], and goes on noting.
+    fn take_back(&mut self, kept: &Kept) -> Result<(), Lost> {
+        let Kept { sip, grant, marks, suspects, reads, stamp } = kept;
+        (self.grant, self.stamp) = (*grant, *stamp);
+        (self.marks, self.suspects, self.reads) = (marks.clone(), suspects.clone(), reads.clone());
+        self.sip.take_back(sip)
     }
 
     /// Applies one command of the entry at `index`. Total: every command has an answer, none panics.

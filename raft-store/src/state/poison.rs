@@ -4,6 +4,8 @@
 //! The command is answered with [`Response::Poisoned`], what it had changed until then is taken back, and the next one is
 //! applied. That is decided by the entry alone, so that every node of a version does the same.
 
+use proxy_core::state::Changes;
+
 use super::ClusterState;
 use crate::command::{Command, Response};
 use crate::contain::contained;
@@ -17,6 +19,17 @@ pub struct Poisoned {
     pub why: String,
 }
 
+/// What came of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// One answer for each command.
+    pub responses: Vec<Response>,
+    /// Those that were poison.
+    pub poisoned: Vec<Poisoned>,
+    /// The records that it has changed.
+    pub changes: Changes,
+}
+
 /// In a debug build [`Command::Drain`] of this place is a command that cannot be applied: to try out what comes of it.
 pub const DRILL_PLACE: crate::node::Place = crate::node::Place::MAX;
 
@@ -26,16 +39,19 @@ pub(super) fn drill(place: crate::node::Place) {
 }
 
 impl ClusterState {
-    /// Applies the commands of the entry at `index`, in order; one answer for each, and which of them were poison.
-    pub fn apply_all(&mut self, index: u64, commands: &[Command]) -> (Vec<Response>, Vec<Poisoned>) {
-        // A copy that costs nothing; what is derived from the records is not in it, and is made anew where it is needed.
-        let before = self.frozen();
+    /// Applies the commands of the entry at `index`, in order.
+    ///
+    /// # Panics
+    /// A command cannot be applied, and what it has changed cannot be taken back: it has broken a map. The process must
+    /// end, and begin again with what is on the disk.
+    pub fn apply_all(&mut self, index: u64, commands: &[Command]) -> Applied {
+        let before = self.watch();
         let mut poisoned: Vec<Poisoned> = Vec::new();
         let mut responses = Vec::with_capacity(commands.len());
         for (number, command) in commands.iter().enumerate() {
             let response = contained(|| self.apply(index, command)).unwrap_or_else(|why| {
-                *self = before.frozen();
-                self.sip.mend();
+                let taken_back = self.take_back(&before);
+                assert!(taken_back.is_ok(), "entry {index} has broken the state: {why}");
                 // Those before it once more: they could be applied, and can again.
                 for (earlier, command) in commands.iter().enumerate().take(number) {
                     if poisoned.iter().all(|p| p.number != earlier) {
@@ -47,7 +63,7 @@ impl ClusterState {
             });
             responses.push(response);
         }
-        (responses, poisoned)
+        Applied { responses, poisoned, changes: self.sip.changes() }
     }
 }
 
@@ -60,7 +76,8 @@ mod tests {
     fn a_command_that_cannot_be_applied_is_refused_and_those_around_it_are_applied() {
         let drain = |place| Command::Drain { place, drained: true };
         let (mut state, mut twin) = (ClusterState::default(), ClusterState::default());
-        let (answers, poisoned) = state.apply_all(7, &[drain(1), drain(DRILL_PLACE), drain(2)]);
+        let Applied { responses: answers, poisoned, .. } =
+            state.apply_all(7, &[drain(1), drain(DRILL_PLACE), drain(2)]);
         assert_eq!(answers, [Response::Done, Response::Poisoned, Response::Done]);
         assert_eq!(poisoned, [Poisoned { number: 1, why: String::from("a death on order") }]);
         twin.apply_all(7, &[drain(1), drain(2)]);

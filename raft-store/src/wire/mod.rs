@@ -11,7 +11,7 @@ use std::io;
 use minicbor::decode::{self, Decode, Decoder};
 use minicbor::encode::{self, CborLen, Encode};
 use proxy_core::state::Provision;
-use proxy_core::wire::Memory;
+use proxy_core::wire::{Behind, Memory};
 
 use crate::command::{Batch, Command, Response, Responses};
 use crate::node::inbound::{Rpc, RpcReply};
@@ -48,7 +48,7 @@ pub fn len<T: CborLen<Memory>>(value: &T) -> usize {
 
 /// [`Wire::put`] of what has a tagged form.
 pub fn put<T: Encode<Memory>>(value: &T, out: &mut Vec<u8>) -> Result<(), encode::Error<Infallible>> {
-    minicbor::encode_with(value, out, &mut Memory::endless())
+    minicbor::encode_with(value, Behind(out), &mut Memory::endless())
 }
 
 /// Writes what has a tagged form to `to`, bit by bit: nothing of its size is in memory for it.
