@@ -6,8 +6,8 @@
 //! |---|---|
 //! | none: the cluster starts for the first time | what the wall clock of the first leader shows |
 //! | made under this kernel's boot, by whichever process | the stamp's, and CLOCK_BOOTTIME since it was made: exact |
-//! | of another node, heard while this process runs | the stamp's, and CLOCK_BOOTTIME since it was applied here: late by its way |
-//! | of another node, found on the own disk, and no node that has counted answers | the stamp's, and the difference of the wall clocks, at most [`MAX_OUTAGE`] |
+//! | of another node, of this term, heard while this process runs | the stamp's, and CLOCK_BOOTTIME since it was applied here: late by its way |
+//! | of another node, found on the own disk or of an earlier term, and no node that has counted answers | the stamp's, and the difference of the wall clocks, at most [`MAX_OUTAGE`] |
 //!
 //! A takeover therefore only lengthens what is under way, by the time that a stamp takes to the other node. Only the last row
 //! asks a wall clock: all nodes were down, and no clock was left running.
@@ -130,8 +130,9 @@ impl ClusterClock {
         (matches!(inner.source, Source::Counted) && inner.skipped_ms == 0).then(|| self.at(mono))
     }
 
-    /// The stamp of the entry at `index` is applied here, now.
-    pub fn applied(&self, index: u64, stamp: Stamp, now: MonoTime) {
+    /// The stamp of the entry at `index` is applied here, now. `is_present`: it is of the term that is going on. One of an
+    /// earlier term may be as old as the log: a node that catches up applies it as if it had just been made.
+    pub fn applied(&self, index: u64, is_present: bool, stamp: Stamp, now: MonoTime) {
         let mut inner = self.inner();
         let known = inner.newest.is_some_and(|newest| newest.time > stamp.time);
         if known {
@@ -150,11 +151,11 @@ impl ClusterClock {
                 ahead(stamp.time, MonoTime(stamp.mono_ms.saturating_mul(1_000_000))),
             );
         }
-        let of_the_disk = index <= self.stored_until;
+        let is_old = index <= self.stored_until || !is_present;
         match inner.source {
-            // An old one, and something newer is known.
-            Source::Counted if of_the_disk => return,
-            Source::Nothing | Source::Stored(_) if of_the_disk => inner.source = Source::Stored(stamp),
+            // Something newer is known.
+            Source::Counted if is_old => return,
+            Source::Nothing | Source::Stored(_) if is_old => inner.source = Source::Stored(stamp),
             _ => inner.source = Source::Counted,
         }
         self.set(&inner, had_counted, ahead(stamp.time, now));
@@ -164,7 +165,8 @@ impl ClusterClock {
     pub fn heard(&self, time: WallTime, mono: MonoTime) {
         let mut inner = self.inner();
         let had_counted = matches!(inner.source, Source::Counted);
-        if inner.leading && had_counted {
+        let is_refuted = inner.newest.is_some_and(|newest| newest.time > time);
+        if inner.leading && had_counted || is_refuted {
             return;
         }
         inner.source = Source::Counted;
@@ -307,7 +309,7 @@ mod tests {
         let clock = first();
         for n in 0..1_000 {
             let stamp = stamp(&clock, clocks(50_000 + n, 0));
-            clock.applied(n + 1, stamp, mono(50_000 + n + 700));
+            clock.applied(n + 1, true, stamp, mono(50_000 + n + 700));
         }
         assert_eq!(since_start(&clock, 60_000), 10_000);
     }
@@ -317,7 +319,7 @@ mod tests {
         let old = first();
         for wrong in [0, 3_700_000, -3_600_000, 86_400_000, -315_360_000_000] {
             let new = ClusterClock::new(2, 0, clocks(7_000, wrong));
-            new.applied(1, stamp(&old, clocks(60_000, 0)), mono(7_500));
+            new.applied(1, true, stamp(&old, clocks(60_000, 0)), mono(7_500));
             // Two minutes in which nothing was written.
             assert_eq!(new.lead(true, clocks(127_500, wrong)), None);
             assert_eq!(since_start(&new, 127_500), 130_000, "{wrong}");
@@ -328,13 +330,13 @@ mod tests {
     #[test]
     fn a_leader_never_goes_back() {
         let (old, new) = (first(), ClusterClock::new(2, 0, clocks(0, 0)));
-        new.applied(1, stamp(&old, clocks(60_000, 0)), mono(1_000));
+        new.applied(1, true, stamp(&old, clocks(60_000, 0)), mono(1_000));
         new.lead(true, clocks(1_000, 0));
         let before = new.at(mono(2_000));
-        new.applied(2, stamp(&old, clocks(60_100, 0)), mono(2_000));
+        new.applied(2, true, stamp(&old, clocks(60_100, 0)), mono(2_000));
         new.heard(WallTime(START), mono(2_000));
         assert_eq!(new.at(mono(2_000)), before);
-        new.applied(3, stamp(&old, clocks(65_000, 0)), mono(2_000));
+        new.applied(3, true, stamp(&old, clocks(65_000, 0)), mono(2_000));
         assert_eq!(since_start(&new, 2_000), 15_000, "but forward");
     }
 
@@ -343,7 +345,7 @@ mod tests {
         let last = stamp(&first(), clocks(60_000, 0));
         for wrong in [0, 3_700_000, -3_600_000] {
             let again = ClusterClock::new(1, 9, clocks(90_000, wrong));
-            again.applied(0, last, mono(90_000));
+            again.applied(0, true, last, mono(90_000));
             assert_eq!(again.lead(true, clocks(91_000, wrong)), None);
             assert_eq!(since_start(&again, 91_000), 41_000, "{wrong}");
         }
@@ -354,14 +356,14 @@ mod tests {
         let last = stamp(&first(), clocks(60_000, 10_000));
         let after = |shown: i64| {
             let clock = ClusterClock::new(9, 5, clocks(1_000, shown));
-            clock.applied(5, last, mono(1_200));
+            clock.applied(5, true, last, mono(1_200));
             assert!(!clock.counts());
             let said = clock.lead(true, clocks(2_200, shown)).expect("it says so");
             let told = stamp(&clock, clocks(2_200, shown));
             let is_untold = told.skipped_ms == 0;
             assert_eq!(clock.tell(mono(2_200)).is_some(), is_untold, "not before it is committed");
             assert_eq!(told.time.0, last.time.0 + told.skipped_ms);
-            clock.applied(6, told, mono(2_300));
+            clock.applied(6, true, told, mono(2_300));
             assert_eq!(stamp(&clock, clocks(2_400, shown)).skipped_ms, 0, "said once");
             assert!(clock.tell(mono(2_400)).is_some());
             (since_start(&clock, 2_200), said)
@@ -383,7 +385,7 @@ mod tests {
         let clock = ClusterClock::new(1, 5, clocks(70_000, -5_000_000));
         assert_eq!(clock.lead(false, clocks(70_100, -5_000_000)), None);
         assert_eq!(clock.stamp(clocks(70_100, -5_000_000)), None);
-        clock.applied(5, last, mono(70_200));
+        clock.applied(5, true, last, mono(70_200));
         assert_eq!(clock.lead(true, clocks(70_300, -5_000_000)), None);
         assert_eq!(since_start(&clock, 70_300), 20_300);
     }
@@ -394,7 +396,7 @@ mod tests {
         assert_eq!(clock.lead(false, clocks(7_100, 2_100)), None);
         assert_eq!(clock.stamp(clocks(7_100, 2_100)), None);
         // That of the first leader, which led for a moment only.
-        clock.applied(2, stamp(&first(), clocks(50_300, 300)), mono(7_200));
+        clock.applied(2, true, stamp(&first(), clocks(50_300, 300)), mono(7_200));
         assert_eq!(clock.lead(true, clocks(7_200, 2_200)), None);
         assert_eq!(since_start(&clock, 7_200), 300);
     }
@@ -405,19 +407,40 @@ mod tests {
         let year = 365 * 24 * i64::try_from(HOUR).expect("fits");
         let clock = ClusterClock::new(9, 5, clocks(1_000, year));
         assert_eq!(clock.lead(false, clocks(1_000, year)), None);
-        clock.applied(5, last, mono(1_100));
+        clock.applied(5, true, last, mono(1_100));
         clock.lead(true, clocks(1_200, year)).expect("it says so");
         assert_eq!(stamp(&clock, clocks(1_200, year)).skipped_ms, HOUR);
+    }
+
+    #[test]
+    fn a_node_that_catches_up_does_not_take_the_age_of_the_log_for_the_time() {
+        let old = first();
+        let new = ClusterClock::new(2, 0, clocks(7_000, 0));
+        new.applied(1, false, stamp(&old, clocks(60_000, 0)), mono(7_500));
+        assert_eq!(new.tell(mono(7_500)), None, "others would take its word");
+        new.applied(2, true, stamp(&old, clocks(66_000, 0)), mono(7_600));
+        assert_eq!(new.tell(mono(7_600)), Some(WallTime(START + 16_000)));
+    }
+
+    #[test]
+    fn what_a_stamp_refutes_is_not_believed() {
+        let last = stamp(&first(), clocks(60_000, 0));
+        let clock = ClusterClock::new(9, 5, clocks(1_000, 0));
+        clock.applied(5, true, last, mono(1_000));
+        clock.heard(WallTime(last.time.0 - 1), mono(1_100));
+        assert!(!clock.counts());
+        clock.heard(WallTime(last.time.0), mono(1_100));
+        assert!(clock.counts());
     }
 
     #[test]
     fn a_node_with_nothing_but_old_stamps_takes_the_time_of_one_that_counts() {
         let last = stamp(&first(), clocks(60_000, 0));
         let clock = ClusterClock::new(9, 5, clocks(1_000, 86_400_000));
-        clock.applied(0, last, mono(1_000));
+        clock.applied(0, true, last, mono(1_000));
         clock.heard(WallTime(START + 30_000), mono(2_000));
         // Older ones from the own log change nothing any more.
-        clock.applied(5, last, mono(2_500));
+        clock.applied(5, true, last, mono(2_500));
         assert_eq!(clock.lead(true, clocks(3_000, 86_400_000)), None);
         assert_eq!(since_start(&clock, 3_000), 31_000);
     }
@@ -425,8 +448,8 @@ mod tests {
     #[test]
     fn a_follower_takes_the_newest_stamp_so_that_a_fast_oscillator_does_not_run_away() {
         let (old, new) = (first(), ClusterClock::new(2, 0, clocks(0, 0)));
-        new.applied(1, stamp(&old, clocks(60_000, 0)), mono(1_000));
-        new.applied(2, stamp(&old, clocks(160_000, 0)), mono(101_300));
+        new.applied(1, true, stamp(&old, clocks(60_000, 0)), mono(1_000));
+        new.applied(2, true, stamp(&old, clocks(160_000, 0)), mono(101_300));
         assert_eq!(since_start(&new, 101_300), 110_000);
     }
 }

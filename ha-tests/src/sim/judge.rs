@@ -351,7 +351,7 @@ impl Judge {
                 safe.cancelled || safe.decided || safe.rounds || safe.moved || !safe.failed_tags.is_empty()
             }
             (None, "ACK") if ours_alone() => {
-                safe.decided || safe.moved || safe.failed_tags.contains(&sip::to_tag(text))
+                safe.decided || safe.rounds || safe.moved || safe.failed_tags.contains(&sip::to_tag(text))
             }
             (Some(200..=499 | 600..=699), "INVITE") => {
                 let is_repeated = status < Some(300) && safe.decided && self.media.has_passed(&call);

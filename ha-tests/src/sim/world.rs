@@ -377,6 +377,12 @@ impl World {
             });
             m.lively(now) && !m.guard && now < m.control_stalled_until && leads
         };
+        // It has given the service away for a stated time, because another node could do better: if that one fails, too, the
+        // time is added.
+        let is_mute = |m: &Machine| {
+            let running = m.agent.as_ref().and_then(|a| a.process.running());
+            running.is_some_and(|r| r.core.facts().mute_until.is_some())
+        };
         let slow = |m: &Machine| m.disks.slow.get() > 0;
         let stalls = self.net.is_narrow() || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
         let mut nodes = Vec::with_capacity(places.len());
@@ -394,7 +400,7 @@ impl World {
             nodes.push(laws::liveness::Node {
                 place: machine.place,
                 appliance: machine.role == Role::Appliance,
-                able: !stalls && machine.is_able(now),
+                able: !stalls && machine.is_able(now) && !is_mute(machine),
                 near: places.iter().copied().filter(clear).collect(),
                 unheard_by: places.iter().copied().filter(unheard).collect(),
             });

@@ -216,6 +216,8 @@ pub async fn start_core<T: Transport>(
     };
     let raft = Raft::new(config.id, raft_config(&config)?, clients.clone(), log, machine).await?;
     let metrics = raft.metrics();
+    let of_raft = raft.metrics();
+    time.count_terms(move || of_raft.borrow_watched().current_term);
     // Set once, here.
     drop(clients.vote.set(Box::new(move || metrics.borrow_watched().vote)));
     let silent_for =

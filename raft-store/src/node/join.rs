@@ -41,6 +41,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(100);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// Time a change of membership may take until the joiner is told to ask again.
 const JOIN_STEP_LIMIT: Duration = Duration::from_secs(10);
+/// Time the leader has to answer who asks to be taken in: less than the change may take. The leader may be gone, and who asks
+/// again while the change is under way is told to wait.
+const JOIN_ASK_LIMIT: Duration = Duration::from_secs(2);
 /// A learner this close behind becomes a voter.
 const JOIN_LAG: u64 = 64;
 /// Rounds between two lines about what a node waits for (at least 10 s).
@@ -263,7 +266,7 @@ async fn ask_to_join<T: Transport>(core: &Core<T>) -> Option<u64> {
         let Some(leader) = said.leader else { continue };
         let Some(leader_at) = config.places.iter().find(|p| p.place == place_of(leader)) else { continue };
         let rpc = Rpc::Join { id: config.id, member: Member::from(*own) };
-        match transport.call(leader, (*leader_at).into(), Lane::Control, rpc, JOIN_STEP_LIMIT).await {
+        match transport.call(leader, (*leader_at).into(), Lane::Control, rpc, JOIN_ASK_LIMIT).await {
             Ok(RpcReply::Join(JoinReply::Joined | JoinReply::Wait)) => return None,
             Ok(RpcReply::Join(JoinReply::Refused(why))) => {
                 tracing::error!(%why, "the cluster does not take this node in");

@@ -140,7 +140,7 @@ impl View {
     }
 
     /// The answers, and the hash of what was changed.
-    fn apply(&self, index: u64, batch: &Batch) -> (Responses, u64) {
+    fn apply(&self, index: u64, term: u64, batch: &Batch) -> (Responses, u64) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let Applied { responses, poisoned, changes } = state.apply_all(index, &batch.0);
         let decided = Decided::from(&*state);
@@ -156,7 +156,7 @@ impl View {
         }
         for command in &batch.0 {
             if let Command::Stamp(stamp) = command {
-                self.time.applied(index, *stamp);
+                self.time.applied(index, term, *stamp);
             }
         }
         self.note(decided);
@@ -167,7 +167,7 @@ impl View {
     fn replace(&self, state: ClusterState) -> ClusterState {
         let decided = Decided::from(&state);
         if let Some(stamp) = state.stamp() {
-            self.time.applied(u64::MAX, stamp);
+            self.time.stored(stamp);
         }
         let old = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
         self.note(decided);
@@ -313,7 +313,7 @@ impl Machine {
         let apply = move |entry: &Entry| {
             let index = entry.log_id.index;
             let (responses, changed) = match &entry.payload {
-                EntryPayload::Normal(batch) => view.apply(index, batch),
+                EntryPayload::Normal(batch) => view.apply(index, entry.log_id.leader_id.term, batch),
                 EntryPayload::Blank | EntryPayload::Membership(_) => Default::default(),
             };
             view.digest(index, &responses, changed);
@@ -431,7 +431,7 @@ mod tests {
         let time = Arc::new(Time::new(1, 0, Arc::new(proxy_core::time::Clocks::default)));
         let view = Arc::new(View::new(ClusterState::default(), time));
         let grant = Command::Grant { holder: 2, reason: GrantReason::Elected, at: WallTime(1) };
-        view.apply(7, &Batch(vec![grant, Command::Health { place: 3, healthy: false }]));
+        view.apply(7, 1, &Batch(vec![grant, Command::Health { place: 3, healthy: false }]));
         let locked = view.state.write().expect("not poisoned");
         let (tx, rx) = mpsc::channel();
         let asked = view.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
@@ -33,6 +33,8 @@ pub struct Time {
     walls: Mutex<Walls>,
     /// Every member reads stamps.
     is_read: AtomicBool,
+    /// The term that is going on, as soon as Raft is there.
+    term: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 /// Wall clocks.
@@ -57,6 +59,7 @@ impl Time {
             read,
             walls: Mutex::default(),
             is_read: AtomicBool::new(false),
+            term: OnceLock::new(),
         }
     }
 
@@ -66,14 +69,21 @@ impl Time {
         self.clock.at(mono)
     }
 
-    /// The stamp of the snapshot that the process starts with.
+    /// The stamp of a snapshot is here.
     pub(super) fn stored(&self, stamp: Stamp) {
-        self.clock.applied(0, stamp, (self.read)().mono);
+        self.clock.applied(0, false, stamp, (self.read)().mono);
     }
 
-    /// The stamp of the entry at `index` is applied here.
-    pub(super) fn applied(&self, index: u64, stamp: Stamp) {
-        self.clock.applied(index, stamp, (self.read)().mono);
+    /// The stamp of the entry at `index`, of the term `term`, is applied here.
+    pub(super) fn applied(&self, index: u64, term: u64, stamp: Stamp) {
+        let is_present = self.term.get().is_some_and(|now| now() <= term);
+        self.clock.applied(index, is_present, stamp, (self.read)().mono);
+    }
+
+    /// Raft is there, and says in which term it is.
+    pub(super) fn count_terms(&self, now: impl Fn() -> u64 + Send + Sync + 'static) {
+        // Set once, at the start.
+        drop(self.term.set(Box::new(now)));
     }
 
     /// Whether this node leads, by what openraft says. A leader that finds no time that was counted on without a break takes

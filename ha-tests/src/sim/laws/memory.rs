@@ -16,18 +16,26 @@ use crate::sim::net::Body;
 /// Who has been told that it has forgotten.
 #[derive(Debug, Default)]
 pub struct Law {
+    /// Heartbeats under way in a node: who asked (the run of its process), and the number of the question.
+    asked: BTreeSet<(RaftId, u32, u64)>,
     told: BTreeSet<RaftId>,
 }
 
 impl Law {
-    /// A heartbeat of a leader comes to the node `id`, whose log lacks what it names.
-    pub fn told(&mut self, id: RaftId) {
-        self.told.insert(id);
+    /// A heartbeat of a leader (question `call` of the run `run`) comes to the node `id`, whose log lacks what it names.
+    pub fn told(&mut self, id: RaftId, run: u32, call: u64) {
+        self.asked.insert((id, run, call));
     }
 
-    /// The node `id` says this: what is wrong with it.
+    /// The node `id` says this: what is wrong with it. It knows what a heartbeat told it when it answers that: others may
+    /// be on their way through it before.
     #[must_use]
-    pub fn said(&self, id: RaftId, body: &Body) -> Option<&'static str> {
+    pub fn said(&mut self, id: RaftId, body: &Body) -> Option<&'static str> {
+        if let Body::Answer { run, call, .. } = body
+            && self.asked.remove(&(id, *run, *call))
+        {
+            self.told.insert(id);
+        }
         if !self.told.contains(&id) {
             return None;
         }

@@ -83,9 +83,11 @@ impl World {
         }
     }
 
-    /// Whether a heartbeat names what the log that it comes to lacks: from then on its node knows that it has forgotten.
+    /// Whether a heartbeat names what the log that it comes to lacks: from its answer on its node knows that it has forgotten.
     fn look_at_heartbeat(&mut self, to: Place, body: &Body) {
-        let Body::Ask { lane: Lane::Control, target, rpc: Rpc::Append(rpc), .. } = body else { return };
+        let Body::Ask { lane: Lane::Control, target, run, call, rpc: Rpc::Append(rpc) } = body else {
+            return;
+        };
         let Some(named) = rpc.prev_log_id.filter(|_| rpc.entries.is_empty()) else { return };
         let Some(machine) = self.machines.iter().find(|m| m.place == to && m.id == Some(*target)) else {
             return;
@@ -95,7 +97,7 @@ impl World {
         let (end, purged) =
             running.log.with(|log| (log.entries().end, log.purged().map_or(0, |(index, _)| index)));
         if rpc.vote.leader_id.term >= term && named.index >= end && named.index > purged {
-            self.judge.memory.told(*target);
+            self.judge.memory.told(*target, *run, *call);
         }
     }
 
