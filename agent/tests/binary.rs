@@ -501,6 +501,88 @@ fn fails(output: &Output, code: i32, words: &[&str]) {
     }
 }
 
+/// What systemd and the guard do not start again: docs/operating.md has it as `RestartPreventExitStatus`.
+const NEEDS_A_PERSON: i32 = 3;
+
+#[test]
+fn a_start_that_only_a_person_can_mend_ends_with_3_so_that_nothing_starts_it_again() {
+    let mut node = Node::new();
+    node.start();
+    node.signal(Signal::SIGTERM);
+    let data = node.dir.path().join("data");
+    let file = fs::read_to_string(node.file()).expect("read");
+    // A folder of another node.
+    fs::write(node.file(), format!("{file}id = 2\n")).expect("written");
+    fails(&node.say(&["run"]), NEEDS_A_PERSON, &["belongs to node 1, this is node 2"]);
+    fs::write(node.file(), &file).expect("written");
+    for copy in ["key", "key.copy"] {
+        fs::write(data.join(copy), [7; 36]).expect("damaged");
+    }
+    fails(&node.say(&["run"]), NEEDS_A_PERSON, &["it does not hold a key"]);
+    // Also where a guard reads it first.
+    fs::write(node.file(), format!("{file}[vip]\ninterface = \"lo\"\naddresses = [\"127.0.0.99/32\"]\n"))
+        .expect("written");
+    fails(&node.say(&["run"]), NEEDS_A_PERSON, &["it does not hold a key"]);
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+/// Everything in a folder, and the folder.
+fn all_in(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_path_buf()];
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.file_type().expect("a type").is_dir() {
+            all.extend(all_in(&entry.path()));
+        } else {
+            all.push(entry.path());
+        }
+    }
+    all
+}
+
+#[test]
+fn what_a_node_keeps_is_its_owners_alone_whoever_made_the_folder_and_records_are_for_a_group() {
+    use std::os::unix::fs::PermissionsExt;
+    for made_before in [false, true] {
+        let mut node = Node::new();
+        let data = node.dir.path().join("data");
+        let records = node.dir.path().join("records/of/calls.json");
+        let file = fs::read_to_string(node.file()).expect("read");
+        let accounting = format!("[accounting]\njson = \"{}\"\n", records.display());
+        fs::write(node.file(), file + &accounting).expect("written");
+        if made_before {
+            fs::create_dir(&data).expect("made");
+            fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("wide");
+        }
+        node.start();
+        assert_eq!(node.log().contains("could be read by others"), made_before, "{}", node.log());
+        // The file of records is there with the first one.
+        let (mut alice, mut bob) = (Ua::new("alice", node.proxy()), Ua::new("bob", node.proxy()));
+        assert_eq!(bob.register(300).status(), 200);
+        alice.invite("bob", "call-1");
+        let invite = bob.expect("INVITE");
+        bob.respond(&invite, "200 OK", "b");
+        let ok = alice.expect("200");
+        alice.in_dialog("ACK", &ok);
+        bob.expect("ACK");
+        alice.in_dialog("BYE", &ok);
+        let bye = bob.expect("BYE");
+        bob.respond(&bye, "200 OK", "b");
+        alice.expect("200");
+        until("the record is written", || records.exists().then_some(()));
+        for path in all_in(&data) {
+            assert_eq!(mode(&path) & 0o077, 0, "{} has {:o}", path.display(), mode(&path));
+        }
+        assert_eq!((mode(&data), mode(&data.join("admin.sock"))), (0o700, 0o600));
+        assert_eq!(mode(&records), 0o640);
+        let folder = records.parent().expect("a folder");
+        assert_eq!((mode(folder), mode(folder.parent().expect("another"))), (0o755, 0o755));
+    }
+}
+
 #[test]
 fn an_unknown_key_is_one_message_and_nothing_is_made() {
     let node = Node::new();

@@ -8,6 +8,7 @@
 pub mod accounting;
 pub mod auth;
 pub mod blf;
+pub mod contain;
 pub mod dialog;
 pub mod digest;
 pub mod dispatch;

@@ -1,24 +1,13 @@
-//! A panic is a fault of this program. Where one is expected to be possible and its consequences are known, it is caught
-//! by [`contained`]; everywhere else the process ends (a hook of the agent asks [`is_contained`]).
+//! A panic that is contained ([`proxy_core::contain`]), and who keeps what it came of.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+
+pub use proxy_core::contain::{contained, is_contained};
 
 /// Keeps what should be sent in: the log index of an entry, and a text about a command of it.
 pub type Witness = Box<dyn Fn(u64, &str) + Send + Sync>;
 
 static WITNESS: OnceLock<Witness> = OnceLock::new();
-
-thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread would be caught by [`contained`].
-#[must_use]
-pub fn is_contained() -> bool {
-    CONTAINED.get()
-}
 
 /// Who keeps a command that could not be applied. Only the first of a process counts.
 pub fn call_witness(witness: Witness) {
@@ -29,33 +18,5 @@ pub fn call_witness(witness: Witness) {
 pub(crate) fn witness(index: u64, text: &str) {
     if let Some(witness) = WITNESS.get() {
         witness(index, text);
-    }
-}
-
-/// Runs `f`. The caller must know what a panic leaves behind of what `f` changes.
-///
-/// # Errors
-/// `f` has panicked: what it said.
-pub fn contained<R>(f: impl FnOnce() -> R) -> Result<R, String> {
-    let before = CONTAINED.replace(true);
-    let outcome = catch_unwind(AssertUnwindSafe(f));
-    CONTAINED.set(before);
-    outcome.map_err(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        text.or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| String::from("it said nothing"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_caught_with_what_it_said_and_only_inside() {
-        assert!(!is_contained());
-        assert_eq!(contained(is_contained), Ok(true));
-        assert_eq!(contained(|| -> u8 { panic!("no {}", 7) }), Err(String::from("no 7")));
-        assert!(!is_contained(), "also after one");
     }
 }

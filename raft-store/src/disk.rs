@@ -4,6 +4,8 @@
 //! [`DiskFile::sync_data`] (contents) and [`Disk::sync_dir`] (names).
 
 use std::io;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 mod real;
@@ -81,6 +83,7 @@ pub fn lacks_room(e: &io::Error) -> bool {
 /// Reads as [`DiskFile::read_at`] does, and around what cannot be read: a bad sector is damage at its place, as a
 /// flipped bit is, and not the end of all that is readable behind it. Errors of other kinds are given on.
 fn read_around(
+    file: &Path,
     mut read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
     len: u64,
     offset: u64,
@@ -103,16 +106,27 @@ fn read_around(
                 let left = usize::try_from(len - at).unwrap_or(usize::MAX);
                 let n = piece.len().min(left);
                 piece[..n].fill(UNREADABLE_BYTE);
-                lost = lost.or(Some((at, e)));
+                let end = at + n as u64;
+                lost =
+                    Some(lost.map_or((at..end, e), |(range, why): (Range<u64>, _)| (range.start..end, why)));
                 got += n;
             }
             Err(e) => return Err(e),
         }
     }
-    if let Some((at, why)) = lost {
-        tracing::error!(at, %why, "a file of the store cannot be read there: is the disk failing?");
+    if let Some((range, why)) = lost {
+        tracing::error!("{}", unread(file, &range, &why));
     }
     Ok(got)
+}
+
+/// What is said of bytes that cannot be read: the kernel's own log says why.
+fn unread(file: &Path, bytes: &Range<u64>, why: &io::Error) -> String {
+    let Range { start, end } = bytes;
+    format!(
+        "{} cannot be read between byte {start} and byte {end}: {why}; what is readable around it is used (see dmesg)",
+        file.display()
+    )
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -144,7 +158,7 @@ mod tests {
             buf[..end.saturating_sub(at)].fill(7);
             Ok(end.saturating_sub(at))
         };
-        let got = read_around(file, len as u64, offset as u64, &mut buf)?;
+        let got = read_around(Path::new("log/1"), file, len as u64, offset as u64, &mut buf)?;
         buf.truncate(got);
         Ok(buf)
     }
@@ -165,9 +179,23 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_named_with_its_bytes_and_no_guess() {
+        let why = io::Error::from_raw_os_error(libc::EIO);
+        let said = unread(Path::new("/d/log/7"), &(4096..8192), &why);
+        assert!(said.contains("/d/log/7") && said.contains("byte 4096 and byte 8192"), "{said}");
+        assert!(said.contains("Input/output error") && !said.contains('?'), "{said}");
+    }
+
+    #[test]
     fn what_the_system_lacks_is_no_damage() {
         for code in [libc::EACCES, libc::ENOMEM, libc::EMFILE, libc::ESTALE] {
-            let refused = read_around(|_, _| Err(io::Error::from_raw_os_error(code)), 10, 0, &mut [0; 10]);
+            let refused = read_around(
+                Path::new("x"),
+                |_, _| Err(io::Error::from_raw_os_error(code)),
+                10,
+                0,
+                &mut [0; 10],
+            );
             assert_eq!(refused.expect_err("refused").raw_os_error(), Some(code));
         }
     }

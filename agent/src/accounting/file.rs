@@ -4,9 +4,9 @@
 //! after a failed fsync the kernel takes pages for clean that are on no disk, and the next fsync says that all is well. When somebody has moved the file
 //! away (logrotate without `copytruncate`), a new one is begun: nobody has to tell this program.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::line::{Line, csv_head};
@@ -37,6 +37,19 @@ impl Format {
     }
 }
 
+/// Mode of a file of records: a group may be let in, whatever is usual in this process.
+const FILE_MODE: u32 = 0o640;
+/// Mode of the folders that are made for one.
+const FOLDER_MODE: u32 = 0o755;
+
+/// Makes a folder, and those above it, such that a group can get at the file in it.
+fn make_readable(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists()).collect();
+    std::fs::create_dir_all(folder)?;
+    missing.iter().try_for_each(|made| std::fs::set_permissions(made, Permissions::from_mode(FOLDER_MODE)))
+}
+
 /// A file of lines.
 #[derive(Debug)]
 pub struct LineFile {
@@ -59,11 +72,15 @@ impl LineFile {
 
     fn open(&self) -> io::Result<File> {
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            make_readable(folder)?;
         }
         // Who calls whom is nobody's business; a group may be let in.
         let made = !self.path.exists();
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&self.path)?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(&self.path)?;
+        if made {
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        }
         if made && let Some(folder) = self.path.parent().filter(|f| !f.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +61,8 @@ impl Drop for Admin {
 pub fn bind(path: &Path) -> Result<Admin, AdminError> {
     let cannot = |why| AdminError::Cannot { path: path.to_path_buf(), why };
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(cannot)?;
+        // Often the data folder, and then perhaps the first one to make it.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     }
     match UnixStream::connect(path) {
         Ok(_) => return Err(AdminError::InUse { path: path.to_path_buf() }),

@@ -115,12 +115,20 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
     std::thread::Builder::new()
         .name(format!("relevo-sip-{}", parts.config.shard))
         .spawn(move || {
-            let engine =
-                Engine::sharing(parts.config.clone(), parts.replay.clone()).with_bans(parts.bans.clone());
+            let engine = engine_of(&parts);
             let (outbox, failures) = (BTreeMap::new(), VecDeque::new());
             Runner { parts, engine, epoch: 0, active: INACTIVE, obeyed: 0, outbox, failures }.run();
         })
         .map_err(NetError::Thread)
+}
+
+/// One that has not begun.
+fn engine_of<S>(parts: &Parts<S>) -> Engine {
+    let Parts { config, replay, bans, .. } = parts;
+    let engine = Engine::sharing(config.clone(), replay.clone()).with_bans(bans.clone());
+    #[cfg(debug_assertions)]
+    let engine = engine.drilled(Some(|name| super::drill::die_of(name.as_bytes())));
+    engine
 }
 
 struct Runner<S> {
@@ -240,13 +248,15 @@ impl<S: Store> Runner<S> {
         }
         let shard = self.parts.config.shard;
         self.parts.poison.note(shard, fingerprint);
-        let survived = self.survive(now, state, |runner| {
+        let outcome = contained(|| {
             #[cfg(debug_assertions)]
             super::drill::die_of(bytes);
-            runner.engine.handle_datagram(now, flow, bytes, state);
+            self.engine.handle_datagram(now, flow, bytes, state);
         });
         self.parts.poison.note(shard, 0);
-        if !survived {
+        if let Err(why) = outcome {
+            // However often: the process would end here, and then the next node's, and the messages would go on to come.
+            self.begin_anew(now, state, &why);
             self.parts.poison.has_killed(fingerprint, real.0);
         }
     }
@@ -267,29 +277,47 @@ impl<S: Store> Runner<S> {
         }
     }
 
-    /// Does it. An engine that fails (a fault of this program) forgets what it did, as at a takeover, and begins anew
-    /// from the replicated state; what it was about to say is lost, as if the network had lost it.
-    fn survive(&mut self, now: Now, state: &SipState, f: impl FnOnce(&mut Self)) -> bool {
-        let Err(why) = contained(|| f(self)) else { return true };
-        tracing::error!("engine {} has failed and begins anew: {why}", self.parts.config.shard);
+    /// Does it. An engine that fails although it keeps to itself what its records and timers fail at (a fault of this
+    /// program) begins anew; the process ends when that is of no use.
+    fn survive(&mut self, now: Now, state: &SipState, f: impl FnOnce(&mut Self)) {
+        let Err(why) = contained(|| f(self)) else { return };
         self.failures.retain(|at| now.mono.since(*at) < FAILURES_WITHIN);
         self.failures.push_back(now.mono);
         if self.failures.len() > MAX_FAILURES {
             tracing::error!("engine {} fails again and again: this process ends", self.parts.config.shard);
             std::process::abort();
         }
+        self.begin_anew(now, state, &why);
+    }
+
+    /// The engine forgets what it did, as at a takeover, and begins anew from the replicated state; what it was about to
+    /// say is lost, as if the network had lost it.
+    fn begin_anew(&mut self, now: Now, state: &SipState, why: &str) {
+        tracing::error!("engine {} has failed and begins anew: {why}", self.parts.config.shard);
         self.epoch += 1;
-        let Parts { config, replay, bans, .. } = &self.parts;
-        self.engine = Engine::sharing(config.clone(), replay.clone()).with_bans(bans.clone());
+        self.tell_left_out();
+        self.engine = engine_of(&self.parts);
+        // A record that cannot be taken over is left out; this is about what every call needs.
         if self.active != INACTIVE && contained(|| self.engine.activate(now, state)).is_err() {
             tracing::error!("engine {} cannot begin anew: this process ends", self.parts.config.shard);
             std::process::abort();
         }
-        false
+    }
+
+    /// What is left out is in the log, once, for whoever is to find out why.
+    fn tell_left_out(&mut self) {
+        while let Some(fault) = self.engine.poll_fault() {
+            tracing::error!(
+                "{} is left out, because this program fails at it: {}; everything else goes on; please send this in",
+                fault.what,
+                fault.why
+            );
+        }
     }
 
     /// Sends what is to be sent. The figures are shown before: who has an answer in hand finds it counted.
     fn carry_out(&mut self) {
+        self.tell_left_out();
         self.show();
         let mut now = None;
         while let Some(output) = self.engine.poll_output() {

@@ -367,6 +367,7 @@ impl Sip {
             sum.media_moved += c.media_moved;
             sum.media_restored += c.media_restored;
             sum.refused_unrecorded += c.refused_unrecorded;
+            sum.left_out += c.left_out;
             sum.transport_failures += c.transport_failures;
         }
         let of = |a: &AtomicU64| a.load(Ordering::Relaxed);

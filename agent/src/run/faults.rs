@@ -2,7 +2,8 @@
 //!
 //! | thread | then |
 //! |---|---|
-//! | an engine, at a message, timer or verdict | the engine begins anew from the replicated state ([`crate::net::engine`]) |
+//! | an engine, at a message | the engine begins anew from the replicated state ([`crate::net::engine`]) |
+//! | an engine, at a record, a timer, a verdict or a chore | that one is left out (`proxy_core::engine`) |
 //! | the one that applies, at a command | the command is refused on every node (`raft_store::node`) |
 //! | one that serves one connection, one operator, or looks after one thing that can be missed | that thread ends |
 //! | any other | the process ends at once, and the guard acts |

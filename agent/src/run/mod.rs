@@ -19,6 +19,7 @@ mod health;
 pub mod live;
 pub mod log;
 pub mod notices;
+mod private;
 pub mod process;
 pub mod pulse;
 mod refused;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use raft_store::log::{BootId, Ground, Held};
 use raft_store::node::schedule::Schedule;
 use raft_store::node::scrub::Pace;
-use raft_store::node::{Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
+use raft_store::node::{CoreError, Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
 
 use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
 use super::setup::SetupError;
-use super::{faults, log, room, setup, signals};
+use super::{faults, log, private, room, setup, signals};
 use crate::admin::server;
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
@@ -47,12 +47,13 @@ pub fn main(common: &Common) -> ExitCode {
         }
     };
     log::start();
+    private::from_now_on();
     if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
             Ok(code) => ExitCode::from(code),
             Err(e) => {
                 complain(&e.to_string(), "");
-                ExitCode::from(EXIT_FAILED)
+                exit_of(&*e)
             }
         };
     }
@@ -71,16 +72,29 @@ pub fn main(common: &Common) -> ExitCode {
         }
         Err(e) => {
             complain(&e.to_string(), "");
-            // The guard must not start again and again what only a person can mend.
-            ExitCode::from(if needs_a_person(&*e) { EXIT_FATAL } else { EXIT_FAILED })
+            exit_of(&*e)
         }
     }
 }
 
+/// The guard and systemd must not start again and again what only a person can mend.
+fn exit_of(e: &(dyn std::error::Error + Send + Sync + 'static)) -> ExitCode {
+    ExitCode::from(if needs_a_person(e) { EXIT_FATAL } else { EXIT_FAILED })
+}
+
 /// Whether a start fails for a reason that does not go away by itself.
 fn needs_a_person(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    matches!(e.downcast_ref(), Some(StartError::Store(StoreError::Damaged(_))))
-        || matches!(e.downcast_ref(), Some(SetupError::Gone { .. } | SetupError::Key { .. }))
+    let start = e.downcast_ref().is_some_and(|e| match e {
+        StartError::Unlisted(_)
+        | StartError::Store(StoreError::Damaged(_) | StoreError::Foreign { .. })
+        | StartError::Core(CoreError::Timing(_) | CoreError::Incomplete(_)) => true,
+        // A process that ends, a disk that is mounted, a thread that there is memory for: a later start may find them.
+        StartError::Store(StoreError::Io { .. } | StoreError::InUse { .. })
+        | StartError::Core(CoreError::Snapshots(_) | CoreError::Raft(_))
+        | StartError::Server(_)
+        | StartError::Thread(_) => false,
+    });
+    start || matches!(e.downcast_ref(), Some(SetupError::Gone { .. } | SetupError::Key { .. }))
 }
 
 /// Opens what SIP comes in by.
@@ -95,6 +109,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let signals = signals::block()?;
     // Before any program is started, which shall not inherit the guard's socket.
     let petter = Petter::from_env();
+    private::folder(&config.data)?;
     let marks = Marks::from_env();
     let ground = ground();
     faults::end_on_panic();
@@ -233,6 +248,7 @@ fn start_raft(config: &Config, key: [u8; 32], ground: Ground) -> Result<Node, St
 /// The parent: starts this program again as the agent, and takes the floating IP down when that dies.
 fn guard(config: &Config) -> Result<u8, Fault> {
     let signals = signals::block()?;
+    private::folder(&config.data)?;
     let myself = config.myself();
     let others = config.nodes.iter().filter(|m| m.id != config.id).map(|m| m.addr);
     let guard = GuardConfig {

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use raft_store::snap::newest_bytes;
+
 use super::ailing::Ailing;
 use crate::control::Ailment;
 
@@ -56,7 +58,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Of a file system of `total` bytes, for a state of `snapshot` bytes: a new one must fit beside the last.
+    /// Of a file system of `total` bytes, for a state whose newest snapshot takes `snapshot` bytes.
     #[must_use]
     pub fn of(total: u64, snapshot: u64) -> Self {
         let share = (total / 100 * LOW_PERCENT).min(LOW_MOST);
@@ -122,7 +124,8 @@ pub struct Running {
 /// Says how many bytes of the log wait for room; `None`: there is room.
 pub type Unwritten = Box<dyn Fn() -> Option<u64> + Send>;
 
-/// Starts the thread. `data` is the data folder, `snapshots` the folder in it whose size says how large the state is.
+/// Starts the thread. `data` is the data folder, `snapshots` the folder in it whose newest
+/// snapshot says how large the state is.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -141,7 +144,7 @@ pub fn start(
         loop {
             match look(&data) {
                 Ok(now) => {
-                    let marks = Marks::of(now.total, size_of_files(&snapshots));
+                    let marks = marks(now, &snapshots);
                     let waits = unwritten();
                     let verdict = judge(now, marks, full, waits.is_some());
                     shown.unwritten.store(waits.map_or(0, |bytes| bytes.max(1)), Ordering::Release);
@@ -189,21 +192,16 @@ fn tell(data: &Path, full: bool, now: Bytes, marks: Marks, waits: Option<u64>) {
     }
 }
 
+/// Two times the newest snapshot must fit: one that is written, one that arrives. What was set aside after damage, or stays
+/// of an older state, moves no mark.
+fn marks(now: Bytes, snapshots: &Path) -> Marks {
+    Marks::of(now.total, newest_bytes(snapshots))
+}
+
 fn look(data: &Path) -> io::Result<Bytes> {
     let stat = nix::sys::statvfs::statvfs(data)?;
     let unit = stat.fragment_size();
     Ok(Bytes { free: stat.blocks_available() * unit, total: stat.blocks() * unit })
-}
-
-/// Of the files in a folder and the folders in it; 0 where there is none.
-fn size_of_files(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of_files(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 /// Gives the reserve in the data folder up, for a store that finds no room to open. `false`: there is none.
@@ -254,6 +252,21 @@ mod tests {
         assert_eq!(Marks::of(240 * MIB, 10 * MIB).low, LOW_BYTES + 20 * MIB);
         assert_eq!(Marks::of(10 << 40, 0).low, LOW_MOST);
         assert_eq!(Marks::of(40 * MIB, 0).low, 20 * MIB, "not all of a small one");
+    }
+
+    #[test]
+    fn what_was_set_aside_or_is_half_written_moves_no_mark() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let large = MIB as usize * 2;
+        let folders = [("gen-0000000000000003", large), ("gen-0000000000000004", 1000), ("new", large)];
+        let damaged = [("bad-0000000000000002", large), ("bad-0000000000000005", large)];
+        for (name, size) in folders.into_iter().chain(damaged) {
+            std::fs::create_dir(dir.path().join(name)).expect("made");
+            std::fs::write(dir.path().join(name).join("db"), vec![7; size]).expect("written");
+        }
+        let disk = Bytes { free: 200 * MIB, total: 240 * MIB };
+        assert_eq!(marks(disk, dir.path()).low, LOW_BYTES + 2 * 1000);
+        assert_eq!(marks(disk, &dir.path().join("none")).low, LOW_BYTES);
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl Memory {
     }
 }
 
+/// How a subscription is called.
+fn name_of(id: &DialogId) -> String {
+    format!("the subscription with Call-ID {} (From tag {})", id.call_id, id.from_tag)
+}
+
 impl Engine {
     /// Reads the news; called after whatever has happened. Costs one comparison if there is none.
     pub(crate) fn presence_look(&mut self, cx: Cx<'_>) {
@@ -164,11 +169,12 @@ impl Engine {
             .state
             .subscriptions_ended(cx.now.wall)
             .filter(|id| self.is_own_shard(&id.call_id) && is_free(id))
+            .filter(|id| !self.is_left_out(|| name_of(id)))
             .take(MAX_NOTIFIES_PER_TICK)
             .cloned()
             .collect();
         for id in ended {
-            self.end_subscription(cx, &id);
+            self.contain_each(|| name_of(&id), |engine| engine.end_subscription(cx, &id));
         }
         self.blf.waiting.retain(|exchange, _| self.exchanges.contains_key(exchange));
         self.blf.spent = 0;
@@ -189,7 +195,7 @@ impl Engine {
             .collect();
         for (id, anyway) in ready {
             self.blf.marked.remove(&id);
-            self.number_notify(cx, id, anyway);
+            self.contain_each(|| name_of(&id), |engine| engine.number_notify(cx, id.clone(), anyway));
         }
     }
 

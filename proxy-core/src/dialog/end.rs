@@ -63,11 +63,12 @@ impl Engine {
             .dialogs_ending()
             .chain(cx.state.dialogs_due(cx.now.wall))
             .filter(|d| self.is_own_shard(&d.id.call_id) && !self.ends.0.contains_key(&d.id))
+            .filter(|d| !self.is_left_out(|| name_of(&d.id)))
             .map(|d| (d, reason_of(d, cx.now.wall)))
             .take(MAX_ENDS_PER_TICK)
             .collect();
         for (dialog, by) in due {
-            self.end_dialog(cx, dialog, by);
+            self.contain_each(|| name_of(&dialog.id), |engine| engine.end_dialog(cx, dialog, by));
         }
     }
 
@@ -75,6 +76,7 @@ impl Engine {
         if self.ends.0.contains_key(&dialog.id) {
             return;
         }
+        self.drill("dialog", &dialog.id.call_id);
         let mut open = [false; 2];
         for (side, to_caller) in open.iter_mut().zip([true, false]) {
             let purpose = Purpose::DialogBye { id: dialog.id.clone(), to_caller };
@@ -125,6 +127,14 @@ impl Engine {
         };
         self.propose(command, Awaiting::Nothing);
     }
+}
+
+/// How a dialog is called.
+fn name_of(id: &DialogId) -> String {
+    format!(
+        "the end of the dialog with Call-ID {} (From tag {}, To tag {})",
+        id.call_id, id.from_tag, id.to_tag
+    )
 }
 
 /// Why a dialog that is due has to end.

@@ -93,7 +93,11 @@ impl Engine {
             let Some(key) = self.dispatch.next.pop_due(cx.now.mono) else { return };
             let again = cx.now.mono + self.settings.config.dispatch.probe_interval;
             self.dispatch.next.set(key.clone(), Some(again));
-            self.probe(cx, key);
+            let (set, uri) = key.clone();
+            self.contain_each(
+                || format!("the probes of destination {uri} of set {set}"),
+                |engine| engine.probe(cx, key),
+            );
         }
     }
 

@@ -12,18 +12,24 @@ impl Engine {
     /// Fires the chores and sets their next time.
     pub(super) fn on_chores(&mut self, cx: Cx<'_>) {
         // In the order of what hurts first when it is late. One line per feature.
-        self.auth_tick(cx);
-        self.dispatch_tick(cx);
-        self.trunk_tick(cx);
-        self.trunk_probe_tick(cx);
-        self.media_tick(cx);
-        self.nat_tick(cx);
-        self.dialog_tick(cx);
-        self.presence_tick(cx);
-        self.messages_tick(cx);
+        let all: [(&str, fn(&mut Self, Cx<'_>)); 9] = [
+            ("the key of challenges", Self::auth_tick),
+            ("the chore for destinations", Self::dispatch_tick),
+            ("the chore for trunks", Self::trunk_tick),
+            ("the probes of trunks", Self::trunk_probe_tick),
+            ("the chore for media proxies", Self::media_tick),
+            ("the pings through NATs", Self::nat_tick),
+            ("the ends of dialogs", Self::dialog_tick),
+            ("the chore for subscriptions", Self::presence_tick),
+            ("the chore for stored messages", Self::messages_tick),
+        ];
+        // First: it fires again, whatever comes of one of them.
+        self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));
+        for (name, tick) in all {
+            self.contain(|| name.to_owned(), |engine| tick(engine, cx));
+        }
         // Last: what was proposed before has taken them along.
         self.tell_counts();
-        self.timers.set(Timer::Chores, Some(cx.now.mono + CHORES_INTERVAL));
     }
 
     /// Whether chores that concern the whole proxy are this engine's.

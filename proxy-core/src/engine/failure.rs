@@ -47,18 +47,20 @@ impl Engine {
         }
         self.counters.transport_failures += 1;
         self.names.at(now.mono);
-        self.acks_go_elsewhere(flow);
+        let name = || format!("the ACKs that went to {}", flow.remote);
+        self.contain(name, |engine| engine.acks_go_elsewhere(flow));
         let Some(clients) = self.watched.remove(&flow) else { return };
         if flow.transport.is_reliable() {
             self.remember_without_tcp(flow);
         }
         let cx = Cx { now, state };
         for client in clients {
-            match client {
-                Client::Call(id, index) => self.on_branch_unreachable(cx, id, index, flow),
-                Client::Exchange(id, index) => self.on_copy_unreachable(cx, id, index, flow),
-                Client::Errand(id) => self.on_errand_transport_failure(cx, id),
-            }
+            let name = || format!("what follows from the failure of a flow to {} ({client:?})", flow.remote);
+            self.contain(name, |engine| match client {
+                Client::Call(id, index) => engine.on_branch_unreachable(cx, id, index, flow),
+                Client::Exchange(id, index) => engine.on_copy_unreachable(cx, id, index, flow),
+                Client::Errand(id) => engine.on_errand_transport_failure(cx, id),
+            });
         }
     }
 

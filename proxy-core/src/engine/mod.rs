@@ -18,6 +18,7 @@
 //! A refused proposal leaves silence, so that the peer's retransmission tries again; only an overload is answered,
 //! with 503. What nobody retransmits (a decision that timer C made) is tried again here.
 
+pub(crate) mod apart;
 mod chores;
 mod explain;
 mod failure;
@@ -28,6 +29,7 @@ pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
 
+pub use apart::{Drill, Fault};
 pub use keys::shard_of;
 pub use names::{MAX_PARKED, MAX_QUESTIONS};
 
@@ -122,6 +124,8 @@ pub struct Engine {
     pub(crate) bans: Bans,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
     explain: Option<Explain>,
+    /// What this program has failed at.
+    apart: apart::Apart,
     /// Sum of the costs of all calls and exchanges, in bytes.
     held_bytes: usize,
     /// Nothing new is taken in: see [`Engine::refuse_new`].
@@ -168,6 +172,7 @@ impl Engine {
             acks: VecDeque::new(),
             bans: Bans::default(),
             explain: None,
+            apart: apart::Apart::default(),
             held_bytes: 0,
             no_room: false,
             replay: Replay::default(),
@@ -202,10 +207,10 @@ impl Engine {
                 self.counters.rebuilt += 1;
             }
         }
-        self.media_begins(cx);
-        self.delete_media_again(cx);
+        self.contain(|| "the beginning with media proxies".into(), |engine| engine.media_begins(cx));
+        self.contain(|| "the end of media of failed calls".into(), |engine| engine.delete_media_again(cx));
         // Nobody can be challenged without it.
-        self.auth_tick(cx);
+        self.contain(|| "the key of challenges".into(), |engine| engine.auth_tick(cx));
         self.timers.set(Timer::Chores, Some(now.mono + CHORES_INTERVAL));
         if self.settings.config.shard == 0 {
             self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
@@ -241,8 +246,14 @@ impl Engine {
         let cx = Cx { now, state };
         self.names.at(now.mono);
         match Message::parse(bytes) {
-            Ok(message) if message.is_request() => self.on_request(cx, flow, &message),
-            Ok(message) => self.on_response(cx, flow, &message),
+            Ok(message) => {
+                self.apart.is_message = true;
+                match message.is_request() {
+                    true => self.on_request(cx, flow, &message),
+                    false => self.on_response(cx, flow, &message),
+                }
+                self.apart.is_message = false;
+            }
             // A keepalive is as it should be (RFC 5626 §4.4.1 asks for no answer over UDP).
             Err(ParseError::Keepalive) => {}
             Err(_) => self.counters.dropped_malformed += 1,
@@ -255,36 +266,41 @@ impl Engine {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
         self.settings.look_at(state.provision());
         let cx = Cx { now, state };
+        let name = || format!("what follows from a commit ({awaiting:?})");
+        self.contain(name, |engine| engine.on_verdict(cx, awaiting, &response));
+        self.read_news(cx);
+    }
+
+    fn on_verdict(&mut self, cx: Cx<'_>, awaiting: Awaiting, response: &SipResponse) {
         match awaiting {
-            Awaiting::Register { exchange } => self.on_registered(cx, exchange, &response),
-            Awaiting::Invite { call } => self.on_admitted(cx, call, &response),
-            Awaiting::Cancel { call, exchange } => self.on_cancel_safe(cx, call, exchange, &response),
+            Awaiting::Register { exchange } => self.on_registered(cx, exchange, response),
+            Awaiting::Invite { call } => self.on_admitted(cx, call, response),
+            Awaiting::Cancel { call, exchange } => self.on_cancel_safe(cx, call, exchange, response),
             Awaiting::Answer { call, branch, answer } => {
-                self.on_answer_safe(cx, call, branch, answer, &response);
+                self.on_answer_safe(cx, call, branch, answer, response);
             }
             Awaiting::BranchFinal { call, branch } => self.on_final_safe(cx, call, branch),
-            Awaiting::Failed { call } => self.on_failure_safe(cx, call, &response),
-            Awaiting::Step { call } => self.on_step_safe(cx, call, &response),
-            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, &response),
+            Awaiting::Failed { call } => self.on_failure_safe(cx, call, response),
+            Awaiting::Step { call } => self.on_step_safe(cx, call, response),
+            Awaiting::Moved { call, branch } => self.on_move_safe(cx, call, branch, response),
             Awaiting::Bye { exchange } => self.on_bye_safe(cx, exchange),
             Awaiting::Credentials { exchange, branch } => self.on_credentials_safe(cx, exchange, branch),
-            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, &response),
-            Awaiting::Subscribe { exchange } => self.on_subscribed(cx, exchange, &response),
-            Awaiting::Notify { attempt } => self.on_notify_numbered(cx, attempt, &response),
+            Awaiting::Trunk { attempt } => self.on_trunk_numbered(cx, attempt, response),
+            Awaiting::Subscribe { exchange } => self.on_subscribed(cx, exchange, response),
+            Awaiting::Notify { attempt } => self.on_notify_numbered(cx, attempt, response),
             Awaiting::SubscriptionEnd { attempt } => self.on_subscription_ended(cx, attempt, true),
-            Awaiting::Keep { exchange } => self.on_kept(cx, exchange, &response),
+            Awaiting::Keep { exchange } => self.on_kept(cx, exchange, response),
             Awaiting::Delivered { attempt } => self.on_delivered(cx, attempt, true),
             Awaiting::Ack { ack } => self.on_ack_safe(cx, ack),
-            Awaiting::Refused => self.on_refused_recorded(Some(&response)),
+            Awaiting::Refused => self.on_refused_recorded(Some(response)),
             Awaiting::Expire => {
                 self.expiring = false;
                 if response.has_left_some() {
-                    self.timers.set(Timer::Expire, Some(now.mono));
+                    self.timers.set(Timer::Expire, Some(cx.now.mono));
                 }
             }
             Awaiting::Nothing => {}
         }
-        self.read_news(cx);
     }
 
     /// The proposal was not committed, or nobody knows.
@@ -292,6 +308,11 @@ impl Engine {
         let Some(awaiting) = self.tickets.remove(&ticket) else { return };
         self.settings.look_at(state.provision());
         let cx = Cx { now, state };
+        let name = || format!("what follows from a proposal that was refused ({awaiting:?})");
+        self.contain(name, |engine| engine.on_no_verdict(cx, awaiting, why));
+    }
+
+    fn on_no_verdict(&mut self, cx: Cx<'_>, awaiting: Awaiting, why: Refusal) {
         match awaiting {
             Awaiting::Register { exchange }
             | Awaiting::Bye { exchange }
@@ -323,30 +344,33 @@ impl Engine {
         self.settings.look_at(state.provision());
         let cx = Cx { now, state };
         while let Some(timer) = self.timers.pop_due(now.mono) {
-            match timer {
-                Timer::Call(id) => self.on_call_timeout(cx, id),
-                Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
-                Timer::Names => self.on_names_timeout(cx),
-                Timer::Errand(id) => self.on_errand_timeout(cx, id),
-                Timer::Media(id) => self.on_media_timeout(cx, id),
-                Timer::Chores => self.on_chores(cx),
-                Timer::Expire => {
-                    if !self.expiring && state.next_end().is_some_and(|end| end <= now.wall) {
-                        self.expiring =
-                            self.propose(SipCommand::Expire { up_to: now.wall }, Awaiting::Expire);
-                    }
-                    self.timers.set(Timer::Expire, Some(now.mono + EXPIRE_INTERVAL));
-                }
-            }
+            self.contain(|| format!("a timer ({timer:?})"), |engine| engine.fire(cx, timer));
         }
         self.read_news(cx);
     }
 
+    fn fire(&mut self, cx: Cx<'_>, timer: Timer) {
+        match timer {
+            Timer::Call(id) => self.on_call_timeout(cx, id),
+            Timer::Exchange(id) => self.on_exchange_timeout(cx, id),
+            Timer::Names => self.on_names_timeout(cx),
+            Timer::Errand(id) => self.on_errand_timeout(cx, id),
+            Timer::Media(id) => self.on_media_timeout(cx, id),
+            Timer::Chores => self.on_chores(cx),
+            Timer::Expire => {
+                if !self.expiring && cx.state.next_end().is_some_and(|end| end <= cx.now.wall) {
+                    self.expiring = self.propose(SipCommand::Expire { up_to: cx.now.wall }, Awaiting::Expire);
+                }
+                self.timers.set(Timer::Expire, Some(cx.now.mono + EXPIRE_INTERVAL));
+            }
+        }
+    }
+
     /// What others have changed, for those who wait for it. Costs a comparison or two if there is nothing.
     pub(crate) fn read_news(&mut self, cx: Cx<'_>) {
-        self.watch_destinations(cx);
-        self.presence_look(cx);
-        self.messages_look(cx);
+        self.contain(|| "the look at destinations".into(), |engine| engine.watch_destinations(cx));
+        self.contain(|| "the look at watchers".into(), |engine| engine.presence_look(cx));
+        self.contain(|| "the look at stored messages".into(), |engine| engine.messages_look(cx));
     }
 
     /// What is to be done next; `None` when all is done.
@@ -411,7 +435,19 @@ impl Engine {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
 
+    /// How far it has come with what it says.
+    pub(crate) fn mark(&self) -> (usize, u64) {
+        (self.outputs.len(), self.next_id)
+    }
+
+    /// What was said and asked since then stays unsaid.
+    pub(crate) fn go_back(&mut self, (outputs, id): (usize, u64)) {
+        self.outputs.truncate(outputs);
+        self.tickets.split_off(&Ticket(id + 1));
+    }
+
     fn forget(&mut self) {
+        self.apart.forget();
         self.outputs.clear();
         self.tickets.clear();
         self.calls.clear();

@@ -279,7 +279,11 @@ impl Engine {
             let Some(method) = message.method() else { continue };
             self.names.rounds = parked.rounds;
             let Parked { flow, key, found, stage, .. } = parked;
-            self.walk(cx, Passage { message: &message, method, flow, key, found }, stage);
+            let name =
+                || format!("a request that waited for the DNS, Call-ID {}", message.call_id().unwrap_or(""));
+            self.contain(name, |engine| {
+                engine.walk(cx, Passage { message: &message, method, flow, key, found }, stage);
+            });
             self.names.rounds = 0;
         }
     }

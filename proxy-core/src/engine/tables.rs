@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use super::apart::{name_of_call, name_of_exchange};
 use super::limits::{MAX_CALLS, MAX_EXCHANGES, MAX_HELD_BYTES, TRANSACTION_BYTES};
 use super::ticket::Awaiting;
 use super::{Client, Cx, Engine, Timer};
@@ -103,7 +104,12 @@ impl Engine {
         work: impl FnOnce(&mut Self, &mut Call) -> R,
     ) -> Option<R> {
         let mut call = self.calls.remove(&id)?;
-        let result = work(self, &mut call);
+        let (call_id, branch) = (call.call_id.clone(), call.key.branch.clone());
+        let Some(result) = self.contain(|| name_of_call(&call_id, &branch), |engine| work(engine, &mut call))
+        else {
+            self.drop_call(id, &call);
+            return None;
+        };
         if !call.done_told && call.is_settled() {
             call.done_told = true;
             if cx.state.pending(&call.key).is_some() {
@@ -201,7 +207,12 @@ impl Engine {
     ) -> Option<R> {
         let mut exchange = self.exchanges.remove(&id)?;
         let was_open = exchange.nist.is_open();
-        let result = work(self, &mut exchange);
+        let (key, request) = (exchange.key.clone(), exchange.request.clone());
+        let name = || name_of_exchange(&key, request.as_deref());
+        let Some(result) = self.contain(name, |engine| work(engine, &mut exchange)) else {
+            self.drop_exchange(id, &exchange);
+            return None;
+        };
         if exchange.is_over(cx.now.mono) {
             self.drop_exchange(id, &exchange);
         } else {
@@ -267,17 +278,26 @@ impl Engine {
         work: impl FnOnce(&mut Self, &mut Errand) -> R,
     ) -> Option<R> {
         let mut errand = self.errands.remove(&id)?;
-        let result = work(self, &mut errand);
+        let (via_branch, remote) = (errand.via_branch.clone(), errand.flow.remote);
+        let name = || format!("the request of our own to {remote} (branch {via_branch})");
+        let Some(result) = self.contain(name, |engine| work(engine, &mut errand)) else {
+            self.drop_errand(id, &errand);
+            return None;
+        };
         if errand.is_over() {
-            self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
-            self.timers.set(Timer::Errand(id), None);
-            self.unwatch(&errand.flow, Client::Errand(id));
-            self.remove_client(&errand.via_branch, Client::Errand(id));
+            self.drop_errand(id, &errand);
         } else {
             self.timers.set(Timer::Errand(id), errand.next_timeout());
             self.errands.insert(id, errand);
         }
         Some(result)
+    }
+
+    fn drop_errand(&mut self, id: u64, errand: &Errand) {
+        self.held_bytes = self.held_bytes.saturating_sub(errand.cost);
+        self.timers.set(Timer::Errand(id), None);
+        self.unwatch(&errand.flow, Client::Errand(id));
+        self.remove_client(&errand.via_branch, Client::Errand(id));
     }
 
     /// The calls that are there now.

@@ -186,11 +186,14 @@ impl Engine {
         let Some((node, purpose)) = self.end_question(id) else { return };
         self.media.fares.entry(node).or_default().heard_at = Some(now.mono);
         self.note_health(cx, node, false);
-        match purpose {
-            Purpose::Waiter(waiter) => self.on_media_said(cx, waiter, said),
-            Purpose::Restore(restore) => self.on_restore_said(cx, restore, &said),
-            Purpose::Delete(_) | Purpose::Ping => {}
-        }
+        self.contain(
+            || format!("what media proxy {node} said"),
+            |engine| match purpose {
+                Purpose::Waiter(waiter) => engine.on_media_said(cx, waiter, said),
+                Purpose::Restore(restore) => engine.on_restore_said(cx, restore, &said),
+                Purpose::Delete(_) | Purpose::Ping => {}
+            },
+        );
         self.read_news(cx);
     }
 

@@ -92,15 +92,19 @@ impl Engine {
                     && (all || b.natted)
             };
             for binding in bindings.iter().filter(wanted) {
-                if let (Hop::Send(flow), _) = hops_of_binding(binding, &self.settings.config.listen) {
-                    self.ping_contact(cx, ping, aor, binding, flow);
-                }
+                let name = || format!("the pings to {} of {aor}", binding.contact);
+                self.contain_each(name, |engine| {
+                    if let (Hop::Send(flow), _) = hops_of_binding(binding, &engine.settings.config.listen) {
+                        engine.ping_contact(cx, ping, aor, binding, flow);
+                    }
+                });
             }
         }
         self.pings = lap;
     }
 
     fn ping_contact(&mut self, cx: Cx<'_>, ping: Ping, aor: &str, binding: &Binding, flow: Flow) {
+        self.drill("ping", aor);
         self.counters.nat_pings += 1;
         if ping == Ping::Crlf {
             self.transmit(flow, EMPTY);

@@ -68,6 +68,11 @@ enum Phase {
     ToTell(MessageCommand),
 }
 
+/// How the messages of a user are called.
+fn name_of(aor: &str) -> String {
+    format!("the messages kept for {aor}")
+}
+
 impl Engine {
     /// Reads the news; called after whatever has happened. Costs one comparison if there is none.
     pub(crate) fn messages_look(&mut self, cx: Cx<'_>) {
@@ -120,6 +125,7 @@ impl Engine {
         let is_free =
             |aor: &&str| !self.offline.busy.contains_key(*aor) && self.is_first_message_here(cx, aor);
         let due = cx.state.messages_due(cx.now.wall).filter(is_free);
+        let due = due.filter(|aor| !self.is_left_out(|| name_of(aor)));
         let own: Vec<String> = due.take(MAX_DELIVERIES_PER_TICK).map(str::to_owned).collect();
         self.offline.marked.extend(own);
         self.messages_look(cx);
@@ -130,7 +136,7 @@ impl Engine {
         for _ in 0..MAX_DELIVERIES_PER_TICK {
             let Some(aor) = self.offline.marked.pop_first() else { return };
             if !self.offline.busy.contains_key(&aor) {
-                self.deliver_first(cx, aor);
+                self.contain_each(|| name_of(&aor), |engine| engine.deliver_first(cx, aor.clone()));
             }
         }
     }

@@ -26,6 +26,7 @@ impl Engine {
     /// The flow of a branch has failed.
     pub(crate) fn on_branch_unreachable(&mut self, cx: Cx<'_>, id: u64, index: usize, flow: Flow) {
         self.with_call(cx, id, |engine, call| {
+            engine.drill("unreachable", &call.call_id);
             let elsewhere = call.has_more_to_try();
             let Some(branch) = call.branches.get_mut(index).filter(|b| b.record.flow == flow) else { return };
             if let Some(cancel) = branch.cancel.as_mut() {

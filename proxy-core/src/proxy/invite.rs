@@ -418,6 +418,7 @@ impl Engine {
     pub(crate) fn on_call_timeout(&mut self, cx: Cx<'_>, id: u64) {
         let now = cx.now.mono;
         self.with_call(cx, id, |engine, call| {
+            engine.drill("timer", &call.call_id);
             if call.ist.next_timeout().is_some_and(|at| at <= now)
                 && let IstAction::Transmit(bytes) = call.ist.on_timeout(now)
             {

@@ -350,6 +350,7 @@ impl Engine {
     pub(crate) fn on_exchange_timeout(&mut self, cx: Cx<'_>, id: u64) {
         let now = cx.now.mono;
         self.with_exchange(cx, id, |engine, exchange| {
+            engine.drill("exchange", &exchange.key.key.branch);
             exchange.nist.on_timeout(now);
             let mut timed_out = engine.check_patience_of_copies(cx, id, exchange);
             for branch in &mut exchange.branches {

@@ -19,6 +19,7 @@
 use super::build;
 use super::call::{Answer, Call, CallBranch, Final, Phase};
 use super::rename::ack_for_failure;
+use crate::engine::apart::name_of;
 use crate::engine::{Cx, Engine};
 use crate::msg::Message;
 use crate::route::withindlg::Approach;
@@ -29,6 +30,15 @@ impl Engine {
     /// Makes the call of a record, and says what the last owner may have left unsaid. `false` if it is here already,
     /// or the record cannot be read.
     pub(crate) fn rebuild(&mut self, cx: Cx<'_>, record: &PendingInvite) -> bool {
+        let before = self.mark();
+        let rebuilt = self.contain_each(|| name_of(record), |engine| engine.rebuild_now(cx, record));
+        if rebuilt.is_none() {
+            self.go_back(before);
+        }
+        rebuilt.unwrap_or(false)
+    }
+
+    fn rebuild_now(&mut self, cx: Cx<'_>, record: &PendingInvite) -> bool {
         let now = cx.now.mono;
         if self.call_of_key(&record.key).is_some() {
             return false;
@@ -82,6 +92,7 @@ impl Engine {
         for index in 0..call.branches.len() {
             self.resume_branch(cx, &mut call, &request, record, index);
         }
+        self.drill("rebuild", &record.call_id);
         let undecided = call.is_undecided();
         let id = self.insert_call(cx, call);
         if undecided {

@@ -69,7 +69,10 @@ impl Engine {
             .collect();
         for uuid in due {
             self.probes.by_trunk.entry(uuid.clone()).or_default().next_at = now + interval;
-            self.probe_trunk(cx, &uuid);
+            self.contain_each(
+                || format!("the probes of trunk {uuid}"),
+                |engine| engine.probe_trunk(cx, &uuid),
+            );
         }
     }
 

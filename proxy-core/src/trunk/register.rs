@@ -73,13 +73,18 @@ impl Engine {
         for uuid in due {
             let Some(trunk) = cx.state.trunk(&uuid) else { continue };
             let ours = self.is_own_shard(&trunk.registration.call_id);
-            // While the DNS is asked it stays due.
-            if ours
-                && !self.trunks.under_way.contains_key(&uuid)
-                && self.flow_to(cx, &trunk.account.next_hop()).is_some()
-            {
-                self.begin_attempt(cx, trunk, Vec::new(), 0);
+            if !ours || self.trunks.under_way.contains_key(&uuid) {
+                continue;
             }
+            self.contain_each(
+                || format!("the registration at trunk {uuid}"),
+                |engine| {
+                    // While the DNS is asked it stays due.
+                    if engine.flow_to(cx, &trunk.account.next_hop()).is_some() {
+                        engine.begin_attempt(cx, trunk, Vec::new(), 0);
+                    }
+                },
+            );
         }
     }
 

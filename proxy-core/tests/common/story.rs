@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxy_core::dns::{Answer, Question, Record};
-use proxy_core::engine::Engine;
+use proxy_core::engine::{Drill, Engine};
 use proxy_core::io::{EngineConfig, Output, Refusal, Ticket};
 use proxy_core::msg::Message;
 use proxy_core::state::{Flow, SipCommand, SipState, Transport};
@@ -50,6 +50,8 @@ pub struct World {
     pub asked: Vec<Question>,
     /// What the DNS knows.
     pub zone: BTreeMap<Question, Vec<Record>>,
+    /// Who dies on order in each engine from the next takeover on.
+    pub drill: Option<Drill>,
 }
 
 pub fn config() -> EngineConfig {
@@ -95,6 +97,7 @@ impl World {
             media: VecDeque::new(),
             asked: Vec::new(),
             zone: BTreeMap::new(),
+            drill: None,
         }
     }
 
@@ -217,7 +220,7 @@ impl World {
         self.waiting.clear();
         self.media.clear();
         self.tick(after);
-        self.engine = Engine::new(self.config.clone());
+        self.engine = Engine::new(self.config.clone()).drilled(self.drill);
         self.engine.activate(self.now, &self.state);
         self.settle();
     }

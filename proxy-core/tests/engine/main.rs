@@ -4,6 +4,8 @@
 mod common;
 
 mod accounts;
+#[cfg(debug_assertions)]
+mod apart;
 mod auth;
 mod blf;
 mod blf_refused;

@@ -1,14 +1,18 @@
 //! The file system of this machine.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::{Disk, DiskFile, read_around};
+
+/// Modes of what is made here: what a node remembers is nobody else's business.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// A folder of this machine.
 #[derive(Clone, Debug)]
@@ -35,7 +39,7 @@ impl RealDisk {
 pub(crate) fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
-    fs::create_dir_all(dir)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir)?;
     let mut synced = Vec::new();
     for made in missing.into_iter().rev() {
         let parent = match made.parent() {
@@ -48,13 +52,17 @@ pub(crate) fn create_durably(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(synced)
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Under which name it was opened.
+    path: PathBuf,
+}
 
 impl RealFile {
     fn read_whole(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut got = 0;
         while got < buf.len() {
-            match self.0.read_at(&mut buf[got..], offset + got as u64) {
+            match self.file.read_at(&mut buf[got..], offset + got as u64) {
                 Ok(0) => break,
                 Ok(n) => got += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -67,43 +75,47 @@ impl RealFile {
 
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        read_around(|at, buf| self.read_whole(at, buf), self.len()?, offset, buf)
+        read_around(&self.path, |at, buf| self.read_whole(at, buf), self.len()?, offset, buf)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
     fn forget_cached(&self) {
         use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
         // A hint. What is not written yet stays, and so it must.
-        let _ = posix_fadvise(&self.0, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
     fn allocate(&self, len: u64) -> io::Result<()> {
         let length = libc::off_t::try_from(len).map_err(io::Error::other)?;
-        match nix::fcntl::fallocate(&self.0, nix::fcntl::FallocateFlags::empty(), 0, length) {
+        match nix::fcntl::fallocate(&self.file, nix::fcntl::FallocateFlags::empty(), 0, length) {
             Ok(()) => Ok(()),
             // A file system that cannot: sparse does, it only may run out of room later.
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => self.0.set_len(len),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => self.file.set_len(len),
             Err(e) => Err(e.into()),
         }
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 }
 
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.root.join(name))?)))
+        let path = self.root.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(Arc::new(RealFile { file, path }))
     }
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.root.join(name))?;
-        Ok(Arc::new(RealFile(file)))
+        let path = self.root.join(name);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(FILE_MODE).open(&path)?;
+        Ok(Arc::new(RealFile { file, path }))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.root.join(from), self.root.join(to))

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, read_around};
@@ -253,7 +254,8 @@ impl DiskFile for SimFile {
                 buf[..n].copy_from_slice(&file.live[at..at + n]);
                 Ok(n)
             };
-            read_around(read, len as u64, start as u64, buf)
+            let file = Path::new("a file of the simulated disk");
+            read_around(file, read, len as u64, start as u64, buf)
         })
     }
     fn sync_data(&self) -> io::Result<()> {

@@ -8,10 +8,10 @@
 //! Of all of them the one that reaches the highest index is taken.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
@@ -248,15 +248,33 @@ fn snapshots(folder: &Path, report: &mut Report) -> io::Result<Vec<Snapshot>> {
 /// A copy of a folder without folders in it, removed when dropped.
 struct Copy(PathBuf);
 
+/// Random bytes in the name of a copy, and tries to find one that is free.
+const NAME_BYTES: usize = 16;
+const NAME_TRIES: u32 = 8;
+
 impl Copy {
+    /// Not beside the original: a disk that may be failing, or full, is only read.
     fn of(from: &Path, name: &str) -> io::Result<Self> {
-        // Two may be under way at once: a node that begins anew, beside another one in a test.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let root = std::env::temp_dir().join(format!("relevo-check-{}-{number}", std::process::id()));
-        let copy = Self(root);
+        // From here on it goes whatever happens.
+        let copy = Self(private_folder(&std::env::temp_dir())?);
         copy_folder(from, &copy.0.join(name))?;
         Ok(copy)
+    }
+}
+
+/// Makes a folder that only its owner can look into, under a name that nobody knows before.
+fn private_folder(within: &Path) -> io::Result<PathBuf> {
+    let mut tries = 0;
+    loop {
+        let mut random = [0; NAME_BYTES];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let path = within.join(format!("relevo-check-{:032x}", u128::from_le_bytes(random)));
+        // Not recursive: what is there already, a link of somebody else's for one, is an error.
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries < NAME_TRIES => tries += 1,
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -279,5 +297,37 @@ impl Drop for Copy {
         if let Err(e) = fs::remove_dir_all(&self.0) {
             tracing::warn!(folder = %self.0.display(), error = %e, "a copy of a snapshot stays");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_its_owners_alone_under_a_name_that_nobody_knows_before_and_goes_in_every_case() {
+        let from = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(from.path().join("blobs")).expect("made");
+        fs::write(from.path().join("db"), "secrets").expect("written");
+        let made = [(); 2].map(|()| Copy::of(from.path(), "gen-1").expect("copied"));
+        for copy in &made {
+            let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+            assert_eq!(mode(&copy.0), 0o700);
+            assert!(copy.0.join("gen-1/db").is_file() && copy.0.join("gen-1/blobs").is_dir());
+            let name = copy.0.file_name().expect("a name").to_string_lossy().into_owned();
+            assert!(!name.contains(&std::process::id().to_string()), "{name}");
+        }
+        assert_ne!(made[0].0, made[1].0);
+        let paths = made.each_ref().map(|copy| copy.0.clone());
+        drop(made);
+        assert!(paths.iter().all(|path| !path.exists()));
+        let copies = || {
+            let all = fs::read_dir(std::env::temp_dir()).expect("there").flatten();
+            all.filter(|e| e.path().join("gen-not-there").exists()).count()
+        };
+        assert!(Copy::of(&from.path().join("not-there"), "gen-not-there").is_err());
+        assert_eq!(copies(), 0, "half a copy stays nowhere");
     }
 }

@@ -13,6 +13,19 @@ pub(super) const PATIENCE_ROUNDS: u32 = 5;
 /// Rounds between two lines that say it (s).
 const ROUNDS_PER_LINE: u32 = 60;
 
+/// All answer, and those that can say how far they reach are a majority ([`super::doubt`]).
+const SETTLING: &str = " Nobody has to come: the node that reaches furthest begins the cluster anew with its state by itself, \
+                        within a few seconds. Only if this is said once more, a minute later, see `relevo store check` on \
+                        each node";
+/// They may be a majority when the silent ones are back.
+const WAITING: &str = " As soon as all of them answer, the node that reaches furthest begins the cluster anew by itself. Only \
+                       if a silent one is gone for good a person is needed: `relevo store check` on each node says up to \
+                       where it goes, and `relevo store repair` on the one that has most begins from it";
+/// Too many have lost what they are known to have promised.
+const NEEDS_A_PERSON: &str = " What is whole is less than a majority, and cannot know whether it is the newest: nothing more \
+                              happens by itself. `relevo store check` on each node says up to where it goes, and `relevo \
+                              store repair` on the one that has most begins from it";
+
 /// Whether a line is due after so many rounds without a leader.
 pub(super) fn is_due(rounds: u32) -> bool {
     rounds >= PATIENCE_ROUNDS && (rounds - PATIENCE_ROUNDS).is_multiple_of(ROUNDS_PER_LINE)
@@ -55,9 +68,14 @@ pub(super) fn words(me: Place, own: &Hello, heard: &BTreeMap<Place, Hello>, plac
     say(&whole, " has a whole store", " have whole stores");
     out += if own.initialized { " This node has a whole store." } else { " This node has an empty store." };
     let here = whole.len() + usize::from(own.initialized);
-    if here + silent.len() < need && here > 0 {
-        out += " What is whole is less than a majority, and cannot know whether it is the newest: `relevo store check` on \
-                each node says up to where it goes, and `relevo store repair` on the one that has most begins from it";
+    let reaches = those(&|h| h.is_some_and(|h| h.reach.is_some())).len() + usize::from(own.reach.is_some());
+    if here + silent.len() < need {
+        out += match reaches + silent.len() >= need {
+            true if silent.is_empty() => SETTLING,
+            true => WAITING,
+            false if here > 0 => NEEDS_A_PERSON,
+            false => "",
+        };
     }
     out
 }
@@ -93,6 +111,22 @@ mod tests {
             lost.contains("Node 3 has an empty store") && lost.contains("`relevo store repair`"),
             "{lost}"
         );
+    }
+
+    #[test]
+    fn where_the_nodes_settle_it_by_themselves_no_person_is_called() {
+        use super::super::doubt::Reach;
+        let reach = Reach { term: 3, index: 12, doubtful: true, promised: None, proven: false };
+        let doubtful = Hello { damaged: true, reach: Some(reach), ..Hello::default() };
+        let own = Hello { reach: Some(Reach { doubtful: false, ..reach }), ..whole() };
+        let said = |heard: &[(Place, Hello)]| words(1, &own, &heard.iter().cloned().collect(), &[1, 2, 3]);
+        let all = said(&[(2, doubtful.clone()), (3, doubtful.clone())]);
+        assert!(all.contains("Nobody has to come") && !all.contains("repair"), "{all}");
+        let proven = Hello { damaged: true, ..Hello::default() };
+        let two = said(&[(2, doubtful), (3, proven.clone())]);
+        assert!(two.contains("Nobody has to come") && !two.contains("repair"), "{two}");
+        let one = said(&[(2, proven.clone()), (3, proven)]);
+        assert!(one.contains("nothing more happens by itself") && one.contains("repair"), "{one}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ mod voters;
 mod watch;
 mod word;
 
-pub use self::core::Peer;
+pub use self::core::{CoreError, Peer};
 pub use batch::Done;
 pub use client::Clock;
 pub use facts::{Facts, PeerFacts};

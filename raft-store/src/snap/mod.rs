@@ -15,7 +15,7 @@ mod verify;
 
 pub use file::FileSnaps;
 pub use incoming::Incoming;
-pub use sled_store::SledSnaps;
+pub use sled_store::{SledSnaps, newest_bytes};
 
 /// Generations kept.
 pub const KEPT: usize = 2;

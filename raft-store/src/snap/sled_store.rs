@@ -205,6 +205,37 @@ fn disk_bytes(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
+/// Bytes that the newest generation in the folder `dir` takes on the disk; 0 where there is none. Those before it, what
+/// was set aside and what is being written do not count: how large the next one will be is not to be learned from them.
+#[must_use]
+pub fn newest_bytes(dir: &Path) -> u64 {
+    let mut numbers = numbers_in(dir, "gen-").unwrap_or_default();
+    // One may get another name, or go, meanwhile.
+    while let Some(number) = numbers.pop() {
+        if let Ok(bytes) = disk_bytes(&numbered(dir, "gen-", number)) {
+            return bytes;
+        }
+    }
+    0
+}
+
+/// Numbers of the folders in `dir` whose names begin with `prefix`, lowest first.
+fn numbers_in(dir: &Path, prefix: &str) -> io::Result<Vec<u64>> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if let Some(hex) = name.to_str().and_then(|n| n.strip_prefix(prefix)) {
+            out.extend(u64::from_str_radix(hex, 16).ok());
+        }
+    }
+    out.sort_unstable();
+    Ok(out)
+}
+
+fn numbered(dir: &Path, prefix: &str, number: u64) -> PathBuf {
+    dir.join(format!("{prefix}{number:016x}"))
+}
+
 impl SledSnaps {
     /// Uses the folder `dir`, making it where it is missing; what an interrupted write left is removed.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
@@ -224,19 +255,11 @@ impl SledSnaps {
     }
 
     pub(super) fn numbers(&self, prefix: &str) -> io::Result<Vec<u64>> {
-        let mut out = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            if let Some(hex) = name.to_str().and_then(|n| n.strip_prefix(prefix)) {
-                out.extend(u64::from_str_radix(hex, 16).ok());
-            }
-        }
-        out.sort_unstable();
-        Ok(out)
+        numbers_in(&self.dir, prefix)
     }
 
     pub(super) fn path(&self, prefix: &str, number: u64) -> PathBuf {
-        self.dir.join(format!("{prefix}{number:016x}"))
+        numbered(&self.dir, prefix, number)
     }
 
     /// Gives a generation that does not verify another name.
