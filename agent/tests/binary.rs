@@ -519,9 +519,10 @@ fn a_start_that_only_a_person_can_mend_ends_with_3_so_that_nothing_starts_it_aga
         fs::write(data.join(copy), [7; 36]).expect("damaged");
     }
     fails(&node.say(&["run"]), NEEDS_A_PERSON, &["it does not hold a key"]);
-    // Also where a guard reads it first.
-    fs::write(node.file(), format!("{file}[vip]\ninterface = \"lo\"\naddresses = [\"127.0.0.99/32\"]\n"))
-        .expect("written");
+    // Also where a guard reads it first, before it touches any interface.
+    let vip = "[vip]\ninterface = \"lo\"\naddresses = [\"10.99.0.9/24\"]\n";
+    let lines = file.lines().filter(|line| !line.starts_with("listen")).map(|line| format!("{line}\n"));
+    fs::write(node.file(), lines.collect::<String>() + vip).expect("written");
     fails(&node.say(&["run"]), NEEDS_A_PERSON, &["it does not hold a key"]);
 }
 

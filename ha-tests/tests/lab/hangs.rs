@@ -19,7 +19,7 @@ const FREEZER: &str = "/sys/fs/cgroup/freezer";
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// What is promised: another node serves 3 s after a part of the holder hangs, and a switchover (1 s) later.
 const PROMISED: Duration = Duration::from_secs(4);
-/// For a machine with two cores that has other work: six of them were seen to take 0.3 to 3.4 s under a load of 10.
+/// For a machine with two cores that has other work: 30 were seen to take 0.3 to 3.6 s on a busy one.
 const MARGIN: Duration = Duration::from_secs(4);
 /// By then another node serves.
 const LIMIT: Duration = PROMISED.saturating_add(MARGIN);
