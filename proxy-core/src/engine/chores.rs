@@ -8,11 +8,14 @@
 use super::{Cx, Engine, Timer, shard_of};
 use crate::engine::limits::CHORES_INTERVAL;
 
+/// A chore, with what it is called where it fails.
+type Chore = (&'static str, fn(&mut Engine, Cx<'_>));
+
 impl Engine {
     /// Fires the chores and sets their next time.
     pub(super) fn on_chores(&mut self, cx: Cx<'_>) {
         // In the order of what hurts first when it is late. One line per feature.
-        let all: [(&str, fn(&mut Self, Cx<'_>)); 9] = [
+        let all: [Chore; 9] = [
             ("the key of challenges", Self::auth_tick),
             ("the chore for destinations", Self::dispatch_tick),
             ("the chore for trunks", Self::trunk_tick),

@@ -119,8 +119,8 @@ impl Records {
                 domains_revision: provision.domains_revision,
                 aliases: PMap::new(),
                 acl: PMap::new(),
-                nonce_key: provision.nonce_key.clone(),
-                old_nonce_key: provision.old_nonce_key.clone(),
+                nonce_key: provision.nonce_key,
+                old_nonce_key: provision.old_nonce_key,
             },
             outbox: Outbox {
                 newest: outbox.newest,
@@ -142,8 +142,8 @@ impl Records {
         let Self { dispatcher, provision, outbox, messages, media, nonces, wall_offset, .. } = rest;
         self.dispatcher.revision = dispatcher.revision;
         self.provision.domains_revision = provision.domains_revision;
-        self.provision.nonce_key = provision.nonce_key.clone();
-        self.provision.old_nonce_key = provision.old_nonce_key.clone();
+        self.provision.nonce_key = provision.nonce_key;
+        self.provision.old_nonce_key = provision.old_nonce_key;
         self.outbox.newest = outbox.newest;
         self.outbox.places = outbox.places.clone();
         self.outbox.lost = outbox.lost;

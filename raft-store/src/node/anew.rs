@@ -25,7 +25,7 @@ pub(super) async fn begin(
 ) -> Result<Opened, StartError> {
     let own = config.places.iter().find(|p| p.place == config.place).copied();
     let own = own.ok_or(StartError::Unlisted(config.place))?;
-    let (first, of_thread, of_work) = (config.on_background_thread, store.clone(), begins.clone());
+    let (first, of_thread, of_work) = (config.on_background_thread, store.clone(), *begins);
     let (done, made) = futures::channel::oneshot::channel();
     std::thread::Builder::new()
         .name("relevo-begin".into())
