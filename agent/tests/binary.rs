@@ -651,7 +651,7 @@ fn a_data_folder_of_another_cluster_is_refused_and_left_as_it_was() {
     let mut file = fs::read_to_string(node.file()).expect("read");
     file += "[cluster]\nname = \"elsewhere\"\n";
     fs::write(node.file(), file).expect("write");
-    fails(&node.say(&["run"]), 1, &["elsewhere"]);
+    fails(&node.say(&["run"]), 3, &["elsewhere"]);
     assert_eq!(contents(&node.dir.path().join("data")), before);
 }
 
