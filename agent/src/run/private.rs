@@ -10,6 +10,8 @@ use super::setup::SetupError;
 
 /// Mode of the data folder: its owner alone.
 const OWNER_ALONE: u32 = 0o700;
+/// Of a folder in which everybody may make files.
+const STICKY: u32 = 0o1000;
 /// What the group and others may.
 const FOR_OTHERS: u32 = 0o077;
 
@@ -18,7 +20,8 @@ pub fn from_now_on() {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
 }
 
-/// Makes the data folder, for its owner alone. One that was there, and that others can read, is made so, too.
+/// Makes the data folder, for its owner alone. One that was there, and that others can read, is made so, too, if it is empty
+/// and no public one (sticky). Of a folder with other things in it (somebody's home) nobody must be shut out.
 ///
 /// # Errors
 /// It cannot be made.
@@ -31,6 +34,14 @@ pub fn folder(data: &Path) -> Result<(), SetupError> {
         return Ok(());
     }
     let path = data.display();
+    let is_empty = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none());
+    if meta.mode() & STICKY != 0 || !is_empty {
+        tracing::warn!(
+            "the data folder {path} can be read by others (mode {mode:o}); if it is this node's alone, `chmod 700 {path}`, else \
+             give it a folder of its own (node.data, --data)"
+        );
+        return Ok(());
+    }
     match fs::set_permissions(data, Permissions::from_mode(mode & OWNER_ALONE)) {
         Ok(()) => tracing::warn!(
             "the data folder {path} could be read by others (mode {mode:o}); from now on its owner alone can"
@@ -58,6 +69,17 @@ mod tests {
             fs::set_permissions(&data, Permissions::from_mode(mode)).expect("set");
             folder(&data).expect("usable");
             assert_eq!(fs::metadata(&data).expect("there").mode() & 0o777, then);
+        }
+        let public = dir.path().join("public");
+        fs::create_dir(&public).expect("made");
+        fs::set_permissions(&public, Permissions::from_mode(0o1777)).expect("set");
+        let home = dir.path().join("home");
+        fs::create_dir(&home).expect("made");
+        fs::write(home.join("letter"), "of somebody").expect("written");
+        fs::set_permissions(&home, Permissions::from_mode(0o755)).expect("set");
+        for (path, mode) in [(&public, 0o1777), (&home, 0o755)] {
+            folder(path).expect("usable");
+            assert_eq!(fs::metadata(path).expect("there").mode() & 0o7777, mode, "nobody else is shut out");
         }
         let new = dir.path().join("a/b");
         folder(&new).expect("made");
