@@ -369,6 +369,7 @@ impl Engine {
     /// What others have changed, for those who wait for it. Costs a comparison or two if there is nothing.
     pub(crate) fn read_news(&mut self, cx: Cx<'_>) {
         self.contain(|| "the look at destinations".into(), |engine| engine.watch_destinations(cx));
+        self.contain(|| "the look at media that are over".into(), |engine| engine.media_look(cx));
         self.contain(|| "the look at watchers".into(), |engine| engine.presence_look(cx));
         self.contain(|| "the look at stored messages".into(), |engine| engine.messages_look(cx));
     }

@@ -6,6 +6,7 @@
 //! | BYE | it was answered, before its end is proposed: if this node is lost then, the BYE comes again |
 //! | longest duration, session timer, operator | the BYEs leave |
 //! | a second INVITE of the same call | not, as long as the call has another dialog: the last one ends it, also if both end at the same moment |
+//! | two dialogs whose ends are safe at last, though this node proposed one of them in an earlier spell of its service | when the last is gone |
 //! | an offer within a call comes to nothing | only the one that it was to bring the call to; the other: see `restore` |
 
 use std::net::SocketAddr;
@@ -13,7 +14,11 @@ use std::net::SocketAddr;
 use crate::engine::{Cx, Engine};
 use crate::msg::Message;
 use crate::proxy::call::{Call, Phase};
-use crate::state::{DialogRecord, MediaSession};
+use crate::state::{DialogRecord, MediaSession, NewsItem};
+
+/// How many of the newest entries of the news are read by an engine that becomes active: an end that was proposed before
+/// may have been told by nobody. To say it twice does no harm.
+const LOOK_BACK: u64 = 64;
 
 impl Engine {
     /// A dialog is over.
@@ -22,7 +27,27 @@ impl Engine {
         let id = &dialog.id;
         self.media.ended.insert(id.clone());
         if !self.has_live_media(cx, &id.call_id) && !self.has_open_media(&id.call_id) {
+            self.media.told.insert(id.call_id.clone());
             self.ask_delete(cx, session.node, &id.call_id, &id.from_tag);
+        }
+    }
+
+    /// Reads the news; called after whatever has happened. A call whose last dialog is gone, and whose rtpengine this
+    /// engine has not told, is told of: an end may be applied late that was proposed before this engine became active,
+    /// so that another end of the same call was not the last one when it came.
+    pub(crate) fn media_look(&mut self, cx: Cx<'_>) {
+        let count = cx.state.news_count();
+        if !self.is_active() || self.media.seen == Some(count) {
+            return;
+        }
+        let seen = self.media.seen.unwrap_or_else(|| count.saturating_sub(LOOK_BACK));
+        self.media.seen = Some(count);
+        for item in cx.state.news_since(seen).into_iter().flatten() {
+            let NewsItem::MediaOver { call_id, from_tag, node } = item else { continue };
+            let is_untold = self.is_own_shard(call_id) && !self.media.told.remove(call_id);
+            if is_untold && !self.has_live_media(cx, call_id) && !self.has_open_media(call_id) {
+                self.ask_delete(cx, *node, call_id, from_tag);
+            }
         }
     }
 
@@ -35,6 +60,7 @@ impl Engine {
     /// Ends that are safe need not be remembered.
     pub(super) fn forget_ended(&mut self, cx: Cx<'_>) {
         self.media.ended.retain(|id| cx.state.dialog(id).is_some());
+        self.media.told.retain(|call_id| cx.state.dialogs_of_call(call_id).next().is_some());
     }
 
     /// An INVITE has failed.

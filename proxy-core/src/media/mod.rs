@@ -71,6 +71,10 @@ pub(crate) struct Memory {
     offering: BTreeMap<u64, String>,
     /// Dialogs whose end is told, until they are gone: not more than there are. They do not keep a session alive.
     ended: BTreeSet<DialogId>,
+    /// Calls whose rtpengine has been told that they are over, until their last dialog is gone: not more than there are.
+    told: BTreeSet<String>,
+    /// How much of the news is read. `None`: this engine has just become active.
+    seen: Option<u64>,
 }
 
 impl Memory {

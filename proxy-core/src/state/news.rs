@@ -4,6 +4,7 @@
 //! One that comes too late, or that has just become active, looks at all there is.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// Entries that are kept; an engine that is further behind looks at everything.
 const MAX_NEWS: usize = 8192;
@@ -20,6 +21,15 @@ pub enum NewsItem {
     Contacts {
         /// Address of record.
         aor: String,
+    },
+    /// The last dialog of a call that had media is over.
+    MediaOver {
+        /// Call-ID.
+        call_id: String,
+        /// From tag of who called.
+        from_tag: String,
+        /// The rtpengine that has the call.
+        node: SocketAddr,
     },
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::dispatcher::Destination;
 use super::message_store::StoredMessage;
+use super::news::NewsItem;
 use super::pmap::PMap;
 use super::subscriptions::Subscription;
 use super::trunk::Trunk;
@@ -69,6 +70,16 @@ impl SipState {
             self.index.remove_dialog(old);
         }
         old.is_some()
+    }
+
+    /// Says that the media of a call are over, if the dialog that is gone was the last that had any.
+    pub(super) fn tell_media_over(&mut self, gone: &DialogRecord) {
+        let Some(session) = &gone.media else { return };
+        let DialogId { call_id, from_tag, .. } = &gone.id;
+        if self.dialogs_of_call(call_id).all(|d| d.media.is_none()) {
+            let (call_id, from_tag) = (call_id.clone(), from_tag.clone());
+            self.index.news.push(NewsItem::MediaOver { call_id, from_tag, node: session.node });
+        }
     }
 
     /// Changes which destinations there are.

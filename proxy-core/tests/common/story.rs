@@ -225,6 +225,13 @@ impl World {
         self.settle();
     }
 
+    /// The node loses its lease and gets it back: it remembers nothing, but what it has proposed is still on its way.
+    pub fn regain(&mut self) {
+        self.engine.deactivate();
+        self.engine.activate(self.now, &self.state);
+        self.settle();
+    }
+
     /// All messages for an address.
     pub fn take(&mut self, at: &str) -> Vec<String> {
         self.inbox.remove(&addr(at)).unwrap_or_default().into()

@@ -111,6 +111,34 @@ fn a_caller_who_hangs_up_on_two_phones_at_the_same_moment_ends_the_media() {
     assert_eq!(m.serve(), Vec::<String>::new());
 }
 
+/// The first end is proposed in one spell of the node's service, and safe in the next one, after the second has come.
+#[test]
+fn ends_that_are_safe_only_after_the_lease_was_lost_and_regained_end_the_media() {
+    let mut m = world();
+    let (one, two) = two_ring(&mut m);
+    m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
+    m.serve();
+    m.w.send(BOB2, &with_sdp(&respond(&two, 200, "b2", &contact(BOB2)), "two"));
+    let answers = m.w.take(ALICE);
+    let hang_up = |m: &mut Media, answer: &str, phone: &str, tag: &str| {
+        m.w.send(ALICE, &in_dialog_of_caller("BYE", 2, answer, ALICE));
+        let bye = m.w.take(phone).into_iter().rfind(|r| r.starts_with("BYE ")).expect("a BYE");
+        m.w.send(phone, &respond(&bye, 200, tag, ""));
+    };
+    for (answer, phone) in answers.iter().zip([BOB, BOB2]) {
+        m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, answer, ALICE));
+        m.w.take(phone);
+    }
+    m.w.cluster = Cluster::Waits;
+    hang_up(&mut m, &answers[0], BOB, "b1");
+    m.w.regain();
+    hang_up(&mut m, &answers[1], BOB2, "b2");
+    m.serve();
+    m.w.commit_all();
+    assert_eq!(m.w.state.dialogs().count(), 0);
+    assert_eq!(m.serve(), ["delete ac1> at 10.77.0.41:2223"]);
+}
+
 #[test]
 fn early_media_of_another_fork_do_not_take_the_media_from_who_answers() {
     let mut m = world();

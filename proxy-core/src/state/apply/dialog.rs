@@ -46,6 +46,7 @@ impl SipState {
     pub(super) fn dialog_ended(&mut self, id: &DialogId, ending: &Ending) -> SipResponse {
         let Some(dialog) = self.records.dialogs.get(id).cloned() else { return SipResponse::NotFound };
         self.remove_dialog(id);
+        self.tell_media_over(&dialog);
         self.account_ended(&dialog, ending);
         SipResponse::Done
     }
