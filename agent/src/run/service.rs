@@ -34,7 +34,7 @@ use crate::net::poison::Poison;
 use crate::net::sip::{Listening, Sip};
 
 /// The lease of a node that has neither others nor a floating IP: nobody else could serve, and nothing is to be renewed.
-const LONE_LEASE: Duration = Duration::from_secs(4);
+const LONE_LEASE: Duration = Duration::from_secs(8);
 /// The folder of the snapshots in the data folder.
 const SNAPSHOTS: &str = "raft/store/snap";
 

@@ -44,9 +44,9 @@ const MAX_PAYLOAD_ENTRIES: u64 = 64;
 
 /// Times of a node without others: nobody hears its heartbeats, and nobody else can lead. openraft wakes up at each fifth
 /// of a heartbeat, whatever there is to do.
-const LONE_HEARTBEAT: Duration = Duration::from_secs(1);
+const LONE_HEARTBEAT: Duration = Duration::from_secs(2);
 /// See [`LONE_HEARTBEAT`].
-const LONE_ELECTION: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(4)];
+const LONE_ELECTION: [Duration; 2] = [Duration::from_secs(6), Duration::from_secs(8)];
 
 /// One node of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,8 +261,8 @@ pub async fn start_core<T: Transport>(
             tracing::warn!(error = %e, "not standing at once");
         }
     });
-    tokio::spawn(core.clone().ask_for_words());
     if core.config().places.len() > 1 {
+        tokio::spawn(core.clone().ask_for_words());
         tokio::spawn(watch::watch(core.clone()));
         tokio::spawn(pace::keep(core.clone()));
     }
