@@ -77,6 +77,7 @@ impl From<node::Facts> for Facts {
             unanswered: p.unanswered,
             acknowledges_in: p.acknowledges_in,
             writes: p.disk.is_some_and(|disk| disk.goes_on),
+            learns: !p.voter,
         };
         Self {
             path_is_narrow: raft.is_path_narrow(),

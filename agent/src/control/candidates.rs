@@ -63,7 +63,10 @@ impl Control {
 
     /// What keeps a node from taking over now; `None` if nothing does.
     pub(super) fn not_ready(&self, now: MonoTime, place: Place, facts: &Facts) -> Option<NotReady> {
-        let peer = facts.peers.iter().find(|p| p.place == place);
+        if facts.is_learner(place) {
+            return Some(NotReady::Learner);
+        }
+        let peer = facts.voter(place);
         let heard = peer.and_then(|p| p.last_ack).map(|at| now.since(at));
         let reach: Duration = self.settings.lease * REACH_LEASES;
         if heard.is_none_or(|age| age > reach) {

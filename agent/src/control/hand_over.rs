@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
-use super::{COMMIT_SYNCS, Control, Facts, HandOver, NotReady, Peer, Place};
+use super::{COMMIT_SYNCS, Control, Facts, HandOver, NotReady, Place};
 
 /// Entries that may be on their way to a node that is to take over: it has them before its first vote is counted.
 pub const IN_FLIGHT: u64 = 64;
@@ -47,14 +47,10 @@ pub fn unproved_by_word(now: MonoTime, to: Place, words: &[Word]) -> Option<NotR
     }
 }
 
-fn peer(place: Place, facts: &Facts) -> Option<&Peer> {
-    facts.peers.iter().find(|p| p.place == place)
-}
-
 impl Control {
     /// What a node that was chosen at `since` has not proved yet; `None` if it has proved everything.
     pub(super) fn unproved(&self, since: MonoTime, place: Place, facts: &Facts) -> Option<NotReady> {
-        let peer = peer(place, facts);
+        let peer = facts.voter(place);
         if peer.and_then(|p| p.last_ack).is_none_or(|at| at < since) {
             return Some(NotReady::OutOfReach);
         }
@@ -81,7 +77,7 @@ impl Control {
     /// Whether `place` could lead at once: it answers now, and has everything up to entry `needed` and hardly less than
     /// this node.
     pub(super) fn can_follow(&self, now: MonoTime, place: Place, needed: u64, facts: &Facts) -> bool {
-        let Some(peer) = peer(place, facts) else { return false };
+        let Some(peer) = facts.voter(place) else { return false };
         let answers = peer.last_ack.is_some_and(|at| now.since(at) < self.settings.lease);
         let has =
             peer.lag.is_some_and(|lag| lag <= IN_FLIGHT && facts.last_log.saturating_sub(lag) >= needed);

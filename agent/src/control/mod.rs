@@ -102,6 +102,8 @@ pub struct Peer {
     pub acknowledges_in: Option<Duration>,
     /// Its disk goes on, by its own word just now. Asked only while the oldest proposal waits.
     pub writes: bool,
+    /// It does not vote (yet): it is being taken in, perhaps again, beside its old id.
+    pub learns: bool,
 }
 
 /// The applied grant.
@@ -166,6 +168,18 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The node at `place` that votes. One that is being taken in again has another id there, too, which cannot be elected.
+    #[must_use]
+    pub fn voter(&self, place: Place) -> Option<&Peer> {
+        self.peers.iter().find(|p| p.place == place && !p.learns)
+    }
+
+    /// Whether the node at `place` is being taken in.
+    #[must_use]
+    pub fn is_learner(&self, place: Place) -> bool {
+        self.peers.iter().any(|p| p.place == place && p.learns)
+    }
+
     /// What ails `place`.
     #[must_use]
     pub fn fitness_of(&self, place: Place) -> Fitness {
@@ -314,6 +328,8 @@ pub enum NotReady {
     OutOfReach,
     /// It has just started: it can take over when its first lease is over.
     JustStarted,
+    /// It is being taken in, and does not vote yet.
+    Learner,
     /// It is this many entries behind.
     Behind(u64),
     /// Large messages do not pass between it and this node, however small their packets.

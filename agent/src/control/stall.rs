@@ -115,8 +115,10 @@ impl Control {
     fn has_better(&self, now: MonoTime, facts: &Facts) -> bool {
         let reach = self.settings.lease * REACH_LEASES;
         let is_heard = |peer: &&Peer| !peer.silent && peer.last_ack.is_some_and(|at| now.since(at) <= reach);
-        let heard = || facts.peers.iter().filter(is_heard);
-        let without_this = 2 * heard().count() > facts.peers.len() + 1;
+        // Who is being taken in again has two ids: the one that answers cannot be elected.
+        let voters = || facts.peers.iter().filter(|peer| !peer.learns);
+        let heard = || voters().filter(is_heard);
+        let without_this = 2 * heard().count() > voters().count() + 1;
         let may_win = |peer: &Peer| without_this || peer.lag == Some(0);
         facts.others_could
             && heard().any(|p| p.writes && may_win(p) && self.settings.appliances.contains(&p.place))

@@ -500,6 +500,7 @@ fn refusal(why: &CannotSwitch) -> Reply {
                         format!("large messages do not pass between this node and node {place}")
                     }
                     NotReady::JustStarted => format!("node {place} has just started"),
+                    NotReady::Learner => format!("node {place} is being taken in, and does not vote yet"),
                     NotReady::OutOfReach => format!("node {place} does not answer"),
                     NotReady::Behind(lag) => {
                         format!("node {place} is {lag} entries behind (at most {MAX_HAND_OVER_LAG})")

@@ -177,13 +177,18 @@ fn unreachable(e: &(impl std::error::Error + 'static)) -> CallError {
 
 impl<T: Transport> Client<T> {
     async fn call(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
-        if (self.shared.clock)().mono.0 < self.shared.mute_until.load(Ordering::SeqCst) {
-            return Err(NoAnswer { target: self.target, why: "this node has abdicated and is mute".into() });
-        }
-        match self.shared.transport.call(self.target, self.member, lane, rpc, limit).await? {
+        match self.reply(lane, rpc, limit).await? {
             RpcReply::Unavailable(why) => Err(NoAnswer { target: self.target, why }),
             reply => Ok(reply),
         }
+    }
+
+    /// The same, where it counts whether the peer itself says that it cannot.
+    async fn reply(&self, lane: Lane, rpc: Rpc, limit: Duration) -> Result<RpcReply, NoAnswer> {
+        if (self.shared.clock)().mono.0 < self.shared.mute_until.load(Ordering::SeqCst) {
+            return Err(NoAnswer { target: self.target, why: "this node has abdicated and is mute".into() });
+        }
+        self.shared.transport.call(self.target, self.member, lane, rpc, limit).await
     }
 
     async fn append(
@@ -268,8 +273,12 @@ impl<T: Transport> Client<T> {
     }
 
     async fn ask_vote(&self, rpc: Rpc, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, CallError> {
-        match self.call(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
+        match self.reply(Lane::Control, rpc, option.hard_ttl()).await.map_err(|e| unreachable(&e))? {
             RpcReply::Vote(reply) => Ok(reply),
+            RpcReply::Unavailable(why) => {
+                self.shared.polls.cannot(self.target);
+                Err(unreachable(&NoAnswer { target: self.target, why }))
+            }
             other => Err(unreachable(&self.odd(&other))),
         }
     }

@@ -6,14 +6,14 @@
 //! |---|---|---|
 //! | a candidate | waits for votes up to [`VOTE_PATIENCE`], and asks again where an answer was lost | the answer is on its way to the disk |
 //! | a candidate | makes no pre-vote of a node whose vote it waits for | it would stand again, and the vote would be for nothing |
-//! | a candidate that has waited for its own disk, for twice that time | answers no pre-votes of others | the votes for it are on their way to a disk |
+//! | a candidate that has waited for its own disk, for twice that time | answers no pre-votes of others | the votes for it are on their way to a disk; not once all have answered, or said that they cannot vote now |
 //! | a voter that writes a vote, and as long again, an election timeout at most | makes no pre-votes | it has just elected somebody, and its timer has run out meanwhile |
 //! | whoever is told who leads | saves that without waiting for the disk, if the vote itself is there | see `RaftLog` |
 //!
 //! None of it is about safety: what is asked, and who may vote, stays as openraft has it. An election takes two syncs then,
 //! the candidate's and the slowest needed voter's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ struct Inner {
     stands_since: Option<Instant>,
     /// Questions for votes under way, by whom they are asked of.
     asked: BTreeMap<RaftId, Asked>,
+    /// Who has said since this node began to ask that it cannot vote now: its vote is on its way to no disk.
+    cannot: BTreeSet<RaftId>,
     /// Votes of this node that are being written.
     writing: u32,
     /// Until when it gives the node that it has voted for time to lead, and in which term.
@@ -93,11 +95,17 @@ impl Polls {
         if inner.stands_in < Some(term) {
             inner.stands_in = Some(term);
             inner.stands_since = Some(Instant::now());
+            inner.cannot.clear();
         }
         let fresh = Asked { count: 0, since: Instant::now() };
         inner.asked.entry(of).or_insert(fresh).count += 1;
         drop(inner);
         Asking { polls: self.clone(), term, of, begun: Instant::now() }
+    }
+
+    /// `of` says that it cannot vote now: it is starting, or not sure of what it has.
+    pub(super) fn cannot(&self, of: RaftId) {
+        self.lock().cannot.insert(of);
     }
 
     /// A leader of `term` is known, or the vote of this node has gone to another one in it: nobody is waited for.
@@ -113,7 +121,8 @@ impl Polls {
     /// newest one took.
     pub(super) fn waits(&self, sync: Duration, now: Instant) -> bool {
         let inner = self.lock();
-        let since = inner.stands_since.filter(|_| inner.stands_in.is_some());
+        let is_open = inner.asked.keys().any(|of| !inner.cannot.contains(of));
+        let since = inner.stands_since.filter(|_| inner.stands_in.is_some() && is_open);
         since.is_some_and(|since| now.saturating_duration_since(since) < 2 * sync)
     }
 
@@ -214,6 +223,19 @@ mod tests {
         assert!(!polls.waits(sync, now + 2 * sync));
         polls.decided(4);
         assert!(!polls.waits(sync, now) && !asking.stands());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_candidate_that_can_hope_for_no_vote_any_more_lets_others_stand() {
+        let polls = Arc::new(Polls::new(ELECTION));
+        let (sync, now) = (10 * ELECTION, Instant::now());
+        let (of_two, _of_three) = (polls.ask(4, 2), polls.ask(4, 3));
+        polls.cannot(3);
+        assert!(polls.waits(sync, now), "the vote of 2 may be on its way to a disk");
+        drop(of_two);
+        assert!(!polls.waits(sync, now), "2 has refused, and 3 cannot vote");
+        let _later = polls.ask(5, 3);
+        assert!(polls.waits(sync, now), "asked anew");
     }
 
     #[tokio::test(start_paused = true)]

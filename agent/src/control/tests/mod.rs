@@ -256,6 +256,18 @@ fn leadership_is_not_handed_to_a_node_that_has_just_started_and_would_not_hear_i
 }
 
 #[test]
+fn a_node_that_is_being_taken_in_again_is_no_candidate_and_no_target() {
+    let mut facts = leading(Some((1, 7)));
+    let back = Peer { learns: true, ..facts.peers[0] };
+    facts.peers[0] = Peer { last_ack: None, lag: None, ..facts.peers[0] };
+    facts.peers.push(back);
+    let mut c = control(1);
+    assert_eq!(c.decide(at(1), &facts, Resources::Started).goal, up(7));
+    let why = vec![(2, NotReady::Learner)];
+    assert_eq!(c.switchover(at(1), Some(2), &facts), Err(CannotSwitch::NotReady { why }));
+}
+
+#[test]
 fn a_switchover_is_grant_then_stop_then_transfer() {
     let mut c = control(1);
     let mut facts = leading(Some((1, 7)));

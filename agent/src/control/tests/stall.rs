@@ -52,7 +52,7 @@ fn a_leader_that_cannot_commit_stops_its_service_then_falls_silent_and_serves_on
 
 #[test]
 fn each_doubt_alone_keeps_a_leader_that_cannot_commit_where_it_is() {
-    let stays: [(&str, Later); 7] = [
+    let stays: [(&str, Later); 8] = [
         ("nothing is proposed", |now| Facts { oldest: None, ..stuck(now) }),
         ("something commits each second", |now| Facts { oldest: Some(now / 1_000), ..stuck(now) }),
         ("no majority could", |now| Facts { others_could: false, ..stuck(now) }),
@@ -70,6 +70,13 @@ fn each_doubt_alone_keeps_a_leader_that_cannot_commit_where_it_is() {
             let mut facts = stuck(now);
             facts.peers[0].lag = None;
             facts.peers[1].last_ack = None;
+            facts
+        }),
+        ("the other appliance is being taken in again, and has everything", |now| {
+            let mut facts = stuck(now);
+            let back = Peer { learns: true, ..facts.peers[0] };
+            facts.peers[0] = Peer { last_ack: None, lag: None, writes: false, ..facts.peers[0] };
+            facts.peers.push(back);
             facts
         }),
         ("all disks are slow", |now| Facts { commit_takes: Some(Duration::from_secs(3)), ..stuck(now) }),
