@@ -610,6 +610,42 @@ fn a_port_in_use_is_one_message_and_the_node_ends() {
     fails(&node.say(&["run"]), 1, &["in use by another program", "ss -lunp"]);
 }
 
+/// Killed a moment ago, with much memory, on a busy machine: the kernel has not cleared it away yet.
+#[test]
+fn a_start_waits_for_what_a_killed_process_still_holds() {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut node = Node::new();
+    let data = node.dir.path().join("data");
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(data.join("raft")).expect("the data folder");
+    let lock = fs::File::create(data.join("raft/lock")).expect("a file");
+    let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).expect("locked");
+    // In the order in which they are asked for.
+    let sip = (
+        std::net::UdpSocket::bind(node.proxy()).expect("the port"),
+        std::net::TcpListener::bind(node.proxy()).expect("the port"),
+    );
+    let held: [(&str, Box<dyn std::any::Any + Send>); 3] = [
+        (
+            "the admin socket",
+            Box::new(std::os::unix::net::UnixListener::bind(data.join("admin.sock")).expect("bound")),
+        ),
+        ("a SIP port", Box::new(sip)),
+        ("the data folder", Box::new(lock)),
+    ];
+    let log = node.dir.path().join("log");
+    let ends = std::thread::spawn(move || {
+        for (what, holder) in held {
+            until("it waits", || {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                text.lines().any(|l| l.contains("waiting up to") && l.contains(what)).then_some(())
+            });
+            drop(holder);
+        }
+    });
+    node.start();
+    ends.join().expect("each was waited for");
+}
+
 #[test]
 fn without_the_right_to_hold_the_floating_ip_it_is_one_message_and_the_node_ends() {
     use std::os::unix::process::CommandExt;

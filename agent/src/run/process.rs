@@ -8,7 +8,7 @@ use std::time::Duration;
 use raft_store::log::{BootId, Ground, Held};
 use raft_store::node::schedule::Schedule;
 use raft_store::node::scrub::Pace;
-use raft_store::node::{CoreError, Node, NodeConfig, OnThreads, Peer, StartError, StoreError};
+use raft_store::node::{CoreError, Node, NodeConfig, OnThreads, Peer, StartError, StoreError, patiently};
 
 use super::driver::{End, Message, Pet, insist};
 use super::notices::Notices;
@@ -16,7 +16,7 @@ use super::resources::Address;
 use super::service::{self, Opened};
 use super::setup::SetupError;
 use super::{faults, log, private, room, setup, signals};
-use crate::admin::server;
+use crate::admin::server::{self, AdminError};
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
 use crate::cluster::Replicated;
@@ -119,9 +119,17 @@ fn agent(config: &Config) -> Result<End, Fault> {
     }
     let addresses = setup::listen_addresses(config)?;
     // The admin socket first: it also says whether another relevo uses this folder.
-    let admin = server::bind(&config.admin)?;
+    let admin = patiently(
+        "the admin socket",
+        || server::bind(&config.admin),
+        |e| matches!(e, AdminError::InUse { .. }),
+    )?;
     let listening = match config.role {
-        Role::Appliance => Some(sip_sockets(config, &addresses)?),
+        Role::Appliance => Some(patiently(
+            "a SIP port",
+            || sip_sockets(config, &addresses),
+            |e| matches!(e, NetError::PortInUse { .. } | NetError::TcpPortInUse { .. }),
+        )?),
         Role::Witness => None,
     };
     let key = setup::cluster_key(config)?;

@@ -14,6 +14,7 @@ use super::door::Door;
 use super::handle::{Node, Shared};
 use super::life::live;
 use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
+use super::patience::patiently;
 use super::schedule::Schedule;
 use super::scrub::Pace;
 use super::store::{Found, Store, StoreError};
@@ -104,21 +105,9 @@ impl StartError {
     }
 }
 
-/// How often a start tries to have the data folder (5 s together): a process that was killed a moment ago holds it until
-/// the kernel has cleared it away, which takes a while on a busy machine.
-const LOCK_TRIES: u32 = 250;
-/// Between two tries.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
 fn lock_patiently(config: &NodeConfig) -> Result<Store, StoreError> {
     let lock = || Store::lock(&config.data, &config.cluster, config.place, config.durability);
-    for _ in 1..LOCK_TRIES {
-        match lock() {
-            Err(StoreError::InUse { .. }) => std::thread::sleep(LOCK_PAUSE),
-            result => return result,
-        }
-    }
-    lock()
+    patiently("the data folder", lock, |e| matches!(e, StoreError::InUse { .. }))
 }
 
 impl Node {

@@ -19,6 +19,7 @@ use super::{Credentials, Heard, handshake, probe};
 use crate::codec::{self, Kind};
 use crate::node::client::Lane;
 use crate::node::inbound::{Inbound, Rpc};
+use crate::node::patience;
 use crate::node::types::Place;
 use crate::wire::FIRST_VERSION;
 
@@ -57,10 +58,21 @@ pub struct Server {
 type Known = Arc<Mutex<HashMap<(Place, Lane), AbortHandle>>>;
 
 impl Server {
-    /// Binds `addr`.
+    /// Binds `addr`; waits for a former process that still holds it, for [`patience::LIMIT`] at most.
     pub async fn bind(addr: SocketAddr, who: Credentials) -> Result<Self, ServerError> {
-        let listener = TcpListener::bind(addr).await.map_err(|why| ServerError::Bind { addr, why })?;
-        Ok(Self { listener, who })
+        let fail = |why| ServerError::Bind { addr, why };
+        for tried in 1..patience::TRIES {
+            match TcpListener::bind(addr).await {
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                    if tried == 1 {
+                        patience::said(&format!("port {} of this node", addr.port()));
+                    }
+                    tokio::time::sleep(patience::PAUSE).await;
+                }
+                result => return result.map(|listener| Self { listener, who }).map_err(fail),
+            }
+        }
+        TcpListener::bind(addr).await.map(|listener| Self { listener, who }).map_err(fail)
     }
 
     /// Where it listens.
