@@ -59,9 +59,16 @@ impl Proc {
         self.wait_gone(within)
     }
 
+    /// Whether nothing of the process is left but what its parent may ask for. A zombie whose threads have not ended yet
+    /// still holds its sockets and locks.
+    fn is_gone(&self) -> bool {
+        let threads = || std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count);
+        !self.alive() && (Stat::read(self.pid).is_none_or(|s| s.start != self.start) || threads() <= 1)
+    }
+
     /// Waits until the process is gone; also reaps it when it is our own child.
     pub fn wait_gone(&self, within: Duration) -> bool {
-        wait_until(within, || !self.alive()) && {
+        wait_until(within, || self.is_gone()) && {
             // An own child stays a zombie until it is asked for; that of another parent gives ECHILD, which is fine.
             let _ =
                 nix::sys::wait::waitpid(Pid::from_raw(self.pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));

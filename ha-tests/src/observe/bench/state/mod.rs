@@ -82,7 +82,11 @@ pub(super) fn measure(lab: &mut LabState, size: &Size) -> io::Result<Value> {
         let took = Instant::now();
         let phones = Phones::new(lab)?;
         let filled = bindings.saturating_sub(CALLED);
-        phones.register(there..filled.max(there), WINDOW, Duration::ZERO)?;
+        let new = there..filled.max(there);
+        let added = new.end - new.start;
+        // So many that the snapshots of the meantime count as they do in the long run.
+        let (_, bytes) = written(lab, || phones.register(new, WINDOW, Duration::ZERO))?;
+        let filling = each(bytes, added).filter(|_| added > 0);
         there = filled.max(there);
         if dialogs > 0 {
             phones::hold_calls(lab, dialogs, WINDOW)?;
@@ -90,13 +94,19 @@ pub(super) fn measure(lab: &mut LabState, size: &Size) -> io::Result<Value> {
         let holds = status::wait_ready(lab, REJOIN_LIMIT)?;
         let (seconds, count, calls) = (took.elapsed().as_secs_f64(), holds.bindings, holds.dialogs);
         say!("with {count} bindings and {calls} answered calls (made in {seconds:.1} s):");
+        if added > 0 {
+            say!(
+                "  bytes on the busiest disk for each new binding, snapshots among them: {}",
+                shown(filling)
+            );
+        }
         let idle = memory(lab);
         let mut used_at = Vec::new();
         for &rate in &size.rates {
             used_at.push(used(lab, rate, size.seconds)?);
         }
         rows.push(json!({
-            "bindings": count, "dialogs": calls, "used": used_at, "refreshed": refreshed(lab, there)?,
+            "bindings": count, "dialogs": calls, "filling_device_bytes": filling, "used": used_at, "refreshed": refreshed(lab, there)?,
             "rss_mb": idle, "rss_after_load_mb": memory(lab), "lost": lost(lab)?, "started_s": started(lab)?,
             "rss_after_start_mb": memory(lab), "own_disk_s": rejoined(lab, false)?,
             "empty_disk_s": rejoined(lab, true)?,
