@@ -123,9 +123,47 @@ impl Acks {
     }
 }
 
+/// What it means that a follower lacks the entry that a question named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conflict {
+    /// That it has to be sent.
+    Lacks,
+    /// Nothing any more: it has acknowledged the entry to a later question, whose answer came first.
+    Overtaken,
+    /// That it has lost what it had acknowledged before it was asked.
+    Backwards,
+}
+
+impl Conflict {
+    /// `named` is the entry, `before` the last one that the follower had proved to have when it was asked, `now` when its
+    /// answer comes. openraft must not hear of an answer that was overtaken: it takes it for a log that went back.
+    pub(super) fn of(named: u64, before: Option<u64>, now: Option<u64>) -> Self {
+        if before.is_some_and(|before| named <= before) {
+            Self::Backwards
+        } else if now.is_some_and(|now| named <= now) {
+            Self::Overtaken
+        } else {
+            Self::Lacks
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_was_overtaken_is_no_log_that_went_back() {
+        assert_eq!(Conflict::of(137, None, None), Conflict::Lacks);
+        assert_eq!(Conflict::of(137, Some(136), Some(136)), Conflict::Lacks);
+        assert_eq!(
+            Conflict::of(137, None, Some(137)),
+            Conflict::Overtaken,
+            "a later question was answered first"
+        );
+        assert_eq!(Conflict::of(137, Some(137), Some(140)), Conflict::Backwards);
+        assert_eq!(Conflict::of(137, Some(137), None), Conflict::Backwards);
+    }
 
     fn set(ids: &[RaftId]) -> BTreeSet<RaftId> {
         ids.iter().copied().collect()

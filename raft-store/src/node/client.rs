@@ -19,7 +19,7 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proxy_core::time::Clocks;
 use tokio::time::Instant;
 
-use super::ack::Acks;
+use super::ack::{Acks, Conflict};
 use super::entries::Entries;
 use super::inbound::{Rpc, RpcReply};
 use super::net::Path;
@@ -218,8 +218,18 @@ impl<T: Transport> Client<T> {
         if has_entries {
             self.shared.entries.answered(term, self.target, (self.shared.clock)().mono);
         }
-        if matches!(reply, AppendEntriesResponse::Conflict) && names.is_some() && names <= acknowledged {
-            return Err(self.backwards(term, names, None));
+        if matches!(reply, AppendEntriesResponse::Conflict)
+            && let Some(named) = names
+        {
+            match Conflict::of(named, acknowledged, self.shared.acks.index(term, self.target)) {
+                Conflict::Backwards => return Err(self.backwards(term, names, None)),
+                Conflict::Overtaken => {
+                    self.shared.acks.record(term, self.target, sent, silent);
+                    let why = format!("it lacked entry {named} when it was asked, and has it by now");
+                    return Err(NoAnswer { target: self.target, why });
+                }
+                Conflict::Lacks => {}
+            }
         }
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.shared.acks.record(term, self.target, sent, silent);
