@@ -31,6 +31,11 @@ impl Keys {
         Self { key }
     }
 
+    /// For MACs of other kinds.
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.key
+    }
+
     /// Parts go in with their lengths, so that no two lists of parts are the same bytes.
     fn hash<'p>(&self, purpose: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
