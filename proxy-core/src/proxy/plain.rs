@@ -234,7 +234,8 @@ impl Engine {
             return;
         };
         let command = match status {
-            ..300 => {
+            // 481: there is no such dialog any more (§12.2.1.2).
+            ..300 | 481 => {
                 self.end_media(cx, dialog);
                 crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall)
             }

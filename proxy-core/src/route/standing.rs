@@ -257,11 +257,13 @@ impl Engine {
     ) -> bool {
         let (target, routes) = other_side(dialog, from_caller);
         let beyond = approach.beyond(message);
-        if beyond.iter().any(|uri| Uri::parse(uri).is_ok_and(|u| self.settings.is_own_hop(&u, flow.local))) {
+        let is_own = |uri: &str| Uri::parse(uri).is_ok_and(|u| self.settings.is_own_hop(&u, flow.local));
+        if beyond.iter().any(|uri| is_own(uri)) {
             // It comes back to us: the record is that of one of the times that its INVITE was here.
             return proof.place;
         }
-        let known = routes.iter().map(|value| place_of(uri_in(value)));
+        // In a spiral its INVITE had been here before; the way back leaves that out.
+        let known = routes.iter().map(|value| uri_in(value)).skip_while(|uri| is_own(uri)).map(place_of);
         if !beyond.iter().map(|uri| place_of(uri)).eq(known) {
             return false;
         }

@@ -33,6 +33,7 @@ mod no_ack;
 mod no_room;
 mod nonces;
 mod nonces_lost;
+mod proof;
 mod refused;
 mod registrar;
 mod routing;
