@@ -103,6 +103,12 @@ impl Keys {
         self.hash("transaction", parts)
     }
 
+    /// Tells requests apart by all that is in them and by where they came from, and is the same for the retransmissions of
+    /// one: whoever has heard a proof of somebody else can only repeat his request. `request` is stamped.
+    pub(crate) fn request_digest(&self, request: &Message<'_>) -> u64 {
+        self.hash("request", [request.raw()])
+    }
+
     /// What is the same in a MESSAGE, its retransmissions, and the copies that its sender makes with a new branch when
     /// it tries another server (RFC 3263 §4.3); and in no other, not even in the copies that a proxy before us has made
     /// for other users.

@@ -26,6 +26,7 @@
 
 mod ack;
 mod auth;
+mod beside;
 pub(crate) mod breadth;
 mod cancel;
 mod claims;

@@ -205,7 +205,7 @@ impl Engine {
         }
         let to = message.to().ok().and_then(|to| Uri::parse(to.uri).ok());
         let aor = to.and_then(|to| self.settings.config.aor(&to, Some(flow.local)));
-        aor.is_some_and(|aor| is_registered_at(cx, &aor, approach.uri))
+        aor.is_some_and(|aor| is_registered_at(cx, &aor, &place_of(approach.uri)))
     }
 
     /// Whether a request comes from where its side of the dialog is. A proxy before that side speaks for many.
@@ -286,7 +286,7 @@ impl Engine {
         let Some(aor) = party.filter(|_| beyond.is_empty()) else { return false };
         let by_name = Uri::parse(approach.uri).ok().filter(|uri| self.settings.is_local(uri, flow.local));
         let by_name = by_name.and_then(|uri| self.settings.config.aor(&uri, Some(flow.local)));
-        by_name.as_deref() == Some(aor.as_str()) || is_registered_at(cx, &aor, approach.uri)
+        by_name.as_deref() == Some(aor.as_str()) || is_registered_at(cx, &aor, &place)
     }
 
     /// Address of record of one side of a dialog.
@@ -311,7 +311,7 @@ fn is_same_peer(a: Flow, b: Flow) -> bool {
     address(a) == address(b)
 }
 
-fn place_of_flow(flow: Flow) -> String {
+pub(super) fn place_of_flow(flow: Flow) -> String {
     let ip = flow.remote.ip().to_canonical();
     format!("{ip}:{} {}", flow.remote.port(), flow.transport.uri_name())
 }
@@ -324,9 +324,8 @@ fn is_same_target(asked: &str, known: &str) -> bool {
     a.equivalent(&b) && place_of(asked) == place_of(known)
 }
 
-/// Whether one of the phones of a user is at the place of this URI.
-fn is_registered_at(cx: Cx<'_>, aor: &str, uri: &str) -> bool {
-    let place = place_of(uri);
+/// Whether one of the phones of a user is at this place.
+pub(super) fn is_registered_at(cx: Cx<'_>, aor: &str, place: &str) -> bool {
     let bindings = cx.state.bindings(aor).iter().filter(|b| b.expires_at > cx.now.wall);
     bindings.into_iter().any(|b| place_of(&b.contact) == place || place_of_flow(b.flow) == place)
 }
