@@ -19,7 +19,7 @@
 //! | ACK | dropped and counted |
 //! | any other request | loses its Routes and is judged as one outside of dialogs: challenge, rules, limits |
 //! | the same, of a side that then gives its password | is in its dialog after all |
-//! | the same, of anybody else, with the tags of a recorded dialog | 404 Not here |
+//! | the same, of anybody else, with the tags of a recorded dialog or of a call that rings | 404 Not here |
 //! | the same, of somebody who is neither a subscriber nor trusted | 404 Not here, as Kamailio says to To tags without Route |
 
 use super::passage::{Passage, Step};
@@ -116,7 +116,8 @@ impl Engine {
             let source = passage.flow.remote.ip();
             let relayed = self.settings.config.routing.relay_from.iter().any(|c| c.contains(source));
             let known = user.is_some() || passage.found.trusted || relayed;
-            return (!known).then_some(Step::Reject(404, "Not here"));
+            let is_welcome = known && !self.names_ringing_call(passage.message);
+            return (!is_welcome).then_some(Step::Reject(404, "Not here"));
         };
         let party = self.party(dialog, from_caller, passage.flow);
         let is_party = user.is_some_and(|user| {
@@ -183,6 +184,15 @@ impl Engine {
             caller == to_tag
                 && call.branches.iter().any(|b| came_from(b.flow()))
                 && (place_of_flow(call.flow) == hop || at_invite())
+        })
+    }
+
+    /// Whether a request has Call-ID and a tag of a call that is not answered.
+    fn names_ringing_call(&self, message: &Message<'_>) -> bool {
+        let Some(call_id) = message.call_id() else { return false };
+        let tags = [message.from_tag(), message.to_tag()];
+        self.calls_of(call_id).filter(|(_, call)| call.is_undecided() && !call.in_dialog).any(|(_, call)| {
+            Message::parse(&call.request).is_ok_and(|invite| tags.contains(&invite.from_tag()))
         })
     }
 

@@ -376,6 +376,30 @@ fn another_subscriber_ends_no_call_with_his_own_password() {
 }
 
 #[test]
+fn another_subscriber_ends_no_ringing_call_with_his_own_password() {
+    let mut w = auth::world();
+    subscribe(&mut w.state, "carol", "lab.test", "lab.test", "secret-c");
+    register_bob(&mut w);
+    let call = invite(BOB_URI, ALICE, "c1");
+    let asked = challenge(&mut w, ALICE, &call);
+    w.send(ALICE, &answered(&call, &asked, "alice", "secret-a"));
+    let got = w.expect(BOB, "INVITE ");
+    w.send(BOB, &respond(&got, 180, "b1", &format!("Contact: <sip:bob@{BOB}>\r\n")));
+    let ringing = w.take(ALICE).into_iter().find(|m| m.starts_with("SIP/2.0 180 ")).expect("180");
+    for method in ["BYE", "UPDATE", "PRACK"] {
+        let text = moved(&bare(&in_dialog_of_caller(method, 9, &ringing, ALICE)), ALICE, EVE)
+            .replace("<sip:alice@lab.test>", "<sip:carol@lab.test>");
+        let asked = challenge(&mut w, EVE, &text);
+        w.send(EVE, &answered(&text, &asked, "carol", "secret-c"));
+        w.expect(EVE, "SIP/2.0 404 ");
+        w.expect_nothing(BOB);
+    }
+    // From where the caller is it may come without a token: the call began under a version that had none.
+    w.send(ALICE, &bare(&in_dialog_of_caller("UPDATE", 9, &ringing, ALICE)));
+    w.expect(BOB, "UPDATE ");
+}
+
+#[test]
 fn a_phone_whose_nat_gives_it_another_port_hangs_up_by_its_token() {
     for (mut w, _, ok) in [talking(), talking_with_passwords()] {
         let elsewhere = "10.77.0.201:40001";
