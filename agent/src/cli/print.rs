@@ -75,7 +75,8 @@ pub(super) fn text(v: &Value) -> String {
 
 /// Text of strangers, as it may stand on a terminal: without what would move its cursor, or turn its lines round.
 pub(super) fn printable(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| c == '\t' || !(c.is_control() || turns(c));
     text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }

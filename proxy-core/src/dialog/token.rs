@@ -186,8 +186,7 @@ fn place_half<'r>(
     target: &'r str,
     beyond: impl Iterator<Item = &'r str>,
 ) -> String {
-    let places: Vec<String> =
-        std::iter::once(target).chain(beyond.take(MAX_ROUTES)).map(place_of).collect();
+    let places: Vec<String> = std::iter::once(target).chain(beyond.take(MAX_ROUTES)).map(place_of).collect();
     let fixed = [call_id.as_bytes(), tag.as_bytes()];
     let parts: Vec<&[u8]> = fixed.into_iter().chain(places.iter().map(String::as_bytes)).collect();
     half(keys, PLACE, &parts)

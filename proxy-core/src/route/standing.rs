@@ -79,7 +79,9 @@ impl Engine {
             Standing::Member => {}
             Standing::Astray(bytes) => {
                 self.counters.straightened += 1;
-                self.explain("straightens it", || String::from("it goes where its dialog goes, not elsewhere"));
+                self.explain("straightens it", || {
+                    String::from("it goes where its dialog goes, not elsewhere")
+                });
                 passage.found.admitted = true;
                 return Some(Step::Again(bytes));
             }
@@ -175,7 +177,8 @@ impl Engine {
             if caller == from_tag {
                 let branches = || call.branches.iter();
                 return came_from(call.flow)
-                    && branches().any(|b| place_of(&b.record.target) == hop || place_of_flow(b.flow()) == hop);
+                    && branches()
+                        .any(|b| place_of(&b.record.target) == hop || place_of_flow(b.flow()) == hop);
             }
             let at_invite = || {
                 let contact = invite.contacts().flatten().map(|c| c.uri);
@@ -198,13 +201,7 @@ impl Engine {
 
     /// Whether a request goes to where the user in its To is registered, or to a user of ours by name: there anybody may
     /// send anything but an INVITE, which would be a call.
-    fn is_at_user(
-        &self,
-        cx: Cx<'_>,
-        flow: Flow,
-        message: &Message<'_>,
-        approach: &Approach<'_>,
-    ) -> bool {
+    fn is_at_user(&self, cx: Cx<'_>, flow: Flow, message: &Message<'_>, approach: &Approach<'_>) -> bool {
         let Ok(uri) = Uri::parse(approach.uri) else { return false };
         if approach.next.is_some() || message.method() == Some(Method::Invite) {
             return false;
@@ -302,8 +299,7 @@ impl Engine {
     /// Address of record of one side of a dialog.
     fn party(&self, dialog: &DialogRecord, caller: bool, flow: Flow) -> Option<String> {
         let uri = if caller { &dialog.from_uri } else { &dialog.to_uri };
-        let named =
-            || Uri::parse(uri).ok().and_then(|uri| self.settings.config.aor(&uri, Some(flow.local)));
+        let named = || Uri::parse(uri).ok().and_then(|uri| self.settings.config.aor(&uri, Some(flow.local)));
         dialog.backing.called.clone().filter(|_| !caller).or_else(named)
     }
 }

@@ -165,7 +165,10 @@ fn who_merely_knows_the_tags_of_a_subscription_neither_moves_nor_ends_it() {
     let ok = w.take(WATCHER).into_iter().find(|m| m.starts_with("SIP/2.0 200 ")).expect("200");
     let contact = header(&ok, "Contact").expect("ours");
     let moved = subscribe(5, &tag, 600)
-        .replace(&format!("SUBSCRIBE sip:{VIP} "), &format!("SUBSCRIBE {} ", contact.trim_matches(['<', '>'])))
+        .replace(
+            &format!("SUBSCRIBE sip:{VIP} "),
+            &format!("SUBSCRIBE {} ", contact.trim_matches(['<', '>'])),
+        )
         .replace(WATCHER, "10.77.0.71:5071");
     w.send("10.77.0.71:5071", &moved);
     assert!(w.take("10.77.0.71:5071").iter().any(|m| m.starts_with("SIP/2.0 200 ")));

@@ -34,6 +34,7 @@ mod no_room;
 mod nonces;
 mod nonces_lost;
 mod proof;
+mod proof_holds;
 mod refused;
 mod registrar;
 mod routing;
