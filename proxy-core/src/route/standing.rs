@@ -230,6 +230,11 @@ impl Engine {
             false => (dialog.callee_flow, &backing.towards_callee),
         };
         let source = flow.remote.ip();
+        // Whoever is on the access list may speak for anybody outside of dialogs, too.
+        let group = self.settings.config.auth.trusted_group;
+        if group.is_some_and(|group| cx.state.acl_match(group, source, flow.remote.port()).is_some()) {
+            return true;
+        }
         if let Some(trunk) = &leg.trunk
             && cx.state.trunks_with_source(source).any(|t| t.account.uuid == *trunk)
         {

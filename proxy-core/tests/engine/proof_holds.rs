@@ -239,6 +239,17 @@ fn a_carrier_hangs_up_from_another_of_its_addresses_with_token_or_without() {
 }
 
 #[test]
+fn who_is_on_the_access_list_hangs_up_a_call_that_began_without_tokens() {
+    let (mut w, _, ok) = talking_with_passwords();
+    let bye = moved(&bare(&in_dialog_of_caller("BYE", 9, &ok, ALICE)), ALICE, EVE);
+    auth::allow(&mut w.state, 1, "10.99.0.66", 32, 0);
+    w.send(EVE, &bye);
+    let at_bob = w.expect(BOB, "BYE ");
+    w.send(BOB, &respond(&at_bob, 200, "", ""));
+    assert_eq!(w.state.counts().dialogs, 0);
+}
+
+#[test]
 fn both_sides_follow_a_phone_that_has_moved_also_before_the_cluster_knows_rfc3261_12_2_1_2() {
     for waits in [false, true] {
         let (mut w, got, ok) = talking();
