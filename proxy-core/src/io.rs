@@ -193,6 +193,10 @@ pub struct Counters {
     pub dropped_malformed: u64,
     /// Dropped: a response that matches no transaction.
     pub dropped_stray: u64,
+    /// Requests within dialogs that nothing showed to belong to them: ACKs were dropped, others judged as requests outside.
+    pub foreign: u64,
+    /// Requests within dialogs that would have gone elsewhere, and were sent where their dialog goes.
+    pub straightened: u64,
     /// Dropped: this node is not active.
     pub dropped_inactive: u64,
     /// Dropped or refused: a bound of the engine is reached.

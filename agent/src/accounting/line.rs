@@ -212,13 +212,22 @@ pub fn csv_head() -> String {
 }
 
 fn quoted(field: &str) -> String {
+    const FORMULA: [char; 4] = ['=', '+', '-', '@'];
     let clean: String = field.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     // A spreadsheet takes what begins so for a formula, and the text comes from strangers.
-    let guarded = if clean.starts_with(['=', '+', '-', '@']) && !is_number(&clean) {
-        format!("'{clean}")
-    } else {
-        clean
-    };
+    let mut guarded = String::with_capacity(clean.len() + 1);
+    if clean.starts_with(FORMULA) && !is_number(&clean) {
+        guarded.push('\'');
+    }
+    let mut begins = false;
+    for c in clean.chars() {
+        // In half of the world a semicolon separates cells.
+        if begins && FORMULA.contains(&c) {
+            guarded.push('\'');
+        }
+        begins = c == ';';
+        guarded.push(c);
+    }
     if guarded.contains([',', '"']) { format!("\"{}\"", guarded.replace('"', "\"\"")) } else { guarded }
 }
 
@@ -271,6 +280,7 @@ mod tests {
             reason: String::from("Busy, \"really\"\r\nhere"),
             src_user: String::from("=cmd|x"),
             dst_user: String::from("+4930123"),
+            dst_ouser: String::from("x;=1+2;@a;b"),
             ..Line::default()
         };
         let csv = line.csv();
@@ -278,6 +288,7 @@ mod tests {
         assert!(csv.starts_with("7,,cdr,"));
         assert!(csv.contains("\"Busy, \"\"really\"\"  here\"") && csv.contains(",'=cmd|x,"));
         assert!(csv.contains(",+4930123,"), "a phone number stays one");
+        assert!(csv.contains(",x;'=1+2;'@a;b,"), "also where a semicolon separates cells: {csv}");
         assert_eq!(Line::default().csv().matches(',').count() + 1, COLUMNS.len());
     }
 

@@ -68,9 +68,17 @@ pub(crate) fn config_error(error: &ConfigError, as_json: bool) {
 pub(super) fn text(v: &Value) -> String {
     match v {
         Value::Null => String::from("-"),
-        Value::String(s) => s.clone(),
+        Value::String(s) => printable(s),
         other => other.to_string(),
     }
+}
+
+/// Text of strangers, as it may stand on a terminal: without what would move its cursor, or turn its lines round.
+pub(super) fn printable(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| c == '\t' || !(c.is_control() || turns(c));
+    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Columns as wide as their widest cell.

@@ -68,12 +68,12 @@ fn human(v: &Value, verbose: bool) -> String {
             "{}  {remote:>21} {arrow} {local:<21} {}  {}{}\n",
             text(&m["time"]),
             text(&m["transport"]),
-            printable(first),
-            header(&whole, "cseq").map_or_else(String::new, |c| format!("  ({})", printable(&c))),
+            print::printable(first),
+            header(&whole, "cseq").map_or_else(String::new, |c| format!("  ({})", print::printable(&c))),
         );
         if verbose {
             for line in whole.lines() {
-                out += &format!("    {}\n", printable(line));
+                out += &format!("    {}\n", print::printable(line));
             }
             out.push('\n');
         }
@@ -86,11 +86,6 @@ fn header(text: &str, name: &str) -> Option<String> {
     let mut found =
         lines.filter_map(|l| l.split_once(':')).filter(|(n, _)| n.trim().eq_ignore_ascii_case(name));
     found.next().map(|(_, v)| v.trim().to_owned())
-}
-
-/// Without what a stranger could tell the terminal with.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

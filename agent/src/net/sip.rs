@@ -341,6 +341,8 @@ impl Sip {
             sum.sent += c.sent;
             sum.dropped_malformed += c.dropped_malformed;
             sum.dropped_stray += c.dropped_stray;
+            sum.foreign += c.foreign;
+            sum.straightened += c.straightened;
             sum.dropped_inactive += c.dropped_inactive;
             sum.dropped_overload += c.dropped_overload;
             sum.dropped_flood += c.dropped_flood;

@@ -303,6 +303,8 @@ impl<C: Cluster> Desk<C> {
             "sent": e.sent,
             "dropped_malformed": e.dropped_malformed,
             "dropped_stray": e.dropped_stray,
+            "foreign": e.foreign,
+            "straightened": e.straightened,
             "dropped_inactive": e.dropped_inactive,
             "dropped_overload": e.dropped_overload,
             "dropped_flood": e.dropped_flood,

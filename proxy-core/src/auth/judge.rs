@@ -189,7 +189,7 @@ impl Court<'_> {
         let using = CountUse {
             nonce: NonceId { made_at: nonce.made_at, salt: nonce.salt, key_id: nonce.key_id },
             count,
-            by: self.settings.keys.transaction_digest(message),
+            by: self.settings.keys.request_digest(message),
             at: self.now,
             ends: nonce.made_at + kept(life),
         };

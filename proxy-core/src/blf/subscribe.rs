@@ -17,6 +17,7 @@
 
 use super::DIALOG;
 use super::config::Watchers;
+use crate::dialog::token;
 use crate::engine::limits::RETRY_AFTER_S;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -124,7 +125,7 @@ impl Engine {
     }
 
     /// A SUBSCRIBE with a To tag that is for the proxy itself.
-    pub(crate) fn subscribe_again(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Step {
+    pub(crate) fn subscribe_again(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         let message = passage.message;
         let id = DialogId {
             call_id: message.call_id().unwrap_or_default().to_owned(),
@@ -140,6 +141,9 @@ impl Engine {
             return Step::Reject(481, "");
         }
         if let Some(step) = self.check_content(passage) {
+            return step;
+        }
+        if let Some(step) = self.check_watcher(cx, passage, known) {
             return step;
         }
         let Ok(cseq) = message.cseq() else { return Step::Reject(400, "Bad CSeq") };
@@ -162,6 +166,39 @@ impl Engine {
         next.remote_cseq = cseq.number;
         next.expires_at = cx.now.wall + std::time::Duration::from_secs(u64::from(expires));
         self.propose_subscription(cx, passage, next, expires)
+    }
+
+    /// Whether a later SUBSCRIBE is that of the watcher: he brings back our Contact, which nobody else has seen, or comes from
+    /// where he was. Else he is asked for his password, where there are any.
+    fn check_watcher(
+        &mut self,
+        cx: Cx<'_>,
+        passage: &mut Passage<'_, '_>,
+        known: &Subscription,
+    ) -> Option<Step> {
+        let shown = Uri::parse(&passage.found.uri).is_ok_and(|uri| {
+            token::is_own_contact(self.settings.keys, &uri, &known.id.call_id, &known.id.to_tag)
+        });
+        if shown || known.flow.remote == passage.flow.remote {
+            return None;
+        }
+        self.counters.foreign += 1;
+        if self.settings.config.auth.enabled {
+            match self.require_auth(cx, passage) {
+                Step::Next => {}
+                step => return Some(step),
+            }
+        }
+        let watcher = Uri::parse(&known.remote_uri).ok();
+        let watcher = watcher.and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)));
+        let is_watcher = passage.found.user.as_deref().is_some_and(|user| {
+            watcher.as_deref().is_some_and(|aor| aor.strip_prefix("sip:").unwrap_or(aor) == user)
+        });
+        if is_watcher {
+            return None;
+        }
+        self.explain("refuses", || String::from("nothing shows that it is the watcher who asks"));
+        Some(Step::Reject(481, ""))
     }
 
     fn propose_subscription(
@@ -229,9 +266,10 @@ impl Engine {
         };
         self.answer_with(cx, exchange, status, |engine, request, flow, tag| {
             let expires = cx.now.wall.secs_until(expires_at).to_string();
+            let token = token::of_own_contact(engine.settings.keys, &id.call_id, &id.to_tag);
             let contact = match flow.transport {
-                Transport::Udp => format!("<sip:{}>", flow.local),
-                other => format!("<sip:{};transport={}>", flow.local, other.uri_name()),
+                Transport::Udp => format!("<sip:{}{token}>", flow.local),
+                other => format!("<sip:{};transport={}{token}>", flow.local, other.uri_name()),
             };
             let extra: Vec<(&str, &str)> = match status {
                 200 => vec![("Expires", expires.as_str()), ("Contact", contact.as_str())],

@@ -136,8 +136,7 @@ impl Engine {
         let Waiting { flow, key, bytes, found } = waiting;
         let Ok(message) = Message::parse(&bytes) else { return };
         let Some(method) = message.method() else { return };
-        let within = Stage::REQUEST.iter().position(|s| *s == Stage::Withindlg).unwrap_or(0);
         let passage = Passage { message: &message, method, flow, key, found };
-        self.walk(cx, passage, within);
+        self.walk(cx, passage, Stage::Withindlg.number());
     }
 }

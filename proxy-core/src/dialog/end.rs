@@ -3,6 +3,7 @@
 //! | dialog | then |
 //! |---|---|
 //! | somebody has asked for its end (`dlg end`) | BYE to both sides |
+//! | one side has hung up, and the other did not take its BYE | BYE to both sides |
 //! | its longest duration is reached, or its session has expired (RFC 4028 §10) | BYE to both sides |
 //! | nobody has acknowledged its 2xx (RFC 3261 §13.3.1.4) | BYE to both sides |
 //! | both BYEs are over, whatever came of them | its end is proposed, until it is gone |

@@ -5,6 +5,7 @@ pub(crate) mod confirm;
 pub(crate) mod end;
 mod facts;
 pub(crate) mod session;
+pub(crate) mod token;
 
 use crate::engine::settings::Settings;
 use crate::msg::{Message, Uri};
@@ -90,6 +91,12 @@ pub(crate) fn ended_by_bye(
 ) -> SipCommand {
     let by = if from_caller { EndedBy::Caller } else { EndedBy::Callee };
     SipCommand::DialogEnded { id: dialog.id.clone(), ending: Ending { at, by, bye: Some(status) } }
+}
+
+/// A BYE of one side was not taken: the proxy ends the dialog.
+pub(crate) fn to_be_ended(dialog: &DialogRecord, from_caller: bool) -> SipCommand {
+    let by = if from_caller { EndedBy::Caller } else { EndedBy::Callee };
+    SipCommand::DialogEnding { id: dialog.id.clone(), by }
 }
 
 /// What the 2xx to a re-INVITE or UPDATE changes (§12.2.1.2, §12.2.2): the targets of both sides, if they moved.

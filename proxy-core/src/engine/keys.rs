@@ -31,6 +31,11 @@ impl Keys {
         Self { key }
     }
 
+    /// For MACs of other kinds.
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.key
+    }
+
     /// Parts go in with their lengths, so that no two lists of parts are the same bytes.
     fn hash<'p>(&self, purpose: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
@@ -96,6 +101,12 @@ impl Keys {
             &cseq,
         ];
         self.hash("transaction", parts)
+    }
+
+    /// Tells requests apart by all that is in them and by where they came from, and is the same for the retransmissions of
+    /// one: whoever has heard a proof of somebody else can only repeat his request. `request` is stamped.
+    pub(crate) fn request_digest(&self, request: &Message<'_>) -> u64 {
+        self.hash("request", [request.raw()])
     }
 
     /// What is the same in a MESSAGE, its retransmissions, and the copies that its sender makes with a new branch when

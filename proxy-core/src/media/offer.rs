@@ -231,8 +231,13 @@ impl Engine {
             flags: session.to_callee.clone(),
             source: source_of(passage, sdp),
         };
-        let stage = Stage::REQUEST.iter().position(|s| *s == Stage::Withindlg).unwrap_or_default();
-        self.wait_for_media(cx, who(passage, stage), passage.flow, message, (ask, session))
+        self.wait_for_media(
+            cx,
+            who(passage, Stage::Withindlg.number()),
+            passage.flow,
+            message,
+            (ask, session),
+        )
     }
 
     /// An rtpengine has taken the answer in an ACK: that is what the two have agreed on.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::carried;
 use super::rename::Names;
+use crate::dialog::token;
 use crate::engine::settings::Settings;
 use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::breadth::MAX_BREADTH;
@@ -32,10 +33,13 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
     let transport = branch.flow.transport.via_name();
     let via = format!("SIP/2.0/{transport} {};branch={}", branch.flow.local, branch.via_branch);
     let is_routed = settings.config.routing.has(Stage::Withindlg) && is_record_routed(request, &approach);
-    let carried = match is_routed && request.method() != Some(Method::Invite) {
+    let mut carried = match is_routed && request.method() != Some(Method::Invite) {
         true => carried::parameter(settings, request, branch.backing.renamed()),
         false => String::new(),
     };
+    if is_routed {
+        carried.push_str(&token::parameter(settings, request));
+    }
     let outer = record_route_value(branch.flow, &carried);
     let inner = record_route_value(flow, &carried);
     let names = Names::out(request, branch.backing.renamed());
@@ -122,7 +126,7 @@ fn state_length<'e>(forward: &mut Forward<'_, '_, 'e>, message: &Message<'e>, fl
 }
 
 /// UDP is what a SIP URI means without a word (§19.1.2). `more` are further parameters.
-fn record_route_value(flow: Flow, more: &str) -> String {
+pub(crate) fn record_route_value(flow: Flow, more: &str) -> String {
     let local = flow.local;
     match flow.transport {
         Transport::Udp => format!("<sip:{local};lr{more}>"),

@@ -1,6 +1,7 @@
 //! Kamailio's MANAGE_REPLY: each 1xx and 2xx to an INVITE before it is passed on.
 
 use super::call::Call;
+use crate::dialog::token;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Uri};
 use crate::nat::{alias, detect};
@@ -12,14 +13,20 @@ impl Engine {
     /// of the media proxy already (`media::answer`).
     pub(super) fn manage_reply(&mut self, _cx: Cx<'_>, call: &Call, index: usize, bytes: Vec<u8>) -> Vec<u8> {
         match call.branches.get(index) {
-            Some(branch) => self.with_alias(bytes, &branch.record, branch.flow()),
+            Some(branch) => self.for_asker(bytes, &branch.record, branch.flow()),
             None => bytes,
         }
     }
 
+    /// A response of whoever a branch went to by `flow`, as it goes to who has asked: with the way back to the answerer,
+    /// and what proves later that the asker is in a dialog with him.
+    pub(super) fn for_asker(&self, bytes: Vec<u8>, branch: &Branch, flow: Flow) -> Vec<u8> {
+        token::for_asker(&self.settings, self.with_alias(bytes, branch, flow))
+    }
+
     /// A response of whoever a branch went to by `flow`, with an alias in its Contact if that one is behind a NAT.
     /// With a proxy between, that proxy knows its clients.
-    pub(super) fn with_alias(&self, bytes: Vec<u8>, branch: &Branch, flow: Flow) -> Vec<u8> {
+    fn with_alias(&self, bytes: Vec<u8>, branch: &Branch, flow: Flow) -> Vec<u8> {
         let is_on = self.settings.config.routing.has(Stage::ManageReply);
         if !is_on || !self.settings.config.nat.alias || !branch.route.is_empty() {
             return bytes;

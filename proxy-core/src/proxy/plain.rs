@@ -120,7 +120,7 @@ impl Engine {
             // Of a SUBSCRIBE, an UPDATE and the like. A redirect's Contact is somebody else's address, not
             // that of the party which answers (RFC 3261 §8.1.3.4).
             let bytes = match status {
-                ..300 => engine.with_alias(bytes, &branch.record, branch.record.flow),
+                ..300 => engine.for_asker(bytes, &branch.record, branch.record.flow),
                 _ => bytes,
             };
             if status < 200 {
@@ -216,7 +216,8 @@ impl Engine {
     }
 
     /// A BYE ends its dialog, whatever the peer says to it: who has sent it has hung up (§15.1.1), unless he is asked for
-    /// his password and says it again. The answer waits until that is safe.
+    /// his password and says it again. A peer that refuses it may be in the dialog still, as a BYE can be written so that it
+    /// is refused; then the proxy ends the dialog itself, with a BYE to both. The answer waits until that is safe.
     fn finish_bye(
         &mut self,
         cx: Cx<'_>,
@@ -232,8 +233,14 @@ impl Engine {
             self.send_to_client(exchange, action);
             return;
         };
-        self.end_media(cx, dialog);
-        let command = crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall);
+        let command = match status {
+            // 481: there is no such dialog any more (§12.2.1.2).
+            ..300 | 481 => {
+                self.end_media(cx, dialog);
+                crate::dialog::ended_by_bye(dialog, from_caller, status, cx.now.wall)
+            }
+            _ => crate::dialog::to_be_ended(dialog, from_caller),
+        };
         if self.propose(command, Awaiting::Bye { exchange: id }) {
             exchange.held = Some((status, bytes));
             return;
@@ -245,14 +252,12 @@ impl Engine {
         }
     }
 
-    /// Nobody answers a request. Of a BYE that is an end, too.
+    /// Nobody answers a request. Of a BYE that is an end, too, which the proxy brings about.
     fn on_silence(&mut self, cx: Cx<'_>, request: &Message<'_>) {
         if request.method() == Some(crate::msg::Method::Bye)
             && let Some((dialog, from_caller)) = crate::dialog::of(cx.state, request)
         {
-            self.end_media(cx, dialog);
-            let command = crate::dialog::ended_by_bye(dialog, from_caller, 408, cx.now.wall);
-            self.propose(command, Awaiting::Nothing);
+            self.propose(crate::dialog::to_be_ended(dialog, from_caller), Awaiting::Nothing);
         }
     }
 

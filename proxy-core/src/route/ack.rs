@@ -11,7 +11,7 @@ impl Engine {
     pub(super) fn route_ack(
         &mut self,
         cx: Cx<'_>,
-        passage: &Passage<'_, '_>,
+        passage: &mut Passage<'_, '_>,
         approach: &Approach<'_>,
     ) -> Step {
         let message = passage.message;
@@ -36,6 +36,21 @@ impl Engine {
             self.counters.dropped_stray += 1;
             self.explain("drops it", || String::from("it belongs to no dialog that goes through here"));
             return Step::Answered;
+        }
+        match self.look_at_standing(cx, passage, approach) {
+            None => {}
+            // Without state nobody knows whether it acknowledges a failure, which goes the way of its INVITE.
+            Some(Step::Rewritten(bytes)) if self.is_stateless() => {
+                passage.found.foreign = false;
+                return Step::Rewritten(bytes);
+            }
+            Some(step @ Step::Again(_)) => return step,
+            Some(_) => {
+                // Nobody is asked for his password by an ACK (§22.1).
+                self.counters.dropped_stray += 1;
+                self.explain("drops it", || String::from("nothing shows that it belongs to its dialog"));
+                return Step::Answered;
+            }
         }
         if self.confirm_first(cx, passage) {
             self.explain("waits", || String::from("a majority has to know that the call is confirmed"));

@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// A rule wants to know who it is, whether or not everybody is asked. Strangers cannot be known.
-    pub(super) fn require_auth(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+    pub(crate) fn require_auth(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         passage.found.auth_required = true;
         if passage.found.user.is_some() || passage.found.trusted {
             return Step::Next;
@@ -95,13 +95,18 @@ impl Engine {
         }
         let message = Message::parse(stamped).ok()?;
         let header = HeaderName::ProxyAuthorization;
-        if !message.has(header) || message.to_tag().is_none() {
+        if !message.has(header) || message.to_tag().is_none() || self.needs_password(cx, flow, &message) {
             return None;
         }
         let court =
             Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
         let (_, _, realm) = court.identity(&message, flow);
         Some(without_credentials(&message, header, &realm))
+    }
+
+    /// Whether a password is what may show that a request belongs to its dialog.
+    fn needs_password(&self, cx: Cx<'_>, flow: Flow, message: &Message<'_>) -> bool {
+        message.method() != Some(Method::Ack) && !self.is_within_dialog(cx, flow, message)
     }
 
     fn judged(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {

@@ -7,6 +7,7 @@
 //! | `cancel` | CANCEL | finds the INVITE: in memory, then among the replicated ones, else 481 |
 //! | `retransmission` | t_check_trans | what is known already is absorbed |
 //! | `withindlg` (and `ack`) | WITHINDLG | requests in dialogs that go through us: loose and strict routing |
+//! | `standing` | – (OpenSIPS: validate_dialog) | who may speak in a dialog, and where to |
 //! | `auth` | AUTH | who may |
 //! | `policy` | request_route | the `[[route]]` tables of the configuration |
 //! | `sipout` | SIPOUT | domains of others: 403 unless somebody trusted asks |
@@ -25,6 +26,7 @@
 
 mod ack;
 mod auth;
+mod beside;
 pub(crate) mod breadth;
 mod cancel;
 mod claims;
@@ -42,6 +44,7 @@ mod reply;
 mod reqinit;
 mod retransmission;
 mod sipout;
+mod standing;
 mod stateless;
 pub(crate) mod target;
 mod trunk;
@@ -109,9 +112,11 @@ impl Engine {
             if stage == Stage::Sipout && self.settings.config.dns.enabled {
                 resume = Some((number, passage.found.clone()));
             }
-            let step = match is_on {
-                true => self.stage(cx, stage, &mut passage),
-                false => self.what_is_left(cx, stage, &mut passage),
+            let readmitted = if stage == Stage::Policy { self.readmit(cx, &mut passage) } else { None };
+            let step = match (readmitted, is_on) {
+                (Some(step), _) => step,
+                (None, true) => self.stage(cx, stage, &mut passage),
+                (None, false) => self.what_is_left(cx, stage, &mut passage),
             };
             if self.names.is_waiting() {
                 // What WITHINDLG leaves is the same the second time.
@@ -135,14 +140,12 @@ impl Engine {
                 }
                 Step::Rewritten(bytes) => {
                     self.explain_next(stage);
-                    let Ok(message) = Message::parse(&bytes) else {
-                        self.counters.dropped_malformed += 1;
-                        return;
-                    };
-                    let Some(method) = message.method() else { return };
-                    let Passage { flow, key, found, .. } = passage;
                     // As deep as there are stages.
-                    self.walk(cx, Passage { message: &message, method, flow, key, found }, number + 1);
+                    self.walk_with(cx, passage, &bytes, number + 1);
+                    return;
+                }
+                Step::Again(bytes) => {
+                    self.walk_with(cx, passage, &bytes, Stage::Withindlg.number());
                     return;
                 }
             }
@@ -154,6 +157,17 @@ impl Engine {
         let (status, reason) = passage.found.failing.unwrap_or((404, ""));
         self.account_refused(cx, &passage, status, reason);
         self.reject_by_stage(cx, &passage, status, reason);
+    }
+
+    /// Goes on with other bytes.
+    fn walk_with(&mut self, cx: Cx<'_>, passage: Passage<'_, '_>, bytes: &[u8], from: usize) {
+        let Ok(message) = Message::parse(bytes) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
+        let Some(method) = message.method() else { return };
+        let Passage { flow, key, found, .. } = passage;
+        self.walk(cx, Passage { message: &message, method, flow, key, found }, from);
     }
 
     /// A 405 says what its user takes instead (RFC 3261 §8.2.1).

@@ -55,6 +55,10 @@ pub(crate) struct Found {
     pub(crate) media_rule: Option<RouteMedia>,
     /// Its SDP has been through a media proxy, or need not.
     pub(crate) media: MediaStep,
+    /// It names a dialog that nothing shows it to belong to.
+    pub(crate) foreign: bool,
+    /// It has been shown to belong to its dialog, and goes where that goes.
+    pub(crate) admitted: bool,
     /// An ACK that has had its verdict: it goes on, and waits for no other.
     pub(crate) confirmed: bool,
 }
@@ -129,6 +133,8 @@ pub(crate) enum Step {
     Reject(u16, &'static str),
     /// It goes there.
     Targets(Targets),
+    /// It is within its dialog after all, and looks like this: WITHINDLG and all stages after it see these bytes.
+    Again(Vec<u8>),
     /// The message has changed (Contact alias, credentials taken away): the stages after this one, and the copies,
     /// see these bytes. What decides the transaction (top Via, Call-ID, CSeq, tags) must be as it was.
     Rewritten(Vec<u8>),

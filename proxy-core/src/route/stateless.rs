@@ -72,6 +72,7 @@ impl Engine {
             }
         };
         let Some(bytes) = build::passed_back(response, to, cseq, renamed) else { return false };
+        let bytes = crate::dialog::token::for_asker(&self.settings, bytes);
         self.transmit(to, &bytes);
         true
     }

@@ -158,6 +158,7 @@ impl Engine {
         if approach.next.is_none() && by_stream {
             self.put_connections_first(cx, passage, approach, &mut flows);
         }
+        flows.retain(|flow| !self.leads_beside(cx, passage.flow, passage.message, *flow));
         if flows.is_empty() {
             // Nothing that can be reached: the way the dialog was made still leads there.
             let known = crate::dialog::of(cx.state, passage.message).map(|(dialog, from_caller)| {

@@ -11,8 +11,9 @@
 //!
 //! Switched off, the proxy is not on the path of dialogs: no Record-Route, and To with a tag gets `404 Not here`.
 //!
-//! A request is within a dialog if it has a To tag and has come by a Route of ours. Without To tag its Routes are
-//! preloaded: ours are stripped and others ignored, as in Kamailio, or this would be an open relay.
+//! A request says that it is within a dialog if it has a To tag and has come by a Route of ours; whether that is so, and
+//! where it may go, is judged in [`super::standing`]. Without To tag its Routes are preloaded: ours are stripped and others
+//! ignored, as in Kamailio, or this would be an open relay.
 
 use std::net::SocketAddr;
 
@@ -38,11 +39,16 @@ impl Engine {
             Method::Register => return Step::Next,
             _ => {}
         }
-        if self.follow_ack(cx, passage) {
-            return Step::Answered;
-        }
         if self.is_for_a_subscription(passage, &approach) {
             return self.subscribe_again(cx, passage);
+        }
+        if approach.in_dialog {
+            if let Some(step) = self.look_at_standing(cx, passage, &approach) {
+                return step;
+            }
+            if self.follow_ack(cx, passage) {
+                return Step::Answered;
+            }
         }
         if let Some(step) = self.check_session_timer(passage) {
             return step;
@@ -108,7 +114,8 @@ pub(crate) struct Approach<'a> {
     pub(crate) next: Option<&'a str>,
     /// It is a strict router.
     pub(crate) next_is_strict: bool,
-    /// The request belongs to a dialog that goes through us.
+    /// It says that it belongs to a dialog that goes through us. What nothing proves to, [`super::standing`] takes the
+    /// Routes from.
     pub(crate) in_dialog: bool,
 }
 
@@ -135,5 +142,22 @@ impl<'a> Approach<'a> {
         let next_is_strict = next.is_some_and(|n| Uri::parse(n).is_ok_and(|u| !u.is_loose_router()));
         let in_dialog = request.to_tag().is_some() && (own_routes > 0 || from_strict);
         Self { own_routes, way_out, from_strict, uri, next, next_is_strict, in_dialog }
+    }
+
+    /// The values of ours that it has come by.
+    pub(crate) fn own(&self, request: &Message<'a>) -> Vec<&'a str> {
+        let in_uri = self.from_strict.then(|| request.request_uri_str());
+        let in_route = request.routes().flatten().map(|r| r.uri).take(self.own_routes);
+        in_uri.into_iter().chain(in_route).collect()
+    }
+
+    /// The Route values of others, nearest first.
+    pub(crate) fn beyond(&self, request: &Message<'a>) -> Vec<&'a str> {
+        let mut routes: Vec<&'a str> =
+            request.routes().flatten().map(|r| r.uri).skip(self.own_routes).collect();
+        if self.from_strict {
+            routes.pop();
+        }
+        routes
     }
 }

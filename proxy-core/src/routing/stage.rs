@@ -75,6 +75,11 @@ impl Stage {
         Self::Relay,
     ];
 
+    /// Its place in [`Stage::REQUEST`]; 0 for those that are not there.
+    pub(crate) fn number(self) -> usize {
+        Self::REQUEST.iter().position(|s| *s == self).unwrap_or(0)
+    }
+
     /// Its name in Kamailio's habit, for people.
     #[must_use]
     pub fn title(self) -> &'static str {

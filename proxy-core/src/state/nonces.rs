@@ -64,7 +64,7 @@ pub struct CountUse {
     /// Value of `nc`.
     #[n(1)]
     pub count: u32,
-    /// Digest of the transaction: tells requests apart, and is the same for the retransmissions of one.
+    /// Digest of the request and its source: tells requests apart, and is the same for the retransmissions of one.
     #[n(2)]
     pub by: u64,
     /// When.

@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod corpus;
+pub mod dialogs;
 pub mod drawn;
 pub mod failover;
 pub mod media;

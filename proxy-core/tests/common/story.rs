@@ -327,6 +327,17 @@ pub fn respond(request: &str, status: u16, tag: &str, extra: &str) -> String {
     out
 }
 
+/// The message without the tokens of our Record-Route, as a version would have it that knows none.
+pub fn bare(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((front, back)) = rest.split_once(";rlv=") {
+        out.push_str(front);
+        rest = back.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    }
+    out + rest
+}
+
 /// The request line's URI.
 pub fn uri_of(request: &str) -> String {
     request.split(' ').nth(1).unwrap_or_default().to_owned()

@@ -241,7 +241,7 @@ fn who_speaks_for_somebody_else_is_forbidden() {
     w.send(ALICE, &answered(&reg(), &asked, "bob", "secret-b"));
     assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");
     // Proven as alice, From is alice, but To is bob: a third party.
-    let third = reg().replace("To: <sip:alice@", "To: <sip:bob@");
+    let third = reg().replace("To: <sip:alice@", "To: <sip:bob@").replace("z9hG4bKr", "z9hG4bKthird");
     let asked = challenge(&mut w, ALICE, &third);
     w.send(ALICE, &answered(&third, &asked, "alice", "secret-a"));
     assert_eq!(first_line(&mut w, ALICE), "403 Forbidden auth ID");

@@ -148,3 +148,28 @@ fn an_end_with_retry_after_is_an_end_all_the_same_rfc6665_4_2_2() {
     w.expect_nothing(WATCHER);
     assert_eq!(w.state.counts().subscriptions, 0);
 }
+
+#[test]
+fn who_merely_knows_the_tags_of_a_subscription_neither_moves_nor_ends_it() {
+    const EVE: &str = "10.99.0.66:5060";
+    let (mut w, early, tag, _) = ringing(600);
+    w.send(WATCHER, &respond(&early, 200, "w1", ""));
+    for (cseq, expires) in [(2, 600), (3, 0)] {
+        w.send(EVE, &subscribe(cseq, &tag, expires).replace(WATCHER, EVE));
+        w.expect(EVE, "SIP/2.0 481 ");
+        w.expect_nothing(WATCHER);
+    }
+    assert!(w.state.subscriptions().all(|s| s.flow.remote == addr(WATCHER) && s.remote_cseq == 1));
+    // The watcher brings our Contact back, wherever he is now.
+    w.send(WATCHER, &subscribe(4, &tag, 600));
+    let ok = w.take(WATCHER).into_iter().find(|m| m.starts_with("SIP/2.0 200 ")).expect("200");
+    let contact = header(&ok, "Contact").expect("ours");
+    let moved = subscribe(5, &tag, 600)
+        .replace(
+            &format!("SUBSCRIBE sip:{VIP} "),
+            &format!("SUBSCRIBE {} ", contact.trim_matches(['<', '>'])),
+        )
+        .replace(WATCHER, "10.77.0.71:5071");
+    w.send("10.77.0.71:5071", &moved);
+    assert!(w.take("10.77.0.71:5071").iter().any(|m| m.starts_with("SIP/2.0 200 ")));
+}

@@ -180,7 +180,11 @@ fn a_bye_that_the_other_side_refuses_ends_the_call_but_a_challenge_does_not_rfc3
         let bye = w.expect(BOB, "BYE ");
         w.send(BOB, &respond(&bye, status, "", ""));
         w.expect(ALICE, "SIP/2.0 ");
-        // Who sends BYE has hung up, whatever is said to it: the call must not last for twelve hours more.
+        // Who sends BYE has hung up, whatever is said to it: the call must not last for twelve hours more. The other side
+        // may not have understood that, so that it hears it from the proxy.
+        w.pass(Duration::from_secs(2));
+        let byes = byes(&mut w);
+        answer(&mut w, &byes);
         ended(&w, EndedBy::Caller);
     }
     for status in [401, 407] {

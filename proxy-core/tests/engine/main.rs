@@ -33,6 +33,8 @@ mod no_ack;
 mod no_room;
 mod nonces;
 mod nonces_lost;
+mod proof;
+mod proof_holds;
 mod refused;
 mod registrar;
 mod routing;

@@ -134,3 +134,22 @@ fn only_the_first_engine_proposes_a_key_and_goes_on_trying_until_there_is_one() 
     let drawn = w.log.iter().filter(|c| matches!(c, SipCommand::Provision(_))).count();
     assert_eq!(drawn, 1);
 }
+
+#[test]
+fn recorded_credentials_are_worth_nothing_but_for_the_same_request_from_the_same_place() {
+    let mut w = world();
+    let asked = challenge(&mut w, ALICE, &reg());
+    let mine = answered(&reg(), &asked, "alice", "secret-a");
+    w.send(ALICE, &mine);
+    w.expect(ALICE, "SIP/2.0 200 ");
+    // A connection keeps no transaction: the next node has none at all.
+    w.fail_over(Duration::from_millis(300));
+    let theirs = mine.replace(&format!("<sip:alice@{ALICE}>"), &format!("<sip:eve@{OTHER}>"));
+    for (from, text) in [(OTHER, &theirs), (OTHER, &mine), (ALICE, &theirs)] {
+        let answer = challenge(&mut w, from, text);
+        assert!(stale(&answer), "{answer}");
+    }
+    assert!(w.state.bindings("sip:alice@lab.test").iter().all(|b| b.contact.contains(ALICE)));
+    w.send(ALICE, &mine);
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
