@@ -320,6 +320,7 @@ impl<C: Cluster> Desk<C> {
             "late_answers": e.late_answers,
             "transport_failures": e.transport_failures,
             "refused_unrecorded": e.refused_unrecorded,
+            "strangers_refused": e.strangers_refused,
             "left_out": e.left_out,
             "media": media_figures(&e),
             "dns": { "asked": e.dns_asked, "failed": e.dns_failed },

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Whether the access list or a trunk vouches for whoever is there.
-    fn is_believed(&self, cx: Cx<'_>, flow: Flow) -> bool {
+    pub(super) fn is_believed(&self, cx: Cx<'_>, flow: Flow) -> bool {
         let (address, port) = (flow.remote.ip(), flow.remote.port());
         let group = self.settings.config.auth.trusted_group;
         group.is_some_and(|group| cx.state.acl_match(group, address, port).is_some())

@@ -43,6 +43,7 @@ mod reqinit;
 mod retransmission;
 mod sipout;
 mod stateless;
+pub(crate) mod strangers;
 pub(crate) mod target;
 mod trunk;
 mod voicemail;

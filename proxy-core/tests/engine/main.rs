@@ -38,6 +38,7 @@ mod registrar;
 mod routing;
 mod serial;
 mod stages;
+mod strangers;
 mod streams;
 mod sweep;
 mod switches;
