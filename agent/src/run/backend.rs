@@ -99,6 +99,7 @@ fn tcp_figures(s: &stream::Figures) -> Value {
         "made": s.made,
         "not_made": s.not_made,
         "refused": s.refused,
+        "gave_way": s.gave_way,
         "slow": s.slow,
         "garbage": s.garbage,
         "timed_out": s.timed_out,
