@@ -66,7 +66,10 @@ pub fn folder(data: &Path) -> Result<(), SetupError> {
             ),
             // Of another owner: it may be meant so. What is made in it is private all the same.
             Err(e) => {
-                tracing::warn!("the data folder {path} cannot be made its owner's alone (uid {}): {e}", meta.uid());
+                tracing::warn!(
+                    "the data folder {path} cannot be made its owner's alone (uid {}): {e}",
+                    meta.uid()
+                );
             }
         }
     }

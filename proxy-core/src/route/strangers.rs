@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn forged_addresses_get_no_more_kept_than_all_strangers_may_have() {
         let strangers = Strangers::default();
-        let kept = |now| (0..10_000).filter(|n| strangers.admit(now, source(*n), LARGE, false)).count() as u64;
+        let kept =
+            |now| (0..10_000).filter(|n| strangers.admit(now, source(*n), LARGE, false)).count() as u64;
         let first = kept(at(0));
         assert!(first * cost(LARGE) <= ALL_BYTES && first > 500, "{first}");
         let later = kept(at(10_000));

@@ -182,7 +182,9 @@ mod tests {
         let held: Vec<Inbox> =
             (0..8).map(|n| table.insert(flow(1 + n % 2, u16::from(n)), &limits).expect("room")).collect();
         // Of the first of the two, all but one have sent a message: that one gives way.
-        held.iter().filter(|inbox| inbox.id != 3).for_each(|inbox| inbox.spoke.store(true, Ordering::Relaxed));
+        held.iter()
+            .filter(|inbox| inbox.id != 3)
+            .for_each(|inbox| inbox.spoke.store(true, Ordering::Relaxed));
         for host in 3..9 {
             assert!(table.insert(flow(host, 1), &limits).is_some(), "host {host}");
             assert_eq!(table.len(), 8);
@@ -200,8 +202,7 @@ mod tests {
             let remote = SocketAddr::from(([0x2001, 0xdb8, 0, net, 0, 0, 0, host], 5060));
             super::super::flow(SocketAddr::from(([0xfd77, 0, 0, 0, 0, 0, 0, 1], 5060)), remote)
         };
-        let admitted: Vec<bool> =
-            (1..5).map(|host| table.insert(from(1, host), &limits).is_some()).collect();
+        let admitted: Vec<bool> = (1..5).map(|host| table.insert(from(1, host), &limits).is_some()).collect();
         assert_eq!(admitted, [true, true, false, false]);
         assert!(table.insert(from(2, 1), &limits).is_some());
     }

@@ -159,7 +159,8 @@ impl Store {
         // Its own name, too, must be there after a power cut: all that is acknowledged is in it.
         create_durably(data).map_err(io_error(data))?;
         let path = data.join("lock");
-        let file = File::options().create(true).append(true).mode(FILE_MODE).open(&path).map_err(io_error(&path))?;
+        let file =
+            File::options().create(true).append(true).mode(FILE_MODE).open(&path).map_err(io_error(&path))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
             nix::errno::Errno::EWOULDBLOCK => StoreError::InUse { path: data.to_owned() },
             e => StoreError::Io { path: path.clone(), why: e.into() },
