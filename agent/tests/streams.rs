@@ -298,3 +298,23 @@ fn a_request_too_large_for_udp_goes_by_tcp_and_by_udp_where_nobody_listens_rfc32
     let invite = Ua::with_stream("bob2", second.proxy, stream).expect("INVITE");
     assert!(invite.one("Via").starts_with("SIP/2.0/TCP "), "{}", invite.text);
 }
+
+#[test]
+fn keepalives_alone_hold_no_connection() {
+    let node = start("127.0.0.1");
+    let (mut silent, mut client) = (node.connect(), node.connect());
+    client.write_all(options("k1", "", "").as_bytes()).expect("sent");
+    let mut buffer = [0; 4096];
+    assert!(client.read(&mut buffer).expect("an answer") > 0);
+    let begun = std::time::Instant::now();
+    // Who has sent a message keeps his connection by keepalives; who never has is closed as if he had said nothing.
+    while node.tcp("timed_out") == 0 {
+        let _ = (silent.write_all(b"\r\n\r\n"), client.write_all(b"\r\n\r\n"));
+        // Each keepalive is answered, so that this takes its time without a sleep; a closed connection gives nothing.
+        let _ = (silent.read(&mut buffer), client.read(&mut buffer));
+        assert!(begun.elapsed() < Duration::from_secs(60), "the one without a message is never closed");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(29), "{:?}", begun.elapsed());
+    client.write_all(options("k2", "", "").as_bytes()).expect("sent");
+    until("the other one is served", || (node.tcp("messages") == 2).then_some(()));
+}

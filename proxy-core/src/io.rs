@@ -253,6 +253,8 @@ pub struct Counters {
     pub media_restored: u64,
     /// Refused calls that left no record: there were too many at once, or the outbox is filling.
     pub refused_unrecorded: u64,
+    /// Requests refused because as much is kept for their source, or for all who have proved nothing, as may be.
+    pub strangers_refused: u64,
     /// Calls, dialogs, contacts and the like, and chores, that a fault of this program was kept away from all others by
     /// leaving them out.
     pub left_out: u64,

@@ -12,7 +12,7 @@ mod real;
 pub mod sim;
 
 pub use real::RealDisk;
-pub(crate) use real::create_durably;
+pub(crate) use real::{FILE_MODE, create_durably, create_private};
 
 /// An open file.
 pub trait DiskFile: Send + Sync {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use raft_store::command::Versions;
 
 use crate::config::{Config, ConfigError};
+use crate::run::exposed;
 
 /// Writes a line to standard output; a reader that is gone (`relevo … | head`) is no error.
 pub(super) fn line(text: &str) {
@@ -43,14 +44,16 @@ fn format_words() -> String {
 
 pub(super) fn config_ok(config: &Config, as_json: bool) {
     let file = config.file.as_ref().map(|f| f.display().to_string());
+    let mut warnings = config.warnings();
+    warnings.extend(exposed(config));
     if as_json {
-        let value = json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": config.warnings(), "format": format() });
+        let value = json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": warnings, "format": format() });
         return line(&value.to_string());
     }
     line(&format!("OK: {}", file.unwrap_or_else(|| String::from("no file, the embedded default"))));
     line(&config.summary());
     line(&format_words());
-    for warning in config.warnings() {
+    for warning in warnings {
         line(&format!("warning: {warning}"));
     }
 }

@@ -281,6 +281,12 @@ impl Config {
         )
     }
 
+    /// Whether the file holds what nobody else must know.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        self.key.is_some() || self.hep.as_ref().is_some_and(|hep| hep.password.is_some())
+    }
+
     /// What an operator should know although nothing is wrong.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proxy_core::digest::Replay;
-use proxy_core::engine::Engine;
+use proxy_core::engine::{Engine, Together};
 use proxy_core::io::{Counters, EngineConfig, Output};
 use proxy_core::media::Health;
 use proxy_core::msg::{bare_refusal, fingerprint_of};
@@ -93,6 +93,8 @@ pub struct Parts<S> {
     pub replay: Replay,
     /// Who sends too much, over all engines.
     pub bans: Bans,
+    /// What all engines know together.
+    pub together: Together,
     /// Sees what is heard and said.
     pub tap: Tap,
     /// Messages that no engine survives.
@@ -124,8 +126,9 @@ pub fn start<S: Store>(parts: Parts<S>) -> Result<std::thread::JoinHandle<()>, N
 
 /// One that has not begun.
 fn engine_of<S>(parts: &Parts<S>) -> Engine {
-    let Parts { config, replay, bans, .. } = parts;
+    let Parts { config, replay, bans, together, .. } = parts;
     let engine = Engine::sharing(config.clone(), replay.clone()).with_bans(bans.clone());
+    let engine = engine.with_together(together.clone());
     #[cfg(debug_assertions)]
     let engine = engine.drilled(Some(|name| super::drill::die_of(name.as_bytes())));
     engine
@@ -158,6 +161,16 @@ impl<S: Store> Runner<S> {
         );
     }
 
+    /// Who is kept out, and from where, is in the log as well.
+    fn tell_strangers(&self, now: Now) {
+        let Some(news) = self.parts.together.strangers.news(now.mono) else { return };
+        let (source, requests) = (ban::name(news.source), news.requests);
+        tracing::warn!(
+            "{requests} request(s) of strangers got 503, the first from {source}: as much as may be is kept for who has \
+             proved nothing (strangers_refused in relevo status --json; docs/operating.md, Strangers)"
+        );
+    }
+
     fn run(mut self) {
         loop {
             let before = (self.parts.clock)().mono;
@@ -174,6 +187,7 @@ impl<S: Store> Runner<S> {
             store.read(|state| self.turn((now, clocks.real), turn, state));
             self.carry_out();
             self.tell_bans(now);
+            self.tell_strangers(now);
             if before != self.obeyed {
                 self.parts.shared.active.store(self.active, Ordering::Release);
                 self.parts.shared.obeyed.store(self.obeyed, Ordering::Release);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use proxy_core::digest::Replay;
+use proxy_core::engine::Together;
 use proxy_core::io::{Counters, EngineConfig, TransportConfig};
 use proxy_core::media::Health;
 use proxy_core::routing::Bans;
@@ -141,6 +142,8 @@ pub struct Sip {
     no_room: Arc<AtomicBool>,
     /// Who sends too much; all engines count together.
     bans: Bans,
+    /// What all engines know together.
+    together: Together,
     /// Lets the clients of the last owner's connections notice that these are gone.
     wake: Option<Wake>,
     /// Of connections and names; ends with the rest.
@@ -200,6 +203,7 @@ impl Sip {
             media: media.clone(),
             no_room: Arc::default(),
             bans: Bans::default(),
+            together: Together::default(),
             capture: Capture::new(config.shards, listening.hep),
             wake: (streams.is_some() && listening.floating).then(|| waker(store, runtime.handle(), &orders)),
             runtime: Some(runtime),
@@ -227,6 +231,7 @@ impl Sip {
                 changed: Arc::clone(changed),
                 replay: replay.clone(),
                 bans: sip.bans.clone(),
+                together: sip.together.clone(),
                 tap: capture.tap(shard),
                 poison: Arc::clone(poison),
                 no_room: Arc::clone(&sip.no_room),
@@ -369,6 +374,7 @@ impl Sip {
             sum.media_moved += c.media_moved;
             sum.media_restored += c.media_restored;
             sum.refused_unrecorded += c.refused_unrecorded;
+            sum.strangers_refused += c.strangers_refused;
             sum.left_out += c.left_out;
             sum.transport_failures += c.transport_failures;
         }

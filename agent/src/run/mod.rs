@@ -28,5 +28,6 @@ pub mod room;
 pub mod service;
 pub mod setup;
 pub mod signals;
+pub(crate) use private::exposed;
 pub(crate) use process::STORE;
 pub use process::main;

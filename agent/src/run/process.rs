@@ -114,7 +114,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     let ground = ground();
     faults::end_on_panic();
     faults::keep_poison(&config.data);
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(private::exposed(config)) {
         tracing::warn!("{warning}");
     }
     let addresses = setup::listen_addresses(config)?;

@@ -16,7 +16,7 @@ use crate::net::{NetError, socket};
 /// File in the state directory that holds the key of a node without a configured one.
 pub const KEY_FILE: &str = "key";
 /// Its second copy.
-const KEY_COPY: &str = "key.copy";
+pub(super) const KEY_COPY: &str = "key.copy";
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 /// Bytes of the checksum behind it: the beginning of its SHA-256.

@@ -8,6 +8,7 @@
 //! | refused for want of room, or by the cluster | none |
 //! | repeated | none: the first one has it |
 //! | more than [`AccountingConfig::refused_per_s`] in a second | none; they are counted |
+//! | of a stranger for whom as much is kept as may be ([`crate::routing::Strangers`]) | none; they are counted |
 //!
 //! That is what Kamailio's `acc` writes with `failed_transaction_flag`. The answer does not wait for the record.
 
@@ -47,6 +48,10 @@ impl Engine {
     ) {
         let starts_call = passage.method == Method::Invite && passage.message.to_tag().is_none();
         if !starts_call || self.settings.config.accounting.refused_per_s == 0 || self.is_explaining() {
+            return;
+        }
+        if !self.keeps_for_stranger(cx, passage, 0) {
+            self.counters.refused_unrecorded += 1;
             return;
         }
         let facts = self.facts_of(passage, &Targets::default());

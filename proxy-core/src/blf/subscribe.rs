@@ -208,6 +208,9 @@ impl Engine {
         subscription: Subscription,
         expires: u32,
     ) -> Step {
+        if !self.has_room_for_stranger(cx, passage) {
+            return Step::Answered;
+        }
         let id = subscription.id.clone();
         let is_known = cx.state.subscription(&id).is_some();
         let opened =

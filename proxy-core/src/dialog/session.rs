@@ -17,6 +17,9 @@ use crate::time::WallTime;
 /// Header name of what is put in.
 const SESSION_EXPIRES: &str = "Session-Expires";
 
+/// Seconds: the longest Min-SE (a day) that a timer of our own is put in for.
+const MOST_S: u32 = 86_400;
+
 /// The seconds of a `Session-Expires` or `Min-SE`.
 fn seconds(message: &Message<'_>, name: HeaderName) -> Option<u32> {
     message.header_str(name)?.split(';').next()?.trim().parse().ok()
@@ -68,9 +71,12 @@ impl Engine {
                 && !passage.found.in_dialog
                 && !message.has(HeaderName::SessionExpires) =>
             {
-                // §8.1: not below the Min-SE that the request brings.
-                let value = default.max(seconds(message, HeaderName::MinSe).unwrap_or(0)).to_string();
-                passage.found.headers.push((SESSION_EXPIRES.to_owned(), value));
+                // §8.1: not below the Min-SE that the request brings. With one that no call comes to, there is none.
+                let least = seconds(message, HeaderName::MinSe).unwrap_or(0);
+                if least <= MOST_S {
+                    let value = default.max(least).to_string();
+                    passage.found.headers.push((SESSION_EXPIRES.to_owned(), value));
+                }
                 None
             }
             _ => None,

@@ -1,9 +1,11 @@
 //! OPTIONS to the destinations, by the engine of the first shard: what they answer moves their state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::DispatchConfig;
+use super::voices::{self, Whose};
 use crate::engine::limits::MAX_PROBES_PER_TICK;
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -30,12 +32,14 @@ pub(crate) struct Memory {
     probes: u32,
     /// Revision of the sets that `next` is of.
     planned: Option<u64>,
-    /// Revision of the sets that the calls have been looked through for.
-    pub(super) watched: u64,
+    /// Revisions of the sets, and of what was heard of them, that the calls have been looked through for.
+    pub(super) watched: (u64, u64),
     /// Until when each destination is not asked again on account of a call.
     doubted: BTreeMap<Key, MonoTime>,
     /// Turns of each set so far.
     turns: BTreeMap<u32, u64>,
+    /// Addresses of the destinations, and the revision of the sets that they are of.
+    pub(crate) addresses: (Option<u64>, BTreeSet<IpAddr>),
     /// Calls to sets that go by load which may still wait for their commit. Looked through with each choice by load;
     /// the calls of this engine are its bound.
     pub(crate) on_their_way: BTreeSet<u64>,
@@ -61,11 +65,12 @@ impl Memory {
         true
     }
 
-    /// Takes up destinations that are new, probed at once, and drops those that are not probed any more.
-    fn plan(&mut self, state: &SipState, config: &DispatchConfig, now: MonoTime) {
+    /// Takes up destinations that are new, probed at once, and drops those that are not probed any more. Whether the sets
+    /// have changed.
+    fn plan(&mut self, state: &SipState, config: &DispatchConfig, now: MonoTime) -> bool {
         let dispatcher = state.dispatcher();
         if self.planned == Some(dispatcher.revision) {
-            return;
+            return false;
         }
         self.planned = Some(dispatcher.revision);
         let mut next = TimerQueue::new();
@@ -78,6 +83,7 @@ impl Memory {
         }
         self.next = next;
         self.turns.retain(|set, _| dispatcher.sets.contains_key(set));
+        true
     }
 }
 
@@ -88,7 +94,12 @@ impl Engine {
         if !self.is_first_shard() || self.settings.config.dispatch.probe_interval.is_zero() {
             return;
         }
-        self.dispatch.plan(cx.state, &self.settings.config.dispatch, cx.now.mono);
+        if self.dispatch.plan(cx.state, &self.settings.config.dispatch, cx.now.mono) {
+            self.together.voices.retain(|whose| match whose {
+                Whose::Destination(set, uri) => destination(cx.state, *set, uri).is_some(),
+                Whose::Trunk(uuid) => cx.state.trunk(uuid).is_some(),
+            });
+        }
         for _ in 0..MAX_PROBES_PER_TICK {
             let Some(key) = self.dispatch.next.pop_due(cx.now.mono) else { return };
             let again = cx.now.mono + self.settings.config.dispatch.probe_interval;
@@ -106,6 +117,7 @@ impl Engine {
             Some(Some(flow)) => flow,
             Some(None) => {
                 // A name that leads nowhere, or a transport that there is not.
+                self.heard(set, &uri, false);
                 self.observe(cx, set, &uri, false);
                 return;
             }
@@ -143,11 +155,19 @@ impl Engine {
 
     /// A probe has ended.
     pub(crate) fn on_probed(&mut self, cx: Cx<'_>, set: u32, uri: &str, outcome: &Outcome<'_, '_>) {
-        let up = match outcome {
-            Outcome::Final(status, _) => self.settings.config.dispatch.is_alive(*status),
-            Outcome::Timeout | Outcome::Transport => false,
+        let (up, spoke) = match outcome {
+            Outcome::Final(status, _) => {
+                (self.settings.config.dispatch.is_alive(*status), voices::is_voice(*status))
+            }
+            Outcome::Timeout | Outcome::Transport => (false, false),
         };
+        // Before the news: who looks at the one finds the other.
+        self.heard(set, uri, spoke);
         self.observe(cx, set, uri, up);
+    }
+
+    fn heard(&self, set: u32, uri: &str, spoke: bool) {
+        self.together.voices.note(Whose::Destination(set, uri.to_owned()), spoke);
     }
 
     /// Proposes what was seen of a destination, if that is news.

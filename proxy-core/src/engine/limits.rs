@@ -40,6 +40,8 @@ pub const MAX_KEY_BYTES: usize = 256;
 pub const RETRY_AFTER_S: &str = "2";
 /// The same where the disks have no room for more.
 pub const NO_ROOM_RETRY_AFTER_S: &str = "30";
+/// Seconds that a stranger is told to wait when as much is kept for strangers as may be.
+pub const STRANGER_RETRY_AFTER_S: &str = "10";
 /// How often the engine of shard 0 looks whether replicated records have come to their end.
 pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// Destinations of a set, or trunks, that one request is tried at one after the other.

@@ -28,10 +28,12 @@ pub(crate) mod names;
 pub(crate) mod settings;
 mod tables;
 pub(crate) mod ticket;
+mod together;
 
 pub use apart::{Drill, Fault};
 pub use keys::shard_of;
 pub use names::{MAX_PARKED, MAX_QUESTIONS};
+pub use together::Together;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -122,6 +124,8 @@ pub struct Engine {
     acks: VecDeque<failure::Ack>,
     /// Requests per source, where there is a limit. Those of the node, not of this engine: a deactivation leaves them.
     pub(crate) bans: Bans,
+    /// What the engines of the node know together.
+    pub(crate) together: Together,
     /// Where the stages write what they decide; only in an engine made by [`Engine::explained`].
     explain: Option<Explain>,
     /// What this program has failed at.
@@ -171,6 +175,7 @@ impl Engine {
             watched: BTreeMap::new(),
             acks: VecDeque::new(),
             bans: Bans::default(),
+            together: Together::default(),
             explain: None,
             apart: apart::Apart::default(),
             held_bytes: 0,
@@ -191,6 +196,12 @@ impl Engine {
     #[must_use]
     pub fn with_bans(self, bans: Bans) -> Self {
         Self { bans, ..self }
+    }
+
+    /// The same, with what all engines of a node know together.
+    #[must_use]
+    pub fn with_together(self, together: Together) -> Self {
+        Self { together, ..self }
     }
 
     /// This node is now the one that answers: the pending INVITEs of the shard are rebuilt from `state`, and what the
@@ -220,6 +231,8 @@ impl Engine {
     /// This node answers no more: transactions and queued outputs are forgotten, verdicts to come are ignored.
     pub fn deactivate(&mut self) {
         self.forget();
+        // Another node probes now.
+        self.together.voices.clear();
         self.active = false;
     }
 

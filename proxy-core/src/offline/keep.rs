@@ -76,6 +76,9 @@ impl Engine {
             self.reject_no_room(passage.flow, passage.message);
             return Some(Step::Answered);
         }
+        if !self.has_room_for_stranger(cx, passage) {
+            return Some(Step::Answered);
+        }
         let opened =
             self.open_exchange(cx, passage.key.clone(), passage.flow, passage.message, Vec::new(), true);
         let Some(exchange) = opened else {

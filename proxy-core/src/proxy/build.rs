@@ -9,7 +9,7 @@ use super::carried;
 use super::rename::Names;
 use crate::dialog::token;
 use crate::engine::settings::Settings;
-use crate::msg::{Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
+use crate::msg::{DEFAULT_MAX_FORWARDS, Forward, HeaderName, MAX_CSEQ, Message, Method, Response, ViaStamp};
 use crate::route::breadth::MAX_BREADTH;
 use crate::route::withindlg::Approach;
 use crate::routing::Stage;
@@ -56,7 +56,10 @@ pub(crate) fn copy(settings: &Settings, request: &Message<'_>, flow: Flow, branc
         }
     }
     let hops = request.max_forwards().ok().flatten();
-    forward.max_forwards(hops.map_or(settings.config.routing.screen.max_forwards, |n| n.saturating_sub(1)));
+    let own = settings.config.routing.screen.max_forwards;
+    // A stranger may ask for fewer hops than usual, not for more: he pays for none of them.
+    let most = own.max(DEFAULT_MAX_FORWARDS);
+    forward.max_forwards(hops.map_or(own, |n| n.saturating_sub(1).min(most)));
     let displaced = format!("<{}>", approach.uri);
     if approach.in_dialog {
         for _ in 0..approach.own_routes + usize::from(approach.next_is_strict) {

@@ -46,6 +46,7 @@ mod retransmission;
 mod sipout;
 mod standing;
 mod stateless;
+pub(crate) mod strangers;
 pub(crate) mod target;
 mod trunk;
 mod voicemail;

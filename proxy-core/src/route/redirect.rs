@@ -108,7 +108,8 @@ impl Engine {
                 }
             }
         }
-        if !breadth::share_round(&message, &mut branches) {
+        let beside = if self.has_been_here(call.flow, &message) { call.branches.len() } else { 0 };
+        if !breadth::share_round(&message, &mut branches, beside) {
             // Too many of them: the caller may choose.
             branches.clear();
         }

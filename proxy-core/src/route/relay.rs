@@ -32,7 +32,8 @@ impl Engine {
         if passage.found.ring.is_some() {
             targets.after = passage.found.ring;
         }
-        if !breadth::share(passage.message, &mut targets) {
+        let again = self.has_been_here(passage.flow, passage.message);
+        if !breadth::share(passage.message, &mut targets, again) {
             self.give_offer_up(cx, passage);
             return Step::Reject(440, "");
         }
@@ -46,6 +47,10 @@ impl Engine {
         }
         if passage.method == Method::Cancel {
             self.pass_cancel(passage, &targets);
+            return Step::Answered;
+        }
+        if !self.has_room_for_stranger(cx, passage) {
+            self.give_offer_up(cx, passage);
             return Step::Answered;
         }
         if passage.method == Method::Invite {

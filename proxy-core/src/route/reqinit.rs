@@ -22,7 +22,7 @@ use super::flood::Verdict;
 use crate::engine::keys::loop_digest_in;
 use crate::engine::limits::{MAX_KEY_BYTES, MAX_SPIRALS};
 use crate::engine::{Cx, Engine};
-use crate::msg::{HeaderName, Message, Method, Response, ViaStamp};
+use crate::msg::{HeaderName, Message, Method, Response, Via, ViaStamp};
 use crate::routing::Stage;
 use crate::state::Flow;
 
@@ -189,18 +189,21 @@ impl Engine {
         self.transmit(flow, &out);
     }
 
+    fn is_own_via(&self, flow: Flow, via: &Via<'_>) -> bool {
+        let ip = via.host.ip();
+        ip.is_some_and(|ip| self.settings.is_own_address(ip, via.port_or_default(), flow.local))
+    }
+
+    /// Whether the request has been here before: a spiral (RFC 3261 §16.3 step 4).
+    pub(crate) fn has_been_here(&self, flow: Flow, request: &Message<'_>) -> bool {
+        request.vias().flatten().any(|via| self.is_own_via(flow, &via))
+    }
+
     /// Whether the request has been here before with the same Request-URI, or too often with others.
     fn is_loop(&self, flow: Flow, request: &Message<'_>) -> bool {
         let mut digest = None;
         let mut ours = 0;
-        for via in request.vias().flatten() {
-            let is_own = via
-                .host
-                .ip()
-                .is_some_and(|ip| self.settings.is_own_address(ip, via.port_or_default(), flow.local));
-            if !is_own {
-                continue;
-            }
+        for via in request.vias().flatten().filter(|via| self.is_own_via(flow, via)) {
             ours += 1;
             let Some(seen) = via.branch().and_then(loop_digest_in) else { continue };
             if seen == *digest.get_or_insert_with(|| self.settings.keys.loop_digest(request)) {

@@ -18,6 +18,7 @@ mod stage;
 mod voicemail;
 
 pub use crate::route::flood::{Ban, Bans, NewBans, counted_as};
+pub use crate::route::strangers::{Refused, Strangers};
 pub use cidr::Cidr;
 pub use explain::{Explain, Line};
 pub use pattern::{Pattern, PatternError};

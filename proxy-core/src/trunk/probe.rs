@@ -9,11 +9,13 @@
 //! | it has answered so many times in a row (`dispatcher.active_after`) | it is up again |
 //! | it is down, and probes have been switched off since (`dispatcher.probe_interval_s` = 0) | it is up again: replicated |
 //!
-//! Whatever it answers shows that it is there, but for 408 and 503.
+//! Whatever it answers shows that it is there, but for 408 and 503. With 503 it refuses new calls (RFC 3261 §21.5.4): it is
+//! down for them, and keeps those that it has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::dispatch::voices::{Whose, is_voice};
 use crate::engine::limits::{MAX_PROBES_PER_TICK, MAX_TRUNKS_PER_TICK};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
@@ -28,8 +30,8 @@ pub(crate) struct Probes {
     by_trunk: BTreeMap<String, Probed>,
     /// Number of the last probe.
     count: u32,
-    /// What the calls have been looked through for: see [`crate::state::SipState::trunk_losses`].
-    watched: u64,
+    /// What the calls have been looked through for: see [`crate::state::SipState::trunk_losses`], and what was heard.
+    watched: (u64, u64),
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +110,10 @@ impl Engine {
         let account = &trunk.account;
         let flow = match self.flow_to(cx, &account.next_hop()) {
             Some(Some(flow)) => flow,
-            Some(None) => return self.observe_trunk(cx, uuid, false),
+            Some(None) => {
+                self.together.voices.note(Whose::Trunk(uuid.to_owned()), false);
+                return self.observe_trunk(cx, uuid, false);
+            }
             // The DNS has been asked: the next turn finds the answer.
             None => {
                 if let Some(known) = self.probes.by_trunk.get_mut(uuid) {
@@ -134,6 +139,8 @@ impl Engine {
     /// A probe has ended.
     pub(crate) fn on_trunk_probed(&mut self, cx: Cx<'_>, uuid: &str, outcome: &Outcome<'_, '_>) {
         let up = matches!(outcome, Outcome::Final(status, _) if !matches!(status, 408 | 503));
+        let spoke = matches!(outcome, Outcome::Final(status, _) if is_voice(*status));
+        self.together.voices.note(Whose::Trunk(uuid.to_owned()), spoke);
         self.observe_trunk(cx, uuid, up);
     }
 
@@ -160,14 +167,19 @@ impl Engine {
 
     /// Costs nothing unless a trunk has been lost since.
     fn watch_trunks(&mut self, cx: Cx<'_>) {
-        let losses = cx.state.trunk_losses();
-        if std::mem::replace(&mut self.probes.watched, losses) == losses {
+        let seen = (cx.state.trunk_losses(), self.together.voices.revision());
+        if std::mem::replace(&mut self.probes.watched, seen) == seen {
             return;
         }
+        let voices = self.together.voices.clone();
+        // One that answers has refused what is new, and keeps the calls that it has (RFC 3261 §21.5.4).
+        let speaks = |uuid: &str| voices.of(&Whose::Trunk(uuid.to_owned())) == Some(true);
         let too_late = !self.settings.config.failover.ringing;
         self.abandon_branches(cx, |branch| match &branch.backing.backend {
             Some(_) if too_late && matches!(branch.state, BranchState::Proceeding { .. }) => false,
-            Some(Backend::Trunk { uuid }) => cx.state.trunk(uuid).is_some_and(|t| t.down && t.is_probed()),
+            Some(Backend::Trunk { uuid }) => {
+                cx.state.trunk(uuid).is_some_and(|t| t.down && t.is_probed()) && !speaks(uuid)
+            }
             _ => false,
         });
     }

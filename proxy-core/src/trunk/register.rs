@@ -27,6 +27,11 @@ use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 const ATTEMPT: Duration = Duration::from_secs(40);
 /// Longest wait that a registrar may ask for with Retry-After.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Shortest one: a registrar that says 0 would be asked without end.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest expiry, in seconds, that a registrar may demand or grant beyond what is asked for (a day): with a longer one
+/// the trunk would be lost for as long after the registrar has forgotten it.
+const MAX_EXPIRY_S: u32 = 86_400;
 /// Failures in a row from which a refusal of the account is believed: the next try comes after the longest pause.
 const REFUSALS: u32 = 3;
 /// Values of a Service-Route that are kept.
@@ -286,6 +291,7 @@ fn asked_expiry(trunk: &Trunk) -> u32 {
 fn accepted(trunk: &Trunk, status: u16, response: &Message<'_>, now: WallTime) -> Told {
     let asked = asked_expiry(trunk);
     let granted = if asked == 0 { 0 } else { granted(&trunk.account, response).unwrap_or(asked) };
+    let granted = granted.min(asked.max(MAX_EXPIRY_S));
     if asked > 0 && granted == 0 {
         return Told { expires_at: Some(now), ..Told::failed(format!("{status}, but with an expiry of 0")) };
     }
@@ -322,7 +328,8 @@ fn service_route(response: &Message<'_>) -> Vec<String> {
 /// 423: the registrar wants longer ones (§10.2.8).
 fn too_brief(trunk: &Trunk, response: &Message<'_>) -> Told {
     let wanted = response.header_str(HeaderName::MinExpires).and_then(|v| v.trim().parse::<u32>().ok());
-    match wanted.filter(|w| *w > asked_expiry(trunk) && asked_expiry(trunk) > 0) {
+    let asked = asked_expiry(trunk);
+    match wanted.filter(|w| *w > asked && *w <= MAX_EXPIRY_S && asked > 0) {
         Some(wanted) => Told {
             min_expires_s: Some(wanted),
             retry_after: Some(Duration::ZERO),
@@ -335,5 +342,5 @@ fn too_brief(trunk: &Trunk, response: &Message<'_>) -> Told {
 fn retry_after(response: &Message<'_>) -> Option<Duration> {
     let text = response.header_str(HeaderName::RetryAfter)?;
     let digits = text.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok().map(Duration::from_secs)
+    digits.parse().ok().map(|seconds| Duration::from_secs(seconds).max(MIN_RETRY_AFTER))
 }

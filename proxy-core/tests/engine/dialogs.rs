@@ -264,6 +264,19 @@ fn a_timer_is_asked_for_where_nobody_asks_and_the_caller_is_told_to_refresh_rfc4
 }
 
 #[test]
+fn a_min_se_that_no_call_comes_to_has_no_timer_put_in_rfc4028_8_1() {
+    let mut w = with(DialogConfig { session_expires_s: 1800, ..DialogConfig::default() });
+    for least in ["4294967295", "86401"] {
+        let call = format!("c{least}");
+        w.register("bob", BOB);
+        w.send(ALICE, &request("INVITE", BOB_URI, ALICE, &call, &format!("Min-SE: {least}\r\n")));
+        w.take(ALICE);
+        let got = w.take(BOB).into_iter().find(|m| m.starts_with("INVITE ")).expect("the call");
+        assert_eq!(header(&got, "Session-Expires"), None, "{least}");
+    }
+}
+
+#[test]
 fn nobody_is_told_to_refresh_who_does_not_know_timers() {
     let mut w = with(DialogConfig { session_expires_s: 1800, ..DialogConfig::default() });
     let (got, ok) = talk(&mut w);

@@ -328,33 +328,130 @@ fn probes_mark_a_dead_backend_and_a_ringing_call_moves_to_the_next() {
     assert_eq!(letters(&w), ["AP", "AP"]);
 }
 
-#[test]
-fn calls_that_get_no_answer_count_as_failed_probes_and_ordinary_failures_do_not() {
+/// Two backends that are probed once an hour, and alive.
+fn seldom_probed(failures: u32) -> World {
     let mut w = world(|d| {
         d.probe_interval = Duration::from_secs(3600);
-        d.failures = 2;
+        d.probe_timeout = Duration::from_secs(2);
+        d.failures = failures;
     });
     w.pass(Duration::from_millis(600));
     for at in [PBX1, PBX2] {
         let probe = w.expect(at, "OPTIONS ");
         w.send(at, &respond(&probe, 200, "o", ""));
     }
+    w
+}
+
+/// The message of that kind among what a backend has got.
+fn got(w: &mut World, at: &str, start: &str) -> Option<String> {
+    w.take(at).into_iter().rfind(|m| m.starts_with(start))
+}
+
+#[test]
+fn a_call_that_gets_no_answer_or_503_has_its_backend_probed_and_ordinary_failures_do_not() {
+    let mut w = seldom_probed(2);
     call(&mut w, "c1");
     w.take(PBX1);
     w.pass(Duration::from_millis(3100));
+    assert_eq!(letters(&w), ["AP", "AP"], "a call alone says nothing");
+    assert!(got(&mut w, PBX1, "OPTIONS ").is_some(), "but it is a reason to ask");
+    w.pass(Duration::from_millis(2200));
     assert_eq!(letters(&w), ["TP", "AP"]);
-    let at_second = w.expect(PBX2, "INVITE ");
+    let at_second = got(&mut w, PBX2, "INVITE ").expect("the call");
     w.send(PBX2, &respond(&at_second, 500, "p2", ""));
-    assert_eq!(letters(&w), ["TP", "AP"], "a 500 is one call's affair");
-    w.take(PBX2);
+    assert_eq!(got(&mut w, PBX2, "OPTIONS "), None, "a 500 is one call's affair");
     w.take(ALICE);
     call(&mut w, "c2");
-    let at_second = w.expect(PBX2, "INVITE ");
+    let at_second = got(&mut w, PBX2, "INVITE ").expect("the call");
     w.send(PBX2, &respond(&at_second, 503, "p2", ""));
-    assert_eq!(letters(&w), ["TP", "TP"]);
+    let probe = got(&mut w, PBX2, "OPTIONS ").expect("a probe");
+    w.send(PBX2, &respond(&probe, 200, "o", ""));
     w.take(PBX1);
-    w.pass(Duration::from_millis(3100));
-    assert_eq!(letters(&w), ["IP", "TP"]);
+    w.pass(Duration::from_millis(6000));
+    assert_eq!(letters(&w), ["IP", "AP"], "the one that is silent, and not the one that answers");
+}
+
+#[test]
+fn a_503_from_every_backend_ends_nobody_elses_call_rfc3261_21_5_4() {
+    let mut w = seldom_probed(1);
+    call(&mut w, "rings");
+    let ringing = w.expect(PBX1, "INVITE ");
+    w.send(PBX1, &respond(&ringing, 180, "p1", ""));
+    w.take(ALICE);
+    for n in 0..6 {
+        call(&mut w, &format!("busy{n}"));
+        for _ in 0..4 {
+            for at in [PBX1, PBX2] {
+                for message in w.take(at) {
+                    match message.split(' ').next() {
+                        Some("INVITE") => w.send(at, &respond(&message, 503, "b", "")),
+                        Some("OPTIONS") => w.send(at, &respond(&message, 200, "o", "")),
+                        Some("CANCEL") => panic!("the call that rings is taken away: {message}"),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        assert!(w.take(ALICE).iter().any(|m| m.starts_with("SIP/2.0 500 ")));
+        w.pass(Duration::from_secs(3));
+        assert_eq!(letters(&w), ["AP", "AP"]);
+    }
+    w.send(PBX1, &respond(&ringing, 200, "p1", &contact(PBX1)));
+    w.expect(ALICE, "SIP/2.0 200 ");
+}
+
+#[test]
+fn a_backend_that_answers_503_to_probes_gets_no_new_calls_and_keeps_those_that_ring_also_after_a_takeover() {
+    let mut w = world(|d| {
+        d.probe_interval = Duration::from_secs(10);
+        d.probe_timeout = Duration::from_secs(2);
+    });
+    call(&mut w, "c1");
+    let ringing = w.expect(PBX1, "INVITE ");
+    w.send(PBX1, &respond(&ringing, 180, "p1", ""));
+    w.take(ALICE);
+    let probed = |w: &mut World, first: Option<u16>| {
+        let mut missing = vec![(PBX1, first), (PBX2, Some(200))];
+        for _ in 0..50 {
+            w.pass(Duration::from_millis(250));
+            missing.retain(|(at, status)| {
+                let messages = w.take(at);
+                assert!(messages.iter().all(|m| !m.starts_with("CANCEL ")), "{messages:#?}");
+                let Some(probe) = messages.into_iter().rfind(|m| m.starts_with("OPTIONS ")) else {
+                    return true;
+                };
+                if let Some(status) = status {
+                    w.send(at, &respond(&probe, *status, "o", ""));
+                }
+                false
+            });
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+    };
+    probed(&mut w, Some(503));
+    assert_eq!(letters(&w), ["IP", "AP"]);
+    call(&mut w, "c2");
+    w.expect(PBX2, "INVITE ");
+    w.pass(Duration::from_secs(5));
+    assert_eq!(got(&mut w, PBX1, "CANCEL "), None);
+    w.fail_over(Duration::from_millis(300));
+    probed(&mut w, Some(503));
+    w.pass(Duration::from_secs(1));
+    assert_eq!(got(&mut w, PBX1, "CANCEL "), None, "nor where nobody has heard it yet");
+    // Silence is another matter.
+    for _ in 0..30 {
+        w.pass(Duration::from_millis(500));
+        if let Some(probe) = got(&mut w, PBX2, "OPTIONS ") {
+            w.send(PBX2, &respond(&probe, 200, "o", ""));
+        }
+        if w.inbox.get(&addr(PBX1)).is_some_and(|m| m.iter().any(|m| m.starts_with("CANCEL "))) {
+            break;
+        }
+    }
+    assert!(got(&mut w, PBX1, "CANCEL ").is_some());
+    let of_c1 = |m: &&(std::net::SocketAddr, String)| m.0 == addr(PBX2) && m.1.starts_with("INVITE ");
+    assert!(w.sent.iter().filter(of_c1).any(|m| header(&m.1, "Call-ID").as_deref() == Some("c1")));
 }
 
 #[test]

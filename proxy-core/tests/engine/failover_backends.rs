@@ -86,7 +86,7 @@ fn with_ringing_off_a_call_that_rings_at_a_dead_backend_stays_and_one_that_does_
 }
 
 #[test]
-fn calls_in_the_air_move_on_the_moment_another_call_finds_their_backend_dead() {
+fn calls_in_the_air_move_on_the_moment_a_probe_for_another_call_finds_their_backend_dead() {
     let mut w = backends(|_| {});
     call(&mut w, NUMBER, "c1");
     let rings = w.expect(FIRST, "INVITE ");
@@ -94,11 +94,15 @@ fn calls_in_the_air_move_on_the_moment_another_call_finds_their_backend_dead() {
     w.take(ALICE);
     call(&mut w, NUMBER, "c2");
     w.expect(FIRST, "INVITE ");
-    // An ICMP error on the second INVITE.
-    w.pass(Duration::from_millis(10));
-    w.engine.handle_transport_failure(w.now, flow_of(addr(FIRST)), &w.state);
-    w.settle();
-    let moved = w.take(SECOND);
+    // An ICMP error on the second INVITE, and on the probe that is sent for it.
+    let mut moved = Vec::new();
+    for calls in [1, 2] {
+        w.pass(Duration::from_millis(10));
+        w.engine.handle_transport_failure(w.now, flow_of(addr(FIRST)), &w.state);
+        w.settle();
+        moved.extend(w.take(SECOND));
+        assert_eq!(moved.len(), calls, "the call that failed alone says nothing of the others");
+    }
     let mut ids: Vec<String> = moved.iter().filter_map(|m| header(m, "Call-ID")).collect();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"], "without a tick of the chores");

@@ -40,6 +40,7 @@ mod registrar;
 mod routing;
 mod serial;
 mod stages;
+mod strangers;
 mod streams;
 mod sweep;
 mod switches;

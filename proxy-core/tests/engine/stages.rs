@@ -559,3 +559,26 @@ fn every_answer_made_here_is_explained_by_the_stage_that_made_it() {
     }
     assert_eq!(explain(&w, "nonsense", ALICE).len(), 1);
 }
+
+#[test]
+fn more_hops_than_usual_are_not_believed_and_fewer_are_rfc3261_16_6_3() {
+    let mut w = World::new();
+    w.register("bob", "10.77.0.202:5062");
+    for (n, (said, goes_on)) in
+        [("255", "70"), ("71", "70"), ("70", "69"), ("2", "1")].into_iter().enumerate()
+    {
+        let text = request("MESSAGE", "sip:bob@lab.test", ALICE, &format!("m{n}"), "")
+            .replace("Max-Forwards: 70", &format!("Max-Forwards: {said}"));
+        w.send(ALICE, &text);
+        let copy = w.expect("10.77.0.202:5062", "MESSAGE ");
+        assert_eq!(header(&copy, "Max-Forwards").as_deref(), Some(goes_on), "{said}");
+    }
+    // Neither number nor one of a Max-Forwards: nobody guesses.
+    for (n, said) in ["256", "4294967295", "-1", "x", "70, 3", "7\r\nMax-Forwards: 8"].into_iter().enumerate()
+    {
+        let text = request("MESSAGE", "sip:bob@lab.test", ALICE, &format!("n{n}"), "")
+            .replace("Max-Forwards: 70", &format!("Max-Forwards: {said}"));
+        w.send(ALICE, &text);
+        w.expect(ALICE, "SIP/2.0 400 ");
+    }
+}

@@ -174,6 +174,33 @@ fn retry_after_of_the_registrar_is_respected_and_423_asks_for_more() {
 }
 
 #[test]
+fn a_registrar_that_says_at_once_or_never_is_not_believed() {
+    let mut w = world(account());
+    w.pass(Duration::from_millis(600));
+    for extra in ["Retry-After: 0\r\n", "Retry-After: 0\r\n"] {
+        let request = one(&mut w, CARRIER, "REGISTER ");
+        w.send(CARRIER, &respond(&request, 503, "r", extra));
+        w.pass(Duration::from_millis(400));
+        w.expect_nothing(CARRIER);
+        w.pass(Duration::from_secs(2));
+    }
+    let request = one(&mut w, CARRIER, "REGISTER ");
+    w.send(CARRIER, &respond(&request, 423, "r", "Min-Expires: 4294967295\r\n"));
+    let again = |w: &mut World| {
+        w.pass(Duration::from_secs(5));
+        w.take(CARRIER).into_iter().rfind(|m| m.starts_with("REGISTER "))
+    };
+    let request = (0..720).find_map(|_| again(&mut w)).expect("a REGISTER within the hour");
+    assert_ne!(header(&request, "Expires").as_deref(), Some("4294967295"));
+    let contact = header(&request, "Contact").expect("Contact");
+    w.send(CARRIER, &respond(&request, 200, "r", &format!("Contact: {contact};expires=4294967295\r\n")));
+    assert_eq!(state(&w), RegistrationState::Registered);
+    // Within a day it is refreshed.
+    w.pass(Duration::from_secs(86_400));
+    assert!(again(&mut w).is_some());
+}
+
+#[test]
 fn a_registrar_that_does_not_answer_is_tried_again_later() {
     let mut w = world(account());
     w.pass(Duration::from_secs(34));

@@ -80,3 +80,52 @@ fn rounds_one_after_the_other_have_the_whole_breadth_each_also_after_a_takeover_
         assert_eq!(breadth(&copy).as_deref(), Some("1"), "{copy}");
     }
 }
+
+#[test]
+fn a_breadth_above_our_own_maximum_is_overwritten_also_in_a_single_copy_rfc5393_5_3_3() {
+    let mut w = registered(&[BOB]);
+    for (n, (said, goes_on)) in [
+        ("61", "60"),
+        ("4294967295", "60"),
+        ("99999999999999999999", "60"),
+        ("x", "60"),
+        ("-1", "60"),
+        ("", "60"),
+        ("0060", "60"),
+        ("60", "60"),
+        ("59", "59"),
+        // Who says several things has the least of them.
+        ("4294967295, 7", "7"),
+        ("9\r\nMax-Breadth: 8", "8"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let extra = format!("Max-Breadth: {said}\r\n");
+        w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, &format!("c{n}"), &extra));
+        assert_eq!(breadth(&w.expect(BOB, "MESSAGE ")).as_deref(), Some(goes_on), "{said:?}");
+    }
+    w.register("bob", BOB2);
+    w.send(ALICE, &request("MESSAGE", BOB_URI, ALICE, "d1", "Max-Breadth: 4294967295\r\n"));
+    for place in [BOB, BOB2] {
+        assert_eq!(breadth(&w.expect(place, "MESSAGE ")).as_deref(), Some("30"));
+    }
+}
+
+#[test]
+fn in_a_spiral_rounds_one_after_the_other_share_the_breadth_too_rfc5393() {
+    let routing =
+        RoutingConfig { fork: Fork::ByQ, fork_after: Duration::from_secs(10), ..RoutingConfig::default() };
+    let mut w = World::with(EngineConfig { routing, ..config() });
+    for (place, q) in [(BOB, "0.9"), (BOB2, "0.5"), (BOB3, "0.1")] {
+        w.register_with("bob", place, &format!(";q={q}"));
+    }
+    // It has been here before, for somebody whose contact led back.
+    let back = format!("Via: SIP/2.0/UDP {VIP};branch=z9hG4bKbefore\r\n");
+    w.send(ALICE, &request("INVITE", BOB_URI, ALICE, "c1", &back));
+    assert_eq!(breadth(&w.expect(BOB, "INVITE ")).as_deref(), Some("20"));
+    w.send(ALICE, &request("INVITE", BOB_URI, ALICE, "c2", &format!("{back}Max-Breadth: 2\r\n")));
+    let answers = w.take(ALICE);
+    assert!(answers.iter().any(|m| m.starts_with("SIP/2.0 440 ")), "{answers:#?}");
+    w.expect_nothing(BOB);
+}

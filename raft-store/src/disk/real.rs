@@ -12,7 +12,12 @@ use super::{Disk, DiskFile, read_around};
 
 /// Modes of what is made here: what a node remembers is nobody else's business.
 const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
+pub(crate) const FILE_MODE: u32 = 0o600;
+
+/// A new file, or one that is emptied, for its owner alone whatever the umask.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
+}
 
 /// A folder of this machine.
 #[derive(Clone, Debug)]

@@ -46,6 +46,8 @@ enum End {
     Refused,
     /// The engines had no room for too long.
     Full,
+    /// Its place is somebody else's.
+    GaveWay,
 }
 
 /// The place of a connection in the table: given back however it ends, and the engines hear of it.
@@ -95,17 +97,19 @@ pub(super) async fn run(
     let (_, empty) = tokio::sync::mpsc::channel(1);
     let messages = std::mem::replace(&mut inbox.messages, empty);
     let mut turns = inner.generation.subscribe();
-    let slow = Arc::clone(&inbox.slow);
+    let (slow, leave) = (Arc::clone(&inbox.slow), Arc::clone(&inbox.leave));
     let end = tokio::select! {
         end = read(inner, &mut reader, flow, &inbox) => end,
         end = write(&mut writer, messages, &inbox) => end,
         () = slow.notified() => End::Slow,
+        () = leave.notified() => End::GaveWay,
         _ = turns.wait_for(|g| *g != generation) => End::Closed,
     };
     match end {
         End::TimedOut => count(&inner.counts.timed_out),
         End::Slow => count(&inner.counts.slow),
         End::Garbage => count(&inner.counts.garbage),
+        End::GaveWay => count(&inner.counts.gave_way),
         End::Refused => {
             count(&inner.counts.garbage);
             let _ = timeout(FAREWELL, farewell(&mut reader, &mut writer)).await;
@@ -145,15 +149,18 @@ async fn read(inner: &Inner, reader: &mut OwnedReadHalf, flow: Flow, inbox: &Inb
         framer.push(bytes);
         let mut heard = false;
         while let Some(frame) = framer.next() {
-            heard = true;
             match frame {
                 Frame::Message(message) => {
+                    heard = true;
+                    inbox.spoke.store(true, Ordering::Relaxed);
                     count(&inner.counts.messages);
                     if !deliver(inner, flow, message).await {
                         return End::Full;
                     }
                 }
+                // Keepalives keep a flow alive that has been used (RFC 5626 §4.4): who has never sent a message has none.
                 Frame::Ping => {
+                    heard |= inbox.spoke.load(Ordering::Relaxed);
                     count(&inner.counts.pings);
                     inbox.say(b"\r\n".to_vec());
                 }

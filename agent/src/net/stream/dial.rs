@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proxy_core::state::Flow;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,7 +24,9 @@ pub(super) fn start(inner: &Arc<Inner>, flow: Flow, bytes: Vec<u8>) {
         let mut table = inner.table();
         let Some(bytes) = table.push(flow, bytes) else { return };
         let inbox = table.insert(flow, &inner.limits);
-        if inbox.is_some() {
+        if let Some(inbox) = &inbox {
+            // It is for somebody whom we have to tell something.
+            inbox.spoke.store(true, Ordering::Relaxed);
             // It is there now, so it takes the message.
             let _ = table.push(flow, bytes);
         }

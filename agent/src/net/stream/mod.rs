@@ -9,10 +9,11 @@
 //!
 //! | bound | then |
 //! |---|---|
-//! | connections in all, or of one source | a new one is closed at once |
+//! | connections of one source | a new one is closed at once |
+//! | connections in all | one of the source that has the most gives way, or the new one is closed: see `table` |
 //! | bytes that wait to be written to one peer | the peer is too slow: its connection is closed |
 //! | nothing written for [`WRITE_LIMIT`] | the same |
-//! | a message that does not end within [`MESSAGE_LIMIT`], or none at all in that time | closed |
+//! | a message that does not end within [`MESSAGE_LIMIT`], or none at all in that time, but for keepalives | closed |
 //! | nothing heard for the idle time | closed |
 //! | the service goes elsewhere | all are closed, so that clients come back at once |
 
@@ -93,6 +94,8 @@ pub struct Figures {
     pub garbage: u64,
     /// Closed: silent, or in the middle of a message for too long.
     pub timed_out: u64,
+    /// Closed: its source had the most, and others had no place.
+    pub gave_way: u64,
     /// Messages read.
     pub messages: u64,
     /// Keepalives answered.
@@ -108,6 +111,7 @@ struct Counts {
     slow: AtomicU64,
     garbage: AtomicU64,
     timed_out: AtomicU64,
+    gave_way: AtomicU64,
     messages: AtomicU64,
     pings: AtomicU64,
 }
@@ -217,6 +221,7 @@ impl Streams {
             made: of(&counts.made),
             not_made: of(&counts.not_made),
             refused: of(&counts.refused),
+            gave_way: of(&counts.gave_way),
             slow: of(&counts.slow),
             garbage: of(&counts.garbage),
             timed_out: of(&counts.timed_out),

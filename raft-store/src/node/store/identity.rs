@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk::create_private;
 use crate::node::types::{Place, RaftId, place_of};
 
 /// Layout of the folder.
@@ -51,7 +52,7 @@ pub(super) fn text(cluster: &str, place: Place, id: RaftId) -> String {
 /// Writes the file, whole or not at all.
 pub(super) fn write(root: &Path, text: &str) -> io::Result<()> {
     let temporary = root.join("id.tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = create_private(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, root.join("id"))?;

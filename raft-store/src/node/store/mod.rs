@@ -23,6 +23,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,7 +35,7 @@ use super::doubt::Reach;
 use super::rebirth::{self, Position};
 use super::types::{Member, Place, RaftId, TypeConfig, incarnation_of, place_of, raft_id};
 use crate::codec::{self, Kind};
-use crate::disk::{RealDisk, SharedDisk, create_durably, is_damage};
+use crate::disk::{FILE_MODE, RealDisk, SharedDisk, create_durably, create_private, is_damage};
 use crate::log::{
     self, Durability, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog,
     Verdict,
@@ -158,7 +159,8 @@ impl Store {
         // Its own name, too, must be there after a power cut: all that is acknowledged is in it.
         create_durably(data).map_err(io_error(data))?;
         let path = data.join("lock");
-        let file = File::options().create(true).append(true).open(&path).map_err(io_error(&path))?;
+        let file =
+            File::options().create(true).append(true).mode(FILE_MODE).open(&path).map_err(io_error(&path))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
             nix::errno::Errno::EWOULDBLOCK => StoreError::InUse { path: data.to_owned() },
             e => StoreError::Io { path: path.clone(), why: e.into() },
@@ -231,7 +233,7 @@ impl Store {
             return Ok(());
         }
         let path = self.data.join(BEGUN);
-        let made = File::create(&path)
+        let made = create_private(&path)
             .and_then(|mut f| f.write_all(BEGUN_TEXT.as_bytes()).and_then(|()| f.sync_all()));
         made.map_err(io_error(&path))?;
         self.sync()
