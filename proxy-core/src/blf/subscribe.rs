@@ -281,13 +281,8 @@ impl Engine {
     }
 
     fn may_watch(&self, passage: &Passage<'_, '_>) -> bool {
-        if self.settings.config.presence.watchers == Watchers::Anyone
-            || passage.found.user.is_some()
-            || passage.found.trusted
-        {
-            return true;
-        }
-        let from = passage.message.from().and_then(|from| from.parse_uri());
-        from.is_ok_and(|uri: Uri<'_>| self.settings.is_local(&uri, passage.flow.local))
+        let sender = &passage.found.sender;
+        let anyone = self.settings.config.presence.watchers == Watchers::Anyone;
+        anyone || sender.is_trusted() || sender.is_of_ours()
     }
 }
