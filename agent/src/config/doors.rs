@@ -92,7 +92,8 @@ pub(super) fn of_route(
             return None;
         }
     };
-    let door = |unsaid| Some(Door { line, name: format!("route {name:?} to {place}"), rule: Some(number), unsaid });
+    let door =
+        |unsaid| Some(Door { line, name: format!("route {name:?} to {place}"), rule: Some(number), unsaid });
     match said.open.as_ref().filter(|at| at.value) {
         Some(open) if said.require_auth => {
             let what = "open lets in whom require_auth keeps out";

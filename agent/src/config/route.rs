@@ -262,9 +262,7 @@ fn action(
                 None
             }
         },
-        "relay"
-            if !require_auth && !tells_apart(&matching.sources) =>
-        {
+        "relay" if !require_auth && !tells_apart(&matching.sources) => {
             reader.fault(
                 line,
                 "action relay without source and require_auth is an open relay: anybody could call anywhere",

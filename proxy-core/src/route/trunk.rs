@@ -32,7 +32,10 @@ const FULL: u8 = 2;
 /// What a request has to do with trunks when it comes.
 pub(super) enum CameBy {
     /// Its address is that of this trunk; `vouched` if an operator has named it.
-    Trunk { uuid: String, vouched: bool },
+    Trunk {
+        uuid: String,
+        vouched: bool,
+    },
     /// It is for the Contact user of this trunk, which takes calls by name from anybody.
     Name(String),
     Nothing,
@@ -73,7 +76,9 @@ impl Engine {
                     let sender = &passage.found.sender;
                     let hides = sender.is_trusted() && is_anonymous(passage.message);
                     if !sender.is_of_ours() && !hides {
-                        self.explain("refuses", || String::from("no user of ours has proved that it is he who calls"));
+                        self.explain("refuses", || {
+                            String::from("no user of ours has proved that it is he who calls")
+                        });
                         return Step::Reject(403, "Not Allowed");
                     }
                     self.explain("is a number", || format!("of the public network: {number}"));

@@ -66,7 +66,9 @@ impl Engine {
                 }
                 if passage.found.sender.is_stranger() && !self.is_called_known(cx, passage) {
                     self.explain("no voicemail", || {
-                        String::from("a stranger calls a user whom nobody knows: he may dial no number of its server")
+                        String::from(
+                            "a stranger calls a user whom nobody knows: he may dial no number of its server",
+                        )
                     });
                     return Step::Next;
                 }

@@ -36,6 +36,7 @@ mod nonces_lost;
 mod refused;
 mod registrar;
 mod routing;
+mod senders;
 mod serial;
 mod stages;
 mod streams;
