@@ -195,7 +195,11 @@ fn add(common: &Common, what: &Add) -> ExitCode {
     });
     tell(common, answer, |v| {
         let verb = if v["changed"] == true { "changed" } else { "added" };
-        format!("trunk '{}' {verb}; see relevo trunk show {0}", text(&v["trunk"]))
+        let done = format!("trunk '{}' {verb}; see relevo trunk show {0}", text(&v["trunk"]));
+        match v["warning"].as_str() {
+            Some(warning) => format!("{done}\nwarning: {warning}"),
+            None => done,
+        }
     })
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::doors::Unsaid;
 use super::fault::Fault;
 use super::read::{Raw, RawNode, Sections};
 use super::table::At;
@@ -72,7 +73,10 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
     c.sip = sections.sip;
     c.routing = sections.routing;
     c.auth = sections.auth;
-    c.dispatcher = sections.dispatcher;
+    let (dispatcher, default_set) = sections.dispatcher;
+    c.dispatcher = dispatcher;
+    c.routing.doors.extend(default_set);
+    shut(&mut c);
     c.failover = sections.failover;
     c.trunk = sections.trunk;
     c.dns = sections.dns;
@@ -100,6 +104,16 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
         f.add(line, "listen and [vip] exclude each other", cure);
     }
     c
+}
+
+/// Strangers do not come in where nobody has said that they may.
+fn shut(c: &mut Config) {
+    let doors = c.routing.doors.iter().filter(|door| door.unsaid == Unsaid::Guests);
+    for number in doors.filter_map(|door| door.rule).filter(|_| c.auth.enabled) {
+        if let Some(rule) = c.routing.engine.rules.get_mut(number) {
+            rule.require_auth = true;
+        }
+    }
 }
 
 fn timing(raw: &Raw, c: &mut Config, f: &mut Faults<'_>) {

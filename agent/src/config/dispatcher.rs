@@ -5,13 +5,23 @@ use std::time::Duration;
 use proxy_core::dispatch::{Algorithm, DispatchConfig};
 use proxy_core::msg::Uri;
 
+use super::doors::{Door, Unsaid, tells_apart};
 use super::table::{At, Reader, Table};
+use super::values::cidrs;
 
-/// Reads and checks the section.
-pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> DispatchConfig {
+/// Reads and checks the section. With it comes what is left unsaid of who may use the default set.
+pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> (DispatchConfig, Option<Door>) {
     let mut d = DispatchConfig::default();
-    let Some(mut t) = root.table(reader, "dispatcher") else { return d };
-    d.default_set = t.integer(reader, "default_set").and_then(|at| set(reader, &at));
+    let Some(mut t) = root.table(reader, "dispatcher") else { return (d, None) };
+    let default_set = t.integer(reader, "default_set");
+    d.default_set = default_set.as_ref().and_then(|at| set(reader, at));
+    let guests = guests(&mut t, reader, &mut d);
+    let door = default_set.filter(|_| !guests).map(|at| Door {
+        line: at.line,
+        name: format!("dispatcher.default_set = {}", at.value),
+        rule: None,
+        unsaid: Unsaid::Guests,
+    });
     if let Some(at) = t.string(reader, "algorithm") {
         d.algorithm = algorithm(reader, &at).unwrap_or(d.algorithm);
     }
@@ -63,7 +73,27 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Dispatc
     d.successes = count(&mut t, reader, "active_after");
     d.passive = t.boolean(reader, "passive").is_none_or(|at| at.value);
     t.done(reader);
-    d
+    (d, door)
+}
+
+/// Who may use the default set. Whether anything says so.
+fn guests(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, d: &mut DispatchConfig) -> bool {
+    d.default_sources = cidrs(t, reader, "source");
+    let open = t.boolean(reader, "open").filter(|at| at.value);
+    let require_auth = t.boolean(reader, "require_auth").is_some_and(|at| at.value);
+    d.default_open = open.is_some();
+    if let Some(open) = open.filter(|_| require_auth) {
+        reader.fault(open.line, "open lets in whom require_auth keeps out", "remove one of them");
+    }
+    if d.default_set.is_none() {
+        for key in ["source", "open", "require_auth"] {
+            if let Some(line) = t.line_of(reader, key) {
+                let what = format!("{key} says who may use the default set, and there is none");
+                reader.fault(line, what, "add default_set = 1, or remove it");
+            }
+        }
+    }
+    d.default_open || require_auth || tells_apart(&d.default_sources)
 }
 
 fn set(reader: &mut Reader<'_>, at: &At<i64>) -> Option<u32> {

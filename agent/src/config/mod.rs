@@ -11,6 +11,7 @@ mod check;
 mod dialog;
 mod dispatcher;
 mod dns;
+mod doors;
 mod failover;
 mod fault;
 mod hep;
@@ -39,6 +40,7 @@ pub use accounting::Accounting;
 pub use auth::Auth;
 pub use dialog::Dialog;
 pub use dns::Dns;
+pub use doors::{Door, Unsaid};
 pub use fault::{ConfigError, Fault};
 pub use routing::Routing;
 pub use sip::Sip;
@@ -317,6 +319,9 @@ impl Config {
                 stage.name()
             ))
         }));
+        let file = self.file.as_ref().map_or_else(String::new, |file| file.display().to_string());
+        let doors = self.routing.doors.iter();
+        list.extend(doors.map(|d| format!("{file}:{}: {}", d.line, d.warning(self.auth.enabled))));
         list
     }
 }

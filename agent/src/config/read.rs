@@ -45,7 +45,7 @@ pub(super) struct Sections {
     pub sip: sip::Sip,
     pub routing: routing::Routing,
     pub auth: auth::Auth,
-    pub dispatcher: proxy_core::dispatch::DispatchConfig,
+    pub dispatcher: (proxy_core::dispatch::DispatchConfig, Option<super::doors::Door>),
     pub trunk: proxy_core::trunk::TrunkConfig,
     pub dns: dns::Dns,
     pub nat: proxy_core::nat::NatConfig,

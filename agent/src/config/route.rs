@@ -1,8 +1,9 @@
 //! The `[[route]]` tables: what a request has to be, and what becomes of it.
 
 use proxy_core::msg::Uri;
-use proxy_core::routing::{Action, Cidr, MAX_RULES, Match, Pattern, Rule, Voicemail};
+use proxy_core::routing::{Action, MAX_RULES, Match, Pattern, Rule, Voicemail};
 
+use super::doors::{self, Door, Said, tells_apart};
 use super::sip::domain;
 use super::table::{At, Reader, Table};
 use super::values::{cidrs, failures, ring_time, server_uri};
@@ -23,20 +24,26 @@ pub(super) fn read(
     root: &mut Table<'_, '_>,
     reader: &mut Reader<'_>,
     voicemail: Option<&Voicemail>,
-) -> Vec<Rule> {
+) -> (Vec<Rule>, Vec<Door>) {
     let mut rules: Vec<Rule> = Vec::new();
+    let mut doors = Vec::new();
     for (number, mut t) in root.tables(reader, "route", "[[route]]").into_iter().enumerate() {
         if number == MAX_RULES {
             reader.fault(t.line, "too many routes", format!("at most {MAX_RULES}"));
             break;
         }
+        let open = t.boolean(reader, "open");
         let rule = rule(&mut t, reader, number, voicemail);
         t.done(reader);
-        if let Some(rule) = rule {
+        if let Some(mut rule) = rule {
+            let said = Said { open, require_auth: rule.require_auth };
+            let line = t.line_of(reader, "action").unwrap_or(t.line);
+            let which = (line, rule.name.as_str(), rules.len());
+            doors.extend(doors::of_route(reader, which, &rule.action, &mut rule.matching, &said));
             rules.push(rule);
         }
     }
-    rules
+    (rules, doors)
 }
 
 fn rule(
@@ -255,10 +262,7 @@ fn action(
                 None
             }
         },
-        "relay"
-            if !require_auth
-                && (matching.sources.is_empty() || matching.sources.iter().any(Cidr::is_all)) =>
-        {
+        "relay" if !require_auth && !tells_apart(&matching.sources) => {
             reader.fault(
                 line,
                 "action relay without source and require_auth is an open relay: anybody could call anywhere",

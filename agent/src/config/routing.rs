@@ -4,6 +4,7 @@
 use proxy_core::msg::Uri;
 use proxy_core::routing::{Cidr, FloodLimit, Fork, MAX_SPEED_DIALS, Mode, RoutingConfig, Stage, Voicemail};
 
+use super::doors::Door;
 use super::route;
 use super::table::{Reader, Table};
 use super::values::{MAX_LIST, cidrs, failures, ring_time, seconds, server_uri};
@@ -13,6 +14,8 @@ use super::values::{MAX_LIST, cidrs, failures, ring_time, seconds, server_uri};
 pub struct Routing {
     /// As the engines take it.
     pub engine: RoutingConfig,
+    /// Ways to trunks and dispatcher sets that leave something unsaid.
+    pub doors: Vec<Door>,
 }
 
 /// Reads and checks the sections.
@@ -33,8 +36,9 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> Routing
     if let Some(t) = root.table(reader, "speed_dial") {
         speed_dial(&t, reader, &mut c);
     }
-    c.rules = route::read(root, reader, c.voicemail.as_ref());
-    Routing { engine: c }
+    let (rules, doors) = route::read(root, reader, c.voicemail.as_ref());
+    c.rules = rules;
+    Routing { engine: c, doors }
 }
 
 fn general(t: &mut Table<'_, '_>, reader: &mut Reader<'_>, c: &mut RoutingConfig) {

@@ -16,6 +16,12 @@ pub(super) fn read(root: &mut Table<'_, '_>, reader: &mut Reader<'_>) -> TrunkCo
         }
         c.pstn = Some(at.value);
     }
+    for at in t.strings(reader, "by_name").map(|list| list.value).unwrap_or_default() {
+        if at.value.is_empty() {
+            reader.fault(at.line, "a name in by_name is empty", "name a trunk (see: relevo trunk list)");
+        }
+        c.by_name.insert(at.value);
+    }
     let retry = t.number(reader, "retry_s", (1, 3600), 10);
     let most = t.number(reader, "retry_max_s", (1, 86_400), 600);
     if most < retry

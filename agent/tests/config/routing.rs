@@ -224,3 +224,63 @@ fn domains_are_kept_as_hosts_of_uris_are_compared_with_them() {
     let domains = config.expect("a configuration").sip.domains;
     assert_eq!(domains, ["lab.test", "[2001:db8::1]", "[2001:db8::2]", "192.0.2.1"]);
 }
+
+#[test]
+fn a_way_to_a_trunk_or_a_set_says_who_may_use_it_or_is_shut_to_strangers_with_file_line_and_cure() {
+    let read = |text: &str| Config::parse(Path::new("r.toml"), text).expect(text);
+    let shut = |c: &Config| c.routing.engine.rules.first().is_some_and(|r| r.require_auth);
+    let ways = ["action = \"trunk\"\ntrunk = \"carrier\"", "action = \"dispatcher\"\nset = 1"];
+    for way in ways {
+        let with =
+            |auth: bool, more: &str| read(&format!("[auth]\nenabled = {auth}\n[[route]]\n{more}\n{way}\n"));
+        let unsaid = |c: &Config| {
+            let list = c.warnings();
+            list.into_iter().filter(|w| w.contains("does not say who may use it")).collect::<Vec<_>>()
+        };
+        let asked = with(true, "user = \"00*\"");
+        assert!(shut(&asked), "{way}");
+        let said = unsaid(&asked);
+        for word in
+            ["r.toml:5: route \"1\" to ", "kept out", "require_auth = true", "source = [", "open = true"]
+        {
+            assert!(said.len() == 1 && said[0].contains(word), "{way}: no {word:?} in {said:?}");
+        }
+        let all = with(true, "source = \"0.0.0.0/0\"");
+        assert!(shut(&all) && unsaid(&all).len() == 1, "that is everybody");
+        let unasked = with(false, "user = \"00*\"");
+        assert!(!shut(&unasked));
+        assert!(unsaid(&unasked)[0].contains("[auth] enabled = true"), "{:?}", unsaid(&unasked));
+        for more in ["require_auth = true", "source = \"192.0.2.0/24\"", "open = true\nmethod = \"INVITE\""] {
+            let said = with(true, more);
+            assert!(said.warnings().is_empty(), "{more}: {:?}", said.warnings());
+            assert_eq!(shut(&said), more.contains("require_auth"), "{more}");
+        }
+        let open = with(true, "open = true");
+        assert_eq!(open.routing.engine.rules[0].matching.methods, ["INVITE", "ACK", "CANCEL"]);
+        assert!(open.warnings()[0].contains("takes calls alone"), "{:?}", open.warnings());
+    }
+    for (text, line, what) in [
+        ("[[route]]\nopen = true\nrequire_auth = true\naction = \"dispatcher\"\nset = 1", 2, "keeps out"),
+        ("[[route]]\nopen = true\naction = \"location\"", 2, "open says nothing"),
+        ("[dispatcher]\ndefault_set = 1\nopen = true\nrequire_auth = true", 3, "keeps out"),
+        ("[dispatcher]\nopen = true", 2, "there is none"),
+        ("[trunk]\nby_name = [\"\"]", 2, "by_name is empty"),
+    ] {
+        let said = parse(text).expect_err(text);
+        assert!(said.contains(&format!("r.toml:{line}:")) && said.contains(what), "{text}: {said}");
+    }
+}
+
+#[test]
+fn the_default_set_says_who_may_use_it_too() {
+    let read = |more: &str| {
+        let text = format!("[auth]\nenabled = true\n[dispatcher]\ndefault_set = 1\n{more}\n");
+        let c = Config::parse(Path::new("r.toml"), &text).expect("right");
+        (c.dispatcher.default_open, c.dispatcher.default_sources.len(), c.warnings().join("\n"))
+    };
+    let (open, sources, said) = read("");
+    assert!(!open && sources == 0 && said.contains("r.toml:4: dispatcher.default_set = 1"), "{said}");
+    assert_eq!(read("open = true"), (true, 0, String::new()));
+    assert_eq!(read("require_auth = true"), (false, 0, String::new()));
+    assert_eq!(read("source = [\"192.0.2.0/24\"]"), (false, 1, String::new()));
+}

@@ -83,7 +83,7 @@ fn each_side_of_a_call_out_reads_the_names_it_knows_when_the_active_node_is_lost
 
 #[test]
 fn a_call_in_by_contact_user_or_by_source_goes_on_when_the_active_node_is_lost_ringing_and_answered() {
-    let Some((mut guard, _logs)) = lab("") else { return };
+    let Some((mut guard, _logs)) = lab("\n[trunk]\nby_name = [\"named\"]\n") else { return };
     let lab = &mut guard.lab;
     trunk(lab, "named", 5072, &["--contact-user", "4711", "--local", "bob@lab.test"]);
     let (mut bob, mut gate) = (Phone::open(lab, "bob", 5071), Phone::open(lab, "gate", 5072));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::AuthConfig;
+use super::{AuthConfig, Claim};
 use crate::digest::{Algorithm, Credentials, Nonce, Replay};
 use crate::engine::settings::Settings;
 use crate::location::aor_of;
@@ -55,24 +55,24 @@ impl Court<'_> {
         &self.settings.config.auth
     }
 
-    /// Judges a request that starts something. A subscriber who is `presumed` (`name@domain`, in an explanation) has proven
+    /// Judges a request that starts something, and whose From makes this claim. A subscriber who is `presumed` (`name@domain`, in an explanation) has proven
     /// who he is. With the judgement comes the nonce count that it has used.
     pub(crate) fn judge(
         &self,
         message: &Message<'_>,
-        method: Method<'_>,
+        (method, claim): (Method<'_>, &Claim),
         flow: Flow,
         presumed: Option<&str>,
     ) -> (Judgement, Option<CountUse>) {
         let mut used = None;
-        let judgement = self.judge_counting(message, method, flow, presumed, &mut used);
+        let judgement = self.judge_counting(message, (method, claim), flow, presumed, &mut used);
         (judgement, used)
     }
 
     fn judge_counting(
         &self,
         message: &Message<'_>,
-        method: Method<'_>,
+        (method, claim): (Method<'_>, &Claim),
         flow: Flow,
         presumed: Option<&str>,
         used: &mut Option<CountUse>,
@@ -84,9 +84,7 @@ impl Court<'_> {
         {
             return Judgement::Trusted { tag: tag.map(str::to_owned) };
         }
-        let from = message.from().and_then(|from| from.parse_uri());
-        let is_ours = from.as_ref().is_ok_and(|uri| uri.is_sip() && self.settings.is_local(uri, flow.local));
-        if !is_register && !is_ours {
+        if !is_register && *claim == Claim::Other {
             return Judgement::Stranger;
         }
         let (own, domain, realm) = self.identity(message, flow);

@@ -3,7 +3,7 @@
 //! | request | judged |
 //! |---|---|
 //! | not REGISTER, from a source in the trusted group | `Judgement::Trusted` |
-//! | REGISTER, or From of a domain of ours, with credentials that prove its user | `Judgement::Proven` |
+//! | REGISTER, or From of a user of ours ([`Sender`]), with credentials that prove its user | `Judgement::Proven` |
 //! | the same, without | `Judgement::Challenge` |
 //! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | `Judgement::OtherIdentity` |
 //! | proven, but for another Request-URI, where that is looked at | `Judgement::OtherUri` |
@@ -15,10 +15,12 @@ mod counts;
 mod info;
 mod judge;
 mod key;
+mod sender;
 mod strip;
 
 pub use judge::realm_of;
 pub(crate) use judge::{Court, Judgement, challenge_headers, credentials_header};
+pub(crate) use sender::{Claim, Sender};
 pub(crate) use strip::without_credentials;
 
 use std::time::Duration;

@@ -191,7 +191,7 @@ impl Engine {
         }
         let watcher = Uri::parse(&known.remote_uri).ok();
         let watcher = watcher.and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)));
-        let is_watcher = passage.found.user.as_deref().is_some_and(|user| {
+        let is_watcher = passage.found.sender.user().is_some_and(|user| {
             watcher.as_deref().is_some_and(|aor| aor.strip_prefix("sip:").unwrap_or(aor) == user)
         });
         if is_watcher {
@@ -322,13 +322,8 @@ impl Engine {
     }
 
     fn may_watch(&self, passage: &Passage<'_, '_>) -> bool {
-        if self.settings.config.presence.watchers == Watchers::Anyone
-            || passage.found.user.is_some()
-            || passage.found.trusted
-        {
-            return true;
-        }
-        let from = passage.message.from().and_then(|from| from.parse_uri());
-        from.is_ok_and(|uri: Uri<'_>| self.settings.is_local(&uri, passage.flow.local))
+        let sender = &passage.found.sender;
+        let anyone = self.settings.config.presence.watchers == Watchers::Anyone;
+        anyone || sender.is_trusted() || sender.is_of_ours()
     }
 }

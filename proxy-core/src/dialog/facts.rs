@@ -1,6 +1,5 @@
 //! Who calls whom, as an INVITE says it when it has passed all stages: for accounting and for limits.
 
-use crate::engine::settings::Settings;
 use crate::engine::{Cx, Engine};
 use crate::msg::{Message, Uri};
 use crate::route::dispatch::NO_DESTINATION;
@@ -14,7 +13,7 @@ impl Engine {
         let from = message.from().ok().and_then(|f| Uri::parse(f.uri).ok());
         let to = message.to().ok().and_then(|t| Uri::parse(t.uri).ok());
         let dialled = Uri::parse(&passage.found.uri).ok();
-        let caller = caller_of(&self.settings, passage, from.as_ref());
+        let sender = &passage.found.sender;
         let mut facts = CallFacts {
             from_tag: account_text(message.from_tag().unwrap_or_default()),
             cseq: message.cseq().map_or(0, |c| c.number),
@@ -24,8 +23,8 @@ impl Engine {
             dst_ouser: user_in(to.as_ref()),
             dst_user: user_in(dialled.as_ref()),
             dst_domain: host_in(dialled.as_ref()),
-            caller,
-            from_trunk: passage.found.from_trunk.as_deref().map(account_text),
+            caller: sender.aor().map(|aor| account_text(&aor)),
+            from_trunk: sender.trunk().map(account_text),
             counted: Vec::new(),
         };
         facts.counted = self.counted_under(&facts, targets);
@@ -88,12 +87,6 @@ impl Engine {
             self.reject_with(flow, &message, status, reason, &[]);
         }
     }
-}
-
-/// Our user who calls: AUTH knows that his From is his own; else From says it.
-fn caller_of(settings: &Settings, passage: &Passage<'_, '_>, from: Option<&Uri<'_>>) -> Option<String> {
-    let from = from.filter(|uri| settings.is_local(uri, passage.flow.local))?;
-    settings.config.aor(from, Some(passage.flow.local)).map(|aor| account_text(&aor))
 }
 
 fn user_in(uri: Option<&Uri<'_>>) -> String {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::routing::Cidr;
+
 /// How a destination is chosen. The numbers are those of Kamailio's `ds_select_dst`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
@@ -54,6 +56,11 @@ impl Algorithm {
 pub struct DispatchConfig {
     /// Set for requests to our domains that nothing else has a target for.
     pub default_set: Option<u32>,
+    /// Whether strangers may call by the default set where others have to prove who they are. Off: they get what there is
+    /// without one.
+    pub default_open: bool,
+    /// Who may call by it all the same.
+    pub default_sources: Vec<Cidr>,
     /// For sets that name none.
     pub algorithm: Algorithm,
     /// By set.
@@ -84,6 +91,8 @@ impl Default for DispatchConfig {
     fn default() -> Self {
         Self {
             default_set: None,
+            default_open: false,
+            default_sources: Vec::new(),
             algorithm: Algorithm::RoundRobin,
             algorithms: BTreeMap::new(),
             probe_interval: Duration::from_secs(10),

@@ -7,6 +7,7 @@ use super::keys::Keys;
 use crate::io::EngineConfig;
 use crate::location::canonical_aor;
 use crate::msg::{Host, Uri};
+use crate::routing::Stage;
 use crate::state::Provision;
 use crate::transaction::TimerConfig;
 
@@ -117,6 +118,16 @@ impl Settings {
         (port_fits && self.is_own_maddr(maddr, local)).then(|| uri.without_maddr())
     }
 
+    /// Whether whoever says that he is a user of ours has to prove it.
+    pub(crate) fn asks(&self) -> bool {
+        self.config.auth.enabled && self.config.routing.has(Stage::Auth)
+    }
+
+    /// Whether a URI in From names a user of ours. Its port says nothing: addresses of record have none (RFC 3261 §10.3).
+    pub(crate) fn is_our_user(&self, uri: &Uri<'_>, local: SocketAddr) -> bool {
+        uri.is_sip() && (self.is_any() || self.is_our_host(uri.host, local))
+    }
+
     /// Whether the proxy is responsible for the domain of a URI (RFC 3261 §16.5). A port that is given has to be one
     /// of ours; `tel` numbers are ours to look up.
     pub(crate) fn is_local(&self, uri: &Uri<'_>, local: SocketAddr) -> bool {
@@ -127,11 +138,13 @@ impl Settings {
             return true;
         }
         let port_fits = uri.port.is_none_or(|p| self.is_own_port(p, local));
-        match (uri.host.ip(), uri.host) {
-            (Some(ip), host) => {
-                port_fits && (self.config.is_own_ip(ip, Some(local)) || self.is_named_address(host))
-            }
-            (None, Host::Name(name)) => port_fits && self.is_domain(name),
+        port_fits && self.is_our_host(uri.host, local)
+    }
+
+    fn is_our_host(&self, host: Host<'_>, local: SocketAddr) -> bool {
+        match (host.ip(), host) {
+            (Some(ip), host) => self.config.is_own_ip(ip, Some(local)) || self.is_named_address(host),
+            (None, Host::Name(name)) => self.is_domain(name),
             _ => false,
         }
     }

@@ -27,7 +27,7 @@ impl Engine {
         if !self.settings.config.auth.enabled {
             return Step::Next;
         }
-        if passage.found.trusted && passage.method != Method::Register {
+        if passage.found.sender.is_trusted() && passage.method != Method::Register {
             self.explain("trusts", || String::from("it comes from the address of a trunk"));
             return Step::Next;
         }
@@ -61,7 +61,7 @@ impl Engine {
     /// A rule wants to know who it is, whether or not everybody is asked. Strangers cannot be known.
     pub(crate) fn require_auth(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         passage.found.auth_required = true;
-        if passage.found.user.is_some() || passage.found.trusted {
+        if passage.found.sender.is_known() {
             return Step::Next;
         }
         if matches!(passage.method, Method::Ack | Method::Cancel) {
@@ -112,8 +112,9 @@ impl Engine {
     fn judged(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> Judgement {
         let court =
             Court { settings: &self.settings, state: cx.state, replay: &self.replay, now: cx.now.wall };
+        let claim = passage.found.sender.claim();
         let (judgement, used) =
-            court.judge(passage.message, passage.method, passage.flow, self.presumed_user());
+            court.judge(passage.message, (passage.method, claim), passage.flow, self.presumed_user());
         if let Some(using) = used {
             self.count_used(cx, using);
         }
@@ -127,13 +128,13 @@ impl Engine {
                     let tag = tag.map_or_else(String::new, |t| format!(" ({t})"));
                     format!("the access list covers {}{tag}", passage.flow.remote)
                 });
-                passage.found.trusted = true;
+                passage.found.sender.is_listed();
                 Step::Next
             }
             Judgement::Proven { aor, realm } => {
                 let how = if self.presumed_user().is_some() { "as asked" } else { "by password" };
                 self.explain("knows", || format!("it is {aor}, {how}, for realm {realm:?}"));
-                passage.found.user = Some(aor.strip_prefix("sip:").unwrap_or(&aor).to_owned());
+                passage.found.sender.is_user(&aor);
                 if !matches!(passage.method, Method::Register | Method::Publish) {
                     passage.found.spent = Some(Spent { header: credentials_header(passage.method), realm });
                 }

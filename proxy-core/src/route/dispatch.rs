@@ -3,7 +3,8 @@
 //! | request | goes to |
 //! |---|---|
 //! | of any method, by a rule that names a set | that set |
-//! | a call (INVITE) to a user of ours who cannot be reached | the default set, if there is one |
+//! | a call (INVITE) to a user of ours who cannot be reached | the default set, if there is one and he who calls may use it |
+//! | the same of a stranger, where others prove who they are | nobody, unless `dispatcher.open` or `dispatcher.source` lets him in |
 //! | anything else to him | nobody: what is no call is for phones (MESSAGE, OPTIONS …) or for the proxy (SUBSCRIBE, PUBLISH) |
 //!
 //! The Request-URI stays, as with `ds_select_dst`: a PBX sees what was dialled.
@@ -33,6 +34,12 @@ impl Engine {
                     });
                     return Step::Next;
                 }
+                if !self.may_use_default_set(passage) {
+                    self.explain("next", || {
+                        format!("default_set = {set} is not for strangers: dispatcher.open would let them in")
+                    });
+                    return Step::Next;
+                }
                 set
             }
             _ => return Step::Next,
@@ -44,6 +51,15 @@ impl Engine {
             return Step::Next;
         }
         Step::Targets(targets)
+    }
+
+    /// Whether the sender may call by the default set. Who asks for it is taken by a backend for somebody whom we let in.
+    fn may_use_default_set(&self, passage: &Passage<'_, '_>) -> bool {
+        let config = &self.settings.config.dispatch;
+        let source = passage.flow.remote.ip();
+        config.default_open
+            || !passage.found.sender.is_stranger()
+            || config.default_sources.iter().any(|c| c.contains(source))
     }
 
     /// Whether a request is a call, or goes the way of one because nothing is known of it.

@@ -52,6 +52,7 @@ mod trunk;
 mod voicemail;
 pub(crate) mod withindlg;
 
+use crate::auth::Sender;
 use crate::engine::limits::{NO_ROOM_RETRY_AFTER_S, RETRY_AFTER_S};
 use crate::engine::{Cx, Engine};
 use crate::msg::{HeaderName, Message, Method, reason_phrase};
@@ -59,6 +60,7 @@ use crate::proxy::build;
 use crate::routing::Stage;
 use crate::state::Flow;
 use passage::{Found, Passage, Step};
+use trunk::CameBy;
 
 impl Engine {
     /// A request came.
@@ -87,12 +89,15 @@ impl Engine {
         };
         let Some(method) = message.method() else { return };
         self.explain("next", || String::from("it may come in"));
-        let from_trunk = self.trunk_of_request(cx, flow.remote, &message);
-        // Its contact user anybody can name; where it comes from, not.
-        let by_source = || cx.state.trunks_with_source(flow.remote.ip()).any(|t| !t.account.disabled);
-        let trusted = from_trunk.is_some() && by_source();
+        let mut sender = Sender::of(&self.settings, &message, method, flow.local);
+        let mut by_name = None;
+        match self.came_by(cx, flow.remote, &message) {
+            CameBy::Trunk { uuid, vouched } => sender.is_trunk(uuid, vouched),
+            CameBy::Name(uuid) => by_name = Some(uuid),
+            CameBy::Nothing => {}
+        }
         let uri = message.request_uri_str().to_owned();
-        let found = Found { uri, from_trunk, trusted, ..Found::default() };
+        let found = Found { uri, sender, by_name, ..Found::default() };
         // REQINIT is behind us.
         self.walk(cx, Passage { message: &message, method, flow, key, found }, 1);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::auth::Sender;
 use crate::media::RouteMedia;
 use crate::msg::{HeaderName, Message, Method};
 use crate::state::{Branch, Flow, MediaSession, NextStep, ServerKey};
@@ -27,10 +28,8 @@ pub(crate) struct Found {
     pub(crate) uri: String,
     /// It belongs to a dialog that goes through us: no authentication, no plan, no voicemail.
     pub(crate) in_dialog: bool,
-    /// AUTH: who has proved to be this user (`user@domain`).
-    pub(crate) user: Option<String>,
-    /// AUTH: the source address is trusted.
-    pub(crate) trusted: bool,
+    /// Who sends it, and what proves it.
+    pub(crate) sender: Sender,
     /// AUTH: credentials that were accepted, to be taken out of the message.
     pub(crate) spent: Option<Spent>,
     /// A rule wants authentication, whatever `[auth]` says in general.
@@ -39,8 +38,8 @@ pub(crate) struct Found {
     pub(crate) way: Option<Way>,
     /// The rule that decided, for voicemail and for who asks.
     pub(crate) rule: Option<usize>,
-    /// It came from this trunk.
-    pub(crate) from_trunk: Option<String>,
+    /// It is for the Contact user of this trunk, which takes calls by name; nothing proves that it came from there.
+    pub(crate) by_name: Option<String>,
     /// How long the targets may ring; only timer C if `None`.
     pub(crate) ring: Option<Duration>,
     /// Headers for all copies, in order.

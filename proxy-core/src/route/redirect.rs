@@ -3,6 +3,7 @@
 
 use super::breadth;
 use super::passage::{Found, Passage, Step};
+use crate::auth::Sender;
 use crate::engine::limits::{MAX_FORKS, MAX_REDIRECT_ROUNDS};
 use crate::engine::{Cx, Engine};
 use crate::location::Target;
@@ -67,7 +68,7 @@ impl Engine {
         let Ok(message) = Message::parse(&call.request) else { return Vec::new() };
         let found = Found {
             uri: message.request_uri_str().to_owned(),
-            from_trunk: by.backing.from_trunk.clone(),
+            sender: Sender::by_trunk(by.backing.from_trunk.clone()),
             ..Found::default()
         };
         let passage = Passage {

@@ -39,8 +39,9 @@ impl Engine {
         let config = &self.settings.config.routing;
         let by_address = config.relay_from.iter().any(|c| c.contains(source));
         // A trunk brings calls to us; calls that it would send elsewhere are not our users'.
-        let trusted = passage.found.trusted && passage.found.from_trunk.is_none();
-        let may = wants_relay || by_address || passage.found.user.is_some() || trusted;
+        let sender = &passage.found.sender;
+        let trusted = sender.is_trusted() && sender.trunk().is_none();
+        let may = wants_relay || by_address || sender.user().is_some() || trusted;
         if !may {
             self.explain("no relay", || {
                 String::from("the domain is foreign, and the sender is neither authenticated nor trusted")

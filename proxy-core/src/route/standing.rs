@@ -113,11 +113,11 @@ impl Engine {
         if !passage.found.foreign {
             return None;
         }
-        let user = passage.found.user.as_deref();
+        let user = passage.found.sender.user();
         let Some((dialog, from_caller)) = crate::dialog::of(cx.state, passage.message) else {
             let source = passage.flow.remote.ip();
             let relayed = self.settings.config.routing.relay_from.iter().any(|c| c.contains(source));
-            let known = user.is_some() || passage.found.trusted || relayed;
+            let known = user.is_some() || passage.found.sender.is_trusted() || relayed;
             let is_welcome = known && !self.names_ringing_call(passage.message);
             return (!is_welcome).then_some(Step::Reject(404, "Not here"));
         };

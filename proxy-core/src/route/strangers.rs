@@ -181,7 +181,8 @@ impl Engine {
     /// authentication nobody is told from anybody.
     fn is_stranger(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
         let config = &self.settings.config;
-        if !config.auth.enabled || passage.found.user.is_some() || passage.found.trusted {
+        let sender = &passage.found.sender;
+        if !config.auth.enabled || sender.user().is_some() || sender.is_trusted() {
             return false;
         }
         let source = passage.flow.remote.ip();

@@ -309,7 +309,7 @@ impl Engine {
             left: Vec::new(),
             others: Vec::new(),
             backing: Backing {
-                from_trunk: passage.found.from_trunk.clone(),
+                from_trunk: passage.found.sender.trunk().map(str::to_owned),
                 dress: dress_for_strangers(passage.message),
                 ..Backing::default()
             },

@@ -3,8 +3,11 @@
 //! | request | then |
 //! |---|---|
 //! | a rule names trunks | to the proxy of the first, with the account's domain in the Request-URI; the others are the plan |
-//! | an INVITE (without state also its CANCEL and ACK) to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless From is ours |
-//! | from a source of a trunk, or to the Contact user of its registration | a call in: trusted, to its local user |
+//! | an INVITE (without state also its CANCEL and ACK) to a number of the public network, `[trunk] pstn` is set | the same, with 00 as +; 403 unless a user of ours has proved to be one |
+//! | from a source of a trunk | a call in of that trunk: trusted, and what is for its Contact user goes to its local user |
+//! | to the Contact user of a trunk without sources, from the address that it registers at | a call in of that trunk |
+//! | the same from anywhere, `[trunk] by_name` lists the trunk | a call of a stranger, to its local user |
+//! | the same, not listed | a call of a stranger to a user of that name |
 //! | in a dialog with a trunk | names and CSeq as the trunk knows them, credentials if it asks for them |
 
 use std::net::SocketAddr;
@@ -26,26 +29,42 @@ const DIGITS: std::ops::RangeInclusive<usize> = 4..=21;
 /// Drawback of a trunk that has as many calls as it may.
 const FULL: u8 = 2;
 
+/// What a request has to do with trunks when it comes.
+pub(super) enum CameBy {
+    /// Its address is that of this trunk; `vouched` if an operator has named it.
+    Trunk {
+        uuid: String,
+        vouched: bool,
+    },
+    /// It is for the Contact user of this trunk, which takes calls by name from anybody.
+    Name(String),
+    Nothing,
+}
+
 impl Engine {
-    /// The trunk that a request without a dialog has come from, if any.
-    pub(crate) fn trunk_of_request(
-        &self,
-        cx: Cx<'_>,
-        source: SocketAddr,
-        request: &Message<'_>,
-    ) -> Option<String> {
+    /// The trunk that a request without a dialog has come from, if any. Its Contact user anybody can name: it tells apart the
+    /// trunks that have this address, and proves nothing.
+    pub(super) fn came_by(&self, cx: Cx<'_>, source: SocketAddr, request: &Message<'_>) -> CameBy {
         if !cx.state.has_trunks() || request.to_tag().is_some() || request.method() == Some(Method::Register)
         {
-            return None;
+            return CameBy::Nothing;
         }
-        let named = request.request_uri().ok().and_then(|uri| uri.user).map(|user| {
-            cx.state.trunks_with_contact(user).filter(|t| {
-                !t.account.disabled && (t.account.sources.is_empty() || t.account.is_source(source.ip()))
-            })
-        });
-        let named = named.and_then(|mut list| list.next());
-        let by_source = || cx.state.trunks_with_source(source.ip()).find(|t| !t.account.disabled);
-        named.or_else(by_source).map(|t| t.account.uuid.clone())
+        let user = request.request_uri().ok().and_then(|uri| uri.user).unwrap_or_default();
+        let is_named = |t: &&Trunk| t.account.contact_user == user;
+        let by_source = || cx.state.trunks_with_source(source.ip()).filter(|t| !t.account.disabled);
+        if let Some(trunk) = by_source().find(is_named).or_else(|| by_source().next()) {
+            return CameBy::Trunk { uuid: trunk.account.uuid.clone(), vouched: true };
+        }
+        let named = || {
+            let named = cx.state.trunks_with_contact(user);
+            named.filter(|t| !t.account.disabled && t.account.sources.is_empty())
+        };
+        if let Some(trunk) = named().find(|t| t.account.registers_at(source.ip())) {
+            return CameBy::Trunk { uuid: trunk.account.uuid.clone(), vouched: false };
+        }
+        let by_name = &self.settings.config.trunk.by_name;
+        let named = named().find(|t| by_name.contains(&t.account.uuid));
+        named.map_or(CameBy::Nothing, |t| CameBy::Name(t.account.uuid.clone()))
     }
 
     /// Out, where a rule or the number says so; in, where it came from a trunk.
@@ -54,10 +73,12 @@ impl Engine {
             Some(Way::Trunk(uuids)) => uuids.clone(),
             None => match self.pstn_number(passage) {
                 Some((uuid, number)) => {
-                    let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
-                    let is_ours = from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local));
-                    let hides = passage.found.trusted && is_anonymous(passage.message);
-                    if !is_ours && !hides {
+                    let sender = &passage.found.sender;
+                    let hides = sender.is_trusted() && is_anonymous(passage.message);
+                    if !sender.is_of_ours() && !hides {
+                        self.explain("refuses", || {
+                            String::from("no user of ours has proved that it is he who calls")
+                        });
                         return Step::Reject(403, "Not Allowed");
                     }
                     self.explain("is a number", || format!("of the public network: {number}"));
@@ -196,14 +217,10 @@ impl Engine {
         account: &Account,
         target: &str,
     ) -> Option<Box<Dress>> {
-        let proved = passage.found.user.as_deref();
-        let is_ours = || {
-            let from = passage.message.from().ok().and_then(|from| from.parse_uri().ok());
-            from.is_some_and(|uri| self.settings.is_local(&uri, passage.flow.local))
-        };
+        let sender = &passage.found.sender;
         // Who is trusted speaks for whom he likes; where nobody is asked, our users are taken at their word.
-        let believed = passage.found.trusted || (!self.settings.config.auth.enabled && is_ours());
-        let mut dress = dressed(account, passage.message, Caller { proved, believed }, target);
+        let caller = Caller { proved: sender.user(), believed: sender.is_believed() };
+        let mut dress = dressed(account, passage.message, caller, target);
         // Where nobody could take them back, the names stay.
         if self.is_stateless() || !carried::fits(&self.settings, passage.message, &dress.renamed) {
             dress.renamed = Renamed::default();
@@ -223,7 +240,8 @@ impl Engine {
             _ => false,
         };
         if !starts_call
-            || passage.found.from_trunk.is_some()
+            || passage.found.sender.trunk().is_some()
+            || passage.found.by_name.is_some()
             || !self.settings.is_local(&uri, passage.flow.local)
         {
             return None;
@@ -237,9 +255,8 @@ impl Engine {
 
     /// A call in: what is addressed to the registration goes to the local user.
     fn arrive(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) {
-        let account =
-            passage.found.from_trunk.as_ref().and_then(|uuid| cx.state.trunk(uuid)).map(|t| &t.account);
-        let Some(account) = account else { return };
+        let uuid = passage.found.sender.trunk().or(passage.found.by_name.as_deref());
+        let Some(account) = uuid.and_then(|uuid| cx.state.trunk(uuid)).map(|t| &t.account) else { return };
         let Some(uri) = local_uri(account, &passage.found.uri) else { return };
         self.explain("comes in", || format!("by trunk {:?}, for {uri}", account.uuid));
         passage.found.uri = uri;

@@ -13,7 +13,7 @@ const VOICEMAIL_ROUND: u16 = u16::MAX;
 
 impl Engine {
     /// Adds voicemail to an INVITE that starts a call to one of our users.
-    pub(super) fn stage_voicemail(&mut self, _cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
+    pub(super) fn stage_voicemail(&mut self, cx: Cx<'_>, passage: &mut Passage<'_, '_>) -> Step {
         if passage.method != Method::Invite || passage.found.in_dialog {
             return Step::Next;
         }
@@ -64,12 +64,31 @@ impl Engine {
                 if !is_listed {
                     return Step::Next;
                 }
+                if passage.found.sender.is_stranger() && !self.is_called_known(cx, passage) {
+                    self.explain("no voicemail", || {
+                        String::from(
+                            "a stranger calls a user whom nobody knows: he may dial no number of its server",
+                        )
+                    });
+                    return Step::Next;
+                }
                 match self.voicemail_branch(passage, &voicemail, "unavailable") {
                     Some(branch) => Step::Targets(Targets::now(vec![branch])),
                     None => Step::Next,
                 }
             }
         }
+    }
+
+    /// Whether the one who is called is a user of ours, as far as there is a list of them.
+    fn is_called_known(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        let provision = cx.state.provision();
+        let uri = Uri::parse(&passage.found.uri).ok();
+        let aor = uri.and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)));
+        provision.subscribers().next().is_none()
+            || aor.is_some_and(|aor| {
+                provision.subscriber(&aor).is_some() || !cx.state.bindings(&aor).is_empty()
+            })
     }
 
     fn rule_has_voicemail(&self, passage: &Passage<'_, '_>) -> bool {

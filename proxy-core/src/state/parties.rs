@@ -38,10 +38,11 @@ pub struct CallFacts {
     /// Its host.
     #[n(7)]
     pub dst_domain: String,
-    /// Address of record of our user who calls: proved by AUTH, or else as in From if that is local.
+    /// Address of record of our user who calls: proved by password, said by somebody trusted who is no trunk, or, where nobody
+    /// is asked, as in From.
     #[n(8)]
     pub caller: Option<String>,
-    /// The trunk that it came from.
+    /// The trunk that it came from, proved by its address.
     #[n(9)]
     pub from_trunk: Option<String>,
     /// Under what it counts as one call at a time.

@@ -20,6 +20,7 @@ use super::pmap::PMap;
 use super::provision::network;
 use super::trunk_style::TrunkStyle;
 use super::{CallId, Ha1};
+use crate::msg::Uri;
 use crate::time::WallTime;
 
 /// All trunks.
@@ -105,6 +106,14 @@ impl Account {
     #[must_use]
     pub fn is_source(&self, address: IpAddr) -> bool {
         self.sources.iter().filter_map(|s| source(s)).any(|(n, prefix)| network(address, prefix) == Some(n))
+    }
+
+    /// Whether it registers at this address, and at it alone: a name may stand for others by the time that one calls.
+    #[must_use]
+    pub fn registers_at(&self, address: IpAddr) -> bool {
+        let next = self.next_hop();
+        let host = Uri::parse(&next).ok().and_then(|uri| uri.host.ip());
+        self.registers() && host.is_some_and(|ip| ip.to_canonical() == address.to_canonical())
     }
 
     /// Its URI at the other side.

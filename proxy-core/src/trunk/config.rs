@@ -1,5 +1,6 @@
 //! What the operator chooses for all trunks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the operator chooses for all trunks. The trunks themselves are replicated: `relevo trunk add`.
@@ -7,6 +8,8 @@ use std::time::Duration;
 pub struct TrunkConfig {
     /// Trunk for numbers that look like those of the public telephone network (Kamailio's `WITH_PSTN`).
     pub pstn: Option<String>,
+    /// Trunks without sources that take calls to their Contact user from anybody, who is a stranger all the same.
+    pub by_name: BTreeSet<String>,
     /// Pause after a registration that failed; it doubles with each further failure.
     pub retry: Duration,
     /// Longest such pause.
@@ -23,6 +26,7 @@ impl Default for TrunkConfig {
     fn default() -> Self {
         Self {
             pstn: None,
+            by_name: BTreeSet::new(),
             retry: Duration::from_secs(10),
             retry_max: Duration::from_secs(600),
             patience: Duration::from_secs(4),

@@ -227,10 +227,12 @@ fn the_contact_user_of_a_trunk_opens_no_door_for_who_only_names_it() {
     let out = invite("sip:carrier@10.99.0.8", OTHER, "c2").replace("alice@lab.test", "x@far.test");
     w.send(OTHER, &out);
     assert_eq!(first_line(&mut w, OTHER), "403 Not relaying");
-    // A stranger may call the user behind it, as any user of ours.
-    w.send(OTHER, &invite("sip:carrier@10.77.0.100", OTHER, "c3").replace("alice@lab.test", "x@far.test"));
-    w.expect(OTHER, "SIP/2.0 100 ");
-    w.expect(BOB, "INVITE ");
+    // Nor is it the user behind it, whom a stranger may call by his own name.
+    for (call, uri) in [("c3", "sip:carrier@10.77.0.100"), ("c4", "sip:carrier@lab.test")] {
+        w.send(OTHER, &invite(uri, OTHER, call).replace("alice@lab.test", "x@far.test"));
+        assert_eq!(first_line(&mut w, OTHER), "404 Not Found");
+    }
+    w.expect_nothing(BOB);
 }
 
 #[test]

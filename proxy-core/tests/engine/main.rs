@@ -38,6 +38,7 @@ mod proof_holds;
 mod refused;
 mod registrar;
 mod routing;
+mod senders;
 mod serial;
 mod stages;
 mod strangers;

@@ -33,7 +33,10 @@ impl<C: Cluster> Desk<C> {
                     Err(reply) => reply,
                     Ok((account, call_id)) => {
                         let name = account.uuid.clone();
-                        let ok = json!({ "trunk": name, "changed": old.is_some() });
+                        let mut ok = json!({ "trunk": name, "changed": old.is_some() });
+                        if let Some(warning) = without_calls_in(&account) {
+                            ok["warning"] = warning.into();
+                        }
                         let command = TrunkCommand::Put { account: Box::new(account), call_id, at };
                         self.trunk_change(command, &name, ok)
                     }
@@ -89,6 +92,19 @@ impl<C: Cluster> Desk<C> {
             ),
         }
     }
+}
+
+/// What to know of a trunk that registers, and whose calls in nothing proves.
+fn without_calls_in(account: &Account) -> Option<String> {
+    let proxy = Uri::parse(&account.proxy).ok();
+    let has_address = proxy.is_some_and(|uri| uri.host.ip().is_some());
+    (account.expires_s > 0 && account.sources.is_empty() && !has_address).then(|| {
+        format!(
+            "no call comes in by it: only an address proves that one is of the trunk; name those of the provider: \
+             relevo trunk add {} … --source 192.0.2.0/24 (or list it in trunk.by_name, and anybody may call its local user)",
+            account.uuid
+        )
+    })
 }
 
 fn nobody(name: &str) -> Reply {
@@ -278,6 +294,24 @@ mod tests {
         let other =
             changed(r#"{"name":"carrier","remote":"user@carrier.test","expires_s":60,"proxy":"192.0.2.9"}"#);
         assert_eq!(other, Account { expires_s: 60, proxy: "sip:192.0.2.9".into(), ..old });
+    }
+
+    #[test]
+    fn a_trunk_whose_calls_in_nothing_proves_is_named_when_it_is_added() {
+        let known = Account { sources: Vec::new(), ..first() };
+        for (proxy, sources, expires_s, is_named) in [
+            ("sip:proxy.carrier.test", &[][..], 600, true),
+            ("", &[], 600, true),
+            ("sip:192.0.2.1", &[], 600, false),
+            ("", &["192.0.2.0/24"], 600, false),
+            ("", &[], 0, false),
+        ] {
+            let sources = sources.iter().map(|s| (*s).to_owned()).collect();
+            let account = Account { proxy: proxy.to_owned(), sources, expires_s, ..known.clone() };
+            let said = without_calls_in(&account);
+            assert_eq!(said.is_some(), is_named, "{proxy:?}");
+            assert!(said.is_none_or(|s| s.contains("--source")));
+        }
     }
 
     #[test]
