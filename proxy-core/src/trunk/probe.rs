@@ -20,7 +20,7 @@ use crate::engine::limits::{MAX_PROBES_PER_TICK, MAX_TRUNKS_PER_TICK};
 use crate::engine::ticket::Awaiting;
 use crate::engine::{Cx, Engine};
 use crate::state::trunk::TrunkCommand;
-use crate::state::{Backend, BranchState, SipCommand};
+use crate::state::{Backend, Branch, BranchState, SipCommand};
 use crate::time::MonoTime;
 use crate::uac::{Originated, Outcome, OwnRequest, Purpose};
 
@@ -173,12 +173,16 @@ impl Engine {
         }
         let voices = self.together.voices.clone();
         // One that answers has refused what is new, and keeps the calls that it has (RFC 3261 §21.5.4).
-        let speaks = |uuid: &str| voices.of(&Whose::Trunk(uuid.to_owned())) == Some(true);
+        let has_lost = |uuid: &str, branch: &Branch| match voices.of(&Whose::Trunk(uuid.to_owned())) {
+            Some(spoke) => !spoke,
+            // Nobody has asked since this node answers: what rings waits for that.
+            None => !matches!(branch.state, BranchState::Proceeding { .. }),
+        };
         let too_late = !self.settings.config.failover.ringing;
         self.abandon_branches(cx, |branch| match &branch.backing.backend {
             Some(_) if too_late && matches!(branch.state, BranchState::Proceeding { .. }) => false,
             Some(Backend::Trunk { uuid }) => {
-                cx.state.trunk(uuid).is_some_and(|t| t.down && t.is_probed()) && !speaks(uuid)
+                cx.state.trunk(uuid).is_some_and(|t| t.down && t.is_probed()) && has_lost(uuid, branch)
             }
             _ => false,
         });

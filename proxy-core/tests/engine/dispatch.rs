@@ -441,6 +441,8 @@ fn a_backend_that_answers_503_to_probes_gets_no_new_calls_and_keeps_those_that_r
     w.pass(Duration::from_secs(5));
     assert_eq!(got(&mut w, PBX1, "CANCEL "), None);
     w.fail_over(Duration::from_millis(300));
+    let again = got(&mut w, PBX1, "INVITE ").expect("the same INVITE");
+    w.send(PBX1, &respond(&again, 180, "p1", ""));
     probed(&mut w, Some(503));
     w.pass(Duration::from_secs(1));
     assert_eq!(got(&mut w, PBX1, "CANCEL "), None, "nor where nobody has heard it yet");

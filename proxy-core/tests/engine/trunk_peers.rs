@@ -45,6 +45,41 @@ fn first(w: &mut World, at: &str, method: &str) -> String {
 }
 
 #[test]
+fn a_trunk_that_answers_503_to_probes_keeps_the_call_that_rings_there_rfc3261_21_5_4() {
+    let mut w = trunks(|_| {});
+    probed(&mut w, "one");
+    probed(&mut w, "two");
+    pass_with(&mut w, 2, &[FIRST, SECOND]);
+    call(&mut w, OUT, "c1");
+    let sent = first(&mut w, FIRST, "INVITE");
+    w.send(FIRST, &respond(&sent, 180, "f", ""));
+    let mut refused = false;
+    for _ in 0..3_000 {
+        w.pass(Duration::from_millis(250));
+        for (at, status) in [(FIRST, 503), (SECOND, 404)] {
+            for message in w.take(at) {
+                match message.split(' ').next() {
+                    Some("OPTIONS") => {
+                        refused |= at == FIRST;
+                        w.send(at, &respond(&message, status, "o", ""));
+                    }
+                    Some("CANCEL") => panic!("the call that rings is taken away: {message}"),
+                    _ => assert_eq!(at, FIRST, "nobody else is called: {message}"),
+                }
+            }
+        }
+        if refused && w.state.trunk("one").is_some_and(|t| t.down) {
+            break;
+        }
+    }
+    assert!(w.state.trunk("one").is_some_and(|t| t.down), "it gets no new calls");
+    w.pass(Duration::from_secs(2));
+    assert!(w.take(FIRST).iter().all(|m| !m.starts_with("CANCEL ")));
+    w.send(FIRST, &respond(&sent, 200, "f", &format!("Contact: <sip:x@{FIRST}>\r\n")));
+    assert!(w.take(ALICE).iter().any(|m| m.starts_with("SIP/2.0 200 ")));
+}
+
+#[test]
 fn a_trunk_that_says_100_and_dies_is_followed_by_the_next_also_across_a_takeover() {
     for takeover in [false, true] {
         let mut w = trunks(|_| {});
