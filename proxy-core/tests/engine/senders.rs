@@ -185,15 +185,18 @@ fn without_state_a_stranger_reaches_no_trunk_by_any_method_either_rfc3261_16_11(
     w.expect(CARRIER, "INVITE ");
 }
 
+/// What an operator has said of the default set.
+type Said = fn(&mut DispatchConfig);
+
 #[test]
 fn the_default_set_is_for_those_who_are_known_unless_it_is_open() {
-    let config = |change: fn(&mut DispatchConfig)| {
+    let config = |change: Said| {
         let mut dispatch = DispatchConfig { default_set: Some(1), ..DispatchConfig::default() };
         dispatch.probe_interval = std::time::Duration::ZERO;
         change(&mut dispatch);
         EngineConfig { dispatch, ..settings() }
     };
-    let cases: [(fn(&mut DispatchConfig), bool); 4] = [
+    let cases: [(Said, bool); 4] = [
         (|_| {}, false),
         (|d| d.default_open = true, true),
         (|d| d.default_sources = vec!["10.99.0.0/24".parse().expect("a block")], true),
