@@ -64,8 +64,12 @@ pub fn bind(path: &Path) -> Result<Admin, AdminError> {
         // Often the data folder, and then perhaps the first one to make it.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     }
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(AdminError::InUse { path: path.to_path_buf() }),
+    match knock(path) {
+        Ok(()) => return Err(AdminError::InUse { path: path.to_path_buf() }),
+        // Its queue is full: somebody listens there who does not answer, for he may be stopped.
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            return Err(AdminError::InUse { path: path.to_path_buf() });
+        }
         // A socket file without a listener. Anything else that stands there is not ours to remove.
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
             std::fs::remove_file(path).map_err(cannot)?;
@@ -81,6 +85,13 @@ pub fn bind(path: &Path) -> Result<Admin, AdminError> {
     socket.bind(&SockAddr::unix(path).map_err(cannot)?).map_err(cannot)?;
     socket.listen(MAX_CONNECTIONS as i32).map_err(cannot)?;
     Ok(Admin { listener: socket.into(), path: path.to_path_buf() })
+}
+
+/// Whether somebody listens there. Does not wait for him.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -201,6 +212,26 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("read");
         text
+    }
+
+    #[test]
+    fn a_socket_whose_owner_is_stopped_is_in_use_and_nobody_waits_for_him() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a.sock");
+        let owner = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        owner.bind(&SockAddr::unix(&path).expect("a name")).expect("bound");
+        owner.listen(0).expect("listens");
+        let mut waiting = Vec::new();
+        let full = loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+            socket.set_nonblocking(true).expect("set");
+            match socket.connect(&SockAddr::unix(&path).expect("a name")) {
+                Ok(()) => waiting.push(socket),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(bind(&path), Err(AdminError::InUse { .. })));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::io;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use raft_store::node::patiently;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::os::{OsError, os_error};
@@ -24,6 +25,28 @@ const BACKLOG: i32 = 64;
 pub struct Alone(#[expect(dead_code, reason = "open, it holds the name")] Option<Socket>);
 
 impl Alone {
+    /// The same, but waits a while for a holder that may be ending: a guard that was killed a moment ago.
+    ///
+    /// # Errors
+    /// As [`Alone::take`].
+    pub fn take_when_free() -> Result<Self, OsError> {
+        let taken = Self::take();
+        if !matches!(taken, Err(OsError::NotAlone { .. })) {
+            return taken;
+        }
+        let name = SockAddr::unix(NAME).map_err(os_error("the lock of the network namespace"))?;
+        let own = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(os_error("the lock's socket"))?;
+        // The holder is not asked each time: it takes no questions out of its queue, which would be full soon.
+        let is_held = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+        match patiently("the lock of this network namespace", || own.bind(&name), is_held) {
+            Ok(()) => own
+                .listen(BACKLOG)
+                .map(|()| Self(Some(own)))
+                .map_err(os_error("the lock of the network namespace")),
+            Err(_) => Self::take(),
+        }
+    }
+
     /// Takes the namespace of this process for itself. Nothing is changed if that fails.
     ///
     /// # Errors

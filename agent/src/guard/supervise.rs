@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use raft_store::node::patiently;
 
 use super::alone::Alone;
 use super::marks::{MARKS_FD, Marks};
@@ -287,12 +286,7 @@ pub fn supervise(config: &GuardConfig, signals: &SigSet) -> Result<u8, OsError> 
     // be another's when the guard means the agent.
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map_err(|e| os_error("SIGCHLD")(e.into()))?;
-    let is_held = |e: &OsError| matches!(e, OsError::NotAlone { .. });
-    let _alone = config
-        .vip
-        .as_ref()
-        .map(|_| patiently("the lock of this network namespace", Alone::take, is_held))
-        .transpose()?;
+    let _alone = config.vip.as_ref().map(|_| Alone::take_when_free()).transpose()?;
     let _page = super::held::keep();
     let undertaker = Undertaker::new(config)?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;

@@ -3,7 +3,7 @@
 //! | request | judged |
 //! |---|---|
 //! | not REGISTER, from a source in the trusted group | `Judgement::Trusted` |
-//! | REGISTER, or From of a user of ours ([`Sender`]), with credentials that prove its user | `Judgement::Proven` |
+//! | REGISTER, or From of a user of ours (`Sender`), with credentials that prove its user | `Judgement::Proven` |
 //! | the same, without | `Judgement::Challenge` |
 //! | proven, but From (REGISTER: To, PUBLISH: Request-URI) is somebody else | `Judgement::OtherIdentity` |
 //! | proven, but for another Request-URI, where that is looked at | `Judgement::OtherUri` |
