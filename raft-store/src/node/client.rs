@@ -381,8 +381,15 @@ impl<T: Transport> Client<T> {
             let rpc = Rpc::Snapshot { vote, meta: snapshot.meta.clone(), transfer, offset, data, last };
             let to_disk = if last { end / SNAPSHOT_BYTES_PER_SECOND } else { 0 };
             let limit = SNAPSHOT_PART_LIMIT + Duration::from_secs(to_disk);
+            let sent = (self.shared.clock)().mono;
             match self.call(Lane::Bulk, rpc, limit).await? {
-                RpcReply::Snapshot(reply) => return Ok(reply),
+                RpcReply::Snapshot(reply) => {
+                    // Before openraft hears of it: what was asked earlier, and is answered later, is overtaken by it.
+                    if let Some(holds) = snapshot.meta.last_log_id.as_ref().filter(|_| reply.vote == vote) {
+                        self.shared.acks.has(vote.leader_id.term, self.target, holds.index, sent);
+                    }
+                    return Ok(reply);
+                }
                 RpcReply::SnapshotPart if !last => offset = end,
                 other => return Err(self.odd(&other)),
             }
