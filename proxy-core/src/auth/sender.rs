@@ -162,9 +162,13 @@ impl Sender {
         }
     }
 
+    /// Whether he has proved by password to be the user with this canonical address of record.
+    pub(crate) fn has_proved(&self, aor: &str) -> bool {
+        self.user().is_some_and(|user| aor.strip_prefix("sip:").unwrap_or(aor) == user)
+    }
+
     /// Whether he is the user with this canonical address of record, or somebody trusted who brings no calls of others.
     pub(crate) fn may_read(&self, aor: &str) -> bool {
-        let is_he = self.user().is_some_and(|user| aor.strip_prefix("sip:").unwrap_or(aor) == user);
-        is_he || (self.trusted && self.trunk.is_none())
+        self.has_proved(aor) || (self.trusted && self.trunk.is_none())
     }
 }

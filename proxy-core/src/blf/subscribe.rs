@@ -191,10 +191,7 @@ impl Engine {
         }
         let watcher = Uri::parse(&known.remote_uri).ok();
         let watcher = watcher.and_then(|uri| self.settings.config.aor(&uri, Some(passage.flow.local)));
-        let is_watcher = passage.found.sender.user().is_some_and(|user| {
-            watcher.as_deref().is_some_and(|aor| aor.strip_prefix("sip:").unwrap_or(aor) == user)
-        });
-        if is_watcher {
+        if watcher.is_some_and(|aor| passage.found.sender.has_proved(&aor)) {
             return None;
         }
         self.explain("refuses", || String::from("nothing shows that it is the watcher who asks"));

@@ -113,19 +113,16 @@ impl Engine {
         if !passage.found.foreign {
             return None;
         }
-        let user = passage.found.sender.user();
+        let sender = &passage.found.sender;
         let Some((dialog, from_caller)) = crate::dialog::of(cx.state, passage.message) else {
             let source = passage.flow.remote.ip();
             let relayed = self.settings.config.routing.relay_from.iter().any(|c| c.contains(source));
-            let known = user.is_some() || passage.found.sender.is_trusted() || relayed;
+            let known = sender.user().is_some() || sender.is_trusted() || relayed;
             let is_welcome = known && !self.names_ringing_call(passage.message);
             return (!is_welcome).then_some(Step::Reject(404, "Not here"));
         };
         let party = self.party(dialog, from_caller, passage.flow);
-        let is_party = user.is_some_and(|user| {
-            party.as_deref().is_some_and(|aor| aor.strip_prefix("sip:").unwrap_or(aor) == user)
-        });
-        if !is_party {
+        if !party.is_some_and(|aor| sender.has_proved(&aor)) {
             self.explain("refuses", || String::from("it names a call of others"));
             return Some(Step::Reject(404, "Not here"));
         }

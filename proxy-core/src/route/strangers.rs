@@ -170,16 +170,18 @@ impl Engine {
 
     /// The same of something that needs no answer, and keeps so many bytes.
     pub(crate) fn keeps_for_stranger(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>, bytes: usize) -> bool {
-        if self.is_explaining() || !self.is_stranger(cx, passage) {
+        if self.is_explaining() || !self.is_charged(cx, passage) {
             return true;
         }
         let (now, source) = (cx.now.mono, passage.flow.remote.ip());
         self.together.strangers.admit(now, source, bytes, passage.found.in_dialog)
     }
 
-    /// Whether it comes from somebody who has proved nothing, and from no address that the operator has named. Without
+    /// Whether what is kept for a request counts as a stranger's: nobody has proved who he is, and the operator has named his
+    /// address nowhere. That is more than [`crate::auth::Sender::is_stranger`] asks, which knows addresses of trunks and of
+    /// the access list only. Without
     /// authentication nobody is told from anybody.
-    fn is_stranger(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+    fn is_charged(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
         let config = &self.settings.config;
         let sender = &passage.found.sender;
         if !config.auth.enabled || sender.user().is_some() || sender.is_trusted() {

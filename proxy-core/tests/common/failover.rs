@@ -24,6 +24,21 @@ pub fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// A backend of set 1.
+pub fn put_backend(w: &mut World, uri: &str, priority: i32) {
+    let destination = Box::new(Destination {
+        uri: uri.to_owned(),
+        flags: 0,
+        priority,
+        attrs: Attributes::parse(""),
+        description: String::new(),
+        count: 0,
+        changed_at: WallTime(0),
+        seen_at: WallTime(0),
+    });
+    w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+}
+
 /// Two backends, the first one first, which are probed.
 pub fn backends(change: impl FnOnce(&mut EngineConfig)) -> World {
     let dispatch = DispatchConfig {
@@ -37,17 +52,7 @@ pub fn backends(change: impl FnOnce(&mut EngineConfig)) -> World {
     change(&mut config);
     let mut w = World::with(config);
     for (at, priority) in [(FIRST, 9), (SECOND, 1)] {
-        let destination = Box::new(Destination {
-            uri: format!("sip:{at}"),
-            flags: 0,
-            priority,
-            attrs: Attributes::parse(""),
-            description: String::new(),
-            count: 0,
-            changed_at: WallTime(0),
-            seen_at: WallTime(0),
-        });
-        w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+        put_backend(&mut w, &format!("sip:{at}"), priority);
     }
     // The first probes find both alive.
     w.pass(Duration::from_millis(600));

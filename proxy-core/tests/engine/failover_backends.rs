@@ -6,9 +6,8 @@ use crate::common::failover::*;
 use crate::common::story::*;
 use proxy_core::io::EngineConfig;
 use proxy_core::routing::{Action, Match, Pattern, Rule};
-use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
+use proxy_core::state::dispatcher::DispatcherCommand;
 use proxy_core::state::{Flow, SipCommand, Transport};
-use proxy_core::time::WallTime;
 
 #[test]
 fn a_backend_that_says_100_and_dies_is_asked_and_the_call_moves_on_within_seconds() {
@@ -115,17 +114,7 @@ fn a_connection_that_breaks_while_a_call_rings_has_its_backend_asked_at_once() {
     let uri = format!("sip:{FIRST}");
     let command = DispatcherCommand::Remove { set: 1, uri: Some(uri.clone()) };
     w.state.apply(&SipCommand::Dispatcher(command));
-    let destination = Box::new(Destination {
-        uri: format!("{uri};transport=tcp"),
-        flags: 0,
-        priority: 9,
-        attrs: Attributes::parse(""),
-        description: String::new(),
-        count: 0,
-        changed_at: WallTime(0),
-        seen_at: WallTime(0),
-    });
-    w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
+    put_backend(&mut w, &format!("{uri};transport=tcp"), 9);
     let flow = Flow { transport: Transport::Tcp, ..flow_of(addr(FIRST)) };
     w.pass(Duration::from_millis(600));
     let say = |w: &mut World, text: &str| {

@@ -85,16 +85,22 @@ fn a_second_phone_that_answers_does_not_take_the_media_from_the_first() {
     assert_eq!(m.serve(), Vec::<String>::new());
 }
 
-/// Each of the two is the other dialog of its call, until its own end is safe.
-#[test]
-fn a_caller_who_hangs_up_on_two_phones_at_the_same_moment_ends_the_media() {
-    let mut m = world();
-    let (one, two) = two_ring(&mut m);
+/// Both phones answer; what Alice gets of them.
+fn two_answer(m: &mut Media) -> Vec<String> {
+    let (one, two) = two_ring(m);
     m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
     m.serve();
     m.w.send(BOB2, &with_sdp(&respond(&two, 200, "b2", &contact(BOB2)), "two"));
     let answers = m.w.take(ALICE);
     assert_eq!(answers.len(), 2, "{answers:#?}");
+    answers
+}
+
+/// Each of the two is the other dialog of its call, until its own end is safe.
+#[test]
+fn a_caller_who_hangs_up_on_two_phones_at_the_same_moment_ends_the_media() {
+    let mut m = world();
+    let answers = two_answer(&mut m);
     let mut byes = Vec::new();
     for (answer, phone) in answers.iter().zip([BOB, BOB2]) {
         m.w.send(ALICE, &in_dialog_of_caller("ACK", 1, answer, ALICE));
@@ -115,11 +121,7 @@ fn a_caller_who_hangs_up_on_two_phones_at_the_same_moment_ends_the_media() {
 #[test]
 fn ends_that_are_safe_only_after_the_lease_was_lost_and_regained_end_the_media() {
     let mut m = world();
-    let (one, two) = two_ring(&mut m);
-    m.w.send(BOB, &with_sdp(&respond(&one, 200, "b1", &contact(BOB)), "one"));
-    m.serve();
-    m.w.send(BOB2, &with_sdp(&respond(&two, 200, "b2", &contact(BOB2)), "two"));
-    let answers = m.w.take(ALICE);
+    let answers = two_answer(&mut m);
     let hang_up = |m: &mut Media, answer: &str, phone: &str, tag: &str| {
         m.w.send(ALICE, &in_dialog_of_caller("BYE", 2, answer, ALICE));
         let bye = m.w.take(phone).into_iter().rfind(|r| r.starts_with("BYE ")).expect("a BYE");

@@ -2,16 +2,15 @@
 //! lamps, at mailboxes, at the default set, in limits and records.
 
 use crate::common::auth::*;
+use crate::common::failover::put_backend;
 use crate::common::story::*;
 use crate::common::trunk::{self, CARRIER, account, invite_of_carrier};
 use proxy_core::blf::PresenceConfig;
 use proxy_core::dispatch::DispatchConfig;
 use proxy_core::io::EngineConfig;
 use proxy_core::routing::{Action, Match, Mode, RoutingConfig, Rule, Voicemail};
-use proxy_core::state::dispatcher::{Attributes, Destination, DispatcherCommand};
 use proxy_core::state::trunk::Account;
-use proxy_core::state::{CountKey, ProvisionCommand, SipCommand};
-use proxy_core::time::WallTime;
+use proxy_core::state::{CountKey, ProvisionCommand};
 use proxy_core::trunk::TrunkConfig;
 
 const STRANGER: &str = "10.99.0.66:5070";
@@ -82,20 +81,6 @@ fn subscribe_to(uri: &str, at: &str, call: &str, event: &str) -> String {
 fn proved(w: &mut World, text: &str) {
     let asked = challenge(w, ALICE, text);
     w.send(ALICE, &answered(text, &asked, "alice", "secret-a"));
-}
-
-fn backend(w: &mut World, at: &str) {
-    let destination = Box::new(Destination {
-        uri: format!("sip:{at}"),
-        flags: 0,
-        priority: 0,
-        attrs: Attributes::parse(""),
-        description: String::new(),
-        count: 0,
-        changed_at: WallTime(0),
-        seen_at: WallTime(0),
-    });
-    w.state.apply(&SipCommand::Dispatcher(DispatcherCommand::Put { set: 1, destination }));
 }
 
 fn rule(action: Action, require_auth: bool) -> Rule {
@@ -204,7 +189,7 @@ fn the_default_set_is_for_those_who_are_known_unless_it_is_open() {
     ];
     for (change, enters) in cases {
         let mut w = world_of(config(change));
-        backend(&mut w, PBX);
+        put_backend(&mut w, &format!("sip:{PBX}"), 0);
         for value in ["<sip:eve@evil.test>", "<tel:1>"] {
             w.send(
                 STRANGER,
@@ -245,7 +230,7 @@ fn a_mailbox_is_for_its_owner_whatever_a_rule_says() {
         let rules = by_rule.then(|| rule(Action::Dispatcher(1), require_auth)).into_iter().collect();
         let routing = RoutingConfig { voicemail: Some(voicemail.clone()), rules, ..RoutingConfig::default() };
         let mut w = world_with(EngineConfig { routing, ..settings() });
-        backend(&mut w, MAILBOXES);
+        put_backend(&mut w, &format!("sip:{MAILBOXES}"), 0);
         allow(&mut w.state, 1, "10.77.0.240", 32, 0);
         let (alias, target) = (String::from("sip:6001@lab.test"), String::from("sip:alice@lab.test"));
         provision(&mut w.state, ProvisionCommand::AliasAdd { alias, target });
