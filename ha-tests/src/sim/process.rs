@@ -62,6 +62,8 @@ pub enum Failure {
     Disk(String),
     /// openraft ended.
     Raft(String),
+    /// openraft ended without a word: one of its assertions failed.
+    Panicked,
     /// It has lost what it had acknowledged: it comes back under a new id.
     Forgotten(String),
 }
@@ -282,7 +284,7 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
             }
             changed = metrics.changed() => {
                 if changed.is_err() {
-                    return Err(Failure::Raft("it has ended".into()));
+                    return Err(Failure::Panicked);
                 }
             }
             Ok(()) = retired.changed() => {

@@ -333,6 +333,9 @@ impl World {
         self.trace.say(format!("node {} ends: {failure:?}", machine.place));
         let disk_was_broken = machine.disks.log.broken() || machine.disks.snaps.broken();
         match failure {
+            Failure::Panicked => {
+                self.judge.accuse(format!("node {}: an assertion of openraft failed", machine.place));
+            }
             Failure::Raft(why) | Failure::Disk(why) if !disk_was_broken => {
                 self.judge.accuse(format!("node {} ends without a fault of its disk: {why}", machine.place));
             }
@@ -383,6 +386,11 @@ impl World {
             let running = m.agent.as_ref().and_then(|a| a.process.running());
             running.is_some_and(|r| r.core.facts().mute_until.is_some())
         };
+        // It has not one byte left for a vote or an entry: it can neither vote nor acknowledge before there is room again.
+        let lacks_room = |m: &Machine| {
+            let running = m.agent.as_ref().and_then(|a| a.process.running());
+            running.is_some_and(|r| r.core.facts().syncs.no_room.is_some())
+        };
         let slow = |m: &Machine| m.disks.slow.get() > 0;
         let stalls = self.net.is_narrow() || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
         let mut nodes = Vec::with_capacity(places.len());
@@ -400,7 +408,7 @@ impl World {
             nodes.push(laws::liveness::Node {
                 place: machine.place,
                 appliance: machine.role == Role::Appliance,
-                able: !stalls && machine.is_able(now) && !is_mute(machine),
+                able: !stalls && machine.is_able(now) && !is_mute(machine) && !lacks_room(machine),
                 near: places.iter().copied().filter(clear).collect(),
                 unheard_by: places.iter().copied().filter(unheard).collect(),
             });

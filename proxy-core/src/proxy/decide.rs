@@ -287,8 +287,23 @@ impl Engine {
             }
             branch.outcome = Some(super::call::Final { status: 200, response: Vec::new() });
             let status = super::takeover::status_in(&bytes).unwrap_or(200);
+            engine.lead_with_first(cx, call, answer);
             engine.close(cx, call, Phase::Answered, status, bytes);
         });
+    }
+
+    /// A 2xx is about to go to the caller: if it is that of a further fork, and the caller has acknowledged none, the first
+    /// one goes before it once more. The rtpengine knows the first one only, and the caller keeps the one that it hears
+    /// first (RFC 3261 §13.2.2.4): where that was lost on its way, it would keep a call without sound.
+    pub(super) fn lead_with_first(&mut self, cx: Cx<'_>, call: &mut Call, answer: u64) {
+        if call.media.is_none() || call.acked {
+            return;
+        }
+        let safe = call.branches.iter().flat_map(|b| &b.answers).filter(|a| a.safe);
+        let Some(first) = safe.min_by_key(|a| a.id).filter(|a| a.id != answer) else { return };
+        let action = call.ist.send_response(cx.now.mono, 200, first.response.as_slice().into());
+        self.counters.retransmissions_out += 1;
+        self.send_to_caller(call, action);
     }
 
     /// A 2xx was not replicated: the phone says it again.

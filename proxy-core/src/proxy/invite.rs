@@ -261,7 +261,8 @@ impl Engine {
             self.counters.retransmissions_in += 1;
             if known.safe {
                 // The caller has not acknowledged it, or the ACK was lost.
-                let bytes: SharedBytes = known.response.as_slice().into();
+                let (answer, bytes): (_, SharedBytes) = (known.id, known.response.as_slice().into());
+                self.lead_with_first(cx, call, answer);
                 let action = call.ist.send_response(cx.now.mono, 200, bytes);
                 self.send_to_caller(call, action);
             }

@@ -172,7 +172,8 @@ impl Engine {
         let Some(known) = answers.find(|a| a.to_tag == to_tag) else { return false };
         self.counters.retransmissions_in += 1;
         if known.safe {
-            let bytes: SharedBytes = known.response.as_slice().into();
+            let (answer, bytes): (_, SharedBytes) = (known.id, known.response.as_slice().into());
+            self.lead_with_first(cx, call, answer);
             let action = call.ist.send_response(cx.now.mono, 200, bytes);
             self.send_to_caller(call, action);
         }

@@ -39,7 +39,7 @@ impl Acks {
         if term > inner.term {
             *inner = Inner { term, ..Inner::default() };
         }
-        if term == inner.term {
+        if term == inner.term && !inner.lost.contains(&from) {
             let newest = inner.sent.entry(from).or_insert(sent);
             if sent < *newest {
                 return;
@@ -56,7 +56,7 @@ impl Acks {
     /// `from` has everything up to entry `index`, says its answer in `term` to what was sent at `sent`.
     pub fn has(&self, term: u64, from: RaftId, index: u64, sent: MonoTime) {
         let mut inner = self.inner();
-        if inner.term != term {
+        if inner.term != term || inner.lost.contains(&from) {
             return;
         }
         let (known, at) = inner.has.entry(from).or_insert((index, sent));
@@ -85,6 +85,12 @@ impl Acks {
         inner.has.remove(&peer);
         inner.sent.remove(&peer);
         inner.lost.insert(peer)
+    }
+
+    /// Whether it has gone backwards in `term`: it lacks what it had acknowledged, and counts for nothing.
+    pub(super) fn is_lost(&self, term: u64, peer: RaftId) -> bool {
+        let inner = self.inner();
+        inner.term == term && inner.lost.contains(&peer)
     }
 
     /// When the newest message was sent that `peer` acknowledged in `term`.
@@ -233,7 +239,12 @@ mod tests {
         assert_eq!(acks.proof(1, 2), Some((7, MonoTime(6))));
         assert!(acks.lost(1, 2) && !acks.lost(1, 2), "news once");
         assert_eq!((acks.proof(1, 2), acks.of(1, 2)), (None, None));
+        acks.record(1, 2, MonoTime(7), false);
+        acks.has(1, 2, 7, MonoTime(7));
+        assert_eq!((acks.proof(1, 2), acks.of(1, 2)), (None, None), "in this term it counts no more");
+        assert!(acks.is_lost(1, 2) && !acks.is_lost(1, 3));
         acks.record(2, 2, MonoTime(9), false);
+        assert!(!acks.is_lost(2, 2));
         assert_eq!(acks.proof(2, 2), None, "a new term knows nothing yet");
     }
 

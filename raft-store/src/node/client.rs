@@ -215,6 +215,10 @@ impl<T: Transport> Client<T> {
             }
             other => return Err(self.odd(&other)),
         };
+        if self.shared.acks.is_lost(term, self.target) {
+            // Its next conflict names what it has lost, and nobody knows any more that it had it.
+            return Err(self.backwards(term, names, None));
+        }
         if has_entries {
             self.shared.entries.answered(term, self.target, (self.shared.clock)().mono);
         }

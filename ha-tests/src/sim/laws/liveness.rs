@@ -4,7 +4,7 @@
 //! The bound is what an operator is promised: the lease of a holder that is gone, three elections, and the time in which
 //! the service comes up. While a disk takes time, or a way drops large messages, it does not
 //! count: a leader that cannot commit gives up after its own bound (`laws::commits`). A node that has given up counts again when
-//! its silence is over. Nor does time count while a node leads whose
+//! its silence is over; one whose disk has not a byte left, when there is room again. Nor does time count while a node leads whose
 //! control thread does not run and whose guard, which would kill it for that, is stopped, too.
 //!
 //! A set counts only while none of it hears a node that does not hear it: the simulated network carries what such a node
