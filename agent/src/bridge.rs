@@ -8,6 +8,7 @@ use proxy_core::state::{SipCommand, SipResponse, SipState};
 use proxy_core::time::{Clocks, MonoTime, Now, WallTime};
 use raft_store::backup::{BackupError, Head};
 use raft_store::command::{GrantReason, Versions};
+use raft_store::state::Event;
 
 use crate::control::{Facts, Fitness, Place};
 
@@ -67,6 +68,13 @@ pub trait Cluster: Store + Sync {
     fn report(&self, _place: Place, _own: Fitness) {}
     /// Has committed that an engine of this node has died with a message. Whether it was shows in `facts().suspects`.
     fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
+    /// Has what this node knows of an event kept in the history. Whether it was shows in [`Cluster::history`]; while a member
+    /// cannot read that yet, it is not.
+    fn tell(&self, _event: Event) {}
+    /// What has happened to the service, the oldest first.
+    fn history(&self) -> Vec<Event> {
+        Vec::new()
+    }
     /// Copies the replicated state into a file, and says how many bytes that has; `None` where there is no such state.
     fn backup(&self, _file: &Path, _head: &Head, _replace: bool) -> Option<Result<u64, BackupError>> {
         None

@@ -9,6 +9,7 @@ use proxy_core::time::{Clocks, Now};
 use raft_store::backup::{self, BackupError, Head};
 use raft_store::command::{Command, GrantReason, Response, Versions};
 use raft_store::node::{self, Done, Node, Refused};
+use raft_store::state::Event;
 
 use crate::bridge::{Cluster, Said, Store, Verdict};
 use crate::clock;
@@ -78,6 +79,7 @@ impl From<node::Facts> for Facts {
             acknowledges_in: p.acknowledges_in,
             writes: p.disk.is_some_and(|disk| disk.goes_on),
             learns: !p.voter,
+            round_trip: p.round_trip,
         };
         Self {
             path_is_narrow: raft.is_path_narrow(),
@@ -90,6 +92,8 @@ impl From<node::Facts> for Facts {
             last_log: raft.last_log,
             grant: raft.grant.map(|g| Grant { holder: g.holder, token: g.token }),
             quorum_ack_at: raft.quorum_ack_at,
+            led_at: raft.led_at,
+            told_dead: raft.told_dead,
             transfer_tried_in: raft.transfer_tried_in,
             peers: raft.peers.into_iter().map(peer).collect(),
             fitness: raft.fitness,
@@ -143,6 +147,14 @@ impl Cluster for Replicated {
         // One that is lost is told again.
         let command = Command::Suspect { fingerprint, place, moment };
         self.node.propose_anywhere(vec![command], Box::new(|_| ()));
+    }
+
+    fn tell(&self, event: Event) {
+        self.node.propose_anywhere(vec![Command::Event(event)], Box::new(|_| ()));
+    }
+
+    fn history(&self) -> Vec<Event> {
+        self.node.read(|state| state.history().to_vec())
     }
 
     fn backup(&self, file: &Path, head: &Head, replace: bool) -> Option<Result<u64, BackupError>> {

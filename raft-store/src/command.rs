@@ -12,9 +12,9 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
-use crate::state::Fitness;
+use crate::state::{Event, Fitness};
 use crate::time::Stamp;
-use crate::wire::{FIRST_VERSION, TIME_VERSION};
+use crate::wire::{FIRST_VERSION, HISTORY_VERSION, TIME_VERSION};
 
 /// A change of the replicated state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, CborLen)]
@@ -92,6 +92,9 @@ pub enum Command {
     /// The time, by the leader's word: the first command of every entry.
     #[n(7)]
     Stamp(#[n(0)] Stamp),
+    /// What a node knows of something that has happened to the service.
+    #[n(20)]
+    Event(#[n(0)] Event),
 }
 
 impl Command {
@@ -108,6 +111,7 @@ impl Command {
             | Self::Suspect { .. }
             | Self::Reads { .. } => FIRST_VERSION,
             Self::Stamp(_) => TIME_VERSION,
+            Self::Event(_) => HISTORY_VERSION,
         }
     }
 }

@@ -27,7 +27,7 @@ use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, GrantReason, Response, Responses, Versions};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
-use raft_store::state::{Ailment, ClusterState, Fitness};
+use raft_store::state::{Ailment, ClusterState, Event, EventKind, Fitness};
 use raft_store::time::Stamp;
 
 fn addr(text: &str) -> SocketAddr {
@@ -423,6 +423,25 @@ fn responses() -> Vec<Response> {
     ]
 }
 
+/// What nodes tell of the service.
+fn events() -> Vec<Command> {
+    let moved = Event {
+        token: 9,
+        kind: EventKind::Moved,
+        at: WallTime(1_800_000_000_000),
+        from: Some(1),
+        to: Some(2),
+        why: Some("node 1 did not lead any more".into()),
+        silent_ms: Some(312),
+        invites: Some(3),
+        dialogs: Some(12),
+        bindings: Some(250),
+    };
+    let kinds = [EventKind::Resumed, EventKind::Refused, EventKind::Operator];
+    let others = kinds.map(|kind| Event { kind, at: WallTime(1_800_000_000_001), ..Event::default() });
+    std::iter::once(moved).chain(others).map(Command::Event).collect()
+}
+
 fn state() -> ClusterState {
     let mut state = ClusterState::default();
     for (index, command) in (1..).zip(commands()) {
@@ -435,6 +454,12 @@ fn state() -> ClusterState {
 fn commands_keep_their_bytes() {
     golden("commands", Kind::Command, &Batch(commands()));
     golden("time", Kind::Command, &Batch(vec![Command::Stamp(stamp())]));
+    golden("history", Kind::Command, &Batch(events()));
+    let mut told = ClusterState::default();
+    for (index, command) in (1..).zip(events()) {
+        told.apply(index, &command);
+    }
+    golden("history_state", Kind::Snapshot, &told);
 }
 
 #[test]
@@ -545,6 +570,7 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Reads { .. } => 50,
         // In a file of its own: it came later.
         Command::Stamp(_) => 51,
+        Command::Event(_) => 52,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
     assert_eq!(numbers, (0..51).collect::<Vec<_>>());

@@ -36,6 +36,12 @@ pub const MAX_RECORDS: usize = 20_000;
 pub enum Request {
     /// Everything `relevo status` shows.
     Status {},
+    /// What has happened to the service.
+    History {
+        /// So many of the newest events; all if absent.
+        #[serde(default)]
+        last: Option<usize>,
+    },
     /// A planned hand-over.
     Switchover {
         /// To whom; the best other appliance if absent.

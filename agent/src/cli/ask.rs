@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::{Common, EXIT_FAILED, EXIT_USAGE, print};
 use crate::admin::{Reply, Request, client};
 
+/// Code of `relevo status --check` where no node answers.
+const UNKNOWN: u8 = 3;
+
 /// A refusal as it is printed: what is wrong and why, and what mends it.
 pub(super) struct Problem {
     pub(super) code: u8,
@@ -82,6 +85,28 @@ pub(super) fn tell(
 
 pub(super) fn status(common: &Common) -> ExitCode {
     show(common, &Request::Status {}, print::status)
+}
+
+/// The verdict alone, and its code, as monitoring wants it. Whatever keeps the node from answering is no verdict.
+pub(super) fn check(common: &Common) -> ExitCode {
+    match ask(common, &Request::Status {}) {
+        Ok(status) => {
+            let verdict = &status["verdict"];
+            let text = if common.json { verdict.to_string() } else { print::verdict(&status) };
+            print::line(&text);
+            let code = verdict["code"].as_u64().and_then(|code| u8::try_from(code).ok());
+            ExitCode::from(code.unwrap_or(UNKNOWN))
+        }
+        Err(problem) => {
+            let word = crate::control::Level::Unknown.word();
+            let words = format!("{}; {}", problem.error, problem.cure);
+            print::line(&match common.json {
+                true => json!({ "level": word, "code": UNKNOWN, "words": words }).to_string(),
+                false => format!("{word}: {words}"),
+            });
+            ExitCode::from(UNKNOWN)
+        }
+    }
 }
 
 pub(super) fn switchover(common: &Common, node: Option<u16>) -> ExitCode {

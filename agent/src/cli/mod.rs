@@ -6,6 +6,7 @@ mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
+mod history;
 pub(crate) mod print;
 mod provision;
 mod route;
@@ -25,6 +26,8 @@ use crate::config::{Config, DEFAULT_PATH, EMBEDDED_DATA};
 
 /// Exit code for a configuration or a command line that cannot be used.
 pub const EXIT_USAGE: u8 = 2;
+/// Exit code for a command line of `relevo status` that cannot be used (`EX_USAGE` of sysexits): 0 to 3 are verdicts.
+pub const EXIT_STATUS_USAGE: u8 = 64;
 /// Exit code for anything else that went wrong.
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code of an agent whose disk failed: it must not be started again before somebody has looked.
@@ -61,8 +64,18 @@ pub struct Common {
 enum Command {
     /// Run this node (without a configuration file: a registrar and proxy on this machine)
     Run,
-    /// Show the node's view of the cluster
-    Status,
+    /// Show how the service does, and the node's view of the cluster
+    Status {
+        /// For monitoring: one line, and 0 fine, 1 degraded, 2 no service, 3 cannot tell
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show when the service moved, from whom to whom, why, and for how long nobody served
+    History {
+        /// Only the newest N events
+        #[arg(long, short = 'n', value_name = "N")]
+        last: Option<usize>,
+    },
     /// Hand the service over as planned, to NODE or to the best other appliance
     Switchover {
         /// Id of the node that shall take over
@@ -205,7 +218,10 @@ impl Common {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return not_understood(&e, std::env::args_os().skip(1)),
+    };
     let common = &cli.common;
     match &cli.command {
         Command::Run => crate::run::main(common),
@@ -214,7 +230,9 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Config { command: ConfigCommand::Check { file } } => check(common, file.clone()),
-        Command::Status => ask::status(common),
+        Command::Status { check: false } => ask::status(common),
+        Command::Status { check: true } => ask::check(common),
+        Command::History { last } => history::history(common, *last),
         Command::Switchover { node } => ask::switchover(common, *node),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
@@ -233,6 +251,18 @@ pub fn main() -> ExitCode {
         Command::Backup { file, force } => backup::backup(common, file, *force),
         Command::Store { command } => store::store(common, command),
         Command::Restore(asked) => backup::restore(common, asked),
+    }
+}
+
+/// Help, or what is wrong with the command line. What asks for the status gets a code of its own: monitoring takes 2 for a
+/// service that is down.
+fn not_understood(e: &clap::Error, mut args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    // Nothing can be done about a standard error that is closed.
+    let _ = e.print();
+    match e.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if args.any(|arg| arg == "status") => ExitCode::from(EXIT_STATUS_USAGE),
+        true => ExitCode::from(EXIT_USAGE),
     }
 }
 

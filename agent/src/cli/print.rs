@@ -114,14 +114,38 @@ pub(super) fn list(v: &Value) -> &[Value] {
 /// Wall clocks that differ by more are shown.
 const WRONG_CLOCK_MS: u64 = 2_000;
 
+/// The verdict in one line.
+pub(super) fn verdict(v: &Value) -> String {
+    let verdict = &v["verdict"];
+    let lasts = verdict["lasts_s"]
+        .as_u64()
+        .map_or_else(String::new, |s| format!(" (for {} as seen from here)", lasting(s)));
+    format!("{}: {}{lasts}", text(&verdict["level"]), text(&verdict["words"]))
+}
+
+/// Seconds for people: two units at most.
+fn lasting(s: u64) -> String {
+    match s {
+        0..60 => format!("{s} s"),
+        60..3_600 => format!("{} min {} s", s / 60, s % 60),
+        3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
 pub(super) fn status(v: &Value) -> String {
     let own = if v["active"] == json!(true) {
         format!("ACTIVE (lease ends in {} ms)", text(&v["lease_ms_left"]))
     } else {
         String::from("standby")
     };
+    let vip: Vec<String> = list(&v["floating_ip"]).iter().map(text).collect();
+    let vip = if vip.is_empty() { String::from("none") } else { vip.join(" ") };
     let mut out = format!(
-        "node {} ({}): {own}\nholder {}  token {}  leader {}  term {}  applied {}\nbindings {}  dialogs {}  pending INVITEs {}\n",
+        "{}\nrelevo {}, up for {}; floating IP {vip}\nnode {} ({}): {own}\nholder {}  token {}  leader {}  term {}  applied {}\nbindings {}  dialogs {}  pending INVITEs {}\n",
+        verdict(v),
+        text(&v["version"]),
+        lasting(v["uptime_s"].as_u64().unwrap_or(0)),
         text(&v["node"]),
         text(&v["role"]),
         text(&v["holder"]),
@@ -136,13 +160,24 @@ pub(super) fn status(v: &Value) -> String {
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
         .map(|p| {
-            let columns = ["node", "role", "addr", "lag", "applied", "said_ms", "last_ack_ms"];
+            let columns =
+                ["node", "role", "addr", "lag", "applied", "said_ms", "last_ack_ms", "round_trip_ms"];
             columns.iter().map(|k| text(&p[*k])).chain([range(&p["reads"])]).collect()
         })
         .collect();
     if !rows.is_empty() {
         out.push('\n');
-        let head = ["PEER", "ROLE", "ADDRESS", "LAG", "APPLIED", "SAID MS AGO", "HEARD MS AGO", "READS"];
+        let head = [
+            "PEER",
+            "ROLE",
+            "ADDRESS",
+            "LAG",
+            "APPLIED",
+            "SAID MS AGO",
+            "HEARD MS AGO",
+            "ROUND TRIP MS",
+            "READS",
+        ];
         out += &table(&head, &rows);
         for words in list(&v["peers"]).iter().filter_map(|p| p["path"]["words"].as_str()) {
             out += &format!("{words}\n");

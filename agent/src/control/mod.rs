@@ -38,9 +38,11 @@
 mod candidates;
 mod decide;
 mod hand_over;
+mod moves;
 mod stall;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,9 +52,11 @@ pub use raft_store::log::Syncs;
 pub use raft_store::node::{Path, Way};
 pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
 
-pub use self::hand_over::{Word, unproved_by_word};
+pub use self::hand_over::{WORD_AGE, Word, unproved_by_word};
+pub use self::moves::{Cause, Moves, Taken, Told};
 use self::stall::Stall;
 pub use self::stall::{COMMIT_FLOOR, COMMIT_SYNCS};
+pub use self::verdict::{Level, Sight, Verdict};
 
 /// A node id of the configuration.
 pub type Place = u16;
@@ -104,6 +108,8 @@ pub struct Peer {
     pub writes: bool,
     /// It does not vote (yet): it is being taken in, perhaps again, beside its old id.
     pub learns: bool,
+    /// How long its last answer to a question took, and the slowest of the last few.
+    pub round_trip: Option<(Duration, Duration)>,
 }
 
 /// The applied grant.
@@ -132,6 +138,10 @@ pub struct Facts {
     pub grant: Option<Grant>,
     /// When the newest message was sent that a quorum acknowledged.
     pub quorum_ack_at: Option<MonoTime>,
+    /// When another node was heard last that led.
+    pub led_at: Option<MonoTime>,
+    /// Which leader's agent has died by the word of its guard, and when that was heard last.
+    pub told_dead: Option<(Place, MonoTime)>,
     /// The last term in which this node asked for a transfer.
     pub transfer_tried_in: Option<u64>,
     /// Why the node that leadership was transferred to in this term cannot lead, by its own word.

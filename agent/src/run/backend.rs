@@ -10,10 +10,12 @@ use proxy_core::state::{SipCommand, SipResponse};
 use proxy_core::time::{Clocks, Now};
 use raft_store::command::GrantReason;
 use raft_store::node::rebirths_of;
+use raft_store::state::{Event, EventKind};
 use serde_json::{Value, json};
 
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
+use super::overseer::Overseer;
 use super::pulse::Shown;
 use super::refused::not_taken;
 use super::room::Room;
@@ -56,12 +58,15 @@ pub struct Desk<C> {
     pub room: Arc<Room>,
     /// When the agent started.
     pub started: Instant,
+    /// How the service does.
+    pub overseer: Arc<Overseer<C>>,
 }
 
 impl<C: Cluster> Backend for Desk<C> {
     fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => Reply::Ok { ok: self.status() },
+            Request::History { last } => self.history(last),
             Request::Switchover { node } => self.switchover(node),
             Request::UlShow { aor } => {
                 let now = self.now().wall;
@@ -213,10 +218,27 @@ impl<C: Cluster> Desk<C> {
                     "unanswered_ms": peer.and_then(|p| p.unanswered).map(|at| ms(now.mono.since(at))),
                     "acknowledges_in_ms": peer.and_then(|p| p.acknowledges_in).map(ms),
                     "reads": self.cluster.reads(m.id).map(|v| [v.first, v.last]),
+                    "round_trip_ms": peer.and_then(|p| p.round_trip).map(|(took, _)| ms(took)),
+                    "round_trip_slowest_ms": peer.and_then(|p| p.round_trip).map(|(_, slowest)| ms(slowest)),
                 })
             })
             .collect();
+        let standing = self.overseer.standing();
         json!({
+            "verdict": {
+                "level": standing.verdict.level.word(),
+                "code": standing.verdict.level.code(),
+                "words": standing.verdict.words(),
+                "server": standing.verdict.server,
+                "losses_borne": standing.verdict.borne,
+                "lasts_s": standing.lasts.as_secs(),
+                "since_ms": standing.since.0,
+            },
+            "floating_ip": self.config.vip.iter().flat_map(|vip| &vip.addresses).map(|(ip, _)| ip.to_string()).collect::<Vec<_>>(),
+            "times": {
+                "heartbeat_ms": ms(self.config.heartbeat),
+                "lease_ms": ms(self.config.lease()),
+            },
             "node": self.config.id,
             "role": self.config.role.word(),
             "active": active,
@@ -355,7 +377,18 @@ impl<C: Cluster> Desk<C> {
         }
     }
 
+    /// A hand-over that does not come about is kept in the history: whoever comes later sees what was tried.
     fn switchover(&self, target: Option<Place>) -> Reply {
+        let reply = self.hand_over(target);
+        if let Reply::Error { error, .. } = &reply {
+            let why = Some(format!("switchover: {error}"));
+            let at = self.now().wall;
+            self.cluster.tell(Event { kind: EventKind::Refused, at, to: target, why, ..Event::default() });
+        }
+        reply
+    }
+
+    fn hand_over(&self, target: Option<Place>) -> Reply {
         let begun = Instant::now();
         if !self.live.picture().active((self.clock)().mono) {
             return self.switchover_from_afar(target, begun);

@@ -10,6 +10,7 @@ use proxy_core::time::{Clocks, MonoTime};
 use raft_store::command::GrantReason;
 
 use super::ailing::Ailing;
+use super::chronicle::Chronicle;
 use super::commits::Commits;
 use super::live::{Live, Picture};
 use super::pulse::Pulses;
@@ -128,6 +129,8 @@ pub struct Driver<C> {
     pub pulses: Pulses,
     /// Who does not acknowledge.
     pub commits: Commits,
+    /// What is told of moves of the service.
+    pub chronicle: Chronicle,
     /// When the cluster was told of either last.
     pub reported_at: Option<MonoTime>,
     /// For the admin socket.
@@ -236,10 +239,18 @@ impl<C: Cluster> Driver<C> {
             }
         }
         self.steps.reach(now, decision.goal, decision.lease_until);
+        let up = match decision.goal {
+            Goal::Up { token } if self.steps.state() == Resources::Started => Some(token),
+            _ => None,
+        };
+        self.chronicle.look((self.clock)(), &facts, up, &self.cluster);
         for ask in &decision.ask {
             match *ask {
                 Ask::Grant { holder } => {
                     tracing::info!("proposing to grant the service to node {holder}");
+                    if decision.goal != Goal::Down {
+                        self.chronicle.gives(holder, self.control.cause(&facts));
+                    }
                     let handle = self.handle.clone();
                     let why = match decision.goal {
                         Goal::Up { .. } => GrantReason::Switchover,

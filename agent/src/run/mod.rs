@@ -11,6 +11,7 @@
 
 pub mod ailing;
 pub mod backend;
+pub mod chronicle;
 pub mod commits;
 mod desk;
 pub mod driver;
@@ -19,6 +20,7 @@ mod health;
 pub mod live;
 pub mod log;
 pub mod notices;
+mod overseer;
 mod private;
 pub mod process;
 pub mod pulse;

@@ -12,10 +12,12 @@ use proxy_core::time::Clocks;
 
 use super::ailing::Ailing;
 use super::backend::Desk;
+use super::chronicle::Chronicle;
 use super::commits::Commits;
 use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
 use super::live::Live;
+use super::overseer::{self, Overseer};
 use super::pulse::Pulses;
 use super::resources::{Address, Steps};
 use super::room;
@@ -65,6 +67,7 @@ pub struct Service {
     ailing: Arc<Ailing>,
     thread: JoinHandle<End>,
     _health: health::Running,
+    _overseeing: overseer::Running,
     _room: room::Running,
     // Removes the file of the socket at the end.
     _admin: Admin,
@@ -122,6 +125,7 @@ pub fn start<C: Cluster>(
         poison,
         pulses,
         commits: Commits::default(),
+        chronicle: Chronicle::new(config.id),
         reported_at: None,
         live: Arc::clone(&live),
         messages,
@@ -152,6 +156,8 @@ pub fn start<C: Cluster>(
     let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing), unwritten)
         .map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
+    let overseer = Overseer::new(config, lease, cluster.clone(), Arc::clone(&live), clock);
+    let overseeing = overseer.start().map_err(NetError::Thread)?;
     let desk = Desk {
         config: config.clone(),
         engine,
@@ -163,9 +169,19 @@ pub fn start<C: Cluster>(
         records,
         room: Arc::clone(&room.room),
         started: Instant::now(),
+        overseer,
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, live, ailing, thread, _health: health, _room: room, _admin: opened.admin })
+    Ok(Service {
+        control,
+        live,
+        ailing,
+        thread,
+        _health: health,
+        _overseeing: overseeing,
+        _room: room,
+        _admin: opened.admin,
+    })
 }
 
 /// Starts the thread that writes the records of calls.

@@ -13,6 +13,7 @@ use proxy_core::state::subscriptions::SubscriptionCommand;
 use proxy_core::state::{SipCommand, SipState};
 use proxy_core::time::{Clocks, Now, WallTime};
 use raft_store::command::{Command, GrantReason};
+use raft_store::state::Event;
 
 use super::broken::{Mutation, spoilt};
 use super::kernel::clock;
@@ -105,6 +106,17 @@ impl Cluster for SimCluster {
         let Some(running) = self.door.get() else { return };
         let _inside = self.runtime.enter();
         running.core.propose_anywhere(vec![Command::Fitness { place, own }], Box::new(|_| ()));
+    }
+
+    fn tell(&self, event: Event) {
+        let Some(running) = self.door.get() else { return };
+        let _inside = self.runtime.enter();
+        running.core.propose_anywhere(vec![Command::Event(event)], Box::new(|_| ()));
+    }
+
+    fn history(&self) -> Vec<Event> {
+        let read = |running: &Running| running.core.view().read(|state| state.history().to_vec());
+        self.door.get().map(read).unwrap_or_default()
     }
 
     fn transfer(&self, to: Place) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agent::bridge::{Cluster, Store};
 use agent::control::{Control, Goal, Place, Resources, Settings};
+use agent::run::chronicle::Chronicle;
 use agent::run::commits::Commits;
 use agent::run::driver::{Driver, Handle, MAX_MESSAGES, Message, Outcome, PetFacts};
 use agent::run::live::Picture;
@@ -113,6 +114,7 @@ impl Service {
             poison: Arc::default(),
             pulses: Pulses::default(),
             commits: Commits::default(),
+            chronicle: Chronicle::new(place),
             reported_at: None,
             live: Arc::default(),
             messages,

@@ -27,3 +27,4 @@ mod routing;
 mod streams;
 mod trunks;
 mod upgrade;
+mod verdicts;

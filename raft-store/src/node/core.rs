@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,10 @@ pub(super) struct Inner<T> {
     /// Set once: from then on nothing is voted nor acknowledged.
     pub(super) retired: tokio::sync::watch::Sender<Option<Retired>>,
     pub(super) heard: Mutex<BTreeMap<Place, Heard>>,
+    /// When another node was heard last that led, ns of the monotonic clock; 0: never.
+    pub(super) led_at: AtomicU64,
+    /// Whose agent has died by the word of its guard, and when that was heard.
+    pub(super) told_dead: Mutex<Option<(Place, MonoTime)>>,
     leaderless: tokio::sync::watch::Sender<Option<String>>,
 }
 
@@ -246,6 +251,8 @@ pub async fn start_core<T: Transport>(
         words: Words::default(),
         retired: tokio::sync::watch::Sender::default(),
         heard: Mutex::default(),
+        led_at: AtomicU64::new(0),
+        told_dead: Mutex::default(),
         leaderless: tokio::sync::watch::Sender::default(),
     };
     let core = Core(Arc::new(inner));
@@ -359,7 +366,13 @@ impl<T: Transport> Core<T> {
 
     /// Notes what peers have said.
     pub(super) fn note(&self, heard: impl Iterator<Item = (Place, Heard)>) {
-        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).extend(heard);
+        let mut known = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, mut new) in heard {
+            // What was slow once is forgotten bit by bit: an eighth with every answer.
+            let before = known.get(&place).map_or(Duration::ZERO, |old| old.slowest);
+            new.slowest = new.took.max(before - before / 8);
+            known.insert(place, new);
+        }
     }
 
     /// This node's reading of the cluster's time.

@@ -45,6 +45,8 @@ pub struct PeerFacts {
     pub acknowledges_in: Option<Duration>,
     /// How its disk does, by its own word; asked by a leader whose proposals do not commit.
     pub disk: Option<DiskWord>,
+    /// How long its last answer to a question took, and the slowest of the last few; known by every node.
+    pub round_trip: Option<(Duration, Duration)>,
 }
 
 /// What Raft knows at one moment.
@@ -66,6 +68,10 @@ pub struct Facts {
     pub grant: Option<Grant>,
     /// When the newest message was sent that a quorum acknowledged in `term`.
     pub quorum_ack_at: Option<MonoTime>,
+    /// When another node was heard last that led and was not refused.
+    pub led_at: Option<MonoTime>,
+    /// Which leader's agent has died by the word of its guard, and when that was heard last.
+    pub told_dead: Option<(Place, MonoTime)>,
     /// The last term in which this node asked for a transfer of leadership.
     pub transfer_tried_in: Option<u64>,
     /// Why the node that was to lead after `term` cannot, if it said so.
@@ -171,6 +177,7 @@ impl<T: Transport> Core<T> {
             unanswered: entries.unanswered(term, peer),
             acknowledges_in: entries.slowest(term, peer, now),
             disk: self.0.words.of(peer, now),
+            round_trip: said(peer).map(|h| (h.took, h.slowest)),
         });
         let syncs = self.0.gauge.syncs();
         let said = |peer| Some(Duration::from_micros(self.0.words.of(peer, now)?.slowest_us));
@@ -186,6 +193,11 @@ impl<T: Transport> Core<T> {
             quorum_ack_at: leading
                 .then(|| acks.quorum(term, id, membership.get_joint_config(), now))
                 .flatten(),
+            led_at: match self.0.led_at.load(Ordering::Relaxed) {
+                0 => None,
+                at => Some(MonoTime(at)),
+            },
+            told_dead: *self.0.told_dead.lock().unwrap_or_else(PoisonError::into_inner),
             transfer_tried_in: match self.0.clients.transferred_in.load(Ordering::SeqCst) {
                 0 => None,
                 // What was tried in a term that the metrics do not show yet counts for the one they show.

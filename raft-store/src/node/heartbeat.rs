@@ -19,6 +19,7 @@
 //! with the watch over the oldest proposal (`agent::control`), which ends that.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use futures::channel::oneshot;
@@ -53,8 +54,22 @@ fn fits(state: &RaftState<TypeConfig>, prev: Option<LogId>) -> bool {
 }
 
 impl<T: Transport> Core<T> {
-    /// Answers AppendEntries that came by `lane`. See the table of the module.
+    /// Answers AppendEntries that came by `lane`, and remembers when a leader was heard.
     pub(super) async fn append(
+        &self,
+        lane: Lane,
+        rpc: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, String> {
+        let came = self.now();
+        let answer = self.append_as_told(lane, rpc).await;
+        if !matches!(answer, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
+            self.0.led_at.fetch_max(came.0, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// See the table of the module.
+    async fn append_as_told(
         &self,
         lane: Lane,
         rpc: AppendEntriesRequest<TypeConfig>,

@@ -7,6 +7,7 @@
 //! | the heir's log is shorter than this voter's, which therefore refuses it | this voter, at once ([`Core::stand_instead`]) |
 //! | nobody has won after a while | whoever is told to ([`Core::campaign`]), after a round of pre-votes |
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -54,6 +55,7 @@ impl<T: Transport> Core<T> {
         if !led || !other || self.silent() {
             return tracing::info!(dead, term, "a notice of death that is not about the present leader");
         }
+        *self.0.told_dead.lock().unwrap_or_else(PoisonError::into_inner) = Some((dead, self.now()));
         tracing::info!(dead, term, heir, "the leader is dead, says its guard");
         self.release(vote).await;
         if self.voter_at(heir) == Some(self.config().id) {

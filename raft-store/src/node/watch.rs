@@ -44,6 +44,10 @@ pub(super) struct Heard {
     pub(super) hello: Hello,
     /// When it was asked for them.
     pub(super) at: MonoTime,
+    /// How long the answer took.
+    pub(super) took: Duration,
+    /// The slowest one within the last few.
+    pub(super) slowest: Duration,
 }
 
 /// Asks for ever; ends when Raft does.
@@ -57,12 +61,23 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
         let at = core.now();
         let answers = futures::future::join_all(others.map(|peer| {
             let transport = core.clients().transport.clone();
-            async move { (peer.place, join::hello(&transport, *peer).await) }
+            let core = &core;
+            async move {
+                let hello = join::hello(&transport, *peer).await;
+                (peer.place, hello, core.now().since(at))
+            }
         }));
-        let answers: Vec<(Place, Option<Hello>)> = answers.await;
+        let answers = answers.await;
+        let took: BTreeMap<Place, Duration> =
+            answers.iter().map(|(place, _, took)| (*place, *took)).collect();
+        let answers: Vec<(Place, Option<Hello>)> =
+            answers.into_iter().map(|(place, hello, _)| (place, hello)).collect();
         let heard: BTreeMap<_, _> =
             answers.iter().filter_map(|(place, hello)| Some((*place, hello.clone()?))).collect();
-        core.note(heard.iter().map(|(place, hello)| (*place, Heard { hello: hello.clone(), at })));
+        core.note(heard.iter().map(|(place, hello)| {
+            let took = took.get(place).copied().unwrap_or_default();
+            (*place, Heard { hello: hello.clone(), at, took, slowest: took })
+        }));
         if core.raft().metrics().borrow_watched().running_state.is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use minicbor::{CborLen, Decode, Encode};
 use proxy_core::state::{Counts, Lost, SipState};
@@ -10,17 +11,19 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 mod fitness;
+mod history;
 mod poison;
 mod suspects;
 
 pub use fitness::{AILMENTS, Ailment, Fitness};
+pub use history::{Event, EventKind, MAX_EVENTS, MAX_WORDS};
 pub use poison::{Applied, DRILL_PLACE, Poisoned};
 pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
 use crate::command::{Command, GrantReason, Response, Versions};
 use crate::node::Place;
 use crate::time::Stamp;
-use crate::wire::{FIRST_VERSION, TIME_VERSION};
+use crate::wire::{FIRST_VERSION, HISTORY_VERSION, TIME_VERSION};
 
 /// Most places about which marks are kept.
 pub const MAX_PLACES: usize = 64;
@@ -89,6 +92,10 @@ pub struct ClusterState {
     reads: BTreeMap<Place, Versions>,
     #[cbor(n(5), with = "proxy_core::wire::opt", has_nil)]
     stamp: Option<Stamp>,
+    /// Shared: every entry keeps what was there before it.
+    #[cbor(n(6), with = "history::shared", has_nil)]
+    #[serde(with = "history::shared")]
+    history: Arc<Vec<Event>>,
 }
 
 /// What was there before an entry, but for the records that maps have noted.
@@ -99,13 +106,14 @@ struct Kept {
     suspects: Vec<Suspect>,
     reads: BTreeMap<Place, Versions>,
     stamp: Option<Stamp>,
+    history: Arc<Vec<Event>>,
 }
 
 impl ClusterState {
     /// A copy to be written down, which costs next to nothing however large the state is; see [`SipState::frozen`].
     #[must_use]
     pub fn frozen(&self) -> Self {
-        let Self { sip, grant, marks, suspects, reads, stamp } = self;
+        let Self { sip, grant, marks, suspects, reads, stamp, history } = self;
         Self {
             sip: sip.frozen(),
             grant: *grant,
@@ -113,21 +121,24 @@ impl ClusterState {
             suspects: suspects.clone(),
             reads: reads.clone(),
             stamp: *stamp,
+            history: history.clone(),
         }
     }
 
     /// Begins to note what is changed, so that it can be told and taken back.
     fn watch(&mut self) -> Kept {
-        let Self { sip, grant, marks, suspects, reads, stamp } = self;
+        let Self { sip, grant, marks, suspects, reads, stamp, history } = self;
         let (marks, suspects, reads) = (marks.clone(), suspects.clone(), reads.clone());
-        Kept { sip: sip.watch(), grant: *grant, marks, suspects, reads, stamp: *stamp }
+        let history = history.clone();
+        Kept { sip: sip.watch(), grant: *grant, marks, suspects, reads, stamp: *stamp, history }
     }
 
     /// Makes it what it was at [`ClusterState::watch`], and goes on noting.
     fn take_back(&mut self, kept: &Kept) -> Result<(), Lost> {
-        let Kept { sip, grant, marks, suspects, reads, stamp } = kept;
+        let Kept { sip, grant, marks, suspects, reads, stamp, history } = kept;
         (self.grant, self.stamp) = (*grant, *stamp);
         (self.marks, self.suspects, self.reads) = (marks.clone(), suspects.clone(), reads.clone());
+        self.history.clone_from(history);
         self.sip.take_back(sip)
     }
 
@@ -163,6 +174,10 @@ impl ClusterState {
                 } else if self.reads.contains_key(place) || self.reads.len() < MAX_PLACES {
                     self.reads.insert(*place, *versions);
                 }
+                Response::Done
+            }
+            Command::Event(told) => {
+                history::note(Arc::make_mut(&mut self.history), index, told);
                 Response::Done
             }
             Command::Stamp(stamp) => {
@@ -206,7 +221,11 @@ impl ClusterState {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
-        if self.stamp.is_some() { TIME_VERSION } else { FIRST_VERSION }
+        match () {
+            () if !self.history.is_empty() => HISTORY_VERSION,
+            () if self.stamp.is_some() => TIME_VERSION,
+            () => FIRST_VERSION,
+        }
     }
 
     /// The newest stamp.
@@ -237,6 +256,12 @@ impl ClusterState {
     #[must_use]
     pub fn suspects(&self) -> &[Suspect] {
         &self.suspects
+    }
+
+    /// What has happened to the service, the oldest first.
+    #[must_use]
+    pub fn history(&self) -> &[Event] {
+        &self.history
     }
 
     /// How many records there are.

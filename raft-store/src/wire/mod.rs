@@ -21,6 +21,8 @@ pub use proxy_core::wire::FIRST_VERSION;
 
 /// The format version from which on there is a time of the cluster.
 pub const TIME_VERSION: u8 = 4;
+/// The format version from which on the history of the service is kept.
+pub const HISTORY_VERSION: u8 = 4;
 
 /// A value that can be framed.
 #[expect(clippy::len_without_is_empty, reason = "a length in bytes; no value is framed in none")]
