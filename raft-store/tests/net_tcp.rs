@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use raft_store::node::client::{Lane, NoAnswer, Transport};
 use raft_store::node::inbound::{Hello, Inbound, Rpc, RpcReply};
-use raft_store::node::net::{Credentials, Endpoint, Server, TcpTransport};
+use raft_store::node::net::{Credentials, Endpoint, Server, TcpTransport, Waits};
 use raft_store::node::{Member, Place, RaftId, Role, raft_id};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -74,7 +74,12 @@ async fn node() -> Node {
 }
 
 fn transport(to: &Node, place: Place, key: u8, cluster: &str) -> TcpTransport {
-    TcpTransport::new(who(place, key, cluster), None, &[Endpoint { place: 2, addr: to.addr }])
+    TcpTransport::new(
+        who(place, key, cluster),
+        None,
+        &[Endpoint { place: 2, addr: to.addr }],
+        Waits::default(),
+    )
 }
 
 async fn ask(t: &TcpTransport, to: RaftId, lane: Lane, limit: Duration) -> Result<RpcReply, NoAnswer> {

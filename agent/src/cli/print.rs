@@ -183,6 +183,9 @@ pub(super) fn status(v: &Value) -> String {
             out += &format!("{words}\n");
         }
     }
+    if let Some(misfit) = v["times"]["misfit"].as_str() {
+        out += &format!("{misfit}\n");
+    }
     if !v["disk"]["trouble"].is_null() {
         out += &format!(
             "DEGRADED: the disk is {}; new calls and registrations get 503\n",

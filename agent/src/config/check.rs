@@ -13,6 +13,7 @@ use super::{
     ADMIN_SOCKET, Config, Durability, EMBEDDED_DATA, MAX_ADDRESSES, MAX_NODES, MIN_LEASE_MS, Member, Role,
     Vip,
 };
+use crate::control::times::{PRESETS, Times};
 
 /// Longest path of a unix socket, bytes (`sun_path` without its NUL, unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -118,9 +119,26 @@ fn shut(c: &mut Config) {
 
 fn timing(raw: &Raw, c: &mut Config, f: &mut Faults<'_>) {
     let lease = MIN_LEASE_MS.cast_signed();
-    let heartbeat = f.number("heartbeat_ms", raw.heartbeat_ms.as_ref(), (5, 10_000), 30);
-    let min = f.number("election_min_ms", raw.election_min_ms.as_ref(), (10, 60_000), 75);
-    let max = f.number("election_max_ms", raw.election_max_ms.as_ref(), (lease, 60_000), 150);
+    let (_, usual) = PRESETS[0];
+    let preset = raw.times.as_ref().and_then(|name| {
+        let known = Times::named(&name.value);
+        if known.is_none() {
+            let names: Vec<String> = PRESETS.iter().map(|(name, _)| format!("{name:?}")).collect();
+            f.add(
+                Some(name.line),
+                format!("times = {:?} is no name of times", name.value),
+                format!("set it to one of {}", names.join(", ")),
+            );
+        }
+        known
+    });
+    let preset = preset.unwrap_or(usual);
+    let whole_ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+    let heartbeat = whole_ms(preset.heartbeat);
+    let heartbeat = f.number("heartbeat_ms", raw.heartbeat_ms.as_ref(), (5, 10_000), heartbeat);
+    let (min, max) = (whole_ms(preset.election_min), whole_ms(preset.election_max));
+    let min = f.number("election_min_ms", raw.election_min_ms.as_ref(), (10, 60_000), min);
+    let max = f.number("election_max_ms", raw.election_max_ms.as_ref(), (lease, 60_000), max);
     let line = |a: &Option<At<i64>>, b: &Option<At<i64>>| a.as_ref().or(b.as_ref()).map(|at| at.line);
     if min < 2 * heartbeat {
         f.add(

@@ -29,6 +29,7 @@ pub(super) struct Raw {
     pub cluster_line: Option<usize>,
     pub name: Option<At<String>>,
     pub key: Option<At<String>>,
+    pub times: Option<At<String>>,
     pub heartbeat_ms: Option<At<i64>>,
     pub election_min_ms: Option<At<i64>>,
     pub election_max_ms: Option<At<i64>>,
@@ -85,6 +86,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         raw.cluster_line = Some(t.line);
         raw.name = t.string(&mut reader, "name");
         raw.key = t.string(&mut reader, "key");
+        raw.times = t.string(&mut reader, "times");
         raw.heartbeat_ms = t.integer(&mut reader, "heartbeat_ms");
         raw.election_min_ms = t.integer(&mut reader, "election_min_ms");
         raw.election_max_ms = t.integer(&mut reader, "election_max_ms");

@@ -42,6 +42,7 @@ mod moves;
 mod stall;
 #[cfg(test)]
 mod tests;
+pub mod times;
 mod verdict;
 
 use std::collections::BTreeMap;

@@ -238,6 +238,7 @@ impl<C: Cluster> Desk<C> {
             "times": {
                 "heartbeat_ms": ms(self.config.heartbeat),
                 "lease_ms": ms(self.config.lease()),
+                "misfit": self.overseer.misfit(&facts),
             },
             "node": self.config.id,
             "role": self.config.role.word(),

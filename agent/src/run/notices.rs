@@ -13,10 +13,14 @@ use raft_store::node::Node;
 use crate::control::Place;
 use crate::guard::notice::Notice;
 
-/// What the heir gets to win: a round of pre-votes, one of votes and one fsync, with room.
+/// What the heir gets to win: a round of pre-votes, one of votes and one fsync, with room. Two fifths of the shortest
+/// election timeout, which goes with the ways between the nodes, and 30 ms at least.
 const HEIR_FIRST: Duration = Duration::from_millis(30);
-/// Between one other node's campaign and the next one's.
-const STAGGER: Duration = Duration::from_millis(30);
+
+/// The same for these times; also the time between one other node's campaign and the next one's.
+fn turn(election_min: Duration) -> Duration {
+    HEIR_FIRST.max(election_min * 2 / 5)
+}
 
 /// Looks at whether somebody has won, of a node that is not the heir. A campaign may meet the votes of another one and
 /// lose; the next one has the higher term. After that the election timeout takes over.
@@ -30,6 +34,7 @@ pub struct Notices {
     me: Place,
     /// All nodes in the order of the configuration.
     places: Vec<Place>,
+    turn: Duration,
     /// The notice that was acted on last: each comes several times.
     last: Mutex<ActedOn>,
 }
@@ -60,8 +65,8 @@ impl std::fmt::Debug for Notices {
 impl Notices {
     /// For this node.
     #[must_use]
-    pub fn new(node: Node, me: Place, places: Vec<Place>) -> Self {
-        Self { node, me, places, last: Mutex::default() }
+    pub fn new(node: Node, me: Place, places: Vec<Place>, election_min: Duration) -> Self {
+        Self { node, me, places, turn: turn(election_min), last: Mutex::default() }
     }
 
     /// A verified notice has come.
@@ -71,17 +76,17 @@ impl Notices {
             return;
         }
         self.node.leader_is_dead(notice.dead, notice.term, notice.heir);
-        let Some(wait) = patience(self.me, notice, &self.places).filter(|_| led) else {
+        let Some(wait) = patience(self.me, notice, &self.places, self.turn).filter(|_| led) else {
             return;
         };
-        let node = self.node.clone();
+        let (node, turn) = (self.node.clone(), self.turn);
         // Without a thread the election timeout does it.
         let _ = std::thread::Builder::new().name(String::from("relevo-second")).spawn(move || {
             // Not before the first wait: what the dead leader had sent may still be on its way to the log.
             let mut log_end = None;
             let mut term = notice.term;
             for again in 0..LOOKS {
-                std::thread::sleep(if again == 0 { wait } else { HEIR_FIRST });
+                std::thread::sleep(if again == 0 { wait } else { turn });
                 let facts = node.facts();
                 // Whoever wins begins with an entry of its own. Another campaign would only disturb it, or the transfer
                 // that follows.
@@ -112,10 +117,10 @@ impl Notices {
 }
 
 /// How long this node leaves the field to others; `None` if it is the heir or the dead one.
-fn patience(me: Place, notice: Notice, places: &[Place]) -> Option<Duration> {
+fn patience(me: Place, notice: Notice, places: &[Place], turn: Duration) -> Option<Duration> {
     let mut others = places.iter().filter(|p| **p != notice.dead && **p != notice.heir);
     let rank = u32::try_from(others.position(|p| *p == me)?).ok()?;
-    Some(HEIR_FIRST + STAGGER * rank)
+    Some(turn + turn * rank)
 }
 
 #[cfg(test)]
@@ -135,7 +140,9 @@ mod tests {
     fn the_heir_goes_first_then_the_others_one_after_the_other_and_the_dead_one_never() {
         let notice = Notice { dead: 1, term: 7, heir: 3 };
         let places = [1, 2, 3, 4];
-        let order = [1, 2, 3, 4, 9].map(|me| patience(me, notice, &places).map(|d| d.as_millis()));
+        let order = [1, 2, 3, 4, 9]
+            .map(|me| patience(me, notice, &places, turn(Duration::from_millis(75))).map(|d| d.as_millis()));
         assert_eq!(order, [None, Some(30), None, Some(60), None]);
+        assert_eq!(turn(Duration::from_millis(400)).as_millis(), 160, "votes take longer between two cities");
     }
 }

@@ -10,7 +10,8 @@ use proxy_core::time::{Clocks, MonoTime, RealTime};
 use super::live::Live;
 use crate::bridge::Cluster;
 use crate::config::{Config, Role};
-use crate::control::{Level, Place, Sight, Verdict, Word};
+use crate::control::times::{Times, misfit};
+use crate::control::{Facts, Level, Place, Sight, Verdict, Word};
 
 /// How often it is judged.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -105,6 +106,7 @@ pub struct Overseer<C> {
     nodes: Vec<(Place, bool)>,
     me: Place,
     lease: Duration,
+    times: Times,
     clock: fn() -> Clocks,
     teller: Mutex<Teller>,
 }
@@ -132,7 +134,12 @@ impl<C: Cluster> Overseer<C> {
         clock: fn() -> Clocks,
     ) -> Arc<Self> {
         let nodes = config.nodes.iter().map(|m| (m.id, m.role == Role::Appliance)).collect();
-        Arc::new(Self { cluster, live, nodes, me: config.id, lease, clock, teller: Mutex::default() })
+        let times = Times {
+            heartbeat: config.heartbeat,
+            election_min: config.election_min,
+            election_max: config.election_max,
+        };
+        Arc::new(Self { cluster, live, nodes, me: config.id, lease, times, clock, teller: Mutex::default() })
     }
 
     fn judge(&self, now: Clocks) -> Verdict {
@@ -150,6 +157,13 @@ impl<C: Cluster> Overseer<C> {
             waits: waits.as_deref(),
         };
         sight.verdict()
+    }
+
+    /// What is to be said of the round trips that were measured and the times that are configured.
+    #[must_use]
+    pub fn misfit(&self, facts: &Facts) -> Option<String> {
+        let slowest = facts.peers.iter().filter_map(|p| Some((p.place, p.round_trip?.1)));
+        misfit(&self.times, &slowest.collect::<Vec<_>>())
     }
 
     /// The verdict of this moment.
@@ -172,9 +186,15 @@ impl<C: Cluster> Overseer<C> {
             if stopped.recv_timeout(FIRST_LOOK) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
+            let mut fits = true;
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let now = (this.clock)();
                 let verdict = this.judge(now);
+                let misfit = this.misfit(&this.cluster.facts());
+                if let Some(misfit) = misfit.as_ref().filter(|_| fits) {
+                    tracing::warn!("{misfit}");
+                }
+                fits = misfit.is_none();
                 match this.teller.lock().unwrap_or_else(PoisonError::into_inner).look(now, verdict) {
                     Some(Line::Error(text)) => tracing::error!("{text}"),
                     Some(Line::Warn(text)) => tracing::warn!("{text}"),

@@ -173,7 +173,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
     if config.is_cluster() {
         let own = config.myself().addr;
         let places = config.nodes.iter().map(|m| m.id).collect();
-        let notices = Notices::new(node.clone(), config.id, places);
+        let notices = Notices::new(node.clone(), config.id, places, config.election_min);
         let live = service.live();
         let serves = move || live.picture().active(clock::now().mono);
         notice::listen(own, key, config.id, move |n| notices.hear(n), serves).map_err(|e| {

@@ -91,6 +91,12 @@ fn each_fault_names_its_line_and_a_cure() {
         ("election_min_ms = 75", "election_min_ms = 40", 10, &["two heartbeats", "60"]),
         ("election_max_ms = 150", "election_max_ms = 70", 11, &["not above election_min_ms"]),
         ("election_max_ms = 150", "election_max_ms = 49", 11, &["out of range", "from 50"]),
+        (
+            "election_max_ms = 150",
+            "times = \"moon\"",
+            11,
+            &["no name of times", "\"lan\", \"metro\", \"wan\""],
+        ),
         ("id = 1\nrole", "id = 7\nrole", 2, &["not among the [[cluster.node]] ids (1, 2, 3)"]),
         ("id = 2", "id = 1", 17, &["node id 1 is there already (line 12)"]),
         ("id = 2", "id = 0", 17, &["out of range"]),

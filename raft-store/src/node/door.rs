@@ -68,12 +68,12 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::node::net::{Credentials, TcpTransport};
+    use crate::node::net::{Credentials, TcpTransport, Waits};
     use crate::node::types::raft_id;
 
     async fn hello_of(standing: Standing) -> RpcReply {
         let who = Credentials::new("lab", [7; 32], 1);
-        let shared = Shared::new(TcpTransport::new(who, None, &[]), Handle::current());
+        let shared = Shared::new(TcpTransport::new(who, None, &[], Waits::default()), Handle::current());
         shared.stand(standing);
         Door(Arc::new(shared)).handle(2, raft_id(0, 1), Lane::Control, Rpc::Hello).await
     }

@@ -13,7 +13,7 @@ use super::core::{CoreError, Peer};
 use super::door::Door;
 use super::handle::{Node, Shared};
 use super::life::live;
-use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport};
+use super::net::{Credentials, Endpoint, Server, ServerError, TcpTransport, Waits};
 use super::patience::patiently;
 use super::schedule::Schedule;
 use super::scrub::Pace;
@@ -158,7 +158,7 @@ fn run(config: NodeConfig, addr: SocketAddr, store: Arc<Store>, found: Found, st
             Err(e) => return say(Err(e.into())),
         };
         let known: Vec<_> = config.places.iter().map(|p| Endpoint { place: p.place, addr: p.addr }).collect();
-        let transport = TcpTransport::new(who, Some(addr.ip()), &known);
+        let transport = TcpTransport::new(who, Some(addr.ip()), &known, Waits::of_lease(config.election_max));
         transport.watch_paths();
         let shared = Arc::new(Shared::new(transport, Handle::current()));
         tokio::spawn(server.run(Arc::new(Door(shared.clone()))));

@@ -21,19 +21,15 @@ use crate::codec::{self, Kind};
 use crate::command::Versions;
 use crate::node::client::{Lane, NoAnswer, Transport};
 use crate::node::inbound::{Rpc, RpcReply};
+use crate::node::net::Waits;
 use crate::node::types::{Member, Place, RaftId, Role, place_of, raft_id};
 
 /// Questions that wait for a connection's task; more are refused.
 const MAX_QUEUED: usize = 64;
 /// Questions under way on one connection; more are refused.
 const MAX_UNDER_WAY: usize = 256;
-/// On the control lane, a question unanswered for so long ends the connection: the next one goes by a fresh one.
-const CONTROL_STALL: Duration = Duration::from_millis(200);
 /// Pause between failed attempts to connect.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// On the bulk lane, a connection is stuck if the peer's kernel has acknowledged nothing new for so long, although what
-/// is under way was sent again (the kernel does that after 200 ms).
-const STUCK_AFTER: Duration = Duration::from_millis(250);
 /// Time between two looks at a bulk connection while something is under way on it.
 const LOOK: Duration = Duration::from_millis(50);
 /// Time between two questions that keep a bulk connection ready.
@@ -60,17 +56,18 @@ struct Inner {
     known: BTreeMap<Place, SocketAddr>,
     paths: Paths,
     links: Mutex<HashMap<(Place, Lane), mpsc::Sender<Ask>>>,
+    waits: Waits,
 }
 
 impl TcpTransport {
     /// `source` is the address that connections come from (this node's own, not a floating one); `known` the
-    /// configured addresses, which count more than those in the membership.
+    /// configured addresses, which count more than those in the membership; `waits` go with the cluster's times.
     #[must_use]
-    pub fn new(who: Credentials, source: Option<IpAddr>, known: &[Endpoint]) -> Self {
+    pub fn new(who: Credentials, source: Option<IpAddr>, known: &[Endpoint], waits: Waits) -> Self {
         let known = known.iter().map(|e| (e.place, e.addr)).collect();
         let source = source.filter(|ip| !ip.is_unspecified());
         let (paths, links) = (Paths::default(), Mutex::default());
-        Self(Arc::new(Inner { who, source, known, paths, links }))
+        Self(Arc::new(Inner { who, source, known, paths, links, waits }))
     }
 
     /// Measures the ways to all other nodes of the configuration, and keeps connections to them ready, for as long as the
@@ -94,7 +91,7 @@ impl TcpTransport {
     }
 
     fn dial(&self, place: Place, addr: SocketAddr) -> Dial {
-        Dial { who: self.0.who.clone(), source: self.0.source, place, addr }
+        Dial { who: self.0.who.clone(), source: self.0.source, place, addr, waits: self.0.waits }
     }
 
     fn link(&self, place: Place, lane: Lane, member: Member) -> mpsc::Sender<Ask> {
@@ -192,7 +189,8 @@ impl Link {
     /// What was sent on a bulk connection was not acknowledged in time.
     fn stuck(&self, segment: Option<u32>) {
         let place = self.dial.place;
-        if self.paths.stuck(place, Instant::now()) && segment != Some(SMALLEST_SEGMENT) {
+        if self.paths.stuck(place, Instant::now(), self.dial.waits.heard) && segment != Some(SMALLEST_SEGMENT)
+        {
             tracing::warn!(
                 "node {place} answers small messages and does not acknowledge large ones: is the MTU of the way right? \
                  They go in smaller packets for now"
@@ -233,14 +231,14 @@ impl Link {
         });
         let mut under_way = BTreeMap::new();
         let mut number = 0_u64;
-        let mut watch = Watch { segment, ..Watch::default() };
+        let mut watch = Watch { segment, ..Watch::new(self.dial.waits.stuck) };
         let result = async {
             self.ask(&mut write, &mut outgoing, first, &mut number, &mut under_way).await?;
             loop {
                 let oldest = under_way.values().map(|w: &Waiting| w.asked).min();
                 let stall = async {
                     match (self.lane, oldest) {
-                        (Lane::Control, Some(at)) => tokio::time::sleep_until(at + CONTROL_STALL).await,
+                        (Lane::Control, Some(at)) => tokio::time::sleep_until(at + self.dial.waits.stall).await,
                         _ => std::future::pending().await,
                     }
                 };
@@ -335,8 +333,8 @@ impl Link {
 }
 
 /// How a bulk connection gets on.
-#[derive(Default)]
 struct Watch {
+    stuck_after: Duration,
     /// Its segment size, where that was chosen.
     segment: Option<u32>,
     looked: Option<Instant>,
@@ -359,6 +357,10 @@ enum Seen {
 }
 
 impl Watch {
+    fn new(stuck_after: Duration) -> Self {
+        Self { stuck_after, segment: None, looked: None, acked: 0, moved: None, repeated: [0; 2] }
+    }
+
     /// When to look at a connection whose oldest question was asked at `asked`.
     fn next_look(&self, asked: Instant) -> Instant {
         let first = asked + LOOK;
@@ -373,7 +375,7 @@ impl Watch {
         let moved = self.moved.filter(|_| !paused && seen.acked == self.acked);
         let (since, repeated) = *self.moved.insert(moved.unwrap_or((now, seen.repeated)));
         self.acked = seen.acked;
-        if now.saturating_duration_since(since) < STUCK_AFTER {
+        if now.saturating_duration_since(since) < self.stuck_after {
             Seen::Fine
         } else if seen.unacked == 0 {
             Seen::Slow
@@ -414,7 +416,7 @@ mod tests {
     }
 
     fn last(looks: &[Progress]) -> Seen {
-        let (mut watch, mut now) = (Watch::default(), Instant::now());
+        let (mut watch, mut now) = (Watch::new(Waits::default().stuck), Instant::now());
         let mut seen = Seen::Fine;
         for look in looks {
             seen = watch.see(*look, now);

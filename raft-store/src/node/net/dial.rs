@@ -2,19 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::{Credentials, handshake};
+use super::{Credentials, Waits, handshake};
 use crate::node::client::Lane;
 use crate::node::types::Place;
-
-/// Time to connect and authenticate. A SYN lost in a partition must not cost a second once it has healed.
-const CONNECT_LIMIT: Duration = Duration::from_millis(200);
-/// A connection on which the peer's kernel acknowledges nothing for so long is dead (TCP_USER_TIMEOUT).
-const DEAD_AFTER: Duration = Duration::from_millis(500);
 
 /// Whom to connect to, and as whom.
 pub(super) struct Dial {
@@ -23,6 +17,7 @@ pub(super) struct Dial {
     pub(super) source: Option<IpAddr>,
     pub(super) place: Place,
     pub(super) addr: SocketAddr,
+    pub(super) waits: Waits,
 }
 
 impl Dial {
@@ -33,7 +28,7 @@ impl Dial {
         lane: Lane,
         segment: Option<u32>,
     ) -> io::Result<(TcpStream, handshake::Seals)> {
-        match timeout(CONNECT_LIMIT, self.try_connect(lane, segment)).await {
+        match timeout(self.waits.connect, self.try_connect(lane, segment)).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")),
         }
@@ -54,7 +49,7 @@ impl Dial {
         }
         let mut stream = socket.connect(self.addr).await?;
         stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(DEAD_AFTER))?;
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.waits.dead))?;
         let seals = handshake::connect(&mut stream, &self.who, self.place, lane).await?;
         Ok((stream, seals))
     }

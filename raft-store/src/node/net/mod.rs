@@ -10,10 +10,12 @@ mod path;
 mod probe;
 mod progress;
 mod server;
+mod waits;
 
 pub use client::TcpTransport;
 pub use path::{Path, Way};
 pub use server::{Server, ServerError};
+pub use waits::Waits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

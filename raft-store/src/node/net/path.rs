@@ -20,8 +20,6 @@ pub(super) const SEGMENTS: [u32; 5] = [1360, 1200, 1000, 536, SMALLEST_SEGMENT];
 pub(super) const SMALLEST_SEGMENT: u32 = 400;
 /// After a connection was stuck, segments stay small for this time, whatever a probe says: it may have had luck.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
-/// A peer counts as heard if it answered something small within this time.
-const HEARD_WITHIN: Duration = Duration::from_millis(250);
 
 /// What is known of one direction of a way. Sizes are those of packets, in bytes, with their IP and TCP headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,10 +181,10 @@ impl Paths {
 
     /// A connection to `place` makes no progress. Where small messages are answered all the same, the next one has the
     /// smallest segments; in any case the way is measured now.
-    pub(super) fn stuck(&self, place: Place, now: Instant) -> bool {
+    pub(super) fn stuck(&self, place: Place, now: Instant, within: Duration) -> bool {
         self.with(place, |known| {
             known.look.notify_one();
-            let is_heard = known.heard.is_some_and(|at| now.saturating_duration_since(at) < HEARD_WITHIN);
+            let is_heard = known.heard.is_some_and(|at| now.saturating_duration_since(at) < within);
             if is_heard {
                 known.stuck = Some(now);
             }
@@ -204,15 +202,17 @@ impl Paths {
 mod tests {
     use super::*;
 
+    const WITHIN: Duration = Duration::from_millis(250);
+
     const NARROW: Found = Found::Narrow { bytes: 1240, lost: 1400, segment: 1200 };
 
     #[test]
     fn a_stuck_connection_makes_segments_small_only_while_small_messages_are_answered() {
         let (paths, now) = (Paths::default(), Instant::now());
-        assert!(!paths.stuck(2, now), "nothing is heard of it: it may be dead");
+        assert!(!paths.stuck(2, now, WITHIN), "nothing is heard of it: it may be dead");
         assert_eq!(paths.segment(2, now), None);
         paths.heard(2, now);
-        assert!(paths.stuck(2, now));
+        assert!(paths.stuck(2, now, WITHIN));
         assert_eq!(paths.segment(2, now), Some(SMALLEST_SEGMENT));
         assert_eq!(paths.segment(3, now), None, "of another peer nothing is known");
         paths.found(2, Direction::Toward, Found::Whole { bytes: 1500 }, now);
