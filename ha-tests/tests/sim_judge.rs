@@ -11,7 +11,7 @@ fn found(mutation: Mutation, invariants: &[&str]) {
 
 fn found_among(worlds: impl IntoIterator<Item = u64>, mutation: Mutation, invariants: &[&str]) {
     let verdicts = worlds.into_iter().filter_map(|seed| {
-        let why = run(Options { seed, print: false, mutation }).failure?;
+        let why = run(Options { seed, mutation, ..Options::default() }).failure?;
         Some((seed, why))
     });
     for (seed, why) in verdicts {

@@ -1,6 +1,6 @@
 //! The simulator over many seeds: every invariant holds in every world, and a world is a function of its seed.
 
-use ha_tests::sim::{Mutation, Options, run, sweep};
+use ha_tests::sim::{Distance, Mutation, Options, run, sweep};
 
 /// First seed and number of seeds of each run; `RELEVO_SIM_SEED` and `RELEVO_SIM_SEEDS` name others.
 const FIRST: u64 = 1;
@@ -13,7 +13,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 #[test]
 fn every_invariant_holds_in_two_hundred_worlds() {
     let (first, count) = (from_env("RELEVO_SIM_SEED", FIRST), from_env("RELEVO_SIM_SEEDS", COUNT));
-    let summary = sweep::sweep(first, count, Mutation::None);
+    let summary = sweep::sweep(first, count, Mutation::None, Distance::Lan);
     println!("{}", summary.tell());
     for outcome in &summary.failed {
         println!("last lines of seed {}:", outcome.seed);

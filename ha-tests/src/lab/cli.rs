@@ -118,6 +118,9 @@ enum Task {
         /// So many worlds, with a summary; without it, one.
         #[arg(long)]
         seeds: Option<u64>,
+        /// How far the nodes are from each other, with the times of that name.
+        #[arg(long, value_enum, default_value = "lan")]
+        times: crate::sim::Distance,
         /// Show all that happens in the one world.
         #[arg(long, conflicts_with = "seeds")]
         trace: bool,
@@ -235,7 +238,7 @@ fn run(cli: Cli) -> io::Result<ExitCode> {
             say!("{}", fault::inflict(&mut lab, index, fault)?);
             Ok(ExitCode::SUCCESS)
         }
-        Task::Sim { seed, seeds, trace } => Ok(crate::sim::sweep::command(seed, seeds, trace)),
+        Task::Sim { seed, seeds, times, trace } => Ok(crate::sim::sweep::command(seed, seeds, times, trace)),
         Task::Start { node, timeout_s, no_wait } => start(cli.dir, &node, timeout_s, no_wait),
         Task::Observe { json, seconds, every_ms } => {
             let lab = open(cli.dir)?;

@@ -19,7 +19,7 @@ use super::broken::Mutation;
 use super::kernel::{Clocks, Kernel, clock, set_clock};
 use super::laws;
 use super::net::Body;
-use super::process::{Disks, LEASE, Process, Start};
+use super::process::{Disks, Process, Start};
 use super::service::{Done, Petted, Service};
 use super::setup::Site;
 
@@ -76,6 +76,7 @@ pub struct Machine {
     pub cut_at_vote: bool,
     /// What its agents find ails them.
     pub fitness: Fitness,
+    lease: Duration,
     runs: u32,
     last_petted: Petted,
 }
@@ -83,7 +84,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that was never started.
     #[must_use]
-    pub fn new(seed: u64, peer: Peer) -> Self {
+    pub fn new(seed: u64, peer: Peer, lease: Duration) -> Self {
         let mut rng = Rng::of(seed, 0x6d61_6300 + u64::from(peer.place));
         let drift = i64::try_from(rng.between(0, 10_000)).unwrap_or(0) - 5_000;
         Self {
@@ -111,6 +112,7 @@ impl Machine {
             cut_at_sync: false,
             cut_at_vote: false,
             fitness: Fitness::FIT,
+            lease,
             runs: 0,
             last_petted: Petted::default(),
         }
@@ -131,7 +133,7 @@ impl Machine {
     /// Whether it could take part in everything now: its agent has run for two leases, and nothing stops it.
     #[must_use]
     pub fn is_able(&self, now: u64) -> bool {
-        let settled = 2 * LEASE.as_nanos() as u64;
+        let settled = 2 * self.lease.as_nanos() as u64;
         let has_run = |a: &Agent| self.clocks.boot(now).saturating_sub(a.process.started_at()) > settled;
         self.lively(now)
             && self.disks.slow.get() == 0
@@ -213,6 +215,7 @@ impl Machine {
             boot_id: self.clocks.boot_id,
             boot: times.mono.0,
             seed: site.seed,
+            times: site.distance.times(),
         })?;
         let petted = Arc::new(Mutex::new(Petted { at: times.mono.0, ..Petted::default() }));
         let service = Service::new(self.place, self.role, &self.kernel, &process, site, petted.clone());

@@ -40,6 +40,7 @@ mod callee;
 mod caller;
 mod client;
 mod cluster;
+mod distance;
 mod judge;
 mod kernel;
 mod lamps;
@@ -60,6 +61,7 @@ pub mod sweep;
 mod world;
 
 pub use broken::Mutation;
+pub use distance::Distance;
 pub use plan::Fault;
 pub use rtp::MediaCounts;
 pub use world::{Options, Outcome, run};

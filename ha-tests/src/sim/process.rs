@@ -26,17 +26,13 @@ use raft_store::snap::FileSnaps;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use agent::control::times::Times;
+
 use super::base::{MS, Rng};
 use super::broken::Mutation;
 use super::kernel::clock;
 use super::net::{Body, Letter};
 
-/// Interval of heartbeats.
-pub const HEARTBEAT: Duration = Duration::from_millis(30);
-/// Shortest election timeout.
-pub const ELECTION_MIN: Duration = Duration::from_millis(75);
-/// Longest election timeout, and the lease.
-pub const LEASE: Duration = Duration::from_millis(150);
 /// When a process changes what no other one does, if it is broken so, ms after its start.
 const ODD_AT_MS: u64 = 4_000;
 /// Bytes of a segment: small, so that some begin and end in every run.
@@ -170,6 +166,8 @@ pub struct Start {
     pub boot_id: u64,
     /// Seed of the world.
     pub seed: u64,
+    /// The times of the cluster.
+    pub times: Times,
 }
 
 /// A running process.
@@ -228,9 +226,9 @@ async fn live(start: Start, begun: Instant, desk: Desk, door: Arc<OnceLock<Runni
     let config = CoreConfig {
         id,
         places: start.places.clone(),
-        heartbeat: HEARTBEAT,
-        election_min: ELECTION_MIN,
-        election_max: LEASE,
+        heartbeat: start.times.heartbeat,
+        election_min: start.times.election_min,
+        election_max: start.times.election_max,
         silent: start.silent && start.id.is_some(),
         mode: Mode::Inline,
         on_apply_thread: None,

@@ -26,7 +26,7 @@ use super::base::MS;
 use super::broken::{self, Mutation};
 use super::cluster::SimCluster;
 use super::kernel::{Kernel, clock};
-use super::process::{Failure, LEASE, Process};
+use super::process::{Failure, Process};
 use super::setup::{self, Site, vip};
 
 /// Pause between two rounds of the control thread, ns: what the agent's own loop makes of this lease.
@@ -102,7 +102,8 @@ impl Service {
     ) -> Self {
         let (tx, messages) = sync_channel(MAX_MESSAGES);
         let appliances = site.places.iter().filter(|p| p.role == Role::Appliance).map(|p| p.place).collect();
-        let lease = if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { LEASE };
+        let lease =
+            if site.mutation == Mutation::LongLease { Duration::from_secs(3) } else { site.distance.lease() };
         let address = (role == Role::Appliance).then(|| Box::new(kernel.clone()) as Box<_>);
         let driver = Driver {
             place,

@@ -27,6 +27,7 @@ use proxy_core::time::WallTime;
 use raft_store::node::Peer;
 
 use super::broken::Mutation;
+use super::distance::Distance;
 use super::sip;
 
 /// What all machines of a world share.
@@ -37,6 +38,8 @@ pub struct Site {
     pub places: Vec<Peer>,
     /// What is broken on purpose.
     pub mutation: Mutation,
+    /// How far the nodes are from each other.
+    pub distance: Distance,
 }
 
 /// The PBXs of dispatcher set 1.

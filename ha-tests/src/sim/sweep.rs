@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Fault, Mutation, Options, Outcome, run};
+use super::{Distance, Fault, Mutation, Options, Outcome, run};
 
 /// What came of a sweep.
 #[derive(Debug, Clone, Default)]
@@ -24,13 +24,17 @@ pub struct Summary {
 
 /// The command that runs a world again and shows it.
 #[must_use]
-pub fn replay(seed: u64) -> String {
-    format!("cargo run -p ha-tests --bin relevo-lab -- sim --seed {seed} --trace")
+pub fn replay(seed: u64, distance: Distance) -> String {
+    let way = match distance {
+        Distance::Lan => String::new(),
+        far => format!(" --times {}", far.name()),
+    };
+    format!("cargo run -p ha-tests --bin relevo-lab -- sim --seed {seed}{way} --trace")
 }
 
 /// Runs the worlds `first..first + count`, one per core at a time.
 #[must_use]
-pub fn sweep(first: u64, count: u64, mutation: Mutation) -> Summary {
+pub fn sweep(first: u64, count: u64, mutation: Mutation, distance: Distance) -> Summary {
     let begun = Instant::now();
     let next = AtomicU64::new(first);
     let end = first.saturating_add(count);
@@ -44,7 +48,7 @@ pub fn sweep(first: u64, count: u64, mutation: Mutation) -> Summary {
                     if seed >= end {
                         return;
                     }
-                    let outcome = run(Options { seed, print: false, mutation });
+                    let outcome = run(Options { seed, print: false, mutation, distance });
                     add(&mut summary.lock().unwrap_or_else(PoisonError::into_inner), outcome);
                 }
             });
@@ -125,7 +129,11 @@ impl Summary {
         );
         for outcome in &self.failed {
             let why = outcome.failure.as_deref().unwrap_or_default();
-            out += &format!("FAILED seed {}: {why}\n  replay: {}\n", outcome.seed, replay(outcome.seed));
+            out += &format!(
+                "FAILED seed {}: {why}\n  replay: {}\n",
+                outcome.seed,
+                replay(outcome.seed, outcome.distance)
+            );
         }
         out += if self.failed.is_empty() { "all invariants held\n" } else { "" };
         out
@@ -134,9 +142,9 @@ impl Summary {
 
 /// `relevo-lab sim`: one world with its trace, or many with a summary.
 #[must_use]
-pub fn command(seed: u64, seeds: Option<u64>, trace: bool) -> ExitCode {
+pub fn command(seed: u64, seeds: Option<u64>, distance: Distance, trace: bool) -> ExitCode {
     let Some(count) = seeds else {
-        let outcome = run(Options { seed, print: trace, mutation: Mutation::None });
+        let outcome = run(Options { seed, print: trace, distance, ..Options::default() });
         say!(
             "seed {seed}: trace of {} lines, hash {:016x}; {} s simulated, {} elections, {} moves, {} entries, \
              healed in {} ms",
@@ -154,12 +162,12 @@ pub fn command(seed: u64, seeds: Option<u64>, trace: bool) -> ExitCode {
                 if !trace {
                     outcome.tail.iter().for_each(|line| say!("{line}"));
                 }
-                say!("FAILED: {why}\nreplay: {}", replay(seed));
+                say!("FAILED: {why}\nreplay: {}", replay(seed, distance));
                 ExitCode::FAILURE
             }
         };
     };
-    let summary = sweep(seed, count, Mutation::None);
+    let summary = sweep(seed, count, Mutation::None, distance);
     say_part!("{}", summary.tell());
     if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

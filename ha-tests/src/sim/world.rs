@@ -21,13 +21,14 @@ use self::faults::Due;
 use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
 use super::broken::Mutation;
+use super::distance::Distance;
 use super::judge::Judge;
 use super::laws;
 use super::machine::Machine;
 use super::net::{Letter, Net, Parcel};
 use super::phones::Phones;
 use super::plan::{Fault, Plan};
-use super::process::{Disks, Failure, LEASE};
+use super::process::{Disks, Failure};
 use super::rtp::MediaCounts;
 use super::setup::Site;
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub print: bool,
     /// What is broken on purpose.
     pub mutation: Mutation,
+    /// How far the nodes are from each other.
+    pub distance: Distance,
 }
 
 /// What came of a world.
@@ -50,6 +53,8 @@ pub struct Options {
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
+    /// How far its nodes were from each other.
+    pub distance: Distance,
     /// What was found wrong, if anything.
     pub failure: Option<String>,
     /// Hash over the trace.
@@ -125,7 +130,7 @@ pub fn run(options: Options) -> Outcome {
 
 impl World {
     fn new(options: Options) -> Self {
-        let Options { seed, print, mutation } = options;
+        let Options { seed, print, mutation, distance } = options;
         let mut rng = Rng::of(seed, 0x776f_726c);
         // Mostly the default shape; three and five appliances, too.
         let shape: &[Role] = match rng.between(0, 9) {
@@ -139,14 +144,18 @@ impl World {
             addr: SocketAddr::from(([10, 9, 2, 1], 7000 + place)),
         };
         let places: Vec<Peer> = (1..).zip(shape).map(peer).collect();
-        let machines = places.iter().map(|p| Machine::new(seed, *p)).collect();
+        let machines = places.iter().map(|p| Machine::new(seed, *p, distance.lease())).collect();
+        let mut net = Net::new(seed);
+        net.delay_ms = distance.delay_ms().unwrap_or(net.delay_ms);
+        let mut judge = Judge::default();
+        judge.liveness = laws::liveness::Law::of(distance);
         let plan = Plan::new(seed, places.iter().map(|p| p.place).collect());
         Self {
             now: 0,
             machines,
-            net: Net::new(seed),
+            net,
             phones: Phones::default(),
-            judge: Judge::default(),
+            judge,
             trace: Trace::new(print),
             phone_rng: Rng::of(seed, 0x7068_6f00),
             rng,
@@ -156,10 +165,10 @@ impl World {
             blows: Blows::new(seed),
             chaos: false,
             losses: Vec::new(),
-            outcome: Outcome { seed, ..Outcome::default() },
+            outcome: Outcome { seed, distance, ..Outcome::default() },
             leading: BTreeMap::new(),
             owners: Vec::new(),
-            site: Site { seed, places, mutation },
+            site: Site { seed, places, mutation, distance },
         }
     }
 
@@ -169,7 +178,7 @@ impl World {
 
     fn live(&mut self) {
         self.trace.say(format!("seed {}, {} nodes", self.site.seed, self.machines.len()));
-        let calm = 3_000 * MS;
+        let calm = 3_000 * MS * self.site.distance.patience();
         let chaos_until = calm + self.rng.between(8_000, 20_000) * MS;
         self.people(calm, chaos_until);
         let mut next_fault = calm + self.plan.pause();
@@ -299,7 +308,12 @@ impl World {
                 if let Some(what) = self.judge.memory.said(id, &letter.body) {
                     self.judge.accuse(format!("invariant 16: node {place} {what}"));
                 }
-                self.judge.said(place, restarted_ago, LEASE.as_nanos() as u64, &letter.body);
+                self.judge.said(
+                    place,
+                    restarted_ago,
+                    self.site.distance.lease().as_nanos() as u64,
+                    &letter.body,
+                );
                 self.trace.say(letter.short());
                 self.net.send(now, letter);
             }
@@ -444,8 +458,9 @@ impl World {
         let others: Vec<Place> = self.machines.iter().map(|m| m.place).filter(|p| *p != place).collect();
         // Without the vote of one that is not taken in again, another one needs this node's, and has it not if it lacks
         // what this node cannot send.
+        let lease = self.site.distance.lease();
         let whole = |m: &Machine| {
-            m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * LEASE) && m.is_member()
+            m.lively(now) && m.disks.slow.get() == 0 && m.is_up_for(now, 2 * lease) && m.is_member()
         };
         let machines = self.machines.iter().filter(|m| m.place != place).all(whole);
         let clean =

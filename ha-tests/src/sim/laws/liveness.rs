@@ -1,5 +1,5 @@
 //! Invariant 14: while a majority runs and hears each other, with an appliance in it, nobody serves for no longer than
-//! [`BOUND`].
+//! `bound`.
 //!
 //! The bound is what an operator is promised: the lease of a holder that is gone, three elections, and the time in which
 //! the service comes up. While a disk takes time, or a way drops large messages, it does not
@@ -14,14 +14,21 @@
 use raft_store::node::Place;
 
 use crate::sim::base::MS;
-use crate::sim::process::LEASE;
+use crate::sim::distance::Distance;
 
 /// Time in which whoever was granted the service brings it up, ns, with the rounds of the control thread and the delays
 /// of the network in it.
 const START: u64 = 400 * MS;
+/// Rounds of messages from the loss of a holder to the first answer of the next one: pre-votes, votes, the first entry, the
+/// transfer and its vote, the grant.
+const ROUND_TRIPS: u64 = 8;
+
 /// Longest time without service, ns. The longest election timeout is as long as the lease.
-#[expect(clippy::cast_possible_truncation, reason = "150 ms, in ns")]
-pub const BOUND: u64 = 4 * LEASE.as_nanos() as u64 + START;
+fn bound(distance: Distance) -> u64 {
+    let lease = u64::try_from(distance.lease().as_nanos()).unwrap_or(u64::MAX);
+    let round_trip = distance.delay_ms().map_or(0, |(_, most)| 2 * most * MS);
+    4 * lease + START + ROUND_TRIPS * round_trip
+}
 
 /// What the law is told of one node.
 #[derive(Debug, Clone)]
@@ -39,8 +46,9 @@ pub struct Node {
 }
 
 /// Since when sets of nodes are able, and when somebody served last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Law {
+    bound: u64,
     /// By set, as bits in the order of the nodes.
     since: Vec<Option<u64>>,
     served: Option<u64>,
@@ -48,7 +56,18 @@ pub struct Law {
     pub longest: u64,
 }
 
+impl Default for Law {
+    fn default() -> Self {
+        Self::of(Distance::Lan)
+    }
+}
+
 impl Law {
+    /// For nodes that are so far from each other.
+    pub fn of(distance: Distance) -> Self {
+        Self { bound: bound(distance), since: Vec::new(), served: None, longest: 0 }
+    }
+
     /// One moment. The places of a majority that has waited for too long.
     pub fn tick(&mut self, now: u64, nodes: &[Node], serves: bool) -> Option<Vec<Place>> {
         if serves {
@@ -72,7 +91,7 @@ impl Law {
             }
             let waited = now - (*since.get_or_insert(now)).max(served);
             self.longest = self.longest.max(waited);
-            if waited > BOUND {
+            if waited > self.bound {
                 late.get_or_insert_with(|| members().map(|n| n.place).collect());
             }
         }
@@ -83,6 +102,8 @@ impl Law {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOUND: u64 = 1_000 * MS;
 
     fn nodes(able: [bool; 3]) -> Vec<Node> {
         let near = |place| (1..=3).filter(|p| *p != place).collect();
