@@ -36,6 +36,15 @@ fn every_invariant_holds_in_two_hundred_worlds() {
 }
 
 #[test]
+fn every_invariant_holds_between_two_cities_and_between_two_continents_with_the_times_of_that_name() {
+    for distance in [Distance::Metro, Distance::Wan] {
+        let summary = sweep::sweep(1, 20, Mutation::None, distance);
+        assert!(summary.failed.is_empty(), "{}", summary.tell());
+        assert!(summary.total.moves > 0 && summary.total.calls_answered > 0, "{}", summary.tell());
+    }
+}
+
+#[test]
 fn the_same_seed_twice_gives_the_same_trace() {
     for seed in 1..=12 {
         let options = Options { seed, ..Options::default() };

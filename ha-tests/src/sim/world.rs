@@ -149,6 +149,7 @@ impl World {
         net.delay_ms = distance.delay_ms().unwrap_or(net.delay_ms);
         let mut judge = Judge::default();
         judge.liveness = laws::liveness::Law::of(distance);
+        judge.commits = laws::commits::Law::of(distance);
         let plan = Plan::new(seed, places.iter().map(|p| p.place).collect());
         Self {
             now: 0,
@@ -197,12 +198,13 @@ impl World {
         }
         self.heal();
         let healed = self.now;
+        let heal_limit = HEAL_LIMIT * self.site.distance.patience();
         while self.judge.verdict.is_none() && !self.whole() {
-            if self.now > healed + HEAL_LIMIT {
+            if self.now > healed + heal_limit {
                 let why = self.what_is_missing();
                 self.judge.accuse(format!(
                     "invariant 4: not whole {} s after healing: {why}",
-                    HEAL_LIMIT / MS / 1000
+                    heal_limit / MS / 1000
                 ));
             }
             self.tick();

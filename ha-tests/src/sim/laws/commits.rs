@@ -3,18 +3,32 @@
 use raft_store::node::Place;
 
 use crate::sim::base::MS;
+use crate::sim::distance::Distance;
 
 /// Time in which a holder that cannot commit, while another node could, must have given up, ns: beyond its own bound, and
 /// beyond the pause after it has given up in vain.
 const GRACE: u64 = 1_500 * MS;
 
 /// Since when it has been so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Law {
+    grace: u64,
     since: Option<(Place, u64)>,
 }
 
+impl Default for Law {
+    fn default() -> Self {
+        Self::of(Distance::Lan)
+    }
+}
+
 impl Law {
+    /// For nodes that are so far from each other.
+    #[must_use]
+    pub fn of(distance: Distance) -> Self {
+        Self { grace: GRACE * distance.patience(), since: None }
+    }
+
     /// `late`: who is active, if nothing of it has been committed for longer than its bound; `could`: another node is
     /// whole, and hears and is heard by a majority. What is wrong, if anything.
     pub fn look(&mut self, now: u64, late: Option<Place>, could: bool) -> Option<String> {
@@ -26,7 +40,7 @@ impl Law {
             Some((who, since)) if who == place => since,
             _ => self.since.insert((place, now)).1,
         };
-        (now - since > GRACE).then(|| {
+        (now - since > self.grace).then(|| {
             format!("invariant 15: node {place} stays active and commits nothing, and another node could")
         })
     }
