@@ -41,7 +41,7 @@ kamailio-diff: ## The same phones with Kamailio and with Relevo, message by mess
 	@scripts/need-packages test lab kamailio
 	$(if $(AS_ROOT),$(AS_ROOT) RELEVO_DIFFERENCES=all,RELEVO_DIFFERENCES=all) cargo test -p agent --test kamailio_diff -- --nocapture
 
-upgrade: ## From the release before to this one, node by node and back, with calls running
+upgrade: ## From the release before to this one, by a backup, with a call running
 	@scripts/need-packages test lab
 	cargo build --quiet --profile $(PROFILE) -p agent --bins
 	$(AS_ROOT) env RELEVO_PREVIOUS=$$(scripts/previous-release) RELEVO_NEW=$(abspath $(OUT))/relevo \

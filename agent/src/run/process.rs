@@ -86,7 +86,7 @@ fn exit_of(e: &(dyn std::error::Error + Send + Sync + 'static)) -> ExitCode {
 fn needs_a_person(e: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     let start = e.downcast_ref().is_some_and(|e| match e {
         StartError::Unlisted(_)
-        | StartError::Store(StoreError::Damaged(_) | StoreError::Foreign { .. })
+        | StartError::Store(StoreError::Damaged(_) | StoreError::Foreign { .. } | StoreError::Older { .. })
         | StartError::Core(CoreError::Timing(_) | CoreError::Incomplete(_)) => true,
         // A process that ends, a disk that is mounted, a thread that there is memory for: a later start may find them.
         StartError::Store(StoreError::Io { .. } | StoreError::InUse { .. })

@@ -11,8 +11,10 @@ pub(super) const NAME: &str = "META";
 /// The second copy.
 pub(super) const COPY: &str = "META.copy";
 const TEMPORARY: &str = "META.tmp";
-/// 2: segments of a fixed length, records with a closing byte, a seal.
-const FORMAT: u32 = 2;
+/// Format of a log's files. 2: segments of a fixed length, records with a closing byte, a seal.
+pub const FORMAT: u32 = 2;
+/// What differs where a log has another format.
+pub const FORMAT_VERSION: &str = "format version";
 const LIMIT: u64 = 4096;
 
 /// Who may use a data folder.
@@ -104,7 +106,7 @@ pub(super) fn check_one(disk: &dyn Disk, name: &str, identity: Identity) -> Resu
         Err(e) => return differs("format version", format!("unknown ({e})"), FORMAT.to_string()),
     };
     if format != FORMAT {
-        return differs("format version", format.to_string(), FORMAT.to_string());
+        return differs(FORMAT_VERSION, format.to_string(), FORMAT.to_string());
     }
     if cluster != identity.cluster {
         return differs("cluster", format!("{cluster:016x}"), format!("{:016x}", identity.cluster));

@@ -38,7 +38,7 @@ pub use gauge::{Gauge, Syncs};
 pub use held::{HELD_BYTES, Held, SharedPage};
 pub use inspect::{FileReport, inspect};
 pub use late::Slowness;
-pub use meta::{Identity, owner};
+pub use meta::{FORMAT, FORMAT_VERSION, Identity, owner};
 pub use raft_log::{Forms, RaftLog};
 pub use recover::was_used;
 pub use scrub::{Rot, Stretch};

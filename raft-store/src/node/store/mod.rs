@@ -37,8 +37,8 @@ use super::types::{Member, Place, RaftId, TypeConfig, incarnation_of, place_of, 
 use crate::codec::{self, Kind};
 use crate::disk::{FILE_MODE, RealDisk, SharedDisk, create_durably, create_private, is_damage};
 use crate::log::{
-    self, Durability, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog, Recovered, SegmentLog,
-    Verdict,
+    self, Durability, FORMAT, FORMAT_VERSION, Ground, Identity, Limits, LogWriter, Mode, OpenError, RaftLog,
+    Recovered, SegmentLog, Verdict,
 };
 use crate::snap::{Generation, SledSnaps, SnapStore};
 use crate::state::ClusterState;
@@ -85,6 +85,18 @@ pub enum StoreError {
         /// Value configured.
         expected: String,
     },
+    /// An earlier release wrote it, in a form that is not read any more.
+    #[error(
+        "the data folder {path} is of an earlier release (log format {found}), which this one does not read; with that release \
+         write a backup on one node (relevo backup FILE), stop all nodes, move the folder {path} away on each, and begin from the \
+         backup with this release (relevo restore FILE on one node, then start all)"
+    )]
+    Older {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
     /// It is damaged, and there is nobody to rejoin from: a node alone.
     #[error("the store is damaged: {0}; nothing was changed. {cures}", cures = CURES)]
     Damaged(Damage),
@@ -113,6 +125,11 @@ const BEGUN_TEXT: &str =
 const SET_ASIDE: &str = "this store was set aside, and none has taken its place";
 /// The same, where none was set aside.
 const GONE: &str = "it is gone, and this node has been in use (the file `begun` beside it says so)";
+
+/// Whether a log of this format is of an earlier release.
+fn is_older(found: &str) -> bool {
+    found.parse::<u32>().is_ok_and(|found| found < FORMAT)
+}
 
 /// What a data folder holds.
 pub enum Found {
@@ -383,6 +400,9 @@ impl Store {
                 }
             },
             Err(OpenError::Io(why)) => return Err(StoreError::Io { path: root.to_owned(), why }),
+            Err(OpenError::Foreign { what: FORMAT_VERSION, found, .. }) if is_older(&found) => {
+                return Err(StoreError::Older { path: self.data.clone(), found });
+            }
             Err(OpenError::Foreign { what, found, expected }) => {
                 return Err(self.foreign(what, found, expected));
             }
