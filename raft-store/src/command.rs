@@ -12,6 +12,7 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
+use crate::node::members::MEMBERS_VERSION;
 use crate::state::Fitness;
 use crate::time::Stamp;
 use crate::wire::{FIRST_VERSION, TIME_VERSION};
@@ -92,6 +93,16 @@ pub enum Command {
     /// The time, by the leader's word: the first command of every entry.
     #[n(7)]
     Stamp(#[n(0)] Stamp),
+    /// An operator has removed the node of a place (`true`), or takes in another one there.
+    #[n(8)]
+    Removed {
+        /// Which place.
+        #[n(0)]
+        place: Place,
+        /// Removed or not.
+        #[n(1)]
+        removed: bool,
+    },
 }
 
 impl Command {
@@ -108,6 +119,7 @@ impl Command {
             | Self::Suspect { .. }
             | Self::Reads { .. } => FIRST_VERSION,
             Self::Stamp(_) => TIME_VERSION,
+            Self::Removed { .. } => MEMBERS_VERSION,
         }
     }
 }

@@ -435,6 +435,7 @@ fn state() -> ClusterState {
 fn commands_keep_their_bytes() {
     golden("commands", Kind::Command, &Batch(commands()));
     golden("time", Kind::Command, &Batch(vec![Command::Stamp(stamp())]));
+    golden("removed", Kind::Command, &Batch(vec![Command::Removed { place: 3, removed: true }]));
 }
 
 #[test]
@@ -545,6 +546,7 @@ fn no_variant_is_missing_from_the_golden_files() {
         Command::Reads { .. } => 50,
         // In a file of its own: it came later.
         Command::Stamp(_) => 51,
+        Command::Removed { .. } => 60,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
     assert_eq!(numbers, (0..51).collect::<Vec<_>>());

@@ -67,6 +67,7 @@ impl<T: Transport> Core<T> {
             }
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
             Rpc::Join { id, member } => RpcReply::Join(join::take_in(self, from, id, member).await),
+            Rpc::Members(ask) => RpcReply::Members(self.change_members_here(ask).await),
             Rpc::Time(told) => {
                 RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
             }

@@ -12,7 +12,7 @@
 //! | incarnation 0, no membership | all: incarnation 0, no membership | initialize; all do the same |
 //! | incarnation 0, no membership | one: part of a cluster | wait for its leader: this id is among its voters |
 //! | incarnation 0, no membership | else | wait: a node that is still empty must not find the cluster begun |
-//! | later incarnation, no voter | | ask the leader to be taken in |
+//! | later incarnation, no voter | | ask the leader to be taken in; of a place that is no member it takes nobody in by itself: [`super::members`] |
 //! | a voter in its own membership | | go on |
 //!
 //! A voter that has forgotten its votes could give one twice. That is why an empty store never votes under an id that
@@ -33,7 +33,7 @@ use super::inbound::{Hello, JoinReply, Rpc, RpcReply};
 use super::rebirth::birth_of;
 use super::retire::Retired;
 use super::store::{CURES, Damage};
-use super::types::{Member, Place, RaftId, incarnation_of, place_of, raft_id};
+use super::types::{Member, Place, RaftId, Role, incarnation_of, place_of, raft_id};
 
 /// Pause between two rounds of questions.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ const JOIN_STEP_LIMIT: Duration = Duration::from_secs(10);
 /// again while the change is under way is told to wait.
 const JOIN_ASK_LIMIT: Duration = Duration::from_secs(2);
 /// A learner this close behind becomes a voter.
-const JOIN_LAG: u64 = 64;
+pub(super) const JOIN_LAG: u64 = 64;
 /// Rounds between two lines about what a node waits for (at least 10 s).
 const ROUNDS_PER_LINE: u32 = 100;
 /// Rounds after which a newborn cluster does not wait any more for peers that are silent (at least 3 s).
@@ -214,6 +214,7 @@ pub async fn enter<T: Transport>(core: &Core<T>) -> Entered {
     let me = core.config().id;
     loop {
         if core.is_settled_voter() {
+            core.note_outside(None);
             return Entered::Voter;
         }
         if me == raft_id(0, place_of(me)) {
@@ -258,18 +259,25 @@ async fn ask_to_join<T: Transport>(core: &Core<T>) -> Option<u64> {
     let me = place_of(config.id);
     let transport = &core.clients().transport;
     let own = config.places.iter().find(|p| p.place == me)?;
-    let answers = round(transport, me, &config.places).await;
+    let peers = core.known_peers();
+    let answers = round(transport, me, &peers).await;
     let mut heard: Vec<_> = answers.iter().filter_map(|(_, hello)| hello.as_ref()).collect();
     // The newest cluster, and in it first who says of itself that it leads.
     heard.sort_by_key(|h| std::cmp::Reverse((birth_of(h.term), h.leads)));
     for said in heard {
         let Some(leader) = said.leader else { continue };
-        let Some(leader_at) = config.places.iter().find(|p| p.place == place_of(leader)) else { continue };
+        let Some(leader_at) = peers.iter().find(|p| p.place == place_of(leader)) else { continue };
         let rpc = Rpc::Join { id: config.id, member: Member::from(*own) };
         match transport.call(leader, (*leader_at).into(), Lane::Control, rpc, JOIN_ASK_LIMIT).await {
-            Ok(RpcReply::Join(JoinReply::Joined | JoinReply::Wait)) => return None,
+            Ok(RpcReply::Join(JoinReply::Joined | JoinReply::Wait)) => {
+                core.note_outside(None);
+                return None;
+            }
             Ok(RpcReply::Join(JoinReply::Refused(why))) => {
-                tracing::error!(%why, "the cluster does not take this node in");
+                // Once: it asks ten times a second, for as long as it takes.
+                if core.note_outside(Some(why.clone())) {
+                    tracing::error!(%why, "the cluster does not take this node in; it goes on asking");
+                }
                 return None;
             }
             Ok(RpcReply::Join(JoinReply::UseAtLeast(incarnation))) => return Some(incarnation),
@@ -287,8 +295,8 @@ pub(super) async fn take_in<T: Transport>(
     id: RaftId,
     member: Member,
 ) -> JoinReply {
-    if from != place_of(id) || !core.config().places.iter().any(|p| p.place == from) {
-        return JoinReply::Refused(format!("place {from} is not in the configuration of the leader"));
+    if from != place_of(id) {
+        return JoinReply::Refused(format!("node {from} cannot ask for node {}", place_of(id)));
     }
     // One at a time; a second asker waits its turn by asking again.
     let Ok(_turn) = core.joining().try_lock() else { return JoinReply::Wait };
@@ -300,6 +308,37 @@ pub(super) async fn take_in<T: Transport>(
         }
         Err(_) => JoinReply::Wait,
     }
+}
+
+/// Why a node that asks is not taken in by itself: its place is none of the members', so that an operator has to say it.
+/// After the cluster was begun anew, the nodes of the configuration come back without a word.
+fn stranger<T: Transport>(
+    core: &Core<T>,
+    id: RaftId,
+    member: &Member,
+    membership: &openraft::Membership<RaftId, Member>,
+    term: u64,
+) -> Option<String> {
+    let place = place_of(id);
+    if membership.nodes().any(|(other, _)| place_of(*other) == place) {
+        return None;
+    }
+    if core.view().read(|state| state.removed().contains(&place)) {
+        return Some(format!(
+            "node {place} was removed from the cluster. Stop it; or, on a member: relevo members add {place} {} --again",
+            member.addr
+        ));
+    }
+    let is_known = core.config().places.iter().any(|p| p.place == place);
+    if is_known && birth_of(term) > 0 {
+        return None;
+    }
+    let role = if member.role == Role::Witness { " --role witness" } else { "" };
+    Some(format!(
+        "node {place} is no member yet. On a member: relevo members add {place} {addr}{role}, or, in the place of node OLD: \
+         relevo members replace OLD {place} {addr}{role}",
+        addr = member.addr
+    ))
 }
 
 async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -> Result<JoinReply, String> {
@@ -318,6 +357,9 @@ async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -
         membership.nodes().map(|(other, _)| *other).filter(|other| place_of(*other) == place_of(id));
     if let Some(later) = of_place.max().filter(|later| *later > id) {
         return Ok(JoinReply::UseAtLeast(incarnation_of(later).saturating_add(1)));
+    }
+    if let Some(why) = stranger(core, id, &member, &membership, metrics.current_term) {
+        return Ok(JoinReply::Refused(why));
     }
     if membership.get_node(&id).is_none() {
         tracing::info!(id, place = place_of(id), "a node with an empty store is taken in as a learner");

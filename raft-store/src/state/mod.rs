@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{CborLen, Decode, Encode};
 use proxy_core::state::{Counts, Lost, SipState};
@@ -56,6 +56,9 @@ pub struct Marks {
     /// What it says of itself beyond that.
     #[cbor(n(2), with = "proxy_core::wire::added", has_nil)]
     pub own: Fitness,
+    /// An operator has removed it from the cluster.
+    #[cbor(n(20), with = "proxy_core::wire::added", has_nil)]
+    pub removed: bool,
 }
 
 impl Marks {
@@ -68,7 +71,7 @@ impl Marks {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { drained: false, healthy: true, own: Fitness::FIT }
+        Self { drained: false, healthy: true, own: Fitness::FIT, removed: false }
     }
 }
 
@@ -165,6 +168,10 @@ impl ClusterState {
                 }
                 Response::Done
             }
+            Command::Removed { place, removed } => {
+                self.mark(*place, |m| m.removed = *removed);
+                Response::Done
+            }
             Command::Stamp(stamp) => {
                 // A leader that was deposed may still have said something; time does not go back.
                 if self.stamp.is_none_or(|known| known.time <= stamp.time) {
@@ -206,7 +213,8 @@ impl ClusterState {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
-        if self.stamp.is_some() { TIME_VERSION } else { FIRST_VERSION }
+        let newer = self.stamp.is_some() || self.marks.values().any(|m| m.removed);
+        if newer { TIME_VERSION } else { FIRST_VERSION }
     }
 
     /// The newest stamp.
@@ -225,6 +233,12 @@ impl ClusterState {
     #[must_use]
     pub fn marks(&self, place: Place) -> Marks {
         self.marks.get(&place).copied().unwrap_or_default()
+    }
+
+    /// The places from which an operator has removed the node.
+    #[must_use]
+    pub fn removed(&self) -> BTreeSet<Place> {
+        self.marks.iter().filter(|(_, marks)| marks.removed).map(|(place, _)| *place).collect()
     }
 
     /// The places that something ails.
@@ -270,6 +284,17 @@ mod tests {
         state.apply(1, &Command::Drain { place: 2, drained: true });
         assert!(state.marks(2).drained);
         state.apply(2, &Command::Drain { place: 2, drained: false });
+        assert_eq!(state, ClusterState::default());
+    }
+
+    #[test]
+    fn a_place_that_was_removed_is_remembered_until_it_is_used_again() {
+        let mut state = ClusterState::default();
+        state.apply(1, &Command::Removed { place: 3, removed: true });
+        let bytes = codec::encode(Kind::Snapshot, &state).expect("encodes");
+        let read: ClusterState = codec::decode(Kind::Snapshot, &bytes).expect("decodes");
+        assert_eq!((read.removed(), read == state), ([3].into(), true));
+        state.apply(2, &Command::Removed { place: 3, removed: false });
         assert_eq!(state, ClusterState::default());
     }
 

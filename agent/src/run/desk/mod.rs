@@ -5,6 +5,8 @@ mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
+pub(in crate::run) mod members;
+pub(in crate::run) mod promote;
 mod provision;
 mod route;
 mod rtpengine;
