@@ -8,7 +8,7 @@ use proxy_core::state::{SipCommand, SipState};
 use proxy_core::time::{Clocks, Now};
 use raft_store::backup::{self, BackupError, Head};
 use raft_store::command::{Command, GrantReason, Response, Versions};
-use raft_store::node::members::{Ask, Done as Changed, Listing, Refusal};
+use raft_store::node::members::{Ask, Done as Changed, Listing, Refusal as NotChanged};
 use raft_store::node::promote::Prospect;
 use raft_store::node::{self, Done, Node, Refused};
 
@@ -156,11 +156,11 @@ impl Cluster for Replicated {
         self.node.members()
     }
 
-    fn change_members(&self, ask: Ask, done: Box<dyn FnOnce(Result<Changed, Refusal>) + Send>) {
+    fn change_members(&self, ask: Ask, done: Box<dyn FnOnce(Result<Changed, NotChanged>) + Send>) {
         self.node.change_members(ask, done);
     }
 
-    fn promote(&self, fenced: Vec<Place>, sure: bool, done: Box<dyn FnOnce(Result<Prospect, Refusal>) + Send>) {
+    fn promote(&self, fenced: Vec<Place>, sure: bool, done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>) {
         self.node.promote(fenced, sure, done);
     }
 

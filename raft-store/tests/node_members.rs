@@ -162,16 +162,25 @@ async fn a_change_that_the_nodes_heard_now_would_not_bear_is_refused_and_changes
 }
 
 /// Says it on whoever leads, until it is done, or was done already.
-async fn insist(cluster: &Cluster, what: Ask) {
+async fn insist(cluster: &Cluster, what: Ask, other: Place) {
+    let mut said = Vec::new();
     for _ in 0..200 {
         let leader = cluster.leader().await;
         match ask(cluster, leader, what).await {
             Ok(_) => return,
             Err(why) if why.contains("is a member already") || why.contains("is no member") => return,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(why) => {
+                if why.contains("leads the cluster at this moment") {
+                    // As the control thread does it: leadership follows the holder.
+                    cluster.core(leader).transfer_leadership(other);
+                }
+                said.push(why);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
-    panic!("it was never done");
+    said.dedup();
+    panic!("it was never done: {said:#?}");
 }
 
 /// A step of a change, as it is seen by whoever looks at the leader.
@@ -183,7 +192,7 @@ async fn the_leader_is_lost_at_each_step_and_the_change_is_finished_by_saying_it
         ("a learner", |c, on| listing(c, on).members.len() == 4),
         ("the mark", |c, on| !listing(c, on).removed.is_empty()),
         ("the joint step", |c, on| listing(c, on).sets.len() == 2),
-        ("the last step", |c, on| voters(c, on) == [[1, 2, 4]] || voters(c, on).concat().contains(&4)),
+        ("the last step", |c, on| listing(c, on).sets.len() == 1 && voters(c, on).concat().contains(&4)),
     ];
     for (name, seen) in steps {
         let mut cluster = Cluster::started(3).await;
@@ -201,7 +210,7 @@ async fn the_leader_is_lost_at_each_step_and_the_change_is_finished_by_saying_it
         // With one lost, the other three must go on, whatever step was reached.
         cluster.commit(grant(other)).await;
         cluster.start(leader, 0, true).await.expect("comes back");
-        insist(&cluster, what).await;
+        insist(&cluster, what, other).await;
         let expected: Vec<Place> = (1..=4).filter(|p| *p != place).collect();
         cluster.until("all know", |c| expected.iter().all(|p| voters(c, *p) == [expected.clone()])).await;
         let metrics = cluster.core(4).raft().metrics();
