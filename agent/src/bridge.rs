@@ -83,7 +83,12 @@ pub trait Cluster: Store + Sync {
         done(Err(NotChanged { error, cure }));
     }
     /// Makes this node the whole cluster, or only says what would come of it. Never blocks; `done` is called on any thread.
-    fn promote(&self, _fenced: Vec<Place>, _sure: bool, done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>) {
+    fn promote(
+        &self,
+        _fenced: Vec<Place>,
+        _sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>,
+    ) {
         let (error, cure) = ("there is no cluster here".into(), String::new());
         done(Err(NotChanged { error, cure }));
     }

@@ -160,7 +160,12 @@ impl Cluster for Replicated {
         self.node.change_members(ask, done);
     }
 
-    fn promote(&self, fenced: Vec<Place>, sure: bool, done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>) {
+    fn promote(
+        &self,
+        fenced: Vec<Place>,
+        sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>,
+    ) {
         self.node.promote(fenced, sure, done);
     }
 

@@ -150,7 +150,12 @@ fn changes_of_the_membership_keep_their_bytes() {
     for (n, reply) in replies.into_iter().enumerate() {
         golden_bytes(4, &format!("members_reply_{n}"), Kind::Rpc, &RpcReply::Members(reply));
     }
-    golden_bytes(4, "hello_members", Kind::Rpc, &RpcReply::Hello(Hello { members: vec![1, 2, 4], ..hello() }));
+    golden_bytes(
+        4,
+        "hello_members",
+        Kind::Rpc,
+        &RpcReply::Hello(Hello { members: vec![1, 2, 4], ..hello() }),
+    );
 }
 
 /// Fails to compile when a question or an answer is added, so that nobody forgets to add it above.

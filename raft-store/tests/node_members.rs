@@ -70,7 +70,9 @@ async fn a_lost_node_is_replaced_under_a_new_id_and_the_next_loss_is_borne() {
     arrives(&mut cluster, 4).await;
     cluster
         .until("it says what it waits for", |c| {
-            listing(c, 4).outside.is_some_and(|why| why.contains("relevo members replace OLD 4 127.0.0.1:7004"))
+            listing(c, 4)
+                .outside
+                .is_some_and(|why| why.contains("relevo members replace OLD 4 127.0.0.1:7004"))
         })
         .await;
     assert_eq!(voters(&cluster, leader).len(), 1, "nobody is taken in by itself");
@@ -125,9 +127,8 @@ async fn a_newcomer_that_does_not_catch_up_is_taken_out_again_and_two_changes_at
     assert!(silent.clone().is_err_and(|why| why.contains("does not answer on 127.0.0.1:7004")), "{silent:?}");
     arrives(&mut cluster, 4).await;
     let core = cluster.core(leader);
-    let adding = tokio::spawn(async move {
-        core.change_members(Ask::Add { newcomer: newcomer(4), wait_s: 5 }).await
-    });
+    let adding =
+        tokio::spawn(async move { core.change_members(Ask::Add { newcomer: newcomer(4), wait_s: 5 }).await });
     // Cut off as soon as it is a learner.
     let nodes = |c: &Cluster| listing(c, leader).members.len();
     cluster.until("it is a learner", |c| nodes(c) == 4).await;
@@ -209,10 +210,11 @@ async fn the_leader_is_lost_at_each_step_and_the_change_is_finished_by_saying_it
         drop(changing.await);
         // With one lost, the other three must go on, whatever step was reached.
         cluster.commit(grant(other)).await;
+        cluster.until("nothing is half done", |c| listing(c, other).sets.len() == 1).await;
         cluster.start(leader, 0, true).await.expect("comes back");
         insist(&cluster, what, other).await;
         let expected: Vec<Place> = (1..=4).filter(|p| *p != place).collect();
-        cluster.until("all know", |c| expected.iter().all(|p| voters(c, *p) == [expected.clone()])).await;
+        cluster.until(name, |c| expected.iter().all(|p| voters(c, *p) == [expected.clone()])).await;
         let metrics = cluster.core(4).raft().metrics();
         let nodes = metrics.borrow_watched().membership_config.membership().nodes().count();
         assert_eq!(nodes, 3, "{name}: nobody is left over");

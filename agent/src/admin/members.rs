@@ -79,7 +79,8 @@ pub fn drift(config: &Config, listing: &Listing) -> Vec<Drift> {
     if listing.members.is_empty() || !config.is_cluster() {
         return Vec::new();
     }
-    let file = config.file.as_ref().map_or_else(|| String::from("the configuration"), |f| f.display().to_string());
+    let file =
+        config.file.as_ref().map_or_else(|| String::from("the configuration"), |f| f.display().to_string());
     let mut all = Vec::new();
     for m in &config.nodes {
         match listing.of(m.id) {
@@ -139,7 +140,8 @@ fn drift_values(config: &Config, listing: &Listing) -> Vec<Value> {
 /// Who votes, how many have to agree, and where file and membership differ: for `relevo status`.
 #[must_use]
 pub fn summary(config: &Config, listing: &Listing) -> Value {
-    let mut voters: Vec<u16> = listing.members.iter().filter(|m| m.standing.votes()).map(|m| m.place).collect();
+    let mut voters: Vec<u16> =
+        listing.members.iter().filter(|m| m.standing.votes()).map(|m| m.place).collect();
     voters.dedup();
     json!({
         "voters": voters,

@@ -90,7 +90,8 @@ fn places(v: &Value) -> String {
 }
 
 fn changed(v: &Value) -> String {
-    let mut out = format!("{}\nvoters {}: {}", text(&v["done"]), places(&v["voters"]), text(&v["losses_words"]));
+    let mut out =
+        format!("{}\nvoters {}: {}", text(&v["done"]), places(&v["voters"]), text(&v["losses_words"]));
     if !list(&v["silent"]).is_empty() {
         out += &format!("\nnot heard now: {}", places(&v["silent"]));
     }

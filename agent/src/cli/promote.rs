@@ -50,7 +50,10 @@ fn promoted(common: &Common, asked: &Promote) -> Result<Value, Problem> {
         return Err(nothing(String::from("nobody can be asked here")));
     }
     line(&outlook(&prospect));
-    print!("Is the power of node {} cut, and shall this node begin the cluster anew? [y/N] ", nodes(&prospect["fenced"]));
+    print!(
+        "Is the power of node {} cut, and shall this node begin the cluster anew? [y/N] ",
+        nodes(&prospect["fenced"])
+    );
     // A question that is not seen is answered with no.
     let _ = std::io::stdout().flush();
     let mut answer = String::new();
@@ -81,7 +84,9 @@ fn outlook(v: &Value) -> String {
         );
     }
     out += match v["may_miss"] == json!(true) {
-        true => "the others were a majority without this node: what they acknowledged since it was last in touch is missing\n",
+        true => {
+            "the others were a majority without this node: what they acknowledged since it was last in touch is missing\n"
+        }
         false => "nothing that was acknowledged is missing: this node had to agree to all of it\n",
     };
     for note in list(&v["seen"]) {
@@ -112,7 +117,8 @@ mod tests {
         let v = json!({ "last": 9, "committed": 8, "may_miss": true, "fenced": [2, 3], "witness": false,
                         "said": [{ "node": 2, "applied": 7, "s_ago": 40 }], "seen": ["nothing answers on A (node 2)"] });
         let said = outlook(&v);
-        for part in ["up to entry 9", "up to 8", "node 2 said 40 s ago", "is missing", "nothing answers on A"] {
+        for part in ["up to entry 9", "up to 8", "node 2 said 40 s ago", "is missing", "nothing answers on A"]
+        {
             assert!(said.contains(part), "{part}: {said}");
         }
         let pair = outlook(&json!({ "may_miss": false }));

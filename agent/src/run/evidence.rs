@@ -74,10 +74,12 @@ enum Sign {
 fn port(suspect: Suspect) -> Sign {
     let Suspect { node, addr } = suspect;
     match TcpStream::connect_timeout(&addr, LISTEN) {
-        Ok(_) => Sign::Alive(format!("something listens on {addr}, the port of node {node} for the other nodes")),
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
-            Sign::Note(format!("the machine of node {node} answers, and Relevo does not listen there ({addr})"))
+        Ok(_) => {
+            Sign::Alive(format!("something listens on {addr}, the port of node {node} for the other nodes"))
         }
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Sign::Note(format!(
+            "the machine of node {node} answers, and Relevo does not listen there ({addr})"
+        )),
         Err(_) => Sign::Note(format!("nothing answers on {addr} (node {node})")),
     }
 }
@@ -112,9 +114,7 @@ fn serves(suspect: Suspect, me: u16, key: &[u8; 32]) -> Sign {
     let Suspect { node, addr } = suspect;
     let number = u64::from(std::process::id()) << 32 | u64::from(node);
     let ask = question::encode(Word::Question { from: me, number }, key);
-    let is = |bytes: &[u8]| {
-        matches!(question::verify(bytes, key), Some(Word::Answer { number: of, .. }) if of == number)
-    };
+    let is = |bytes: &[u8]| matches!(question::verify(bytes, key), Some(Word::Answer { number: of, .. }) if of == number);
     match reply(addr, &ask, is) {
         true => Sign::Alive(format!("the agent of node {node} answers on {addr} (UDP)")),
         false => Sign::None,

@@ -393,7 +393,9 @@ impl World {
         };
         let slow = |m: &Machine| m.disks.slow.get() > 0;
         // Who is out, or on its way, is none of the majority.
-        let stalls = self.operator.is_under_way() || self.net.is_narrow() || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
+        let stalls = self.operator.is_under_way()
+            || self.net.is_narrow()
+            || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
         let mut nodes = Vec::with_capacity(places.len());
         for machine in &self.machines {
             let clear = |other: &Place| {

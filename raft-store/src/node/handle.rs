@@ -149,11 +149,17 @@ impl Node {
 
     /// Makes this node the whole cluster, or (`sure` is false) only says what would come of it: see
     /// [`Core::promote`]. Never blocks; `done` is called once.
-    pub fn promote(&self, named: Vec<Place>, sure: bool, done: Box<dyn FnOnce(Result<Prospect, Refusal>) + Send>) {
+    pub fn promote(
+        &self,
+        named: Vec<Place>,
+        sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, Refusal>) + Send>,
+    ) {
         let Some(core) = self.0.core() else {
             return done(Err(Refusal {
                 error: "this node is not part of a cluster at this moment; nothing was changed".into(),
-                cure: "relevo status says what it waits for; where its store is damaged: relevo store repair".into(),
+                cure: "relevo status says what it waits for; where its store is damaged: relevo store repair"
+                    .into(),
             }));
         };
         self.0.runtime.spawn(async move {

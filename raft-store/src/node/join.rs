@@ -375,10 +375,17 @@ async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -
         return Ok(JoinReply::Wait);
     }
     let of_place = |other: &RaftId| place_of(*other) == place_of(id) && *other != id;
-    // Of each place the latest id only: while a change for another place is half done, both of its ids vote, and the
-    // union would make voters of both for good, one of which is no more.
+    // While a change is half done, what it was to lead to: the union would make voters for good of those that were to go.
+    let wanted = membership.get_joint_config().last().cloned().unwrap_or_default();
+    if core.view().read(|state| state.removed().contains(&place_of(id))) && !wanted.contains(&id) {
+        return Ok(JoinReply::Refused(format!(
+            "node {} was removed from the cluster: stop it",
+            place_of(id)
+        )));
+    }
+    // Of each place the latest id only: the former one is no more.
     let latest: BTreeMap<Place, RaftId> =
-        voters.iter().copied().chain([id]).map(|v| (place_of(v), v)).collect();
+        wanted.iter().copied().chain([id]).map(|v| (place_of(v), v)).collect();
     let next: BTreeSet<_> = latest.into_values().collect();
     raft.change_membership(ChangeMembers::ReplaceAllVoters(next), false).await.map_err(|e| e.to_string())?;
     let stale: BTreeSet<_> = membership.learner_ids().filter(of_place).collect();

@@ -61,10 +61,11 @@ struct Picture {
 
 /// Checks what was named against what is known; pure.
 fn check(picture: &Picture, named: &BTreeSet<Place>) -> Result<(), Refusal> {
-    let refuse = |error: String, cure: &str| Err(Refusal { error: error + "; nothing was changed", cure: cure.into() });
-    let list = |places: &BTreeSet<Place>| {
-        places.iter().map(Place::to_string).collect::<Vec<_>>().join(" and ")
+    let refuse = |error: String, cure: &str| {
+        Err(Refusal { error: error + "; nothing was changed", cure: cure.into() })
     };
+    let list =
+        |places: &BTreeSet<Place>| places.iter().map(Place::to_string).collect::<Vec<_>>().join(" and ");
     if let Some(why) = &picture.outside {
         return refuse(format!("what this node has may be old: {why}"), "look at the other nodes first");
     }
@@ -76,7 +77,10 @@ fn check(picture: &Picture, named: &BTreeSet<Place>) -> Result<(), Refusal> {
     }
     let others: BTreeSet<Place> = picture.voters.iter().copied().filter(|p| *p != picture.me).collect();
     if others.is_empty() {
-        return refuse("this node is the whole cluster already".into(), "relevo status says whether it serves");
+        return refuse(
+            "this node is the whole cluster already".into(),
+            "relevo status says whether it serves",
+        );
     }
     if picture.leads {
         return refuse(
@@ -102,7 +106,11 @@ fn check(picture: &Picture, named: &BTreeSet<Place>) -> Result<(), Refusal> {
     let strangers: BTreeSet<Place> = named.difference(&others).copied().collect();
     if !strangers.is_empty() {
         return refuse(
-            format!("node {} was named, and is none of the others that vote ({})", list(&strangers), list(&others)),
+            format!(
+                "node {} was named, and is none of the others that vote ({})",
+                list(&strangers),
+                list(&others)
+            ),
             "name those: relevo members list",
         );
     }
@@ -146,7 +154,11 @@ impl<T: Transport> Core<T> {
             last: facts.last_log,
             committed: facts.applied,
             may_miss: fenced.len() > voters.len() / 2,
-            said: said.into_iter().filter(|(p, ..)| fenced.contains(p)).map(|(p, n, at)| (p, n, now.since(at))).collect(),
+            said: said
+                .into_iter()
+                .filter(|(p, ..)| fenced.contains(p))
+                .map(|(p, n, at)| (p, n, now.since(at)))
+                .collect(),
             fenced,
         })
     }
@@ -173,7 +185,11 @@ impl<T: Transport> Core<T> {
                 names.join(" and ")
             ),
             incarnation: incarnation_of(self.config().id),
-            begins: Some(Begins { last: own.index, promised: Some(own.index).filter(|_| !prospect.may_miss), own }),
+            begins: Some(Begins {
+                last: own.index,
+                promised: Some(own.index).filter(|_| !prospect.may_miss),
+                own,
+            }),
         });
         Ok(prospect)
     }
@@ -202,12 +218,18 @@ mod tests {
         let answers = Picture { answer: vec![2, 2], ..picture(&[1, 2, 3]) };
         assert!(why(&answers, &[2, 3]).contains("node 2 answers on the port of the nodes"));
         assert!(why(&picture(&[1, 2, 3]), &[2]).contains("node 3 votes, too"));
-        assert!(why(&picture(&[1, 2]), &[2, 7]).contains("node 7 was named, and is none of the others that vote (2)"));
+        assert!(
+            why(&picture(&[1, 2]), &[2, 7])
+                .contains("node 7 was named, and is none of the others that vote (2)")
+        );
     }
 
     #[test]
     fn a_node_that_leads_that_is_alone_or_whose_state_may_be_old_is_not_promoted() {
-        assert!(why(&Picture { leads: true, ..picture(&[1, 2]) }, &[2]).contains("a majority of the nodes follows"));
+        assert!(
+            why(&Picture { leads: true, ..picture(&[1, 2]) }, &[2])
+                .contains("a majority of the nodes follows")
+        );
         assert!(why(&picture(&[1]), &[2]).contains("the whole cluster already"));
         assert!(why(&picture(&[2, 3]), &[2, 3]).contains("does not vote"));
         let removed = Picture { outside: Some("it was removed".into()), ..picture(&[1, 2]) };

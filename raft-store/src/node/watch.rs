@@ -82,6 +82,9 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
             }
         }
         rounds = if leads(&own, &heard) { 0 } else { rounds.saturating_add(1) };
+        if own.leads {
+            core.finish_change().await;
+        }
         without = if goes_on_without(&own, &heard) { without + 1 } else { 0 };
         tell_outside(&core, without, &heard);
         tell(&core, rounds, &own, &heard);

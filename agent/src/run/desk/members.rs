@@ -50,8 +50,15 @@ impl<C: Cluster> Desk<C> {
             },
             Ask::Replace { node, new } => match self.newcomer(new, Some(*node)) {
                 Ok(newcomer) => (
-                    store::Ask::Replace { place: *node, newcomer, wait_s: new.wait_s.unwrap_or(CATCH_UP_SECS) },
-                    format!("node {} votes now in the place of node {node}, which is no member any more", new.node),
+                    store::Ask::Replace {
+                        place: *node,
+                        newcomer,
+                        wait_s: new.wait_s.unwrap_or(CATCH_UP_SECS),
+                    },
+                    format!(
+                        "node {} votes now in the place of node {node}, which is no member any more",
+                        new.node
+                    ),
                 ),
                 Err(reply) => return reply,
             },
@@ -86,7 +93,10 @@ impl<C: Cluster> Desk<C> {
         let known = self.config.nodes.iter().find(|m| m.id == new.node);
         let Some(addr) = new.addr.or(known.map(|m| m.addr)) else {
             return Err(Reply::error(
-                format!("node {} is not in the configuration here, so that its address must be said", new.node),
+                format!(
+                    "node {} is not in the configuration here, so that its address must be said",
+                    new.node
+                ),
                 format!("relevo members … {} ADDRESS:PORT (its [[cluster.node]] addr)", new.node),
             ));
         };

@@ -38,7 +38,12 @@ impl<C: Cluster> Desk<C> {
         let prospect = match rx.recv_timeout(ANSWER_LIMIT) {
             Ok(Ok(prospect)) => prospect,
             Ok(Err(refusal)) => return refuse(refusal),
-            Err(_) => return Reply::error("the store did not answer in time", "see relevo status, then say it again"),
+            Err(_) => {
+                return Reply::error(
+                    "the store did not answer in time",
+                    "see relevo status, then say it again",
+                );
+            }
         };
         let mut said = told(&prospect, &notes);
         said["witness"] = json!(self.config.role == Role::Witness);
@@ -97,9 +102,10 @@ impl<C: Cluster> Desk<C> {
 }
 
 fn told(prospect: &Prospect, notes: &[String]) -> Value {
-    let said = prospect.said.iter().map(|(node, applied, age)| {
-        json!({ "node": node, "applied": applied, "s_ago": age.as_secs() })
-    });
+    let said = prospect
+        .said
+        .iter()
+        .map(|(node, applied, age)| json!({ "node": node, "applied": applied, "s_ago": age.as_secs() }));
     json!({
         "last": prospect.last,
         "committed": prospect.committed,

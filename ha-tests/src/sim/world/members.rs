@@ -73,7 +73,8 @@ impl World {
             Stage::Removing => {
                 let place = self.operator.place;
                 if self.ask(Ask::Remove { place }, "no member") {
-                    self.trace.say(format!("OPERATOR node {place} is removed, and its machine gets empty disks"));
+                    self.trace
+                        .say(format!("OPERATOR node {place} is removed, and its machine gets empty disks"));
                     let detail = self.operator.rng.draw();
                     if let Some(machine) = self.machine(place) {
                         machine.power_off(detail);
@@ -153,7 +154,8 @@ impl World {
             .filter(|n| self.machines.get(*n).is_some_and(|m| m.place != place && m.lively(now)))
             .collect();
         let Some(index) = self.operator.rng.pick(&runs) else { return false };
-        let Some(process) = self.machines.get(index).and_then(|m| m.agent.as_ref()).map(|a| &a.process) else {
+        let Some(process) = self.machines.get(index).and_then(|m| m.agent.as_ref()).map(|a| &a.process)
+        else {
             return false;
         };
         let Some(core) = process.running().map(|r| r.core.clone()) else { return false };

@@ -3,7 +3,7 @@
 //! | this node is lost, or its leadership, after | what is left | then |
 //! |---|---|---|
 //! | the newcomer is a learner | a learner without a vote | `add` again goes on, `remove` takes it out |
-//! | the joint step is in the log | two sets of voters | the next leader makes the second step (openraft) |
+//! | the joint step is in the log | two sets of voters | the next leader makes the second step, within seconds ([`finish`]) |
 //! | the mark of removal, before the joint step | a member that is marked | `remove` again |
 
 use std::collections::BTreeSet;
@@ -38,18 +38,39 @@ pub(in crate::node) async fn change<T: Transport>(core: &Core<T>, ask: Ask) -> R
     let work = tokio::spawn(async move {
         let turn = timeout(TURN_LIMIT, core.joining().lock()).await;
         let Ok(_turn) = turn else { return Err(Refusal::busy()) };
+        second_step(&core).await?;
         let done = match ask {
             Ask::Add { newcomer, wait_s } => add(&core, &newcomer, wait_s).await,
             Ask::Remove { place } => remove(&core, place).await,
             Ask::Replace { place, newcomer, wait_s } => replace(&core, place, &newcomer, wait_s).await,
         };
         match &done {
-            Ok(done) => tracing::warn!(?ask, voters = ?done.voters, "the membership was changed by an operator"),
+            Ok(done) => {
+                tracing::warn!(?ask, voters = ?done.voters, "the membership was changed by an operator")
+            }
             Err(refusal) => tracing::warn!(?ask, %refusal, "a change of the membership was not made"),
         }
         done
     });
     work.await.unwrap_or_else(|e| Err(Refusal::unknown(&e.to_string())))
+}
+
+/// The leader looks now and then whether a former one has left a change half done, and finishes it.
+pub(in crate::node) async fn finish<T: Transport>(core: &Core<T>) {
+    // Whoever is at work on one finishes it.
+    let Ok(_turn) = core.joining().try_lock() else { return };
+    if let Err(refusal) = second_step(core).await {
+        tracing::debug!(%refusal, "a change of the membership is still half done");
+    }
+}
+
+/// Makes the second step of a change that was left half done, if there is one.
+async fn second_step<T: Transport>(core: &Core<T>) -> Result<(), Refusal> {
+    let metrics = core.raft().metrics();
+    let membership = metrics.borrow_watched().membership_config.clone();
+    let [_, wanted] = &membership.membership().get_joint_config()[..] else { return Ok(()) };
+    tracing::warn!(?wanted, "a change of the membership was left half done: it is finished");
+    made(core.raft().change_membership(ChangeMembers::ReplaceAllVoters(wanted.clone()), false)).await
 }
 
 async fn add<T: Transport>(core: &Core<T>, new: &Newcomer, wait_s: u32) -> Result<Done, Refusal> {
@@ -264,15 +285,14 @@ async fn forget<T: Transport>(core: &Core<T>, place: Place) -> Result<Done, Refu
 
 fn done<T: Transport>(core: &Core<T>) -> Result<Done, Refusal> {
     let picture = picture(core)?;
-    let voters: Vec<RaftId> = picture.sets.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let voters: Vec<RaftId> =
+        picture.sets.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let heard = voters.iter().copied().filter(|id| picture.heard.contains(id)).collect();
     Ok(Done { voters, heard })
 }
 
 /// What openraft makes of a change, within its time.
-async fn made<R, E: std::fmt::Display>(
-    change: impl Future<Output = Result<R, E>>,
-) -> Result<(), Refusal> {
+async fn made<R, E: std::fmt::Display>(change: impl Future<Output = Result<R, E>>) -> Result<(), Refusal> {
     match timeout(COMMIT_LIMIT, change).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Refusal::unknown(&e.to_string())),

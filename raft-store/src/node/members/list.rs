@@ -96,7 +96,8 @@ impl Listing {
     #[must_use]
     pub fn losses(&self) -> Option<usize> {
         let reached: BTreeSet<RaftId> = self.members.iter().filter(|m| m.reached).map(|m| m.id).collect();
-        let left = |set: &BTreeSet<RaftId>| set.intersection(&reached).count().checked_sub(majority(set.len()));
+        let left =
+            |set: &BTreeSet<RaftId>| set.intersection(&reached).count().checked_sub(majority(set.len()));
         let all: Option<Vec<usize>> = self.sets.iter().map(left).collect();
         // Without voters there is no majority either.
         all?.into_iter().min()
@@ -139,7 +140,8 @@ impl<T: Transport> Core<T> {
             let reached = own
                 || acknowledged.is_some_and(|age| age <= lease)
                 || (!facts.leading && said.is_some_and(|age| age <= WORD_LIMIT));
-            let by_word = peer.and_then(|p| p.applied).map(|(applied, _)| facts.applied.saturating_sub(applied));
+            let by_word =
+                peer.and_then(|p| p.applied).map(|(applied, _)| facts.applied.saturating_sub(applied));
             Listed {
                 place: place_of(*id),
                 id: *id,
@@ -147,7 +149,11 @@ impl<T: Transport> Core<T> {
                 standing: standing(*id, &sets),
                 heard: if own { Some(Duration::ZERO) } else { acknowledged.into_iter().chain(said).min() },
                 reached,
-                behind: if own { Some(facts.last_log.saturating_sub(facts.applied)) } else { peer.and_then(|p| p.lag).or(by_word) },
+                behind: if own {
+                    Some(facts.last_log.saturating_sub(facts.applied))
+                } else {
+                    peer.and_then(|p| p.lag).or(by_word)
+                },
             }
         };
         let mut members: Vec<Listed> = membership.nodes().map(listed).collect();
@@ -185,7 +191,11 @@ mod tests {
         assert_eq!(listing(&[&[1, 2, 3]], &[1, 2, 3]).losses(), Some(1));
         assert_eq!(listing(&[&[1, 2, 3]], &[1, 2]).losses(), Some(0), "one is lost already");
         assert_eq!(listing(&[&[1, 2, 3]], &[1]).losses(), None);
-        assert_eq!(listing(&[&[1, 2, 3, 4]], &[1, 2, 3, 4]).losses(), Some(1), "four bear no more than three");
+        assert_eq!(
+            listing(&[&[1, 2, 3, 4]], &[1, 2, 3, 4]).losses(),
+            Some(1),
+            "four bear no more than three"
+        );
         assert_eq!(listing(&[&[1, 2, 3, 4]], &[1, 2, 4]).losses(), Some(0));
         assert_eq!(listing(&[&[1]], &[1]).losses(), Some(0));
         assert_eq!(listing(&[], &[]).losses(), None, "nobody is a member yet");
@@ -195,11 +205,9 @@ mod tests {
     fn while_a_change_is_half_done_both_sets_count() {
         assert_eq!(listing(&[&[1, 2, 3], &[1, 2, 4]], &[1, 2, 3]).losses(), Some(0));
         let sets = [BTreeSet::from([1, 3]), BTreeSet::from([1, 4])];
-        assert_eq!([1, 3, 4, 5].map(|id| standing(id, &sets)), [
-            Standing::Voter,
-            Standing::Leaving,
-            Standing::Coming,
-            Standing::Learner
-        ]);
+        assert_eq!(
+            [1, 3, 4, 5].map(|id| standing(id, &sets)),
+            [Standing::Voter, Standing::Leaving, Standing::Coming, Standing::Learner]
+        );
     }
 }

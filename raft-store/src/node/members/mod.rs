@@ -145,6 +145,17 @@ impl<T: Transport> Core<T> {
         peers
     }
 
+    /// Finishes a change that a former leader has left half done; to be called by a leader, now and then.
+    pub(super) async fn finish_change(&self) {
+        use openraft::async_runtime::WatchReceiver;
+        let metrics = self.raft().metrics();
+        let is_half_done =
+            metrics.borrow_watched().membership_config.membership().get_joint_config().len() > 1;
+        if is_half_done {
+            change::finish(self).await;
+        }
+    }
+
     /// Another node asks, because it takes this one for the leader.
     pub(super) async fn change_members_here(&self, ask: Ask) -> Result<Done, Refusal> {
         change::change(self, ask).await
