@@ -153,7 +153,10 @@ fn half_of_a_pair_is_promoted_and_the_fenced_node_comes_back_as_a_new_member() {
         let said = of(lab, left, &["members", "list"]);
         said["losses"] == 0 && status::wait_ready(lab, PATIENCE).is_ok()
     });
-    say(lab, &["switchover", &lost_id]);
+    // Not in the first moment after it has started.
+    until("it takes the service", || {
+        status::admin(lab, &node(lab, left), &["switchover", &lost_id], PATIENCE).is_ok()
+    });
     assert_eq!(active(lab).id, lost.id);
     alice.register(3, 600);
 }

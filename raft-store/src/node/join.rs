@@ -195,7 +195,12 @@ pub async fn wait_as_newborn<T: Transport>(transport: &T, me: Place, places: &[P
             tracing::warn!(birth = birth_of(term), ?silent, "the cluster begins anew here");
             return;
         }
-        if rounds.is_multiple_of(ROUNDS_PER_LINE) {
+        if former.is_empty() && rounds == 0 {
+            tracing::warn!(
+                ?silent,
+                "the cluster is to begin anew here; nodes that are silent get a moment to say that they go on"
+            );
+        } else if !former.is_empty() && rounds.is_multiple_of(ROUNDS_PER_LINE) {
             tracing::error!(
                 ?former,
                 ?silent,
@@ -310,8 +315,9 @@ pub(super) async fn take_in<T: Transport>(
     }
 }
 
-/// Why a node that asks is not taken in by itself: its place is none of the members', so that an operator has to say it.
-/// After the cluster was begun anew, the nodes of the configuration come back without a word.
+/// Why a node that asks is not taken in by itself: nobody votes under its place, so that an operator has to say it, also
+/// where it is a learner that a change was left half way with. After the cluster was begun anew, the nodes of the
+/// configuration come back without a word.
 fn stranger<T: Transport>(
     core: &Core<T>,
     id: RaftId,
@@ -320,7 +326,9 @@ fn stranger<T: Transport>(
     term: u64,
 ) -> Option<String> {
     let place = place_of(id);
-    if membership.nodes().any(|(other, _)| place_of(*other) == place) {
+    // While a change is half done, what it was to lead to.
+    let wanted = membership.get_joint_config().last();
+    if wanted.is_some_and(|voters| voters.iter().any(|other| place_of(*other) == place)) {
         return None;
     }
     if core.view().read(|state| state.removed().contains(&place)) {

@@ -189,6 +189,7 @@ impl<T: Transport> Core<T> {
                 last: own.index,
                 promised: Some(own.index).filter(|_| !prospect.may_miss),
                 own,
+                by_operator: true,
             }),
         });
         Ok(prospect)

@@ -159,7 +159,11 @@ fn tell<T: Transport>(core: &Core<T>, rounds: u32, own: &Hello, heard: &BTreeMap
         return;
     }
     let config = core.config();
-    let places: Vec<Place> = core.known_peers().iter().map(|p| p.place).collect();
+    // Those that vote; before there is a membership, those that will.
+    let mut places = core.voter_places();
+    if places.is_empty() {
+        places = config.places.iter().map(|p| p.place).collect();
+    }
     let words = leaderless::words(super::types::place_of(config.id), own, heard, &places);
     if leaderless::is_due(rounds) {
         tracing::warn!("{words}");
