@@ -64,7 +64,7 @@ enum Role {
 }
 
 impl Newcomer {
-    fn new(&self) -> New {
+    fn described(&self) -> New {
         New {
             node: self.node,
             addr: self.address,
@@ -78,9 +78,9 @@ impl Newcomer {
 pub(super) fn members(common: &Common, command: &Members) -> ExitCode {
     let ask = match command {
         Members::List => return show(common, &Request::Members { ask: Ask::List {} }, listed),
-        Members::Add { newcomer } => Ask::Add { new: newcomer.new() },
+        Members::Add { newcomer } => Ask::Add { new: newcomer.described() },
         Members::Remove { node } => Ask::Remove { node: *node },
-        Members::Replace { old, newcomer } => Ask::Replace { node: *old, new: newcomer.new() },
+        Members::Replace { old, newcomer } => Ask::Replace { node: *old, new: newcomer.described() },
     };
     show(common, &Request::Members { ask }, changed)
 }

@@ -54,12 +54,15 @@ struct Ask {
 #[derive(Clone)]
 pub struct TcpTransport(Arc<Inner>);
 
+/// Where a link leads, and what takes its questions.
+type Known = (SocketAddr, mpsc::Sender<Ask>);
+
 struct Inner {
     who: Credentials,
     source: Option<IpAddr>,
     known: BTreeMap<Place, SocketAddr>,
     paths: Paths,
-    links: Mutex<HashMap<(Place, Lane), (SocketAddr, mpsc::Sender<Ask>)>>,
+    links: Mutex<HashMap<(Place, Lane), Known>>,
 }
 
 impl TcpTransport {
