@@ -41,6 +41,7 @@ pub mod start;
 pub mod store;
 mod succeed;
 mod take_back;
+mod take_in;
 pub mod time;
 mod timekeeper;
 pub mod types;

@@ -18,7 +18,8 @@ use super::{Ask, Done, MAX_CATCH_UP_SECS, Newcomer, Refusal};
 use crate::command::Command;
 use crate::node::client::Transport;
 use crate::node::core::{Core, Peer};
-use crate::node::join::{self, JOIN_LAG};
+use crate::node::join;
+use crate::node::take_in::JOIN_LAG;
 use crate::node::types::{Place, RaftId, incarnation_of, place_of};
 
 /// Time to wait for a change before this one: one that takes longer is named.
