@@ -8,6 +8,8 @@ use proxy_core::state::{SipCommand, SipResponse, SipState};
 use proxy_core::time::{Clocks, MonoTime, Now, WallTime};
 use raft_store::backup::{BackupError, Head};
 use raft_store::command::{GrantReason, Versions};
+use raft_store::node::members::{Ask, Done, Listing, Refusal as NotChanged};
+use raft_store::node::promote::Prospect;
 use raft_store::state::Event;
 
 use crate::control::{Facts, Fitness, Place};
@@ -78,6 +80,25 @@ pub trait Cluster: Store + Sync {
     /// Copies the replicated state into a file, and says how many bytes that has; `None` where there is no such state.
     fn backup(&self, _file: &Path, _head: &Head, _replace: bool) -> Option<Result<u64, BackupError>> {
         None
+    }
+    /// Who is in the cluster, as this node knows it.
+    fn members(&self) -> Listing {
+        Listing::default()
+    }
+    /// Has that changed, by way of the leader if that is another node. Never blocks; `done` is called on any thread.
+    fn change_members(&self, _ask: Ask, done: Box<dyn FnOnce(Result<Done, NotChanged>) + Send>) {
+        let (error, cure) = ("there is no cluster here".into(), String::new());
+        done(Err(NotChanged { error, cure }));
+    }
+    /// Makes this node the whole cluster, or only says what would come of it. Never blocks; `done` is called on any thread.
+    fn promote(
+        &self,
+        _fenced: Vec<Place>,
+        _sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>,
+    ) {
+        let (error, cure) = ("there is no cluster here".into(), String::new());
+        done(Err(NotChanged { error, cure }));
     }
     /// Which format versions a node reads, if it has said so to this one.
     fn reads(&self, _place: Place) -> Option<Versions> {

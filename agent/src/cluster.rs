@@ -8,6 +8,8 @@ use proxy_core::state::{SipCommand, SipState};
 use proxy_core::time::{Clocks, Now};
 use raft_store::backup::{self, BackupError, Head};
 use raft_store::command::{Command, GrantReason, Response, Versions};
+use raft_store::node::members::{Ask, Done as Changed, Listing, Refusal as NotChanged};
+use raft_store::node::promote::Prospect;
 use raft_store::node::{self, Done, Node, Refused};
 use raft_store::state::Event;
 
@@ -160,6 +162,23 @@ impl Cluster for Replicated {
     fn backup(&self, file: &Path, head: &Head, replace: bool) -> Option<Result<u64, BackupError>> {
         let state = self.node.read(raft_store::state::ClusterState::frozen);
         Some(backup::write(file, head, &state, replace))
+    }
+
+    fn members(&self) -> Listing {
+        self.node.members()
+    }
+
+    fn change_members(&self, ask: Ask, done: Box<dyn FnOnce(Result<Changed, NotChanged>) + Send>) {
+        self.node.change_members(ask, done);
+    }
+
+    fn promote(
+        &self,
+        fenced: Vec<Place>,
+        sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, NotChanged>) + Send>,
+    ) {
+        self.node.promote(fenced, sure, done);
     }
 
     fn reads(&self, place: Place) -> Option<Versions> {

@@ -31,6 +31,7 @@ fn every_invariant_holds_in_two_hundred_worlds() {
         assert!(total.kept > count / 2 && total.notified > 5 * count, "{}", summary.tell());
         let media = &total.media;
         assert!(media.given > 5 * count && media.deleted > count && media.excused < count / 10, "{media:?}");
+        assert!(total.changes > count / 5, "{}", summary.tell());
         assert!(total.failovers > 0 && total.moved > 0 && total.registered > 0, "{}", summary.tell());
     }
 }

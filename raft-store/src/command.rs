@@ -12,6 +12,7 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
+use crate::node::members::MEMBERS_VERSION;
 use crate::state::{Event, Fitness};
 use crate::time::Stamp;
 use crate::wire::{FIRST_VERSION, HISTORY_VERSION, TIME_VERSION};
@@ -95,6 +96,16 @@ pub enum Command {
     /// What a node knows of something that has happened to the service.
     #[n(20)]
     Event(#[n(0)] Event),
+    /// An operator has removed the node of a place (`true`), or takes in another one there.
+    #[n(8)]
+    Removed {
+        /// Which place.
+        #[n(0)]
+        place: Place,
+        /// Removed or not.
+        #[n(1)]
+        removed: bool,
+    },
 }
 
 impl Command {
@@ -112,6 +123,7 @@ impl Command {
             | Self::Reads { .. } => FIRST_VERSION,
             Self::Stamp(_) => TIME_VERSION,
             Self::Event(_) => HISTORY_VERSION,
+            Self::Removed { .. } => MEMBERS_VERSION,
         }
     }
 }

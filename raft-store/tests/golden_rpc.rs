@@ -17,6 +17,7 @@ use raft_store::codec::Kind;
 use raft_store::command::{Batch, Command, Response, Responses};
 use raft_store::node::doubt::Reach;
 use raft_store::node::inbound::{DiskWord, Hello, JoinReply, ProposeRefused, Rpc, RpcReply, Told};
+use raft_store::node::members::{Ask, Done, Newcomer, Refusal};
 use raft_store::node::types::{Entry, LogId, Vote};
 use raft_store::node::{Member, Role, TypeConfig, raft_id};
 
@@ -48,7 +49,12 @@ fn hello() -> Hello {
         incarnation: 1_800_000_000_000,
         digests: vec![],
         reach: None,
+        members: vec![],
     }
+}
+
+fn newcomer() -> Newcomer {
+    Newcomer { place: 4, member: member(), again: true }
 }
 
 fn batch() -> Batch {
@@ -129,6 +135,29 @@ fn questions_and_answers_keep_their_bytes() {
     }
 }
 
+#[test]
+fn changes_of_the_membership_keep_their_bytes() {
+    let asks = [
+        Ask::Add { newcomer: newcomer(), wait_s: 60 },
+        Ask::Remove { place: 3 },
+        Ask::Replace { place: 3, newcomer: newcomer(), wait_s: 60 },
+    ];
+    let refusal = Refusal { error: "node 3 is no member".into(), cure: "relevo members list".into() };
+    let replies = [Ok(Done { voters: vec![1, 2, 4], heard: vec![1, 4] }), Err(refusal)];
+    for (n, ask) in asks.into_iter().enumerate() {
+        golden_bytes(4, &format!("members_ask_{n}"), Kind::Rpc, &Rpc::Members(ask));
+    }
+    for (n, reply) in replies.into_iter().enumerate() {
+        golden_bytes(4, &format!("members_reply_{n}"), Kind::Rpc, &RpcReply::Members(reply));
+    }
+    golden_bytes(
+        4,
+        "hello_members",
+        Kind::Rpc,
+        &RpcReply::Hello(Hello { members: vec![1, 2, 4], ..hello() }),
+    );
+}
+
 /// Fails to compile when a question or an answer is added, so that nobody forgets to add it above.
 #[test]
 fn no_question_and_no_answer_is_missing_from_the_golden_files() {
@@ -143,6 +172,8 @@ fn no_question_and_no_answer_is_missing_from_the_golden_files() {
         Rpc::Propose(_) => 7,
         Rpc::Disk => 8,
         Rpc::Time(_) => 9,
+        // In a file of its own: it came later.
+        Rpc::Members(_) => 20,
     };
     let answer = |reply: &RpcReply| match reply {
         RpcReply::Append(_) => 0,
@@ -159,6 +190,7 @@ fn no_question_and_no_answer_is_missing_from_the_golden_files() {
         RpcReply::Disk(_) => 11,
         RpcReply::Forgotten { .. } => 12,
         RpcReply::Time(_) => 13,
+        RpcReply::Members(_) => 20,
     };
     let asked: Vec<_> = questions().iter().map(question).collect();
     assert_eq!(asked, (0..10).collect::<Vec<_>>());

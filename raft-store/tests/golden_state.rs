@@ -460,6 +460,7 @@ fn commands_keep_their_bytes() {
         told.apply(index, &command);
     }
     golden("history_state", Kind::Snapshot, &told);
+    golden("removed", Kind::Command, &Batch(vec![Command::Removed { place: 3, removed: true }]));
 }
 
 #[test]
@@ -571,6 +572,7 @@ fn no_variant_is_missing_from_the_golden_files() {
         // In a file of its own: it came later.
         Command::Stamp(_) => 51,
         Command::Event(_) => 52,
+        Command::Removed { .. } => 60,
     };
     let numbers: Vec<_> = commands().iter().map(number).collect();
     assert_eq!(numbers, (0..51).collect::<Vec<_>>());

@@ -21,6 +21,8 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
     let limit = match request {
         Request::Backup { .. } => BACKUP_LIMIT,
+        Request::Promote { .. } => crate::run::PROMOTE_LIMIT,
+        Request::Members { ask } => crate::run::members_limit(ask),
         _ => ANSWER_LIMIT,
     };
     stream.set_read_timeout(Some(limit))?;

@@ -9,6 +9,7 @@ pub mod cdr;
 pub mod client;
 pub mod dispatcher;
 pub mod dlg;
+pub mod members;
 pub mod provision;
 pub mod route;
 pub mod rtpengine;
@@ -108,6 +109,19 @@ pub enum Request {
     Ban {
         /// What of them.
         ask: ban::Ask,
+    },
+    /// This node becomes the whole cluster.
+    Promote {
+        /// All other nodes that vote: somebody has cut their power.
+        fenced: Vec<u16>,
+        /// Do it; otherwise only check, and say what would come of it.
+        #[serde(default)]
+        sure: bool,
+    },
+    /// Who is in the cluster.
+    Members {
+        /// What of them.
+        ask: members::Ask,
     },
     /// A copy of the replicated state in a file.
     Backup {

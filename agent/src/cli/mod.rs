@@ -7,7 +7,9 @@ mod cdr;
 mod dispatcher;
 mod dlg;
 mod history;
+mod members;
 pub(crate) mod print;
+mod promote;
 mod provision;
 mod route;
 mod rtpengine;
@@ -80,6 +82,13 @@ enum Command {
     Switchover {
         /// Id of the node that shall take over
         node: Option<u16>,
+    },
+    /// Make this node the whole cluster, where the others are lost and fenced: a pair without a witness, or three of which two are gone
+    Promote(promote::Promote),
+    /// Who is in the cluster, who votes, and how many losses are borne
+    Members {
+        #[command(subcommand)]
+        command: members::Members,
     },
     /// Registered contacts
     Ul {
@@ -234,6 +243,8 @@ pub fn main() -> ExitCode {
         Command::Status { check: true } => ask::check(common),
         Command::History { last } => history::history(common, *last),
         Command::Switchover { node } => ask::switchover(common, *node),
+        Command::Promote(asked) => promote::promote(common, asked),
+        Command::Members { command } => members::members(common, command),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command } => dlg::dlg(common, command),

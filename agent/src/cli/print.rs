@@ -157,6 +157,7 @@ pub(super) fn status(v: &Value) -> String {
         text(&v["counts"]["dialogs"]),
         text(&v["counts"]["pending_invites"]),
     );
+    out += &super::members::status_line(&v["membership"]);
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
         .map(|p| {

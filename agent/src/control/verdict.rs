@@ -134,9 +134,11 @@ impl Sight<'_> {
 
     /// Who votes: this node and its peers in the membership; before there is one, the nodes of the configuration.
     fn voters(&self) -> Vec<Place> {
-        let known = !self.facts.peers.is_empty();
-        let is_voter = |place: Place| place == self.me || !known || self.facts.voter(place).is_some();
-        self.nodes.iter().map(|(place, _)| *place).filter(|place| is_voter(*place)).collect()
+        if self.facts.peers.is_empty() {
+            return self.nodes.iter().map(|(place, _)| *place).collect();
+        }
+        let others = self.facts.peers.iter().filter(|p| !p.learns).map(|p| p.place);
+        std::iter::once(self.me).chain(others).collect()
     }
 
     fn server(&self) -> Option<Place> {

@@ -20,7 +20,7 @@ use super::pulse::Shown;
 use super::refused::not_taken;
 use super::room::Room;
 use crate::accounting::writer::Running;
-use crate::admin::{Backend, Reply, Request, views};
+use crate::admin::{Backend, Reply, Request, members, views};
 use crate::bridge::Cluster;
 use crate::cli::print;
 use crate::config::{Config, Member, Role};
@@ -91,6 +91,8 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Cdr { ask } => self.cdr(ask),
             Request::Rtpengine { ask } => self.rtpengine(&ask),
             Request::Ban { ask } => self.ban(&ask),
+            Request::Promote { fenced, sure } => self.promote(&fenced, sure),
+            Request::Members { ask } => self.members(&ask),
             Request::Backup { file, force } => self.backup(&file, force),
         }
     }
@@ -251,6 +253,7 @@ impl<C: Cluster> Desk<C> {
             "term": facts.term,
             "rebirths": rebirths_of(facts.term),
             "waits": self.cluster.waits(),
+            "membership": members::summary(&self.config, &self.cluster.members()),
             "leading": facts.leading,
             "applied": facts.applied,
             "last_log": facts.last_log,

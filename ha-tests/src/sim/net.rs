@@ -87,6 +87,7 @@ impl Letter {
             Body::Ask { rpc: Rpc::Join { id, .. }, .. } => format!("join? {id}"),
             Body::Ask { rpc: Rpc::Propose(batch), .. } => format!("propose {batch}"),
             Body::Ask { rpc: Rpc::Time(told), .. } => format!("time? {:?}", told.time),
+            Body::Ask { rpc: Rpc::Members(ask), .. } => format!("members? {ask:?}"),
             Body::Answer { reply: Some(RpcReply::Append(a)), .. } => format!("appended {a}"),
             Body::Answer { reply: Some(RpcReply::Vote(v)), .. } => {
                 format!("vote {} granted {}", v.vote, v.vote_granted)

@@ -78,6 +78,7 @@ fn add(summary: &mut Summary, outcome: Outcome) {
     total.media.deleted += outcome.media.deleted;
     total.media.excused += outcome.media.excused;
     total.kept += outcome.kept;
+    total.changes += outcome.changes;
     total.notified += outcome.notified;
     total.heal_ms = total.heal_ms.max(outcome.heal_ms);
     for (fault, count) in &outcome.faults {
@@ -104,7 +105,8 @@ impl Summary {
              {} messages of the proxy judged, {} of {} calls answered and hung up, longest healing {} ms\n\
              {} later rounds of calls, {} moves of branches, {} registrations of the trunk\n\
              {} messages kept, {} NOTIFYs to watchers, {} SDPs of rtpengines, {} calls deleted there, \
-             {} left there with their node's loss\n",
+             {} left there with their node's loss\n\
+             {} changes of the membership\n",
             self.worlds,
             self.worlds as f64 / seconds,
             t.simulated_ms / 1000,
@@ -126,6 +128,7 @@ impl Summary {
             t.media.given,
             t.media.deleted,
             t.media.excused,
+            t.changes,
         );
         for outcome in &self.failed {
             let why = outcome.failure.as_deref().unwrap_or_default();

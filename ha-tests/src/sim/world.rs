@@ -8,6 +8,7 @@
 
 mod damage;
 mod faults;
+mod members;
 mod phases;
 mod post;
 
@@ -18,6 +19,7 @@ use raft_store::node::{Peer, Place, Role};
 
 use self::damage::Blows;
 use self::faults::Due;
+use self::members::Operator;
 use self::phases::HEAL_LIMIT;
 use super::base::{MS, Rng, Trace};
 use super::broken::Mutation;
@@ -93,6 +95,8 @@ pub struct Outcome {
     pub media: MediaCounts,
     /// Messages that were kept.
     pub kept: u64,
+    /// Changes of the membership that an operator made.
+    pub changes: u64,
     /// Time from healing to service, ms.
     pub heal_ms: u64,
 }
@@ -112,6 +116,7 @@ pub struct World {
     due: Vec<(u64, Due)>,
     wiped: bool,
     blows: Blows,
+    operator: Operator,
     chaos: bool,
     /// When datagrams of phones were lost.
     losses: Vec<(u64, u64)>,
@@ -164,6 +169,7 @@ impl World {
             due: Vec::new(),
             wiped: false,
             blows: Blows::new(seed),
+            operator: Operator::new(seed),
             chaos: false,
             losses: Vec::new(),
             outcome: Outcome { seed, distance, ..Outcome::default() },
@@ -192,7 +198,7 @@ impl World {
                 let drawn = self.plan.draw(owner);
                 self.inflict(drawn);
             }
-            if self.chaos {
+            if self.chaos && !self.operator.is_under_way() {
                 self.strike();
             }
         }
@@ -244,6 +250,7 @@ impl World {
                 excused: self.judge.media.excused(&self.phones.rtp),
             },
             kept: self.judge.notes.kept(),
+            changes: self.operator.made,
             registered: self.phones.carrier.accepted,
             calls_answered: calls.iter().filter(|c| c.caller.bye_answer == Some(200)).count() as u64,
             ..self.outcome
@@ -258,6 +265,7 @@ impl World {
         self.arrive();
         self.start_and_guard();
         self.operate();
+        self.change_members();
         for index in 0..self.machines.len() {
             self.machine_turn(index);
         }
@@ -408,7 +416,10 @@ impl World {
             running.is_some_and(|r| r.core.facts().syncs.no_room.is_some())
         };
         let slow = |m: &Machine| m.disks.slow.get() > 0;
-        let stalls = self.net.is_narrow() || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
+        // Who is out, or on its way, is none of the majority.
+        let stalls = self.operator.is_under_way()
+            || self.net.is_narrow()
+            || self.machines.iter().any(|m| slow(m) || leads_unguarded(m));
         let mut nodes = Vec::with_capacity(places.len());
         for machine in &self.machines {
             let clear = |other: &Place| {
@@ -441,7 +452,7 @@ impl World {
     /// Invariant 15, now and then: it takes a while.
     fn watch_commits(&mut self) {
         let now = self.now;
-        if !now.is_multiple_of(20 * MS) {
+        if !now.is_multiple_of(20 * MS) || self.operator.is_under_way() {
             return;
         }
         let late = self.owners.first().copied().filter(|place| {

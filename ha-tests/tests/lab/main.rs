@@ -17,6 +17,7 @@ mod hep;
 mod lamps;
 mod media;
 mod media_refused;
+mod members;
 mod messages;
 mod modes;
 mod names;

@@ -39,13 +39,21 @@ pub(super) async fn begin(
         .map_err(StartError::Thread)?;
     let gone = |_| StartError::Thread(std::io::Error::other("the thread that makes a store has ended"));
     made.await.map_err(gone)??;
-    tracing::error!(
-        %damage,
-        last_entry = begins.last,
-        "a majority of the nodes is in doubt about what it acknowledged. The newest state that verifies is here, and the \
+    if begins.by_operator {
+        tracing::error!(
+            last_entry = begins.last,
+            "the cluster begins anew here by an operator's word: {}",
+            begins.missing()
+        );
+    } else {
+        tracing::error!(
+            %damage,
+            last_entry = begins.last,
+            "a majority of the nodes is in doubt about what it acknowledged. The newest state that verifies is here, and the \
          cluster begins anew with it: {}",
-        begins.missing()
-    );
+            begins.missing()
+        );
+    }
     match store.open()? {
         Found::Whole(opened) => Ok(opened),
         Found::Damaged(damage) => Err(StoreError::Damaged(damage).into()),

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::client::{Lane, Transport};
 use super::core::Core;
 use super::inbound::{Hello, Inbound, ProposeRefused, Rpc, RpcReply};
-use super::join;
 use super::parts::Part;
 use super::snapshot::Data;
+use super::take_in;
 use super::types::{Place, RaftId, TypeConfig, Vote};
 use crate::command::Responses;
 
@@ -66,7 +66,8 @@ impl<T: Transport> Core<T> {
                 RpcReply::Hello(Hello { initialized, ..self.all_own_words().await })
             }
             Rpc::Disk => RpcReply::Disk(self.0.gauge.syncs().into()),
-            Rpc::Join { id, member } => RpcReply::Join(join::take_in(self, from, id, member).await),
+            Rpc::Join { id, member } => RpcReply::Join(take_in::take_in(self, from, id, member).await),
+            Rpc::Members(ask) => RpcReply::Members(self.change_members_here(ask).await),
             Rpc::Time(told) => {
                 RpcReply::Time(self.0.time.answer(from, told, &raft.metrics().borrow_watched()))
             }

@@ -110,6 +110,8 @@ pub(super) struct Inner<T> {
     /// Whose agent has died by the word of its guard, and when that was heard.
     pub(super) told_dead: Mutex<Option<(Place, MonoTime)>>,
     leaderless: tokio::sync::watch::Sender<Option<String>>,
+    /// Why this node is no part of its cluster, though it runs.
+    outside: Mutex<Option<String>>,
 }
 
 /// A running node; clones share it.
@@ -254,6 +256,7 @@ pub async fn start_core<T: Transport>(
         led_at: AtomicU64::new(0),
         told_dead: Mutex::default(),
         leaderless: tokio::sync::watch::Sender::default(),
+        outside: Mutex::default(),
     };
     let core = Core(Arc::new(inner));
     let electing = core.clone();
@@ -359,6 +362,19 @@ impl<T: Transport> Core<T> {
         })
     }
 
+    /// Notes why this node is no part of its cluster, or that it is. Returns whether that is news.
+    pub(super) fn note_outside(&self, why: Option<String>) -> bool {
+        let mut known = self.0.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *known != why;
+        *known = why;
+        is_news
+    }
+
+    /// Why this node is no part of its cluster, if that is known.
+    pub(super) fn outside(&self) -> Option<String> {
+        self.0.outside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Why nobody leads; `None`: somebody does, or did a moment ago.
     pub(super) fn leaderless(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.0.leaderless.subscribe()
@@ -373,6 +389,12 @@ impl<T: Transport> Core<T> {
             new.slowest = new.took.max(before - before / 8);
             known.insert(place, new);
         }
+    }
+
+    /// What the others said last that they have applied, and when they were asked.
+    pub(super) fn last_words(&self) -> Vec<(Place, u64, MonoTime)> {
+        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().map(|(place, heard)| (*place, heard.hello.applied, heard.at)).collect()
     }
 
     /// This node's reading of the cluster's time.

@@ -94,6 +94,8 @@ pub struct Begins {
     pub promised: Option<u64>,
     /// How far this node reaches, by its own word.
     pub own: Reach,
+    /// An operator says so, who has fenced the others ([`super::promote`]).
+    pub by_operator: bool,
 }
 
 impl Begins {
@@ -135,7 +137,7 @@ pub fn begins(me: Place, own: &Hello, answers: &[(Place, Option<Hello>)]) -> Opt
     let (place, newest) = reaches.iter().max_by_key(|(place, r)| (r.term, r.index, !r.doubtful, *place))?;
     let unbounded = reaches.iter().any(|(_, r)| r.promised.is_none());
     let promised = reaches.iter().filter_map(|(_, r)| r.promised).max().filter(|_| !unbounded);
-    (*place == me).then_some(Begins { last: newest.index, promised, own: *newest })
+    (*place == me).then_some(Begins { last: newest.index, promised, own: *newest, by_operator: false })
 }
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ impl<T: Transport> Core<T> {
             incarnation: membership.nodes().map(|(id, _)| incarnation_of(*id)).max().unwrap_or(0),
             digests: self.0.view.digests(),
             reach: None,
+            members: if facts.leading { membership.nodes().map(|(id, _)| *id).collect() } else { Vec::new() },
         }
     }
 

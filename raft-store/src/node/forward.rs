@@ -23,7 +23,7 @@ impl<T: Transport> Core<T> {
         };
         let core = self.clone();
         tokio::spawn(async move {
-            let peer = core.config().places.iter().find(|p| p.place == leader).copied();
+            let peer = core.known_peers().into_iter().find(|p| p.place == leader);
             let (Some(peer), Some(id)) = (peer, core.voter_at(leader)) else {
                 return done(Err(ProposeRefused::NotLeader));
             };

@@ -14,7 +14,9 @@ use super::core::Core;
 use super::door::Standing;
 use super::facts::Facts;
 use super::inbound::ProposeRefused;
+use super::members::{Ask, Done as Changed, Listing, Refusal};
 use super::net::TcpTransport;
+use super::promote::Prospect;
 use super::types::Place;
 use crate::command::{Command, Versions};
 use crate::state::ClusterState;
@@ -131,6 +133,38 @@ impl Node {
         if let Some(core) = self.0.core() {
             self.0.runtime.spawn(async move { core.campaign().await });
         }
+    }
+
+    /// The members of the cluster as this node knows them.
+    #[must_use]
+    pub fn members(&self) -> Listing {
+        self.0.core().as_ref().map(Core::members).unwrap_or_default()
+    }
+
+    /// Has the membership changed, by way of the leader if that is another node. Never blocks; `done` is called once.
+    pub fn change_members(&self, ask: Ask, done: Box<dyn FnOnce(Result<Changed, Refusal>) + Send>) {
+        let Some(core) = self.0.core() else { return done(Err(Refusal::leaderless())) };
+        self.0.runtime.spawn(async move { done(core.change_members(ask).await) });
+    }
+
+    /// Makes this node the whole cluster, or (`sure` is false) only says what would come of it: see
+    /// [`Core::promote`]. Never blocks; `done` is called once.
+    pub fn promote(
+        &self,
+        named: Vec<Place>,
+        sure: bool,
+        done: Box<dyn FnOnce(Result<Prospect, Refusal>) + Send>,
+    ) {
+        let Some(core) = self.0.core() else {
+            return done(Err(Refusal {
+                error: "this node is not part of a cluster at this moment; nothing was changed".into(),
+                cure: "relevo status says what it waits for; where its store is damaged: relevo store repair"
+                    .into(),
+            }));
+        };
+        self.0.runtime.spawn(async move {
+            done(if sure { core.promote(&named).await } else { core.prospect(&named).await });
+        });
     }
 
     /// What this node waits for before it can be part of its cluster.

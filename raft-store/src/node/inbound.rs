@@ -13,6 +13,7 @@ use proxy_core::time::{RealTime, WallTime};
 use super::client::Lane;
 use super::digest::Digest;
 use super::doubt::Reach;
+use super::members::{self, MEMBERS_VERSION};
 use super::types::{Member, Place, RaftId, TypeConfig, Vote};
 
 /// A question of one node to another. Append-only, like everything that is encoded.
@@ -75,6 +76,9 @@ pub enum Rpc {
     /// "It is so late here, and with you?"
     #[n(9)]
     Time(#[n(0)] Told),
+    /// "Change who is in the cluster": an operator asked another node than the leader.
+    #[n(20)]
+    Members(#[n(0)] members::Ask),
 }
 
 impl Rpc {
@@ -85,6 +89,7 @@ impl Rpc {
             Self::Append(append) => crate::wire::raft::append_since(append),
             Self::Propose(batch) => batch.since_version(),
             Self::Time(_) => crate::wire::TIME_VERSION,
+            Self::Members(_) => MEMBERS_VERSION,
             Self::Vote(_)
             | Self::PreVote(_)
             | Self::Snapshot { .. }
@@ -150,6 +155,9 @@ pub enum RpcReply {
     /// To [`Rpc::Time`].
     #[n(13)]
     Time(#[n(0)] Told),
+    /// To [`Rpc::Members`].
+    #[n(20)]
+    Members(#[n(0)] Result<members::Done, members::Refusal>),
 }
 
 /// How a node's disk does, by its own word.
@@ -189,6 +197,7 @@ impl RpcReply {
         match self {
             Self::Forgotten { .. } | Self::Join(JoinReply::UseAtLeast(_)) => FORGETTING_VERSION,
             Self::Time(_) => crate::wire::TIME_VERSION,
+            Self::Members(_) => MEMBERS_VERSION,
             Self::Hello(hello) if *hello != hello.plain() => FORGETTING_VERSION,
             _ => crate::wire::FIRST_VERSION,
         }
@@ -241,6 +250,9 @@ pub struct Hello {
     /// How far its log reaches; told by who does not lead, for a majority that is in doubt.
     #[n(9)]
     pub reach: Option<Reach>,
+    /// Who is in the cluster; told by who leads it.
+    #[cbor(n(20), with = "proxy_core::wire::list", has_nil)]
+    pub members: Vec<RaftId>,
 }
 
 impl Hello {

@@ -12,18 +12,16 @@
 //! | incarnation 0, no membership | all: incarnation 0, no membership | initialize; all do the same |
 //! | incarnation 0, no membership | one: part of a cluster | wait for its leader: this id is among its voters |
 //! | incarnation 0, no membership | else | wait: a node that is still empty must not find the cluster begun |
-//! | later incarnation, no voter | | ask the leader to be taken in |
+//! | later incarnation, no voter | | ask the leader to be taken in; of a place that is no member it takes nobody in by itself: [`super::members`] |
 //! | a voter in its own membership | | go on |
 //!
 //! A voter that has forgotten its votes could give one twice. That is why an empty store never votes under an id that
 //! an existing cluster knows. A new incarnation is later than any that a peer knows, and the leader refuses others: the
 //! wall clock only makes the first guess.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
-use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 
 use super::client::{Lane, Transport};
@@ -39,13 +37,9 @@ use super::types::{Member, Place, RaftId, incarnation_of, place_of, raft_id};
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Time a peer has to answer.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
-/// Time a change of membership may take until the joiner is told to ask again.
-const JOIN_STEP_LIMIT: Duration = Duration::from_secs(10);
 /// Time the leader has to answer who asks to be taken in: less than the change may take. The leader may be gone, and who asks
 /// again while the change is under way is told to wait.
 const JOIN_ASK_LIMIT: Duration = Duration::from_secs(2);
-/// A learner this close behind becomes a voter.
-const JOIN_LAG: u64 = 64;
 /// Rounds between two lines about what a node waits for (at least 10 s).
 const ROUNDS_PER_LINE: u32 = 100;
 /// Rounds after which a newborn cluster does not wait any more for peers that are silent (at least 3 s).
@@ -195,7 +189,12 @@ pub async fn wait_as_newborn<T: Transport>(transport: &T, me: Place, places: &[P
             tracing::warn!(birth = birth_of(term), ?silent, "the cluster begins anew here");
             return;
         }
-        if rounds.is_multiple_of(ROUNDS_PER_LINE) {
+        if former.is_empty() && rounds == 0 {
+            tracing::warn!(
+                ?silent,
+                "the cluster is to begin anew here; nodes that are silent get a moment to say that they go on"
+            );
+        } else if !former.is_empty() && rounds.is_multiple_of(ROUNDS_PER_LINE) {
             tracing::error!(
                 ?former,
                 ?silent,
@@ -214,6 +213,7 @@ pub async fn enter<T: Transport>(core: &Core<T>) -> Entered {
     let me = core.config().id;
     loop {
         if core.is_settled_voter() {
+            core.note_outside(None);
             return Entered::Voter;
         }
         if me == raft_id(0, place_of(me)) {
@@ -258,18 +258,25 @@ async fn ask_to_join<T: Transport>(core: &Core<T>) -> Option<u64> {
     let me = place_of(config.id);
     let transport = &core.clients().transport;
     let own = config.places.iter().find(|p| p.place == me)?;
-    let answers = round(transport, me, &config.places).await;
+    let peers = core.known_peers();
+    let answers = round(transport, me, &peers).await;
     let mut heard: Vec<_> = answers.iter().filter_map(|(_, hello)| hello.as_ref()).collect();
     // The newest cluster, and in it first who says of itself that it leads.
     heard.sort_by_key(|h| std::cmp::Reverse((birth_of(h.term), h.leads)));
     for said in heard {
         let Some(leader) = said.leader else { continue };
-        let Some(leader_at) = config.places.iter().find(|p| p.place == place_of(leader)) else { continue };
+        let Some(leader_at) = peers.iter().find(|p| p.place == place_of(leader)) else { continue };
         let rpc = Rpc::Join { id: config.id, member: Member::from(*own) };
         match transport.call(leader, (*leader_at).into(), Lane::Control, rpc, JOIN_ASK_LIMIT).await {
-            Ok(RpcReply::Join(JoinReply::Joined | JoinReply::Wait)) => return None,
+            Ok(RpcReply::Join(JoinReply::Joined | JoinReply::Wait)) => {
+                core.note_outside(None);
+                return None;
+            }
             Ok(RpcReply::Join(JoinReply::Refused(why))) => {
-                tracing::error!(%why, "the cluster does not take this node in");
+                // Once: it asks ten times a second, for as long as it takes.
+                if core.note_outside(Some(why.clone())) {
+                    tracing::error!(%why, "the cluster does not take this node in; it goes on asking");
+                }
                 return None;
             }
             Ok(RpcReply::Join(JoinReply::UseAtLeast(incarnation))) => return Some(incarnation),
@@ -278,73 +285,6 @@ async fn ask_to_join<T: Transport>(core: &Core<T>) -> Option<u64> {
         }
     }
     None
-}
-
-/// The leader's part: learner first, voter once it has caught up, in the place of what had its place before.
-pub(super) async fn take_in<T: Transport>(
-    core: &Core<T>,
-    from: Place,
-    id: RaftId,
-    member: Member,
-) -> JoinReply {
-    if from != place_of(id) || !core.config().places.iter().any(|p| p.place == from) {
-        return JoinReply::Refused(format!("place {from} is not in the configuration of the leader"));
-    }
-    // One at a time; a second asker waits its turn by asking again.
-    let Ok(_turn) = core.joining().try_lock() else { return JoinReply::Wait };
-    match tokio::time::timeout(JOIN_STEP_LIMIT, take_in_now(core, id, member)).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(why)) => {
-            tracing::warn!(id, %why, "a node could not be taken in yet");
-            JoinReply::Wait
-        }
-        Err(_) => JoinReply::Wait,
-    }
-}
-
-async fn take_in_now<T: Transport>(core: &Core<T>, id: RaftId, member: Member) -> Result<JoinReply, String> {
-    let raft = core.raft();
-    let metrics = raft.metrics().borrow_watched().clone();
-    if metrics.current_leader != Some(core.config().id) {
-        return Ok(metrics.current_leader.map_or(JoinReply::Wait, JoinReply::AskLeader));
-    }
-    let membership = metrics.membership_config.membership().clone();
-    let voters: BTreeSet<_> = membership.voter_ids().collect();
-    let votes = voters.contains(&id);
-    if votes && membership.get_joint_config().len() == 1 {
-        return Ok(JoinReply::Joined);
-    }
-    let of_place =
-        membership.nodes().map(|(other, _)| *other).filter(|other| place_of(*other) == place_of(id));
-    if let Some(later) = of_place.max().filter(|later| *later > id) {
-        return Ok(JoinReply::UseAtLeast(incarnation_of(later).saturating_add(1)));
-    }
-    if membership.get_node(&id).is_none() {
-        tracing::info!(id, place = place_of(id), "a node with an empty store is taken in as a learner");
-        raft.add_learner(id, member, false).await.map_err(|e| e.to_string())?;
-    }
-    let behind = metrics.replication.as_ref().and_then(|r| r.get(&id)).map(|matched| {
-        let matched = matched.as_ref().map_or(0, |log_id| log_id.index);
-        metrics.last_log_index.unwrap_or(0).saturating_sub(matched)
-    });
-    // One that votes already is here because a former leader ended between the two steps of the change below; the
-    // loss of one more node would then stop the cluster, so that it must not stay.
-    if !votes && behind.is_none_or(|lag| lag > JOIN_LAG) {
-        return Ok(JoinReply::Wait);
-    }
-    let of_place = |other: &RaftId| place_of(*other) == place_of(id) && *other != id;
-    // Of each place the latest id only: while a change for another place is half done, both of its ids vote, and the
-    // union would make voters of both for good, one of which is no more.
-    let latest: BTreeMap<Place, RaftId> =
-        voters.iter().copied().chain([id]).map(|v| (place_of(v), v)).collect();
-    let next: BTreeSet<_> = latest.into_values().collect();
-    raft.change_membership(ChangeMembers::ReplaceAllVoters(next), false).await.map_err(|e| e.to_string())?;
-    let stale: BTreeSet<_> = membership.learner_ids().filter(of_place).collect();
-    if !stale.is_empty() {
-        raft.change_membership(ChangeMembers::RemoveNodes(stale), false).await.map_err(|e| e.to_string())?;
-    }
-    tracing::info!(id, place = place_of(id), "a node is a voter again, under a new id");
-    Ok(JoinReply::Joined)
 }
 
 #[cfg(test)]

@@ -67,6 +67,15 @@ pub(super) fn words(me: Place, own: &Hello, heard: &BTreeMap<Place, Hello>, plac
     say(&empty, " has an empty store", " have empty stores");
     say(&whole, " has a whole store", " have whole stores");
     out += if own.initialized { " This node has a whole store." } else { " This node has an empty store." };
+    if own.initialized && !silent.is_empty() && silent.len() == others().count() {
+        let named: Vec<String> = silent.iter().map(|p| format!("--i-have-fenced {p}")).collect();
+        let they = if silent.len() == 1 { "it is" } else { "they are" };
+        let _ = write!(
+            out,
+            " Only if {they} gone for good a person is needed: cut the power there, then here `relevo promote {}`.",
+            named.join(" ")
+        );
+    }
     let here = whole.len() + usize::from(own.initialized);
     let reaches = those(&|h| h.is_some_and(|h| h.reach.is_some())).len() + usize::from(own.reach.is_some());
     if here + silent.len() < need {
@@ -100,11 +109,13 @@ mod tests {
         let damaged = Hello { damaged: true, ..Hello::default() };
         assert!(said(&[]).contains("Nodes 2 and 3 do not answer"), "{}", said(&[]));
         assert!(!said(&[]).contains("repair"), "who is only silent may come back");
+        assert!(said(&[]).contains("`relevo promote --i-have-fenced 2 --i-have-fenced 3`"), "{}", said(&[]));
         let one = said(&[(2, damaged.clone())]);
         assert!(
             one.contains("Node 2 cannot use its store") && one.contains("Node 3 does not answer"),
             "{one}"
         );
+        assert!(!one.contains("promote"), "one of them answers: {one}");
         assert!(!one.contains("repair"), "node 3 may be whole: {one}");
         let lost = said(&[(2, damaged), (3, Hello::default())]);
         assert!(

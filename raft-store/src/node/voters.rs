@@ -18,6 +18,15 @@ impl<T: Transport> Core<T> {
         membership.membership().voter_ids().filter(|id| place_of(*id) == place).max()
     }
 
+    /// The places that vote, in order.
+    pub(super) fn voter_places(&self) -> Vec<Place> {
+        let metrics = self.0.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let places: std::collections::BTreeSet<Place> =
+            membership.membership().voter_ids().map(place_of).collect();
+        places.into_iter().collect()
+    }
+
     /// Whether this node votes, and no change of membership is left half done.
     #[must_use]
     pub fn is_settled_voter(&self) -> bool {

@@ -37,6 +37,9 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Rounds without a leader after which a node gives up the former cluster for one that was begun anew.
 const LEADERLESS_ROUNDS: u32 = leaderless::PATIENCE_ROUNDS;
 
+/// Rounds in a row in which a leader does not count this node, until it is said.
+const OUTSIDE_ROUNDS: u32 = 3;
+
 /// What a peer has said last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -55,9 +58,11 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
     let mut rounds = 0_u32;
     let mut differed_at = 0;
     let mut in_doubt = 0;
+    let mut without = 0_u32;
     loop {
         let config = core.config();
-        let others = config.places.iter().filter(|p| p.place != super::types::place_of(config.id));
+        let peers = core.known_peers();
+        let others = peers.iter().filter(|p| p.place != super::types::place_of(config.id));
         let at = core.now();
         let answers = futures::future::join_all(others.map(|peer| {
             let transport = core.clients().transport.clone();
@@ -82,7 +87,7 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
             return;
         }
         let own = core.all_own_words().await;
-        if let Some(difference) = digest::difference(&own.digests, &heard, config.places.len())
+        if let Some(difference) = digest::difference(&own.digests, &heard, peers.len())
             && difference.index > differed_at
         {
             differed_at = difference.index;
@@ -92,6 +97,11 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
             }
         }
         rounds = if leads(&own, &heard) { 0 } else { rounds.saturating_add(1) };
+        if own.leads {
+            core.finish_change().await;
+        }
+        without = if goes_on_without(&own, &heard) { without + 1 } else { 0 };
+        tell_outside(&core, without, &heard);
         tell(&core, rounds, &own, &heard);
         if own.applied > 0
             && let Some((place, birth)) = later_birth(&own, &heard, rounds)
@@ -124,8 +134,39 @@ pub(super) async fn watch<T: Transport>(core: Core<T>) {
     }
 }
 
+/// Whether this node was a member, and the leader of its cluster does not count it any more.
+fn goes_on_without(own: &Hello, heard: &BTreeMap<Place, Hello>) -> bool {
+    let Some(id) = own.id.filter(|_| own.applied > 0 && !own.leads) else { return false };
+    let birth = birth_of(own.term);
+    let place = super::types::place_of(id);
+    heard.values().any(|h| {
+        let leads = h.leads && birth_of(h.term) == birth && !h.members.is_empty();
+        leads && !h.members.iter().any(|member| super::types::place_of(*member) == place)
+    })
+}
+
+/// Says, and has `status` say, that the cluster goes on without this node.
+fn tell_outside<T: Transport>(core: &Core<T>, rounds: u32, heard: &BTreeMap<Place, Hello>) {
+    if rounds < OUTSIDE_ROUNDS {
+        return;
+    }
+    let place = super::types::place_of(core.config().id);
+    let leader = heard.iter().find(|(_, h)| h.leads).map_or(0, |(leader, _)| *leader);
+    let why = format!(
+        "node {place} was removed from the cluster, which node {leader} leads. Stop it; to take it in again, move its data \
+         folder away, start it, and on a member: relevo members add {place} ADDRESS --again"
+    );
+    if core.note_outside(Some(why.clone())) {
+        tracing::error!("{why}");
+    }
+}
+
 /// Says, and has `status` say, that nobody has led for so many rounds.
 fn tell<T: Transport>(core: &Core<T>, rounds: u32, own: &Hello, heard: &BTreeMap<Place, Hello>) {
+    if let Some(outside) = core.outside() {
+        core.note_leaderless(Some(outside));
+        return;
+    }
     if rounds < leaderless::PATIENCE_ROUNDS {
         if core.note_leaderless(None) {
             tracing::info!("a node leads again");
@@ -133,7 +174,11 @@ fn tell<T: Transport>(core: &Core<T>, rounds: u32, own: &Hello, heard: &BTreeMap
         return;
     }
     let config = core.config();
-    let places: Vec<Place> = config.places.iter().map(|p| p.place).collect();
+    // Those that vote; before there is a membership, those that will.
+    let mut places = core.voter_places();
+    if places.is_empty() {
+        places = config.places.iter().map(|p| p.place).collect();
+    }
     let words = leaderless::words(super::types::place_of(config.id), own, heard, &places);
     if leaderless::is_due(rounds) {
         tracing::warn!("{words}");
@@ -183,6 +228,17 @@ mod tests {
 
     fn of(term: u64, leads: bool) -> Hello {
         Hello { id: Some(1), initialized: true, term, leads, applied: 9, ..Hello::default() }
+    }
+
+    #[test]
+    fn a_node_that_its_leader_does_not_count_any_more_finds_out() {
+        let own = Hello { id: Some(3), ..of(4, false) };
+        let heard = |members: Vec<u64>, leads| BTreeMap::from([(1, Hello { members, ..of(4, leads) })]);
+        assert!(goes_on_without(&own, &heard(vec![1, 2], true)));
+        assert!(!goes_on_without(&own, &heard(vec![1, 2, 3], true)));
+        assert!(!goes_on_without(&own, &heard(vec![1, 2], false)), "one that does not lead");
+        assert!(!goes_on_without(&own, &heard(Vec::new(), true)), "a leader of an older version");
+        assert!(!goes_on_without(&Hello { applied: 0, ..own }, &heard(vec![1], true)), "never was a member");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -59,6 +59,9 @@ pub struct Marks {
     /// What it says of itself beyond that.
     #[cbor(n(2), with = "proxy_core::wire::added", has_nil)]
     pub own: Fitness,
+    /// An operator has removed it from the cluster.
+    #[cbor(n(20), with = "proxy_core::wire::added", has_nil)]
+    pub removed: bool,
 }
 
 impl Marks {
@@ -71,7 +74,7 @@ impl Marks {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { drained: false, healthy: true, own: Fitness::FIT }
+        Self { drained: false, healthy: true, own: Fitness::FIT, removed: false }
     }
 }
 
@@ -180,6 +183,10 @@ impl ClusterState {
                 history::note(Arc::make_mut(&mut self.history), index, told);
                 Response::Done
             }
+            Command::Removed { place, removed } => {
+                self.mark(*place, |m| m.removed = *removed);
+                Response::Done
+            }
             Command::Stamp(stamp) => {
                 // A leader that was deposed may still have said something; time does not go back.
                 if self.stamp.is_none_or(|known| known.time <= stamp.time) {
@@ -221,9 +228,10 @@ impl ClusterState {
     /// The format version from which on it is read.
     #[must_use]
     pub fn since_version(&self) -> u8 {
+        let newer = self.stamp.is_some() || self.marks.values().any(|m| m.removed);
         match () {
             () if !self.history.is_empty() => HISTORY_VERSION,
-            () if self.stamp.is_some() => TIME_VERSION,
+            () if newer => TIME_VERSION,
             () => FIRST_VERSION,
         }
     }
@@ -244,6 +252,12 @@ impl ClusterState {
     #[must_use]
     pub fn marks(&self, place: Place) -> Marks {
         self.marks.get(&place).copied().unwrap_or_default()
+    }
+
+    /// The places from which an operator has removed the node.
+    #[must_use]
+    pub fn removed(&self) -> BTreeSet<Place> {
+        self.marks.iter().filter(|(_, marks)| marks.removed).map(|(place, _)| *place).collect()
     }
 
     /// The places that something ails.
@@ -295,6 +309,17 @@ mod tests {
         state.apply(1, &Command::Drain { place: 2, drained: true });
         assert!(state.marks(2).drained);
         state.apply(2, &Command::Drain { place: 2, drained: false });
+        assert_eq!(state, ClusterState::default());
+    }
+
+    #[test]
+    fn a_place_that_was_removed_is_remembered_until_it_is_used_again() {
+        let mut state = ClusterState::default();
+        state.apply(1, &Command::Removed { place: 3, removed: true });
+        let bytes = codec::encode(Kind::Snapshot, &state).expect("encodes");
+        let read: ClusterState = codec::decode(Kind::Snapshot, &bytes).expect("decodes");
+        assert_eq!((read.removed(), read == state), ([3].into(), true));
+        state.apply(2, &Command::Removed { place: 3, removed: false });
         assert_eq!(state, ClusterState::default());
     }
 

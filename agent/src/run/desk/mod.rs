@@ -6,6 +6,8 @@ mod cdr;
 mod dispatcher;
 mod dlg;
 mod history;
+pub(in crate::run) mod members;
+pub(in crate::run) mod promote;
 mod provision;
 mod route;
 mod rtpengine;

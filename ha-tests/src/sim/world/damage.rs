@@ -70,6 +70,11 @@ fn lose_tail(disk: &SimDisk, zeros: bool, detail: u64) -> bool {
 }
 
 impl World {
+    /// A disk lies at this moment: what it has acknowledged will be lost.
+    pub(super) fn is_struck(&self) -> bool {
+        self.blows.lie.is_some()
+    }
+
     /// Damage comes, if it is due and the cluster is whole.
     pub(super) fn strike(&mut self) {
         let now = self.now;

@@ -112,7 +112,7 @@ impl World {
         let others: Vec<Place> = places.iter().copied().filter(|p| *p != place).collect();
         // A node with a new disk must be whole again before the next one may lose its disk: more than a minority lost
         // for good is beyond what any cluster survives. One per world is enough to see that joining works.
-        if fault == Fault::Wipe && (self.wiped || !self.whole()) {
+        if fault == Fault::Wipe && (self.wiped || self.operator.is_under_way() || !self.whole()) {
             return;
         }
         if fault == Fault::PbxDies {

@@ -123,7 +123,7 @@ impl World {
             [owner] => self.machines.iter().any(|m| m.place == *owner && m.active().is_some()),
             _ => false,
         };
-        settled && serves
+        settled && serves && !self.operator.is_under_way()
     }
 
     /// Asked now and then: it takes a while.

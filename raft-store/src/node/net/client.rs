@@ -50,12 +50,15 @@ struct Ask {
 #[derive(Clone)]
 pub struct TcpTransport(Arc<Inner>);
 
+/// Where a link leads, and what takes its questions.
+type Known = (SocketAddr, mpsc::Sender<Ask>);
+
 struct Inner {
     who: Credentials,
     source: Option<IpAddr>,
     known: BTreeMap<Place, SocketAddr>,
     paths: Paths,
-    links: Mutex<HashMap<(Place, Lane), mpsc::Sender<Ask>>>,
+    links: Mutex<HashMap<(Place, Lane), Known>>,
     waits: Waits,
 }
 
@@ -96,15 +99,16 @@ impl TcpTransport {
 
     fn link(&self, place: Place, lane: Lane, member: Member) -> mpsc::Sender<Ask> {
         let mut links = self.0.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = links.get(&(place, lane)).filter(|link| !link.is_closed());
-        if let Some(link) = alive {
+        let addr = self.0.known.get(&place).copied().unwrap_or(member.addr);
+        // A node that the configuration does not name may come back at another address.
+        let alive = links.get(&(place, lane)).filter(|(at, link)| *at == addr && !link.is_closed());
+        if let Some((_, link)) = alive {
             return link.clone();
         }
         let (tx, rx) = mpsc::channel(MAX_QUEUED);
-        let addr = self.0.known.get(&place).copied().unwrap_or(member.addr);
         let link = Link { dial: self.dial(place, addr), lane, paths: self.0.paths.clone() };
         tokio::spawn(link.run(rx));
-        links.insert((place, lane), tx.clone());
+        links.insert((place, lane), (addr, tx.clone()));
         tx
     }
 }
