@@ -77,6 +77,18 @@ pub(crate) fn for_asker(settings: &Settings, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// The Record-Route values that stay in a response from which no dialog follows: a failure, or one without To tag. Some phones
+/// copy all of them into it, and would hand the asker the token that was theirs. `None`: it has no token, and stays as it is.
+pub(crate) fn routes_without_dialog<'m>(response: &Message<'m>) -> Option<Vec<&'m str>> {
+    let makes_none = response.status().is_some_and(|s| s >= 300) || response.to_tag().is_none();
+    let is_with_token = |uri: &str| Uri::parse(uri).is_ok_and(|uri| uri.params.value(PARAM).is_some());
+    if !makes_none || !response.record_routes().flatten().any(|r| is_with_token(r.uri)) {
+        return None;
+    }
+    let others = response.record_routes().flatten().filter(|r| !is_with_token(r.uri));
+    Some(others.filter_map(|r| std::str::from_utf8(r.raw).ok()).collect())
+}
+
 /// Which tokens of a response become which. All have one length, so that nothing else in it moves.
 fn changes(settings: &Settings, bytes: &[u8]) -> Option<Vec<(String, String)>> {
     let response = Message::parse(bytes).ok()?;

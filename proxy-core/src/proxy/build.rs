@@ -179,8 +179,15 @@ pub(crate) fn without_via(response: &Message<'_>, to: Flow, cseq: u32, renamed: 
     let other = response.cseq().ok().filter(|c| c.number != cseq);
     let original = other.map(|c| format!("{cseq} {}", c.method.as_str()));
     let names = Names::back(response, renamed);
+    let others = token::routes_without_dialog(response);
     let mut forward = Forward::new(response);
     forward.pop_via();
+    if let Some(others) = &others {
+        forward.remove_header("Record-Route");
+        for value in others {
+            forward.add_header("Record-Route", value);
+        }
+    }
     names.put(&mut forward);
     if let Some(value) = &original {
         forward.set_header("CSeq", value);

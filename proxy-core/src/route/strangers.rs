@@ -10,7 +10,8 @@
 //! | has proved a password, or comes from an address that the operator has named | not counted |
 //! | a stranger, and both buckets have room | counted |
 //! | a stranger, and one is full | 503 with Retry-After, nothing is kept |
-//! | within a dialog (but for BYE and what belongs to its transactions, which end things) | counted against the source alone |
+//! | within a dialog | counted against the source alone |
+//! | ACK and CANCEL; the first BYE of a side of an answered call | not counted: they end things |
 //!
 //! So strangers who forge their addresses can keep out other strangers, and nobody else: subscribers, trunks, backends and
 //! calls that exist are served beside them.
@@ -43,6 +44,12 @@ const TIMES_KEPT: u64 = 2;
 const BESIDES: u64 = 2 << 10;
 /// Sources counted at once. When all of them are still counted, further ones are held against the bucket of all alone.
 const MAX_SOURCES: usize = 65_536;
+/// A BYE that was not counted is known for this long: as long as its transaction may last.
+const BYE_KEPT: Duration = Duration::from_secs(64);
+/// BYEs that are known so at once. When there are more, a BYE is counted like any other request.
+const MAX_BYES: usize = 65_536;
+/// Call-ID, the callee's tag, and whether it is the caller who hangs up.
+type ByeName = (String, String, bool);
 /// Time from one line of the log to the next.
 const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -73,6 +80,21 @@ impl Strangers {
     /// Whether there is room for a request of so many bytes; it is counted then. `in_dialog`: against its source alone.
     pub(crate) fn admit(&self, now: MonoTime, source: IpAddr, bytes: usize, in_dialog: bool) -> bool {
         self.with(|table| table.admit(now, counted_as(source), cost(bytes), in_dialog))
+    }
+
+    /// Whether this side of a call has sent no other BYE lately; it is noted then.
+    fn is_first_bye(&self, now: MonoTime, name: ByeName) -> bool {
+        self.with(|table| {
+            if table.byes.len() >= MAX_BYES {
+                table.byes.retain(|_, until| *until > now);
+            }
+            let is_first =
+                table.byes.len() < MAX_BYES && table.byes.get(&name).is_none_or(|until| *until <= now);
+            if is_first {
+                table.byes.insert(name, now + BYE_KEPT);
+            }
+            is_first
+        })
     }
 
     /// Who has been refused since this was asked last; at most every ten seconds.
@@ -120,6 +142,8 @@ struct Table {
     swept_at: Option<MonoTime>,
     refused: Option<Refused>,
     told_at: Option<MonoTime>,
+    /// BYEs that were let through without being counted, and until when that is known.
+    byes: BTreeMap<ByeName, MonoTime>,
 }
 
 impl Table {
@@ -157,8 +181,8 @@ impl Engine {
     /// has been answered.
     pub(crate) fn has_room_for_stranger(&mut self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
         let in_dialog = passage.found.in_dialog;
-        let ends = matches!(passage.method, Method::Ack | Method::Cancel | Method::Prack)
-            || (in_dialog && passage.method == Method::Bye);
+        let ends = matches!(passage.method, Method::Ack | Method::Cancel)
+            || (in_dialog && passage.method == Method::Bye && self.is_first_bye(cx, passage));
         if ends || self.keeps_for_stranger(cx, passage, passage.message.raw().len()) {
             return true;
         }
@@ -166,6 +190,15 @@ impl Engine {
         let retry_after = [("Retry-After", STRANGER_RETRY_AFTER_S)];
         self.reject_with(passage.flow, passage.message, 503, "", &retry_after);
         false
+    }
+
+    /// Whether this is the first BYE of its side in a call that there is a record of: for one there is always room.
+    fn is_first_bye(&self, cx: Cx<'_>, passage: &Passage<'_, '_>) -> bool {
+        let dialog = crate::dialog::of(cx.state, passage.message).filter(|(d, _)| d.ending.is_none());
+        dialog.is_some_and(|(dialog, from_caller)| {
+            let name = (dialog.id.call_id.clone(), dialog.id.to_tag.clone(), from_caller);
+            self.is_explaining() || self.together.strangers.is_first_bye(cx.now.mono, name)
+        })
     }
 
     /// The same of something that needs no answer, and keeps so many bytes.

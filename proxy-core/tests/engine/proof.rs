@@ -299,3 +299,23 @@ fn a_contact_at_another_port_of_our_machine_leads_nowhere() {
         assert_eq!(w.sent.len(), 1, "{place}: {:#?}", w.sent);
     }
 }
+
+#[test]
+fn a_failure_that_repeats_record_route_hands_nobody_a_token_rfc3261_16_7() {
+    let mut w = World::new();
+    w.register("bob", BOB);
+    for (n, method) in ["INVITE", "SUBSCRIBE", "REFER"].into_iter().enumerate() {
+        for status in [302, 420, 486, 603] {
+            let ask = request(method, BOB_URI, EVE, &format!("f{n}{status}"), "Refer-To: <sip:x@y.test>\r\n")
+                .replace("alice@lab.test", "eve@evil.test");
+            w.send(EVE, &ask);
+            let got = w.expect(BOB, &format!("{method} "));
+            assert!(got.contains(";rlv="));
+            w.send(BOB, &respond(&got, status, "b1", "Record-Route: <sip:10.9.9.9;lr>\r\n"));
+            let all = w.take(EVE);
+            let heard = all.iter().find(|m| m.starts_with(&format!("SIP/2.0 {status} "))).expect("it");
+            assert!(!heard.contains("rlv"), "{heard}");
+            assert_eq!(header(heard, "Record-Route"), Some(String::from("<sip:10.9.9.9;lr>")));
+        }
+    }
+}

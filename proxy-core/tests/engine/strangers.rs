@@ -141,3 +141,25 @@ fn without_authentication_nobody_is_a_stranger() {
         w.take(BOB);
     }
 }
+
+#[test]
+fn neither_prack_nor_a_second_bye_is_a_way_to_have_more_kept() {
+    let mut w = world();
+    register_bob(&mut w);
+    flood(&mut w, EVE, "e");
+    let prack = large("p", EVE).replace("INVITE", "PRACK");
+    w.send(EVE, &prack);
+    w.expect(EVE, "SIP/2.0 503 ");
+    // A dialog of her own, of which there is no record.
+    w.pass(Duration::from_secs(60));
+    w.take(EVE);
+    w.take(BOB);
+    let ask = request("REFER", BOB_URI, EVE, "r1", "Refer-To: <sip:x@y.test>\r\n");
+    w.send(EVE, &ask.replace("alice@lab.test", "eve@evil.test"));
+    let got = w.expect(BOB, "REFER ");
+    w.send(BOB, &respond(&got, 202, "b1", &format!("Contact: <sip:bob@{BOB}>\r\n")));
+    let ok = w.expect(EVE, "SIP/2.0 202 ");
+    flood(&mut w, EVE, "g");
+    w.send(EVE, &in_dialog_of_caller("BYE", 9, &ok, EVE));
+    assert!(w.take(EVE).iter().any(|m| m.starts_with("SIP/2.0 503 ")));
+}
