@@ -154,6 +154,7 @@ pub(super) fn status(v: &Value) -> String {
             text(&v["disk"]["trouble"])
         );
     }
+    out += &floating_ip(&v["vip"]);
     let disk = &v["disk"];
     out += &format!(
         "disk: a sync takes {} ms, {} ms at most within the last minute",
@@ -193,6 +194,27 @@ pub(super) fn status(v: &Value) -> String {
     for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
         let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
         out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));
+    }
+    out
+}
+
+/// What is wrong with the floating IP on this machine; nothing where nothing is.
+fn floating_ip(v: &Value) -> String {
+    let mut out = String::new();
+    if v["link"] == json!("down") {
+        let [interface, words, s] = ["interface", "link_words", "link_since_s"].map(|k| text(&v[k]));
+        out += &format!("DEGRADED: the link of {interface} (floating IP) is {words} (for {s} s)\n");
+    }
+    for c in list(&v["conflicts"]) {
+        let [mac, ip, since, times] = ["mac", "ip", "since_s", "times"].map(|k| text(&c[k]));
+        out += &format!(
+            "CONFLICT: {mac} says that the floating IP {ip} is its own ({times} times in {since} s); \
+             take it from that machine\n"
+        );
+    }
+    for a in list(&v["put_right"]) {
+        let [what, times, age] = ["what", "times", "age_s"].map(|k| text(&a[k]));
+        out += &format!("{what} ({times} times, the last one {age} s ago)\n");
     }
     out
 }

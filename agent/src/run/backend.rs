@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::{Clocks, Now};
+use proxy_core::time::{Clocks, MonoTime, Now};
 use raft_store::command::GrantReason;
 use raft_store::node::rebirths_of;
 use serde_json::{Value, json};
 
+use super::amends::Amended;
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
 use super::pulse::Shown;
 use super::refused::not_taken;
 use super::room::Room;
+use super::watch::{Rival, Seen, Sight};
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, views};
 use crate::bridge::Cluster;
@@ -28,6 +30,7 @@ use crate::control::{
 };
 use crate::net::sip::Sip;
 use crate::net::stream;
+use crate::os::link::Link;
 
 /// How long a request waits for its commit.
 pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
@@ -54,6 +57,8 @@ pub struct Desk<C> {
     pub records: Option<Running>,
     /// Room on the disk.
     pub room: Arc<Room>,
+    /// What is seen of the interface of the floating IP.
+    pub sight: Arc<Sight>,
     /// When the agent started.
     pub started: Instant,
 }
@@ -105,6 +110,28 @@ fn tcp_figures(s: &stream::Figures) -> Value {
         "timed_out": s.timed_out,
         "messages": s.messages,
         "pings": s.pings,
+    })
+}
+
+/// What is seen of the floating IP on this machine; null where there is none.
+fn vip_words(seen: &Seen, amended: &[Amended], now: MonoTime) -> Value {
+    if seen.interface.is_empty() {
+        return Value::Null;
+    }
+    let rival = |r: &Rival| {
+        json!({
+            "ip": r.ip, "mac": r.mac.to_string(), "times": r.times,
+            "since_s": now.since(r.since).as_secs(), "heard_ms": ms(now.since(r.at)),
+        })
+    };
+    let one = |a: &Amended| json!({ "what": a.what, "times": a.times, "age_s": now.since(a.at).as_secs() });
+    json!({
+        "interface": seen.interface,
+        "link": if seen.link == Link::Up { "up" } else { "down" },
+        "link_words": seen.link.to_string(),
+        "link_since_s": now.since(seen.since).as_secs(),
+        "conflicts": seen.rivals.iter().map(rival).collect::<Vec<_>>(),
+        "put_right": amended.iter().map(one).collect::<Vec<_>>(),
     })
 }
 
@@ -257,6 +284,7 @@ impl<C: Cluster> Desk<C> {
             "oldest_proposal_ms": facts.oldest_waits.map(ms),
             "pulses": pulses(&picture.pulses),
             "trouble": picture.trouble,
+            "vip": vip_words(&self.sight.seen(), &picture.amended, now.mono),
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
             "disk": self.disk(&facts, &picture.fitness),
             "fitness": fitness(&self.config, &picture.fitness),
@@ -451,7 +479,7 @@ fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
 
 /// What ails a node, in words.
 fn words(fitness: Fitness) -> String {
-    let list: Vec<String> = fitness.ailments().map(|a| a.to_string()).collect();
+    let list: Vec<String> = fitness.ailments().map(|a| format!("{a} ({})", a.meaning())).collect();
     list.join(", ")
 }
 

@@ -46,6 +46,8 @@ pub enum Message {
         /// Where the outcome goes.
         reply: SyncSender<Outcome>,
     },
+    /// Somebody has changed something about the floating IP on this machine.
+    Disturbed,
     /// A grant this node proposed was refused.
     GrantRefused,
     /// The process shall end cleanly.
@@ -182,6 +184,7 @@ impl<C: Cluster> Driver<C> {
             loop {
                 match next {
                     Ok(Message::Kick) => {}
+                    Ok(Message::Disturbed) => self.steps.disturbed(),
                     Ok(Message::GrantRefused) => self.control.grant_refused(),
                     Ok(Message::Shutdown) => self.control.shutdown((self.clock)().mono),
                     Ok(Message::Switchover { target, reply }) => {
@@ -298,6 +301,7 @@ impl<C: Cluster> Driver<C> {
         picture.heir = decision.heir;
         picture.resources = self.steps.state();
         picture.trouble = self.steps.trouble();
+        picture.amended = self.steps.amended();
         self.live.show(picture.clone());
         decision
     }

@@ -10,6 +10,7 @@
 //! | 6 | admin answers, guards' notices | all they speak of is there |
 
 pub mod ailing;
+pub mod amends;
 pub mod backend;
 pub mod commits;
 mod desk;
@@ -28,6 +29,7 @@ pub mod room;
 pub mod service;
 pub mod setup;
 pub mod signals;
+pub mod watch;
 pub(crate) use private::exposed;
 pub(crate) use process::STORE;
 pub use process::main;

@@ -23,6 +23,11 @@ pub fn relevo() -> Option<PathBuf> {
 
 /// A lab whose nodes have these sections more, and a folder for the logs of its phones.
 pub fn lab(extra: &str) -> Option<(DownGuard, tempfile::TempDir)> {
+    lab_with(Options { extra: extra.to_owned(), ..Options::default() })
+}
+
+/// A lab with these options.
+pub fn lab_with(options: Options) -> Option<(DownGuard, tempfile::TempDir)> {
     if !nix::unistd::geteuid().is_root() || in_path("sipp").is_none() {
         println!("skipped: the lab needs root and sipp");
         return None;
@@ -31,8 +36,7 @@ pub fn lab(extra: &str) -> Option<(DownGuard, tempfile::TempDir)> {
         println!("skipped: no relevo; build it with cargo build -p agent");
         return None;
     };
-    let options =
-        Options { relevo: Some(relevo), extra: extra.to_owned(), ephemeral: true, ..Options::default() };
+    let options = Options { relevo: Some(relevo), ephemeral: true, ..options };
     let lab = cluster::up(&options).expect("a lab");
     Some((DownGuard::new(lab), tempfile::tempdir().expect("a folder")))
 }

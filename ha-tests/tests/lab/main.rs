@@ -11,6 +11,7 @@ mod backends;
 mod calls;
 mod dialogs;
 mod digest;
+mod floating;
 mod full;
 mod hangs;
 mod hep;
