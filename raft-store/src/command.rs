@@ -12,7 +12,7 @@ use proxy_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
-use crate::state::Fitness;
+use crate::state::{Fitness, Pause};
 use crate::time::Stamp;
 use crate::wire::{FIRST_VERSION, TIME_VERSION};
 
@@ -92,6 +92,29 @@ pub enum Command {
     /// The time, by the leader's word: the first command of every entry.
     #[n(7)]
     Stamp(#[n(0)] Stamp),
+    /// No automatic takeover for a time.
+    #[n(12)]
+    Pause(#[n(0)] Pause),
+    /// Automatic takeover again.
+    #[n(13)]
+    Resume,
+    /// A switchover at a given time: takes the place of one that was planned before.
+    #[n(14)]
+    Plan {
+        /// Who shall hold the service from then on.
+        #[n(0)]
+        to: Place,
+        /// When.
+        #[n(1)]
+        at: WallTime,
+    },
+    /// The planned switchover is over, or not wanted any more.
+    #[n(15)]
+    Unplan {
+        /// The one that is meant.
+        #[n(0)]
+        id: u64,
+    },
 }
 
 impl Command {
@@ -107,7 +130,9 @@ impl Command {
             | Self::Fitness { .. }
             | Self::Suspect { .. }
             | Self::Reads { .. } => FIRST_VERSION,
-            Self::Stamp(_) => TIME_VERSION,
+            Self::Stamp(_) | Self::Pause(_) | Self::Resume | Self::Plan { .. } | Self::Unplan { .. } => {
+                TIME_VERSION
+            }
         }
     }
 }

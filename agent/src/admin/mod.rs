@@ -9,6 +9,7 @@ pub mod cdr;
 pub mod client;
 pub mod dispatcher;
 pub mod dlg;
+pub mod maintenance;
 pub mod provision;
 pub mod route;
 pub mod rtpengine;
@@ -102,6 +103,11 @@ pub enum Request {
     Ban {
         /// What of them.
         ask: ban::Ask,
+    },
+    /// Drain marks, pauses, planned switchovers.
+    Maintenance {
+        /// What of them.
+        ask: maintenance::Ask,
     },
     /// A copy of the replicated state in a file.
     Backup {

@@ -6,6 +6,7 @@ mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
+mod maintenance;
 pub(crate) mod print;
 mod provision;
 mod route;
@@ -13,6 +14,7 @@ mod rtpengine;
 mod store;
 mod trace;
 mod trunk;
+mod when;
 
 pub(crate) use print::{complain, config_error};
 
@@ -64,10 +66,21 @@ enum Command {
     /// Show the node's view of the cluster
     Status,
     /// Hand the service over as planned, to NODE or to the best other appliance
-    Switchover {
-        /// Id of the node that shall take over
-        node: Option<u16>,
+    Switchover(maintenance::Switchover),
+    /// NODE shall hold nothing: a holder hands over, and it is never chosen while another one can be
+    Drain {
+        /// Id of the node
+        node: u16,
     },
+    /// NODE may hold the service again
+    Undrain {
+        /// Id of the node
+        node: u16,
+    },
+    /// No automatic takeover for a time, while somebody works on the machines or the network
+    Pause(maintenance::Pause),
+    /// Automatic takeover again
+    Resume,
     /// Registered contacts
     Ul {
         #[command(subcommand)]
@@ -215,7 +228,11 @@ pub fn main() -> ExitCode {
         }
         Command::Config { command: ConfigCommand::Check { file } } => check(common, file.clone()),
         Command::Status => ask::status(common),
-        Command::Switchover { node } => ask::switchover(common, *node),
+        Command::Switchover(asked) => maintenance::switchover(common, asked),
+        Command::Drain { node } => maintenance::drain(common, *node, true),
+        Command::Undrain { node } => maintenance::drain(common, *node, false),
+        Command::Pause(asked) => maintenance::pause(common, asked),
+        Command::Resume => maintenance::resume(common),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command } => dlg::dlg(common, command),

@@ -133,6 +133,7 @@ pub(super) fn status(v: &Value) -> String {
         text(&v["counts"]["dialogs"]),
         text(&v["counts"]["pending_invites"]),
     );
+    out += &super::maintenance::status(v);
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
         .map(|p| {
@@ -191,11 +192,16 @@ pub(super) fn status(v: &Value) -> String {
             out += &format!("the wall clock of node {} is {by} s {way} this node's\n", text(&p["node"]));
         }
     }
-    for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
-        let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
-        out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));
+    let is_alone = list(&v["peers"]).is_empty();
+    for node in list(&v["fitness"]).iter().filter(|n| worth_saying(n, is_alone)) {
+        out += &format!("node {} {}\n", text(&node["node"]), text(&node["words"]));
     }
     out
+}
+
+/// Candidates are always told; of a witness, or where there is nobody else, what ails it.
+fn worth_saying(node: &Value, is_alone: bool) -> bool {
+    !(is_alone || node["rank"].is_null()) || !list(&node["reasons"]).is_empty()
 }
 
 /// What is wrong with the floating IP on this machine; nothing where nothing is.

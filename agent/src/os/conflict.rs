@@ -40,7 +40,8 @@ pub fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
         libc::ETH_P_IPV6 if *frame.get(20)? == 58 && *frame.get(54)? == 136 => {
             let ip = Ipv6Addr::from(*frame.get(62..)?.first_chunk::<16>()?);
             // Option "target link-layer address"; who answers a single host may leave it out.
-            let option = frame.get(78..86).filter(|o| o[..2] == [2, 1]).and_then(|o| o[2..].first_chunk::<6>());
+            let option =
+                frame.get(78..86).filter(|o| o[..2] == [2, 1]).and_then(|o| o[2..].first_chunk::<6>());
             let sender = frame.get(6..)?.first_chunk::<6>()?;
             Some((ip.into(), Mac(*option.unwrap_or(sender))))
         }
@@ -131,8 +132,10 @@ impl Claims {
         let what = "listening for other owners of the floating IP";
         let index = index_of(&vip.interface)?;
         let addresses: Vec<IpAddr> = vip.addresses.iter().map(|(ip, _)| *ip).collect();
-        let v4: Vec<Ipv4Addr> =
-            addresses.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect();
+        let v4: Vec<Ipv4Addr> = addresses
+            .iter()
+            .filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None })
+            .collect();
         let mut sockets = Vec::new();
         if !v4.is_empty() {
             sockets.push(open(index, libc::ETH_P_ARP, arp_filter(&v4)).map_err(os_error(what))?);
@@ -161,7 +164,12 @@ impl Claims {
             for _ in 0..MAX_FRAMES {
                 // SAFETY: the buffer lives through the call and its length is right.
                 let got = unsafe {
-                    libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+                    libc::recv(
+                        socket.as_raw_fd(),
+                        buffer.as_mut_ptr().cast(),
+                        buffer.len(),
+                        libc::MSG_DONTWAIT,
+                    )
                 };
                 let Ok(got) = usize::try_from(got) else { break };
                 let claimed = buffer.get(..got).and_then(claim);
@@ -179,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_claim_is_the_sender_of_an_arp_packet_or_the_subject_of_an_advertisement() {
-        let frames = super::super::announce::frames(&["10.0.0.9".parse().expect("address")], [2, 0, 0, 0, 0, 7]);
+        let frames =
+            super::super::announce::frames(&["10.0.0.9".parse().expect("address")], [2, 0, 0, 0, 0, 7]);
         for frame in &frames {
             assert_eq!(claim(frame), Some(([10, 0, 0, 9].into(), Mac([2, 0, 0, 0, 0, 7]))));
         }

@@ -318,7 +318,9 @@ impl KernelLease {
             // The kernel may tell of other tables as well.
             let name = |body: &[u8]| {
                 let mut all = attributes(body.get(4..).unwrap_or_default());
-                all.any(|(k, v)| k == NFTA_RULE_TABLE && v.split(|b| *b == 0).next() == Some(TABLE.as_bytes()))
+                all.any(|(k, v)| {
+                    k == NFTA_RULE_TABLE && v.split(|b| *b == 0).next() == Some(TABLE.as_bytes())
+                })
             };
             rules += messages(&answer).filter(|(k, body)| *k == kind(NFT_MSG_NEWRULE) && name(body)).count();
         }

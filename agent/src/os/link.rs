@@ -158,7 +158,8 @@ pub fn standing(socket: &Socket, wanted: impl Fn(IpAddr) -> bool) -> io::Result<
 /// No netlink.
 pub fn listen() -> Result<Socket, OsError> {
     let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-    Socket::listen(libc::NETLINK_ROUTE, groups.cast_unsigned()).map_err(os_error("hearing of links (netlink)"))
+    Socket::listen(libc::NETLINK_ROUTE, groups.cast_unsigned())
+        .map_err(os_error("hearing of links (netlink)"))
 }
 
 #[cfg(test)]

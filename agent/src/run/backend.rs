@@ -13,6 +13,7 @@ use raft_store::node::rebirths_of;
 use serde_json::{Value, json};
 
 use super::amends::Amended;
+use super::candidates;
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
 use super::pulse::Shown;
@@ -91,6 +92,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Cdr { ask } => self.cdr(ask),
             Request::Rtpengine { ask } => self.rtpengine(&ask),
             Request::Ban { ask } => self.ban(&ask),
+            Request::Maintenance { ask } => self.maintenance(&ask),
             Request::Backup { file, force } => self.backup(&file, force),
         }
     }
@@ -284,12 +286,29 @@ impl<C: Cluster> Desk<C> {
             "oldest_proposal_ms": facts.oldest_waits.map(ms),
             "pulses": pulses(&picture.pulses),
             "trouble": picture.trouble,
+            "pause": facts.pause.as_ref().map(|pause| self.pause_words(pause)),
+            "planned_switchover": facts.planned.map(|planned| self.planned_words(planned, &facts)),
             "vip": vip_words(&self.sight.seen(), &picture.amended, now.mono),
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
             "disk": self.disk(&facts, &picture.fitness),
-            "fitness": fitness(&self.config, &picture.fitness),
+            "fitness": self.candidates(&facts, &picture.fitness),
             "counters": self.counters(),
         })
+    }
+
+    /// Who may be given the service, in which order, and why.
+    fn candidates(&self, facts: &Facts, known: &[(Place, Fitness)]) -> Vec<Value> {
+        let of =
+            |place| known.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness);
+        let one = |m: &Member| candidates::Known {
+            place: m.id,
+            appliance: m.role == Role::Appliance,
+            answers: self.answers(m.id),
+            learns: facts.is_learner(m.id),
+            fitness: of(m.id),
+        };
+        let nodes: Vec<candidates::Known> = self.config.nodes.iter().map(one).collect();
+        candidates::list(&nodes, facts.grant.map(|g| g.holder), facts.pause.is_some())
     }
 
     /// How quick the disk of this node is, how much room it has, and what is refused for the want of it.
@@ -461,20 +480,6 @@ impl<C: Cluster> Desk<C> {
         }
         failed(to, self.cluster.facts().grant.map(|g| g.holder), None)
     }
-}
-
-/// The appliances as candidates, the best first, and what ails each; then whoever else is ailing.
-fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
-    let of = |place| known.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness);
-    let mut nodes: Vec<_> = config.nodes.iter().collect();
-    // Stable: of equals the order of the configuration.
-    nodes.sort_by_key(|m| (m.role != Role::Appliance, of(m.id)));
-    let show = |(rank, m): (usize, &Member)| {
-        let reasons: Vec<String> = of(m.id).ailments().map(|a| a.to_string()).collect();
-        let rank = (m.role == Role::Appliance).then_some(rank + 1);
-        json!({ "node": m.id, "rank": rank, "reasons": reasons })
-    };
-    nodes.into_iter().enumerate().map(show).collect()
 }
 
 /// What ails a node, in words.

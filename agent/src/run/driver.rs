@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
 use proxy_core::time::{Clocks, MonoTime};
-use raft_store::command::GrantReason;
+use raft_store::command::{Command, GrantReason};
 
 use super::ailing::Ailing;
 use super::commits::Commits;
@@ -16,7 +16,8 @@ use super::pulse::Pulses;
 use super::resources::Steps;
 use crate::bridge::Cluster;
 use crate::control::{
-    Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place, Resources, SOON,
+    APPOINTMENT_GRACE, Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place,
+    Resources, SOON, Turn,
 };
 use crate::net::poison::Poison;
 
@@ -286,6 +287,9 @@ impl<C: Cluster> Driver<C> {
                 }
             }
         }
+        if let Some(turn) = self.control.appointment(now, &facts, decision.goal) {
+            self.keep_appointment(turn, &facts);
+        }
         if let Some(pet) = &mut self.pet {
             pet(&PetFacts {
                 term: facts.term,
@@ -304,6 +308,30 @@ impl<C: Cluster> Driver<C> {
         picture.amended = self.steps.amended();
         self.live.show(picture.clone());
         decision
+    }
+
+    /// What has come of a planned switchover.
+    fn keep_appointment(&self, turn: Turn, facts: &Facts) {
+        match turn {
+            Turn::Begun { to } => tracing::info!("the planned switchover to node {to} begins"),
+            Turn::NotYet { why } => {
+                tracing::warn!("the planned switchover cannot begin yet, and is tried again: {why:?}");
+            }
+            Turn::Over { id, kept } => {
+                let to = facts.planned.map_or(0, |p| p.to);
+                if kept {
+                    tracing::info!("the planned switchover to node {to} has come true");
+                } else {
+                    tracing::error!(
+                        "the planned switchover to node {to} has not come true within {} s and is given up: \
+                         see relevo status for what ails that node, then relevo switchover {to}",
+                        APPOINTMENT_GRACE.as_secs()
+                    );
+                }
+                // One that is lost is told again.
+                self.cluster.order(Command::Unplan { id }, Box::new(|_| ()));
+            }
+        }
     }
 
     /// What ails this node counts here at once. The others hear of it through the log.

@@ -12,6 +12,7 @@
 pub mod ailing;
 pub mod amends;
 pub mod backend;
+pub mod candidates;
 pub mod commits;
 mod desk;
 pub mod driver;

@@ -227,7 +227,9 @@ impl Steps {
     /// Looks for what others have changed, while nothing is on its way up or down here.
     fn put_right(&mut self, now: MonoTime) {
         let is_at_rest = self.stuck.is_none() && self.state() != Resources::Moving;
-        let Some(address) = self.address.as_mut().filter(|_| is_at_rest && now >= self.look_next) else { return };
+        let Some(address) = self.address.as_mut().filter(|_| is_at_rest && now >= self.look_next) else {
+            return;
+        };
         self.look_next = now + LOOK_EVERY;
         match address.put_right(now, self.gate_open, self.address_there) {
             Ok(amended) => {
@@ -431,7 +433,8 @@ mod tests {
         let (fake, mut steps) = steps();
         fake.break_at(Some("meddled"));
         steps.reach(at(1000), Goal::Down, None);
-        let amended = |steps: &Steps| steps.amended().into_iter().map(|a| (a.what, a.times)).collect::<Vec<_>>();
+        let amended =
+            |steps: &Steps| steps.amended().into_iter().map(|a| (a.what, a.times)).collect::<Vec<_>>();
         assert_eq!(amended(&steps), [(String::from("open false, there false"), 1)]);
         steps.reach(at(1010), UP, Some(at(1150)));
         assert_eq!(amended(&steps).len(), 1, "not in every round");

@@ -156,11 +156,8 @@ pub fn start<C: Cluster>(
     let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing), unwritten)
         .map_err(NetError::Thread)?;
     let sight: Arc<watch::Sight> = Arc::default();
-    let tell = watch::Tell {
-        ailing: Arc::clone(&ailing),
-        live: Arc::clone(&live),
-        sight: Arc::clone(&sight),
-    };
+    let tell =
+        watch::Tell { ailing: Arc::clone(&ailing), live: Arc::clone(&live), sight: Arc::clone(&sight) };
     let watch = opened.ears.map(|ears| watch::start(ears, tell, control.clone(), clock)).transpose();
     let watch = watch.map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
@@ -178,7 +175,16 @@ pub fn start<C: Cluster>(
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, live, ailing, thread, _health: health, _room: room, _watch: watch, _admin: opened.admin })
+    Ok(Service {
+        control,
+        live,
+        ailing,
+        thread,
+        _health: health,
+        _room: room,
+        _watch: watch,
+        _admin: opened.admin,
+    })
 }
 
 /// Starts the thread that writes the records of calls.

@@ -47,7 +47,8 @@ fn has_address(node: &Node) -> bool {
 }
 
 #[test]
-fn a_cable_that_is_pulled_out_of_the_service_network_moves_the_service_and_bars_the_way_back_until_it_is_in() {
+fn a_cable_that_is_pulled_out_of_the_service_network_moves_the_service_and_bars_the_way_back_until_it_is_in()
+{
     let Some((guard, _logs)) = lab_with(Options { service_wire: true, ..Options::default() }) else { return };
     let lab = &guard.lab;
     let holder = active(lab);
@@ -94,7 +95,9 @@ fn what_others_change_on_a_standby_or_on_the_holder_is_put_right_and_said() {
     inside(&other, "nft", &["flush", "ruleset"]);
     inside(&other, "ip", &["addr", "add", &format!("{VIP4}/32"), "dev", "eth0"]);
     until("the address is gone", || !has_address(&other));
-    until("the gate is there again", || inside(&other, "nft", &["list", "ruleset"]).contains("table arp relevo"));
+    until("the gate is there again", || {
+        inside(&other, "nft", &["list", "ruleset"]).contains("table arp relevo")
+    });
     until("both are said", || {
         let said = status_of(lab, &other)["vip"]["put_right"].to_string();
         said.contains("removed") && said.contains("made anew")

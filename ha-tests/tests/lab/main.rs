@@ -16,6 +16,7 @@ mod full;
 mod hangs;
 mod hep;
 mod lamps;
+mod maintenance;
 mod media;
 mod media_refused;
 mod messages;

@@ -5,6 +5,7 @@ mod ban;
 mod cdr;
 mod dispatcher;
 mod dlg;
+mod maintenance;
 mod provision;
 mod route;
 mod rtpengine;

@@ -148,7 +148,8 @@ mod tests {
     fn made_up_machines_take_no_more_room_than_a_few() {
         let mut rivals = Rivals::default();
         rivals.note_active(at(0), true);
-        let said = (0..200).filter(|n| rivals.heard(at(1000), ip(), Mac([2, 0, 0, 0, 0, *n])).is_some_and(|d| d.say));
+        let said = (0..200)
+            .filter(|n| rivals.heard(at(1000), ip(), Mac([2, 0, 0, 0, 0, *n])).is_some_and(|d| d.say));
         assert_eq!(said.count(), MAX_RIVALS);
     }
 }
