@@ -6,7 +6,6 @@
 //! | drift | the node itself | no |
 //! | clock, full | the node itself | no |
 //! | disk, path, pulse | the node itself, or the leader of another | yes |
-//! | reach | the node itself: what `vip.check` names does not answer | yes |
 //! | crashes | the node itself, until it has lived for a minute | yes |
 //! | resources | the node itself | yes |
 //! | unhealthy | [`Command::Health`](crate::command::Command::Health) | yes |
@@ -38,8 +37,6 @@ pub enum Ailment {
     Path = 14,
     /// A thread that calls need does not go on.
     Pulse = 16,
-    /// What its service network leads to does not answer it.
-    Reach = 18,
     /// Its agent has died again and again.
     Crashes = 20,
     /// It could not bring the service up.
@@ -53,14 +50,13 @@ pub enum Ailment {
 }
 
 /// All of them, the lightest first.
-pub const AILMENTS: [Ailment; 12] = [
+pub const AILMENTS: [Ailment; 11] = [
     Ailment::Drift,
     Ailment::Clock,
     Ailment::Full,
     Ailment::Disk,
     Ailment::Path,
     Ailment::Pulse,
-    Ailment::Reach,
     Ailment::Crashes,
     Ailment::Resources,
     Ailment::Unhealthy,
@@ -81,7 +77,6 @@ impl fmt::Display for Ailment {
             Self::Disk => "disk",
             Self::Path => "path",
             Self::Pulse => "pulse",
-            Self::Reach => "reach",
             Self::Crashes => "crashes",
             Self::Resources => "resources",
             Self::Unhealthy => "unhealthy",
@@ -101,7 +96,6 @@ impl Ailment {
             Self::Disk => "its disk is slow",
             Self::Path => "large packets do not pass between it and the others",
             Self::Pulse => "a thread that calls need does not go on",
-            Self::Reach => "what vip.check names does not answer it",
             Self::Crashes => "its agent has died again and again",
             Self::Resources => "it could not bring the service up",
             Self::Unhealthy => "it says that it could not hold the service",
