@@ -34,7 +34,7 @@ pub enum Turn {
         /// To whom.
         to: Place,
     },
-    /// It cannot begin yet.
+    /// It cannot begin yet. Told once for each plan.
     NotYet {
         /// Why.
         why: CannotSwitch,
@@ -56,6 +56,7 @@ impl Control {
         if self.hand_over.is_some() || self.appointment.tried.is_some_and(is_soon) {
             return None;
         }
+        let is_first = self.appointment.tried.is_none_or(|(of, _)| of != id);
         self.appointment.tried = Some((id, now));
         if to == self.settings.place {
             return Some(Turn::Over { id, kept: true });
@@ -63,9 +64,9 @@ impl Control {
         if at.until(facts.time) > APPOINTMENT_GRACE {
             return Some(Turn::Over { id, kept: false });
         }
-        Some(match self.switchover(now, Some(to), facts) {
-            Ok(to) => Turn::Begun { to },
-            Err(why) => Turn::NotYet { why },
-        })
+        match self.switchover(now, Some(to), facts) {
+            Ok(to) => Some(Turn::Begun { to }),
+            Err(why) => is_first.then_some(Turn::NotYet { why }),
+        }
     }
 }

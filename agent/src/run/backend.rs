@@ -509,7 +509,8 @@ fn failed(to: Place, holder: Option<Place>, why: Option<String>) -> Reply {
     )
 }
 
-fn refusal(why: &CannotSwitch) -> Reply {
+/// Why a switchover cannot begin, in words.
+pub(super) fn refusal(why: &CannotSwitch) -> Reply {
     match why {
         CannotSwitch::NotActive { holder: Some(holder) } => {
             Reply::error("this node is not active", format!("ask node {holder}, which holds the service"))

@@ -10,10 +10,12 @@ use proxy_core::time::{Clocks, MonoTime};
 use raft_store::command::{Command, GrantReason};
 
 use super::ailing::Ailing;
+use super::backend::refusal;
 use super::commits::Commits;
 use super::live::{Live, Picture};
 use super::pulse::Pulses;
 use super::resources::Steps;
+use crate::admin::Reply;
 use crate::bridge::Cluster;
 use crate::control::{
     APPOINTMENT_GRACE, Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place,
@@ -315,7 +317,12 @@ impl<C: Cluster> Driver<C> {
         match turn {
             Turn::Begun { to } => tracing::info!("the planned switchover to node {to} begins"),
             Turn::NotYet { why } => {
-                tracing::warn!("the planned switchover cannot begin yet, and is tried again: {why:?}");
+                if let Reply::Error { error, .. } = refusal(&why) {
+                    let s = APPOINTMENT_GRACE.as_secs();
+                    tracing::warn!(
+                        "the planned switchover cannot begin, and is tried again for {s} s: {error}"
+                    );
+                }
             }
             Turn::Over { id, kept } => {
                 let to = facts.planned.map_or(0, |p| p.to);

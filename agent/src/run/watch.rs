@@ -196,7 +196,7 @@ impl Watcher {
             (Some(_), Link::Up) => tracing::warn!("the link of {interface} (floating IP) is up again"),
             (_, link) => {
                 tracing::error!(
-                    "the link of {interface} (floating IP) is {link}; the service goes to a node that is better off"
+                    "the link of {interface} (floating IP) is {link}; a node whose link is up is preferred"
                 );
             }
         }

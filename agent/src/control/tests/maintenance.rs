@@ -94,15 +94,15 @@ fn a_planned_switchover_to_a_node_that_cannot_is_tried_again_and_given_up_after_
     facts.peers[0].last_ack = None;
     c.decide(at(1), &facts, Resources::Started);
     let why = CannotSwitch::NotReady { why: vec![(2, NotReady::OutOfReach)] };
-    assert_eq!(
-        c.appointment(at(2), &planned(2, 10_000, facts.clone()), up(7)),
-        Some(Turn::NotYet { why: why.clone() })
-    );
+    assert_eq!(c.appointment(at(2), &planned(2, 10_000, facts.clone()), up(7)), Some(Turn::NotYet { why }));
     assert_eq!(c.appointment(at(500), &planned(2, 10_500, facts.clone()), up(7)), None);
-    facts.quorum_ack_at = Some(at(1_000));
+    assert_eq!(c.appointment(at(1_010), &planned(2, 11_000, facts.clone()), up(7)), None, "said once");
+    facts.quorum_ack_at = Some(at(2_000));
+    heard(&mut facts, 2_000);
+    let mut other = c.clone();
     assert_eq!(
-        c.appointment(at(1_010), &planned(2, 11_000, facts.clone()), up(7)),
-        Some(Turn::NotYet { why })
+        other.appointment(at(2_020), &planned(2, 12_000, facts.clone()), up(7)),
+        Some(Turn::Begun { to: 2 })
     );
     assert_eq!(
         c.appointment(at(90_000), &planned(2, 70_001, facts), up(7)),
