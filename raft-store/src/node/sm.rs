@@ -445,7 +445,7 @@ mod tests {
         let locked = view.state.write().expect("not poisoned");
         let (tx, rx) = mpsc::channel();
         let asked = view.clone();
-        std::thread::spawn(move || tx.send(asked.decided()));
+        std::thread::spawn(move || drop(tx.send(asked.decided())));
         let decided = rx.recv_timeout(Duration::from_secs(5)).expect("not behind the state's lock");
         drop(locked);
         assert_eq!(decided.grant.map(|g| (g.holder, g.token)), Some((2, 7)));

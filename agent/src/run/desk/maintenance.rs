@@ -3,6 +3,7 @@
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use proxy_core::io::Refusal;
 use proxy_core::time::{RealTime, WallTime};
 use raft_store::command::{Command, Response};
 use raft_store::state::{MAX_AHEAD_MS, MAX_PAUSE_MS, MAX_REASON_BYTES};
@@ -19,6 +20,8 @@ use crate::run::refused::not_taken;
 
 /// How often it is looked whether a drained holder has handed over.
 const LOOK: Duration = Duration::from_millis(10);
+/// Pause before an order is given again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Time for the others' words and the proof of the chosen node before a hand-over begins.
 const BEGIN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -57,16 +60,25 @@ impl<C: Cluster> Desk<C> {
         node == self.config.id || self.cluster.said().iter().any(|s| is_young(s))
     }
 
-    fn order(&self, command: Command) -> Result<Response, Reply> {
-        let (tx, rx) = sync_channel(1);
-        // The receiver may have given up waiting.
-        self.cluster.order(command, Box::new(move |outcome| drop(tx.try_send(outcome))));
-        match rx.recv_timeout(COMMIT_LIMIT) {
-            Ok(outcome) => outcome.map_err(not_taken),
-            Err(_) => Err(Reply::error(
-                "the cluster did not answer in time: the change may still come",
-                "see relevo status: is there a leader? then try again",
-            )),
+    /// Has an order committed. Each can be given twice without harm, so that it is given again where its leader was lost.
+    fn order(&self, command: &Command) -> Result<Response, Reply> {
+        let begun = Instant::now();
+        loop {
+            let (tx, rx) = sync_channel(1);
+            // The receiver may have given up waiting.
+            self.cluster.order(command.clone(), Box::new(move |outcome| drop(tx.try_send(outcome))));
+            match rx.recv_timeout(COMMIT_LIMIT) {
+                Ok(Err(Refusal::Unknown | Refusal::NotActive)) if begun.elapsed() < COMMIT_LIMIT => {
+                    std::thread::sleep(AGAIN);
+                }
+                Ok(outcome) => return outcome.map_err(not_taken),
+                Err(_) => {
+                    return Err(Reply::error(
+                        "the cluster did not answer in time: the change may still come",
+                        "see relevo status: is there a leader? then try again",
+                    ));
+                }
+            }
         }
     }
 
@@ -97,7 +109,7 @@ impl<C: Cluster> Desk<C> {
             }
         }
         let changed = is_drained(node) != drained;
-        self.order(Command::Drain { place: node, drained })?;
+        self.order(&Command::Drain { place: node, drained })?;
         let moves = drained && holder == Some(node) && facts.pause.is_none();
         let begun = Instant::now();
         let mut now_held_by = holder;
@@ -140,13 +152,13 @@ impl<C: Cluster> Desk<C> {
         let at = self.now().wall;
         let until = at + Duration::from_secs(for_s);
         let pause = Pause { at, until, reason: reason.to_owned() };
-        self.order(Command::Pause(pause.clone()))?;
+        self.order(&Command::Pause(pause.clone()))?;
         Ok(self.pause_words(&pause))
     }
 
     fn resume(&self) -> Result<Value, Reply> {
         let was_paused = self.cluster.facts().pause.is_some();
-        self.order(Command::Resume)?;
+        self.order(&Command::Resume)?;
         Ok(json!({ "was_paused": was_paused }))
     }
 
@@ -180,7 +192,7 @@ impl<C: Cluster> Desk<C> {
             return Err(Reply::error("that node holds the service already", "name another one"));
         }
         let at = self.now().wall + Duration::from_secs(ahead);
-        self.order(Command::Plan { to, at })?;
+        self.order(&Command::Plan { to, at })?;
         Ok(self.planned_words(Planned { id: 0, to, at }, &facts))
     }
 
@@ -191,7 +203,7 @@ impl<C: Cluster> Desk<C> {
                 "relevo status shows one that is; relevo switchover --at TIME plans one",
             ));
         };
-        self.order(Command::Unplan { id: planned.id })?;
+        self.order(&Command::Unplan { id: planned.id })?;
         Ok(json!({ "cancelled": true, "to": planned.to }))
     }
 
