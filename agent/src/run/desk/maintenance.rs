@@ -57,7 +57,7 @@ impl<C: Cluster> Desk<C> {
     pub(in crate::run) fn answers(&self, node: Place) -> bool {
         let now = (self.clock)().mono;
         let is_young = |s: &crate::bridge::Said| s.place == node && now.since(s.at) <= WORD_AGE;
-        node == self.config.id || self.cluster.said().iter().any(|s| is_young(s))
+        node == self.config.id || self.cluster.said().iter().any(is_young)
     }
 
     /// Has an order committed. Each can be given twice without harm, so that it is given again where its leader was lost.
