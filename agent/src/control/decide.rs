@@ -189,8 +189,8 @@ impl Control {
             // leads no more once it has asked for one.
             Some(x) if of_this_term && self.not_ready(now, x, facts) == Some(NotReady::JustStarted) => {}
             _ if !self.may_propose(now) => {}
-            // An operator works on it, and wants it to come back.
-            _ if self.must_wait_for(facts) => {}
+            // An operator works on the holder, this node perhaps, and wants it to come back.
+            _ if !eligible && facts.pause.is_some() && holder.is_some() => {}
             _ if eligible => ask.push(Ask::Grant { holder: me }),
             _ => {
                 // Not the one again that cannot follow: that would change nothing.
