@@ -60,11 +60,6 @@ fn in_a_pause_a_node_that_is_stopped_hands_nothing_over_and_an_operator_may_stil
     c.shutdown(at(2));
     let d = c.decide(at(3), &facts, Resources::Started);
     assert!(d.ask.is_empty() && d.may_exit);
-    // Its lease has ended meanwhile; it leads, and ends.
-    let late = Facts { quorum_ack_at: Some(at(400)), transfer_tried_in: None, ..facts };
-    let mut down = control(1);
-    down.shutdown(at(300));
-    assert_eq!(down.decide(at(600), &late, Resources::Stopped).ask, [], "nor does one that is down already");
 }
 
 fn planned(to: Place, time: u64, facts: Facts) -> Facts {
