@@ -7,7 +7,7 @@ use proxy_core::io::Refusal;
 use proxy_core::state::{SipCommand, SipResponse, SipState};
 use proxy_core::time::{Clocks, MonoTime, Now, WallTime};
 use raft_store::backup::{BackupError, Head};
-use raft_store::command::{GrantReason, Versions};
+use raft_store::command::{Command, GrantReason, Response, Versions};
 use raft_store::node::members::{Ask, Done, Listing, Refusal as NotChanged};
 use raft_store::node::promote::Prospect;
 use raft_store::state::Event;
@@ -68,6 +68,11 @@ pub trait Cluster: Store + Sync {
     /// Has committed what ails this node by its own word, by way of the leader if that is another node. Whether it was
     /// shows in `facts().fitness`.
     fn report(&self, _place: Place, _own: Fitness) {}
+    /// Has committed what an operator orders about the cluster itself, by way of the leader if that is another node. Never
+    /// blocks; `done` is called on any thread.
+    fn order(&self, _command: Command, done: Box<dyn FnOnce(Result<Response, Refusal>) + Send>) {
+        done(Err(Refusal::NotActive));
+    }
     /// Has committed that an engine of this node has died with a message. Whether it was shows in `facts().suspects`.
     fn suspect(&self, _fingerprint: u64, _place: Place, _moment: u64) {}
     /// Has what this node knows of an event kept in the history. Whether it was shows in [`Cluster::history`]; while a member

@@ -109,6 +109,9 @@ impl From<node::Facts> for Facts {
             apply_waits: raft.apply_waits,
             skew: raft.skew,
             is_clock_odd: raft.is_clock_odd,
+            time: raft.time,
+            pause: raft.pause,
+            planned: raft.planned,
         }
     }
 }
@@ -143,6 +146,21 @@ impl Cluster for Replicated {
     fn report(&self, place: Place, own: Fitness) {
         // One that is lost is told again.
         self.node.propose_anywhere(vec![Command::Fitness { place, own }], Box::new(|_| ()));
+    }
+
+    fn order(&self, command: Command, done: Box<dyn FnOnce(Result<Response, Refusal>) + Send>) {
+        let verdict = |outcome: Result<Vec<Response>, Refused>| match outcome {
+            Ok(mut list) => match list.pop() {
+                Some(Response::Poisoned) => Err(Refusal::Poisoned),
+                Some(response) => Ok(response),
+                None => Err(Refusal::Unknown),
+            },
+            Err(Refused::NotLeader) => Err(Refusal::NotActive),
+            Err(Refused::Overloaded) => Err(Refusal::Overloaded),
+            Err(Refused::Unknown) => Err(Refusal::Unknown),
+            Err(Refused::Unread) => Err(Refusal::Unread),
+        };
+        self.node.propose_anywhere(vec![command], Box::new(move |outcome| done(verdict(outcome))));
     }
 
     fn suspect(&self, fingerprint: u64, place: Place, moment: u64) {

@@ -37,6 +37,7 @@ fn start(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
         admin: server::bind(&config.admin).expect("admin"),
         listening: Some(sip::listen(&addresses, false).expect("listen")),
         address: None,
+        ears: None,
         pet: None,
         deaths: 0,
         marks: None,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::Place;
 use crate::node::members::MEMBERS_VERSION;
-use crate::state::{Event, Fitness};
+use crate::state::{Event, Fitness, Pause};
 use crate::time::Stamp;
 use crate::wire::{FIRST_VERSION, HISTORY_VERSION, TIME_VERSION};
 
@@ -106,6 +106,29 @@ pub enum Command {
         #[n(1)]
         removed: bool,
     },
+    /// No automatic takeover for a time.
+    #[n(12)]
+    Pause(#[n(0)] Pause),
+    /// Automatic takeover again.
+    #[n(13)]
+    Resume,
+    /// A switchover at a given time: takes the place of one that was planned before.
+    #[n(14)]
+    Plan {
+        /// Who shall hold the service from then on.
+        #[n(0)]
+        to: Place,
+        /// When.
+        #[n(1)]
+        at: WallTime,
+    },
+    /// The planned switchover is over, or not wanted any more.
+    #[n(15)]
+    Unplan {
+        /// The one that is meant.
+        #[n(0)]
+        id: u64,
+    },
 }
 
 impl Command {
@@ -121,9 +144,11 @@ impl Command {
             | Self::Fitness { .. }
             | Self::Suspect { .. }
             | Self::Reads { .. } => FIRST_VERSION,
-            Self::Stamp(_) => TIME_VERSION,
             Self::Event(_) => HISTORY_VERSION,
             Self::Removed { .. } => MEMBERS_VERSION,
+            Self::Stamp(_) | Self::Pause(_) | Self::Resume | Self::Plan { .. } | Self::Unplan { .. } => {
+                TIME_VERSION
+            }
         }
     }
 }

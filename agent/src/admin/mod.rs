@@ -9,6 +9,7 @@ pub mod cdr;
 pub mod client;
 pub mod dispatcher;
 pub mod dlg;
+pub mod maintenance;
 pub mod members;
 pub mod provision;
 pub mod route;
@@ -122,6 +123,11 @@ pub enum Request {
     Members {
         /// What of them.
         ask: members::Ask,
+    },
+    /// Drain marks, pauses, planned switchovers.
+    Maintenance {
+        /// What of them.
+        ask: maintenance::Ask,
     },
     /// A copy of the replicated state in a file.
     Backup {

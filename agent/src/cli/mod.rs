@@ -7,6 +7,7 @@ mod cdr;
 mod dispatcher;
 mod dlg;
 mod history;
+mod maintenance;
 mod members;
 pub(crate) mod print;
 mod promote;
@@ -16,6 +17,7 @@ mod rtpengine;
 mod store;
 mod trace;
 mod trunk;
+mod when;
 
 pub(crate) use print::{complain, config_error};
 
@@ -79,9 +81,11 @@ enum Command {
         last: Option<usize>,
     },
     /// Hand the service over as planned, to NODE or to the best other appliance
-    Switchover {
-        /// Id of the node that shall take over
-        node: Option<u16>,
+    Switchover(maintenance::Switchover),
+    /// NODE shall hold nothing: a holder hands over, and it is never chosen while another one can be
+    Drain {
+        /// Id of the node
+        node: u16,
     },
     /// Make this node the whole cluster, where the others are lost and fenced: a pair without a witness, or three of which two are gone
     Promote(promote::Promote),
@@ -90,6 +94,15 @@ enum Command {
         #[command(subcommand)]
         command: members::Members,
     },
+    /// NODE may hold the service again
+    Undrain {
+        /// Id of the node
+        node: u16,
+    },
+    /// No automatic takeover for a time, while somebody works on the machines or the network
+    Pause(maintenance::Pause),
+    /// Automatic takeover again
+    Resume,
     /// Registered contacts
     Ul {
         #[command(subcommand)]
@@ -242,9 +255,13 @@ pub fn main() -> ExitCode {
         Command::Status { check: false } => ask::status(common),
         Command::Status { check: true } => ask::check(common),
         Command::History { last } => history::history(common, *last),
-        Command::Switchover { node } => ask::switchover(common, *node),
         Command::Promote(asked) => promote::promote(common, asked),
         Command::Members { command } => members::members(common, command),
+        Command::Switchover(asked) => maintenance::switchover(common, asked),
+        Command::Drain { node } => maintenance::drain(common, *node, true),
+        Command::Undrain { node } => maintenance::drain(common, *node, false),
+        Command::Pause(asked) => maintenance::pause(common, asked),
+        Command::Resume => maintenance::resume(common),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command } => dlg::dlg(common, command),

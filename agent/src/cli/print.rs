@@ -158,6 +158,7 @@ pub(super) fn status(v: &Value) -> String {
         text(&v["counts"]["pending_invites"]),
     );
     out += &super::members::status_line(&v["membership"]);
+    out += &super::maintenance::status(v);
     let rows: Vec<Vec<String>> = list(&v["peers"])
         .iter()
         .map(|p| {
@@ -193,6 +194,7 @@ pub(super) fn status(v: &Value) -> String {
             text(&v["disk"]["trouble"])
         );
     }
+    out += &floating_ip(&v["vip"]);
     let disk = &v["disk"];
     out += &format!(
         "disk: a sync takes {} ms, {} ms at most within the last minute",
@@ -229,9 +231,35 @@ pub(super) fn status(v: &Value) -> String {
             out += &format!("the wall clock of node {} is {by} s {way} this node's\n", text(&p["node"]));
         }
     }
-    for node in list(&v["fitness"]).iter().filter(|n| !list(&n["reasons"]).is_empty()) {
-        let reasons: Vec<String> = list(&node["reasons"]).iter().map(text).collect();
-        out += &format!("node {} is ailing: {}\n", text(&node["node"]), reasons.join(", "));
+    let is_alone = list(&v["peers"]).is_empty();
+    for node in list(&v["fitness"]).iter().filter(|n| worth_saying(n, is_alone)) {
+        out += &format!("node {} {}\n", text(&node["node"]), text(&node["words"]));
+    }
+    out
+}
+
+/// Candidates are always told; of a witness, or where there is nobody else, what ails it.
+fn worth_saying(node: &Value, is_alone: bool) -> bool {
+    !(is_alone || node["rank"].is_null()) || !list(&node["reasons"]).is_empty()
+}
+
+/// What is wrong with the floating IP on this machine; nothing where nothing is.
+fn floating_ip(v: &Value) -> String {
+    let mut out = String::new();
+    if v["link"] == json!("down") {
+        let [interface, words, s] = ["interface", "link_words", "link_since_s"].map(|k| text(&v[k]));
+        out += &format!("DEGRADED: the link of {interface} (floating IP) is {words} (for {s} s)\n");
+    }
+    for c in list(&v["conflicts"]) {
+        let [mac, ip, since, times] = ["mac", "ip", "since_s", "times"].map(|k| text(&c[k]));
+        out += &format!(
+            "CONFLICT: {mac} says that the floating IP {ip} is its own ({times} times in {since} s); \
+             take it from that machine\n"
+        );
+    }
+    for a in list(&v["put_right"]) {
+        let [what, times, age] = ["what", "times", "age_s"].map(|k| text(&a[k]));
+        out += &format!("{what} ({times} times, the last one {age} s ago)\n");
     }
     out
 }

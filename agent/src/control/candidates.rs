@@ -27,8 +27,12 @@ impl Control {
         self.candidates(now, facts).filter(|p| Some(*p) != place).min_by_key(|p| facts.fitness_of(*p))
     }
 
-    /// The fittest other one, if it is so much better off than this one that it should have the service.
+    /// The fittest other one, if it is so much better off than this one that it should have the service. Nobody is, while
+    /// automatic takeover is paused.
     pub(super) fn better_other(&self, now: MonoTime, facts: &Facts) -> Option<Place> {
+        if facts.pause.is_some() {
+            return None;
+        }
         let own = facts.fitness_of(self.settings.place);
         self.best_other(now, facts).filter(|p| own.yields_to(facts.fitness_of(*p)))
     }
@@ -36,7 +40,7 @@ impl Control {
     /// Whether a candidate is so much better off than `place` that it should have the service.
     pub(super) fn is_worse_off(&self, now: MonoTime, place: Place, facts: &Facts) -> bool {
         let fitness = facts.fitness_of(place);
-        self.candidates(now, facts).any(|p| fitness.yields_to(facts.fitness_of(p)))
+        facts.pause.is_none() && self.candidates(now, facts).any(|p| fitness.yields_to(facts.fitness_of(p)))
     }
 
     /// Who should lead if this node dies now. One that has not answered in this term yet is better than none, of whom

@@ -109,7 +109,11 @@ impl Control {
 
     fn plan_shutdown(&mut self, now: MonoTime, facts: &Facts, goal: Goal) {
         let shutting_down = self.shutdown_at.is_some();
-        let to = if shutting_down { self.best_other(now, facts) } else { self.better_other(now, facts) };
+        // Whoever pauses and then stops a node wants the service to come back there.
+        let to = match shutting_down {
+            true => self.best_other(now, facts).filter(|_| facts.pause.is_none()),
+            false => self.better_other(now, facts),
+        };
         if goal != Goal::Down
             && self.hand_over.is_none()
             && let Some(to) = to
@@ -141,6 +145,7 @@ impl Control {
         let me = self.settings.place;
         let eligible = self.shutdown_at.is_none()
             && self.settings.appliances.contains(&me)
+            && !self.must_wait_for(facts)
             && self.better_other(now, facts).is_none();
         // Whom it hears is not known yet: one that is ill waits for that.
         let well = !facts.fitness_of(me).is_grave();
@@ -184,6 +189,8 @@ impl Control {
             // leads no more once it has asked for one.
             Some(x) if of_this_term && self.not_ready(now, x, facts) == Some(NotReady::JustStarted) => {}
             _ if !self.may_propose(now) => {}
+            // An operator works on the holder, this node perhaps, and wants it to come back.
+            _ if !eligible && facts.pause.is_some() && holder.is_some() => {}
             _ if eligible => ask.push(Ask::Grant { holder: me }),
             _ => {
                 // Not the one again that cannot follow: that would change nothing.
@@ -192,6 +199,11 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Automatic takeover is paused, and the service belongs to another node: that one has it again when it is back.
+    fn must_wait_for(&self, facts: &Facts) -> bool {
+        facts.pause.is_some() && facts.grant.is_some_and(|g| g.holder != self.settings.place)
     }
 
     fn may_propose(&self, now: MonoTime) -> bool {
@@ -256,7 +268,7 @@ impl Control {
         if now.since(since) >= SHUTDOWN_LIMIT {
             return true;
         }
-        let alone = self.best_other(now, facts).is_none();
+        let alone = facts.pause.is_some() || self.best_other(now, facts).is_none();
         if goal != Goal::Down {
             // Active and nobody to hand over to: end now; the service stops either way.
             return alone;

@@ -20,9 +20,12 @@
 //! | names it | graver ailments than another, or shutting down | grant to the best other appliance, if there is one |
 //! | names X, made in this term (whoever proposed it) | stopped, X has this grant on its disk | transfer leadership to X |
 //! | names X, made in this term (whoever proposed it) | stopped, X does not have it within a lease | grant to the best appliance again, not to X |
+//! | names X, automatic takeover is paused | leads | transfer leadership to X as soon as X can take it; no grant to anybody else |
 //! | anything else | eligible | grant to itself, at once: the new leader takes over |
 //! | names X, an earlier decision | not eligible, X has all of this node's log, no grant to another on its way | transfer leadership to X |
 //! | names X, an earlier decision | not eligible, X does not have it within a lease | grant to the best appliance, not to X |
+//!
+//! A [`Pause`] holds up every move that no operator has ordered; that is a rule of the replicated state, too.
 //!
 //! *Eligible*: an appliance that does not shut down, and no other one that could take over now is better off. Ailments
 //! ([`Fitness`]) order the candidates and never empty the list: one that is alone serves whatever ails it.
@@ -35,6 +38,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+mod appointment;
 mod candidates;
 mod decide;
 mod hand_over;
@@ -48,11 +52,13 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proxy_core::time::MonoTime;
+use proxy_core::time::{MonoTime, WallTime};
 pub use raft_store::log::Syncs;
 pub use raft_store::node::{Path, Way};
-pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Suspect};
+pub use raft_store::state::{AILMENTS, Ailment, DEATHS_THAT_PROVE, Fitness, Pause, Planned, Suspect};
 
+use self::appointment::Appointment;
+pub use self::appointment::{APPOINTMENT_GRACE, Turn};
 pub use self::hand_over::{WORD_AGE, Word, unproved_by_word};
 pub use self::moves::{Cause, Moves, Taken, Told};
 use self::stall::Stall;
@@ -176,6 +182,12 @@ pub struct Facts {
     pub skew: BTreeMap<Place, i64>,
     /// This node's wall clock is wrong, by the word of most.
     pub is_clock_odd: bool,
+    /// The time of the cluster.
+    pub time: WallTime,
+    /// The pause that holds now: no automatic takeover.
+    pub pause: Option<Pause>,
+    /// The switchover that is to come.
+    pub planned: Option<Planned>,
 }
 
 impl Facts {
@@ -365,6 +377,8 @@ pub struct Control {
     heir: Option<Place>,
     /// What it has seen of its proposals as a leader.
     stall: Stall,
+    /// What it has done about a planned switchover.
+    appointment: Appointment,
 }
 
 /// One term as leader.
@@ -415,6 +429,7 @@ impl Control {
             shutdown_at: None,
             heir: None,
             stall: Stall::default(),
+            appointment: Appointment::default(),
         }
     }
 

@@ -100,7 +100,9 @@ impl Control {
             self.stall.waited += passed;
         }
         let is_late = self.stall.waited > Self::commit_bound(facts);
+        // In a pause nobody else would take the service.
         if is_late
+            && facts.pause.is_none()
             && self.stall.leaving.is_none()
             && now >= self.stall.not_before
             && self.has_better(now, facts)

@@ -126,6 +126,34 @@ impl Address for FloatingIp {
         Ok(())
     }
 
+    fn put_right(&mut self, now: MonoTime, open: bool, there: bool) -> Result<Vec<String>, String> {
+        let mut amended = Vec::new();
+        if !self.lease.is_whole().map_err(|e| format!("reading the gate of the floating IP: {e}"))? {
+            self.lease.make_anew().map_err(|e| e.to_string())?;
+            amended.push(String::from(
+                "the gate of the floating IP was changed by another program (nft flush ruleset?): made anew",
+            ));
+        } else if !open {
+            // Whoever has filled a set by hand has opened it.
+            self.close_gate()?;
+        }
+        let standing = self.addresses.standing().map_err(|e| e.to_string())?;
+        for found in standing.iter().filter(|found| !(there && self.addresses.is_own(found))) {
+            self.addresses.remove_found(found).map_err(|e| e.to_string())?;
+            let whose = if there { "of another interface" } else { "of a node that does not hold it" };
+            amended.push(format!("the floating IP {} was put on an interface {whose}: removed", found.ip));
+        }
+        let missing: Vec<IpAddr> = self.addresses.missing(&standing).filter(|_| there).collect();
+        if !missing.is_empty() {
+            self.addresses.add(VALID_FOR).map_err(|e| e.to_string())?;
+            self.valid_next = now + VALID_EVERY;
+            self.announcer.announce();
+            let put_back = |ip| format!("the floating IP {ip} was removed by another program: put back");
+            amended.extend(missing.into_iter().map(put_back));
+        }
+        Ok(amended)
+    }
+
     fn remove(&mut self) -> Result<(), String> {
         self.schedule = None;
         self.addresses.remove().map_err(|e| e.to_string())

@@ -50,7 +50,8 @@ impl Schedule {
     }
 }
 
-type Mac = [u8; 6];
+/// A hardware address.
+pub(super) type Mac = [u8; 6];
 const BROADCAST: Mac = [0xff; 6];
 /// 33:33 and the last four bytes of ff02::1.
 const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
@@ -95,6 +96,15 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
+/// What announces these addresses.
+pub(super) fn frames(addresses: &[IpAddr], mac: Mac) -> Vec<Vec<u8>> {
+    let of = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => vec![arp(*ip, mac, false), arp(*ip, mac, true)],
+        IpAddr::V6(ip) => vec![advertisement(*ip, mac)],
+    };
+    addresses.iter().flat_map(of).collect()
+}
+
 /// Sends the announcements of the floating IPs on one interface.
 #[derive(Debug)]
 pub struct Announcer {
@@ -103,7 +113,7 @@ pub struct Announcer {
     frames: Vec<Vec<u8>>,
 }
 
-fn mac_of(socket: &OwnedFd, interface: &str) -> std::io::Result<Mac> {
+pub(super) fn mac_of(socket: &OwnedFd, interface: &str) -> std::io::Result<Mac> {
     // SAFETY: ifreq is plain data, for which zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
@@ -140,11 +150,7 @@ impl Announcer {
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         let mac =
             mac_of(&socket, interface).map_err(os_error(format!("the hardware address of {interface}")))?;
-        let frames = addresses.iter().flat_map(|ip| match ip {
-            IpAddr::V4(ip) => vec![arp(*ip, mac, false), arp(*ip, mac, true)],
-            IpAddr::V6(ip) => vec![advertisement(*ip, mac)],
-        });
-        Ok(Self { socket, index, frames: frames.collect() })
+        Ok(Self { socket, index, frames: frames(addresses, mac) })
     }
 
     /// Announces all addresses once. What cannot be sent now will be in the next round.

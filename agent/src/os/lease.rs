@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::netlink::{Messages, Socket};
+use super::netlink::{Messages, Socket, attributes, messages};
 use super::vip::octets;
 use super::{OsError, os_error};
 
@@ -29,6 +29,11 @@ const TABLE: &str = "relevo";
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DELSETELEM: u16 = 14;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
+const NFTA_RULE_TABLE: u16 = 1;
+/// Rules of `script` in both tables.
+const RULES: usize = 6;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -61,6 +66,10 @@ const SETS: [[Place; 3]; 2] = [
     ],
 ];
 
+const fn kind(message: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | message
+}
+
 fn header(family: u8, subsystem: u16) -> [u8; 4] {
     let [high, low] = subsystem.to_be_bytes();
     [family, 0, high, low]
@@ -77,7 +86,6 @@ struct Batch {
 impl Batch {
     /// Empties the sets at `places`, and fills them with `addresses` if `fill`.
     fn new<'a>(places: impl Iterator<Item = &'a Place>, addresses: &[IpAddr], fill: bool) -> Self {
-        let kind = |message: u16| NFNL_SUBSYS_NFTABLES << 8 | message;
         let mut m =
             Messages::default().begin(NFNL_MSG_BATCH_BEGIN, 0, &header(0, NFNL_SUBSYS_NFTABLES)).end();
         let mut timeouts = Vec::new();
@@ -289,6 +297,42 @@ impl KernelLease {
     /// The kernel's; that a table is not there is none.
     pub fn clear(&self) -> io::Result<()> {
         self.closings.iter().map(|b| self.socket.send(&b.bytes, &[libc::ENOENT])).fold(Ok(()), Result::and)
+    }
+
+    /// Whether the tables are there with all their rules. Whoever has taken a rule away has opened the gate for ever.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_whole(&self) -> io::Result<bool> {
+        let mut rules = 0;
+        for family in [NFPROTO_INET, NFPROTO_ARP] {
+            let question = Messages::default()
+                .begin(kind(NFT_MSG_GETRULE), libc::NLM_F_DUMP as u16, &header(family, 0))
+                .name(NFTA_RULE_TABLE, TABLE)
+                .end()
+                .finish();
+            let answer = match self.socket.list(&question) {
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+                answer => answer?,
+            };
+            // The kernel may tell of other tables as well.
+            let name = |body: &[u8]| {
+                let mut all = attributes(body.get(4..).unwrap_or_default());
+                all.any(|(k, v)| {
+                    k == NFTA_RULE_TABLE && v.split(|b| *b == 0).next() == Some(TABLE.as_bytes())
+                })
+            };
+            rules += messages(&answer).filter(|(k, body)| *k == kind(NFT_MSG_NEWRULE) && name(body)).count();
+        }
+        Ok(rules == RULES)
+    }
+
+    /// Makes the tables anew, closed.
+    ///
+    /// # Errors
+    /// What `nft` said.
+    pub fn make_anew(&self) -> Result<(), OsError> {
+        nft(&script(&self.addresses))
     }
 
     /// Removes the tables.

@@ -3,7 +3,9 @@
 
 pub mod address;
 pub mod announce;
+pub mod conflict;
 pub mod lease;
+pub mod link;
 pub mod netlink;
 pub mod rt;
 pub mod tickle;

@@ -6,6 +6,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Bytes of answers read at once.
 const ANSWER_BYTES: usize = 8192;
+/// Bytes of a list read at once: the kernel puts no more into one part.
+const LIST_BYTES: usize = 32 << 10;
+/// Bytes of a list at most; what comes on top waits for the next reading.
+const MAX_LIST_BYTES: usize = 4 << 20;
+/// Bytes of the header of a message.
+const HEADER: usize = 16;
 
 /// Netlink message and attribute padding.
 const ALIGN: usize = 4;
@@ -123,6 +129,70 @@ impl Socket {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Opens one that hears of what changes: `groups` are the kernel's bits (RTMGRP_LINK and the like).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen(protocol: i32, groups: u32) -> io::Result<Self> {
+        let socket = Self::open(protocol)?;
+        // SAFETY: sockaddr_nl is plain data, for which zeroes are valid.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        address.nl_groups = groups;
+        let length = size_of::<libc::sockaddr_nl>() as u32;
+        // SAFETY: the address lives through the call and its length is right.
+        let bound = unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const address).cast(), length) };
+        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// What has come since, or nothing; does not wait.
+    ///
+    /// # Errors
+    /// The system's; ENOBUFS: something was lost.
+    pub fn news(&self) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0_u8; LIST_BYTES];
+        while all.len() < MAX_LIST_BYTES {
+            // SAFETY: the buffer lives through the call and its length is right.
+            let got = unsafe {
+                libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+            };
+            match usize::try_from(got) {
+                Ok(got) => all.extend_from_slice(buffer.get(..got).unwrap_or_default()),
+                Err(_) => match io::Error::last_os_error() {
+                    e if e.kind() == io::ErrorKind::WouldBlock => break,
+                    e if e.kind() == io::ErrorKind::Interrupted => {}
+                    e => return Err(e),
+                },
+            }
+        }
+        Ok(all)
+    }
+
+    /// Sends `question` and gives back all messages of the answer.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn list(&self, question: &[u8]) -> io::Result<Vec<u8>> {
+        // SAFETY: the buffer lives through the call and its length is right.
+        let sent = unsafe {
+            libc::send(self.0.as_raw_fd(), question.as_ptr().cast(), question.len(), libc::MSG_NOSIGNAL)
+        };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The kernel has put the first part there before `send` returned, and the next whenever one is taken.
+        let all = self.news()?;
+        errors(&all, &[]).map_err(io::Error::from_raw_os_error)?;
+        Ok(all)
+    }
+
+    /// For `poll`.
+    #[must_use]
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
     /// Sends `messages` to the kernel, which works on them before this returns, and reads its answers. The first error
     /// among them counts, except those in `ignored`.
     ///
@@ -159,9 +229,32 @@ impl Socket {
     }
 }
 
+/// The messages in some bytes: the kind of each, and what follows its header.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = u32::from_ne_bytes(*length) as usize;
+        let kind = u16::from_ne_bytes(*rest.first_chunk()?);
+        let body = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
+/// The attributes in some bytes: the kind of each without its flags, and its value.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_ne_bytes(*length));
+        let kind = u16::from_ne_bytes(*rest.first_chunk()?) & libc::NLA_TYPE_MASK as u16;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
 /// The first error in a datagram of answers.
 fn errors(mut answers: &[u8], ignored: &[i32]) -> Result<(), i32> {
-    const HEADER: usize = 16;
     while answers.len() >= HEADER {
         let len = u32::from_ne_bytes([answers[0], answers[1], answers[2], answers[3]]) as usize;
         let kind = u16::from_ne_bytes([answers[4], answers[5]]);

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::link::{self, Found};
 use super::netlink::{Messages, Socket};
 use super::{OsError, os_error};
 
@@ -106,6 +107,38 @@ impl Addresses {
                 .map_err(os_error(format!("adding the address {ip}/{prefix}")))?;
         }
         Ok(())
+    }
+
+    /// Where the addresses stand on this machine, on whatever interface.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn standing(&self) -> Result<Vec<Found>, OsError> {
+        let ours = |ip| self.addresses.iter().any(|(own, _)| *own == ip);
+        link::standing(&self.socket, ours).map_err(os_error("listing the addresses"))
+    }
+
+    /// Those that are missing on the interface, where `standing` is what there is.
+    pub fn missing<'a>(&'a self, standing: &'a [Found]) -> impl Iterator<Item = IpAddr> + 'a {
+        let there = move |ip: IpAddr| standing.iter().any(|f| f.ip == ip && f.index == self.index);
+        self.addresses.iter().map(|(ip, _)| *ip).filter(move |ip| !there(*ip))
+    }
+
+    /// Whether an address is on the interface of the floating IP.
+    #[must_use]
+    pub fn is_own(&self, found: &Found) -> bool {
+        found.index == self.index
+    }
+
+    /// Removes one that somebody else has put there; it is no error when it is not there any more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_found(&self, found: &Found) -> Result<(), OsError> {
+        let message = remove_message(found.ip, found.prefix, found.index);
+        self.socket
+            .send(&message, &[libc::EADDRNOTAVAIL, libc::ENODEV])
+            .map_err(os_error(format!("removing the address {}", found.ip)))
     }
 
     /// Removes the addresses; it is no error when they are not there. All are tried. Takes no memory.

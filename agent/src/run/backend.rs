@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use proxy_core::io::{Counters, EngineConfig};
 use proxy_core::msg::Uri;
 use proxy_core::state::{SipCommand, SipResponse};
-use proxy_core::time::{Clocks, Now};
+use proxy_core::time::{Clocks, MonoTime, Now};
 use raft_store::command::GrantReason;
 use raft_store::node::rebirths_of;
 use raft_store::state::{Event, EventKind};
 use serde_json::{Value, json};
 
+use super::amends::Amended;
+use super::candidates;
 use super::driver::{Handle, Message, Outcome};
 use super::live::Live;
 use super::overseer::Overseer;
 use super::pulse::Shown;
 use super::refused::not_taken;
 use super::room::Room;
+use super::watch::{Rival, Seen, Sight};
 use crate::accounting::writer::Running;
 use crate::admin::{Backend, Reply, Request, members, views};
 use crate::bridge::Cluster;
@@ -30,6 +33,7 @@ use crate::control::{
 };
 use crate::net::sip::Sip;
 use crate::net::stream;
+use crate::os::link::Link;
 
 /// How long a request waits for its commit.
 pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(5);
@@ -56,6 +60,8 @@ pub struct Desk<C> {
     pub records: Option<Running>,
     /// Room on the disk.
     pub room: Arc<Room>,
+    /// What is seen of the interface of the floating IP.
+    pub sight: Arc<Sight>,
     /// When the agent started.
     pub started: Instant,
     /// How the service does.
@@ -93,6 +99,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Ban { ask } => self.ban(&ask),
             Request::Promote { fenced, sure } => self.promote(&fenced, sure),
             Request::Members { ask } => self.members(&ask),
+            Request::Maintenance { ask } => self.maintenance(&ask),
             Request::Backup { file, force } => self.backup(&file, force),
         }
     }
@@ -112,6 +119,28 @@ fn tcp_figures(s: &stream::Figures) -> Value {
         "timed_out": s.timed_out,
         "messages": s.messages,
         "pings": s.pings,
+    })
+}
+
+/// What is seen of the floating IP on this machine; null where there is none.
+fn vip_words(seen: &Seen, amended: &[Amended], now: MonoTime) -> Value {
+    if seen.interface.is_empty() {
+        return Value::Null;
+    }
+    let rival = |r: &Rival| {
+        json!({
+            "ip": r.ip, "mac": r.mac.to_string(), "times": r.times,
+            "since_s": now.since(r.since).as_secs(), "heard_ms": ms(now.since(r.at)),
+        })
+    };
+    let one = |a: &Amended| json!({ "what": a.what, "times": a.times, "age_s": now.since(a.at).as_secs() });
+    json!({
+        "interface": seen.interface,
+        "link": if seen.link == Link::Up { "up" } else { "down" },
+        "link_words": seen.link.to_string(),
+        "link_since_s": now.since(seen.since).as_secs(),
+        "conflicts": seen.rivals.iter().map(rival).collect::<Vec<_>>(),
+        "put_right": amended.iter().map(one).collect::<Vec<_>>(),
     })
 }
 
@@ -283,11 +312,29 @@ impl<C: Cluster> Desk<C> {
             "oldest_proposal_ms": facts.oldest_waits.map(ms),
             "pulses": pulses(&picture.pulses),
             "trouble": picture.trouble,
+            "pause": facts.pause.as_ref().map(|pause| self.pause_words(pause)),
+            "planned_switchover": facts.planned.map(|planned| self.planned_words(planned, &facts)),
+            "vip": vip_words(&self.sight.seen(), &picture.amended, now.mono),
             "unfit": picture.fitness.iter().filter(|(_, f)| f.is_grave()).map(|(place, _)| place).collect::<Vec<_>>(),
             "disk": self.disk(&facts, &picture.fitness),
-            "fitness": fitness(&self.config, &picture.fitness),
+            "fitness": self.candidates(&facts, &picture.fitness),
             "counters": self.counters(),
         })
+    }
+
+    /// Who may be given the service, in which order, and why.
+    fn candidates(&self, facts: &Facts, known: &[(Place, Fitness)]) -> Vec<Value> {
+        let of =
+            |place| known.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness);
+        let one = |m: &Member| candidates::Known {
+            place: m.id,
+            appliance: m.role == Role::Appliance,
+            answers: self.answers(m.id),
+            learns: facts.is_learner(m.id),
+            fitness: of(m.id),
+        };
+        let nodes: Vec<candidates::Known> = self.config.nodes.iter().map(one).collect();
+        candidates::list(&nodes, facts.grant.map(|g| g.holder), facts.pause.is_some())
     }
 
     /// How quick the disk of this node is, how much room it has, and what is refused for the want of it.
@@ -472,23 +519,9 @@ impl<C: Cluster> Desk<C> {
     }
 }
 
-/// The appliances as candidates, the best first, and what ails each; then whoever else is ailing.
-fn fitness(config: &Config, known: &[(Place, Fitness)]) -> Vec<Value> {
-    let of = |place| known.iter().find(|(p, _)| *p == place).map_or(Fitness::FIT, |(_, fitness)| *fitness);
-    let mut nodes: Vec<_> = config.nodes.iter().collect();
-    // Stable: of equals the order of the configuration.
-    nodes.sort_by_key(|m| (m.role != Role::Appliance, of(m.id)));
-    let show = |(rank, m): (usize, &Member)| {
-        let reasons: Vec<String> = of(m.id).ailments().map(|a| a.to_string()).collect();
-        let rank = (m.role == Role::Appliance).then_some(rank + 1);
-        json!({ "node": m.id, "rank": rank, "reasons": reasons })
-    };
-    nodes.into_iter().enumerate().map(show).collect()
-}
-
 /// What ails a node, in words.
 fn words(fitness: Fitness) -> String {
-    let list: Vec<String> = fitness.ailments().map(|a| a.to_string()).collect();
+    let list: Vec<String> = fitness.ailments().map(|a| format!("{a} ({})", a.meaning())).collect();
     list.join(", ")
 }
 
@@ -513,7 +546,8 @@ fn failed(to: Place, holder: Option<Place>, why: Option<String>) -> Reply {
     )
 }
 
-fn refusal(why: &CannotSwitch) -> Reply {
+/// Why a switchover cannot begin, in words.
+pub(super) fn refusal(why: &CannotSwitch) -> Reply {
     match why {
         CannotSwitch::NotActive { holder: Some(holder) } => {
             Reply::error("this node is not active", format!("ask node {holder}, which holds the service"))

@@ -7,17 +7,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
 use proxy_core::time::{Clocks, MonoTime};
-use raft_store::command::GrantReason;
+use raft_store::command::{Command, GrantReason};
 
 use super::ailing::Ailing;
+use super::backend::refusal;
 use super::chronicle::Chronicle;
 use super::commits::Commits;
 use super::live::{Live, Picture};
 use super::pulse::Pulses;
 use super::resources::Steps;
+use crate::admin::Reply;
 use crate::bridge::Cluster;
 use crate::control::{
-    Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place, Resources, SOON,
+    APPOINTMENT_GRACE, Ailment, Ask, CannotSwitch, Control, Decision, Facts, Fitness, Goal, News, Place,
+    Resources, SOON, Turn,
 };
 use crate::net::poison::Poison;
 
@@ -47,6 +50,8 @@ pub enum Message {
         /// Where the outcome goes.
         reply: SyncSender<Outcome>,
     },
+    /// Somebody has changed something about the floating IP on this machine.
+    Disturbed,
     /// A grant this node proposed was refused.
     GrantRefused,
     /// The process shall end cleanly.
@@ -185,6 +190,7 @@ impl<C: Cluster> Driver<C> {
             loop {
                 match next {
                     Ok(Message::Kick) => {}
+                    Ok(Message::Disturbed) => self.steps.disturbed(),
                     Ok(Message::GrantRefused) => self.control.grant_refused(),
                     Ok(Message::Shutdown) => self.control.shutdown((self.clock)().mono),
                     Ok(Message::Switchover { target, reply }) => {
@@ -294,6 +300,9 @@ impl<C: Cluster> Driver<C> {
                 }
             }
         }
+        if let Some(turn) = self.control.appointment(now, &facts, decision.goal) {
+            self.keep_appointment(turn, &facts);
+        }
         if let Some(pet) = &mut self.pet {
             pet(&PetFacts {
                 term: facts.term,
@@ -309,8 +318,38 @@ impl<C: Cluster> Driver<C> {
         picture.heir = decision.heir;
         picture.resources = self.steps.state();
         picture.trouble = self.steps.trouble();
+        picture.amended = self.steps.amended();
         self.live.show(picture.clone());
         decision
+    }
+
+    /// What has come of a planned switchover.
+    fn keep_appointment(&self, turn: Turn, facts: &Facts) {
+        match turn {
+            Turn::Begun { to } => tracing::info!("the planned switchover to node {to} begins"),
+            Turn::NotYet { why } => {
+                if let Reply::Error { error, .. } = refusal(&why) {
+                    let s = APPOINTMENT_GRACE.as_secs();
+                    tracing::warn!(
+                        "the planned switchover cannot begin, and is tried again for {s} s: {error}"
+                    );
+                }
+            }
+            Turn::Over { id, kept } => {
+                let to = facts.planned.map_or(0, |p| p.to);
+                if kept {
+                    tracing::info!("the planned switchover to node {to} has come true");
+                } else {
+                    tracing::error!(
+                        "the planned switchover to node {to} has not come true within {} s and is given up: \
+                         see relevo status for what ails that node, then relevo switchover {to}",
+                        APPOINTMENT_GRACE.as_secs()
+                    );
+                }
+                // One that is lost is told again.
+                self.cluster.order(Command::Unplan { id }, Box::new(|_| ()));
+            }
+        }
     }
 
     /// What ails this node counts here at once. The others hear of it through the log.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proxy_core::time::MonoTime;
 
+use super::amends::Amended;
 use super::pulse::Shown;
 use crate::control::{Fitness, Goal, Place, Resources};
 
@@ -25,6 +26,8 @@ pub struct Picture {
     pub pulses: Vec<Shown>,
     /// The last thing that went wrong with a resource, until it goes right.
     pub trouble: Option<String>,
+    /// What others have changed on this machine, and was put right.
+    pub amended: Vec<Amended>,
     /// Why the node that leadership was transferred to last did not take it, by its own word.
     pub refused: Option<String>,
     /// Times this node became active since it started.

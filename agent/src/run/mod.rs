@@ -10,7 +10,9 @@
 //! | 6 | admin answers, guards' notices | all they speak of is there |
 
 pub mod ailing;
+pub mod amends;
 pub mod backend;
+pub mod candidates;
 pub mod chronicle;
 pub mod commits;
 mod desk;
@@ -31,6 +33,7 @@ pub mod room;
 pub mod service;
 pub mod setup;
 pub mod signals;
+pub mod watch;
 pub(crate) use desk::members::limit as members_limit;
 pub(crate) use desk::promote::LIMIT as PROMOTE_LIMIT;
 pub(crate) use private::exposed;

@@ -15,6 +15,7 @@ use super::notices::Notices;
 use super::resources::Address;
 use super::service::{self, Opened};
 use super::setup::SetupError;
+use super::watch::Ears;
 use super::{faults, log, private, room, setup, signals};
 use crate::admin::server::{self, AdminError};
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
@@ -133,9 +134,11 @@ fn agent(config: &Config) -> Result<End, Fault> {
         Role::Witness => None,
     };
     let key = setup::cluster_key(config)?;
-    let address = match vip(config) {
-        Some(vip) => Some(Box::new(FloatingIp::install(&vip)?) as Box<dyn Address>),
-        None => None,
+    let (address, ears) = match vip(config) {
+        Some(vip) => {
+            (Some(Box::new(FloatingIp::install(&vip)?) as Box<dyn Address>), Some(Ears::open(&vip)?))
+        }
+        None => (None, None),
     };
     let node = match start_raft(config, key, ground.clone()) {
         Err(e) if e.lacks_room() && room::give_up_reserve(&config.data) => start_raft(config, key, ground)?,
@@ -152,6 +155,7 @@ fn agent(config: &Config) -> Result<End, Fault> {
         admin,
         listening,
         address,
+        ears,
         pet: petter.map(pet),
         deaths,
         marks,

@@ -10,6 +10,7 @@ use drbd_hooks::sequence::{self, Action, Outcome, RunStep, Sequence, State, Todo
 use drbd_hooks::steps::Step;
 use proxy_core::time::MonoTime;
 
+use super::amends::{Amended, Amends};
 use crate::control::{Goal, Resources};
 use crate::net::sip::Sip;
 
@@ -37,6 +38,14 @@ pub trait Address: Send {
     /// # Errors
     /// What the kernel said.
     fn keep(&mut self, now: MonoTime) -> Result<(), String>;
+    /// Puts right what others have changed of the gate (which is open or not) and the address (which is there or not),
+    /// and says what that was. A gate that was made anew is closed until it is opened again.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    fn put_right(&mut self, _now: MonoTime, _open: bool, _there: bool) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
     /// Takes it away.
     ///
     /// # Errors
@@ -44,6 +53,8 @@ pub trait Address: Send {
     fn remove(&mut self) -> Result<(), String>;
 }
 
+/// What others may have changed is looked at so often; at once when the kernel says that an address has changed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Pause before a sequence that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// Failures in a row after which this node does not look able to serve.
@@ -71,6 +82,9 @@ pub struct Steps {
     failures: u32,
     not_before: MonoTime,
     stuck: Option<String>,
+    /// When to look next for what others have changed.
+    look_next: MonoTime,
+    amends: Amends,
 }
 
 impl std::fmt::Debug for Steps {
@@ -94,7 +108,20 @@ impl Steps {
             failures: 0,
             not_before: MonoTime(0),
             stuck: None,
+            look_next: MonoTime(0),
+            amends: Amends::default(),
         }
+    }
+
+    /// Something was changed on this machine: look at once.
+    pub fn disturbed(&mut self) {
+        self.look_next = MonoTime(0);
+    }
+
+    /// What others have changed of gate and address, and this node has put right.
+    #[must_use]
+    pub fn amended(&self) -> Vec<Amended> {
+        self.amends.all()
     }
 
     /// How far they are.
@@ -143,6 +170,8 @@ impl Steps {
             // Never stale: it has no token.
             Goal::Down => drop(self.sequence.set_goal(sequence::Goal::Down)),
         }
+        // Before the renewal, which opens a gate that was made anew.
+        self.put_right(now);
         if goal != Goal::Down {
             self.keep(now, until);
         }
@@ -192,6 +221,23 @@ impl Steps {
             Err(why) => self.note_trouble(&format!("keeping the floating IP: {why}")),
             Ok(()) if self.state() == Resources::Started => self.trouble = None,
             Ok(()) => {}
+        }
+    }
+
+    /// Looks for what others have changed, while nothing is on its way up or down here.
+    fn put_right(&mut self, now: MonoTime) {
+        let is_at_rest = self.stuck.is_none() && self.state() != Resources::Moving;
+        let Some(address) = self.address.as_mut().filter(|_| is_at_rest && now >= self.look_next) else {
+            return;
+        };
+        self.look_next = now + LOOK_EVERY;
+        match address.put_right(now, self.gate_open, self.address_there) {
+            Ok(amended) => {
+                for line in amended.into_iter().filter_map(|what| self.amends.note(now, what)) {
+                    tracing::error!("{line}");
+                }
+            }
+            Err(why) => self.note_trouble(&format!("looking after the floating IP: {why}")),
         }
     }
 
@@ -301,6 +347,10 @@ mod tests {
         fn remove(&mut self) -> Result<(), String> {
             self.note("remove")
         }
+        fn put_right(&mut self, _: MonoTime, open: bool, there: bool) -> Result<Vec<String>, String> {
+            let meddled = self.0.lock().expect("one thread").1 == Some("meddled");
+            Ok(if meddled { vec![format!("open {open}, there {there}")] } else { Vec::new() })
+        }
     }
 
     fn at(ms: u64) -> MonoTime {
@@ -376,6 +426,22 @@ mod tests {
         assert_eq!(fake.said(), ["close"]);
         assert!(steps.stuck().is_some_and(|why| why.contains("Vip")));
         assert_ne!(steps.state(), Resources::Stopped);
+    }
+
+    #[test]
+    fn what_others_change_is_put_right_up_and_down_and_said() {
+        let (fake, mut steps) = steps();
+        fake.break_at(Some("meddled"));
+        steps.reach(at(1000), Goal::Down, None);
+        let amended =
+            |steps: &Steps| steps.amended().into_iter().map(|a| (a.what, a.times)).collect::<Vec<_>>();
+        assert_eq!(amended(&steps), [(String::from("open false, there false"), 1)]);
+        steps.reach(at(1010), UP, Some(at(1150)));
+        assert_eq!(amended(&steps).len(), 1, "not in every round");
+        steps.disturbed();
+        steps.reach(at(1020), UP, Some(at(1160)));
+        assert_eq!(amended(&steps)[1], (String::from("open true, there true"), 1), "at once when it is told");
+        assert_eq!(steps.state(), Resources::Started);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::pulse::Pulses;
 use super::resources::{Address, Steps};
 use super::room;
 use super::setup;
+use super::watch;
 use crate::accounting::Sink;
 use crate::accounting::file::{Format, LineFile};
 use crate::accounting::writer::{self, Writer};
@@ -48,6 +49,8 @@ pub struct Opened {
     pub listening: Option<Listening>,
     /// The floating IP, if there is one.
     pub address: Option<Box<dyn Address>>,
+    /// What the interface of the floating IP is watched with.
+    pub ears: Option<watch::Ears>,
     /// Told in each round of the control thread.
     pub pet: Option<Pet>,
     /// How often in a row the agent has died before this start.
@@ -69,6 +72,7 @@ pub struct Service {
     _health: health::Running,
     _overseeing: overseer::Running,
     _room: room::Running,
+    _watch: Option<watch::Running>,
     // Removes the file of the socket at the end.
     _admin: Admin,
 }
@@ -155,6 +159,11 @@ pub fn start<C: Cluster>(
     };
     let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing), unwritten)
         .map_err(NetError::Thread)?;
+    let sight: Arc<watch::Sight> = Arc::default();
+    let tell =
+        watch::Tell { ailing: Arc::clone(&ailing), live: Arc::clone(&live), sight: Arc::clone(&sight) };
+    let watch = opened.ears.map(|ears| watch::start(ears, tell, control.clone(), clock)).transpose();
+    let watch = watch.map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let overseer = Overseer::new(config, lease, cluster.clone(), Arc::clone(&live), clock);
     let overseeing = overseer.start().map_err(NetError::Thread)?;
@@ -168,6 +177,7 @@ pub fn start<C: Cluster>(
         clock,
         records,
         room: Arc::clone(&room.room),
+        sight,
         started: Instant::now(),
         overseer,
     };
@@ -180,6 +190,7 @@ pub fn start<C: Cluster>(
         _health: health,
         _overseeing: overseeing,
         _room: room,
+        _watch: watch,
         _admin: opened.admin,
     })
 }

@@ -35,6 +35,7 @@ pub fn start_with(ip: &str, change: impl FnOnce(&mut Config)) -> Running {
         admin: server::bind(&config.admin).expect("admin"),
         listening: Some(listening.with_streams(config.sip.streams).expect("listen")),
         address: None,
+        ears: None,
         pet: None,
         deaths: 0,
         marks: None,

@@ -288,6 +288,7 @@ fn up(dir: Option<PathBuf>, args: &UpArgs) -> io::Result<ExitCode> {
         election_max_ms: args.election_max_ms,
         timer_c_s: args.timer_c_s,
         timeout_s: args.timeout_s,
+        service_wire: false,
         extra: String::new(),
         disk_bytes: disk::DISK_BYTES,
     };

@@ -158,6 +158,9 @@ pub fn power_on(lab: &mut LabState, index: usize) -> io::Result<bool> {
             node.holder = Some(holder);
             net::unplug(switch, &net::port_of(node.id));
             net::plug(switch, holder, &net::port_of(node.id), node.host)?;
+            if node.service_wire {
+                net::plug_service(switch, holder, node.id)?;
+            }
             holder
         }
     };

@@ -34,6 +34,8 @@ pub struct Options {
     pub timeout_s: u64,
     /// Further sections of every node's configuration file.
     pub extra: String,
+    /// The floating IP is on a wire of its own (`svc0`), which no other traffic uses and no client is on.
+    pub service_wire: bool,
     /// Size of each node's disk, bytes.
     pub disk_bytes: u64,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             timer_c_s: 180,
             timeout_s: 30,
             extra: String::new(),
+            service_wire: false,
             disk_bytes: super::disk::DISK_BYTES,
         }
     }
@@ -94,8 +97,9 @@ pub fn node_toml(node: &Node, all: &[Node], key: &str, o: &Options) -> String {
     }
     let _ = write!(
         text,
-        "\n[vip]\ninterface = \"eth0\"\naddresses = [\"{}/24\", \"{}/64\"]\n\n\
+        "\n[vip]\ninterface = \"{}\"\naddresses = [\"{}/24\", \"{}/64\"]\n\n\
          [sip]\nport = {SIP_PORT}\ndomains = [\"{DOMAIN}\"]\ntimer_c_s = {}\n",
+        if o.service_wire { net::SERVICE_INTERFACE } else { "eth0" },
         net::VIP4,
         net::VIP6,
         o.timer_c_s
@@ -117,6 +121,7 @@ pub fn plan_nodes(dir: &std::path::Path, o: &Options) -> Vec<Node> {
                 role: if id <= o.appliances { Role::Appliance } else { Role::Witness },
                 addr: format!("{}.{host}:{RAFT_PORT}", net::NET4),
                 host,
+                service_wire: o.service_wire,
                 holder: None,
                 guard: None,
                 config: home.join("relevo.toml"),

@@ -113,6 +113,36 @@ pub fn plug(switch: Proc, holder: Proc, port: &str, host: u8) -> io::Result<()> 
     ip(switch, &format!("link set {port} addrgenmode none\nlink set {port} master br0\nlink set {port} up\n"))
 }
 
+/// The interface of the floating IP on nodes with a wire of its own.
+pub const SERVICE_INTERFACE: &str = "svc0";
+
+/// Name of the port at the other end of node `id`'s service wire.
+#[must_use]
+pub fn service_port_of(id: u64) -> String {
+    format!("s{id}")
+}
+
+/// Gives node `id` a wire of its own for the floating IP: [`SERVICE_INTERFACE`] there, [`service_port_of`] here.
+///
+/// # Errors
+/// `ip` refuses.
+pub fn plug_service(switch: Proc, holder: Proc, id: u64) -> io::Result<()> {
+    let port = service_port_of(id);
+    // It is gone with its namespace, or will be in a moment.
+    unplug(switch, &port);
+    ip(switch, &format!("link add {port} type veth peer name {SERVICE_INTERFACE} netns {}\n", holder.pid))?;
+    ip(holder, &format!("link set {SERVICE_INTERFACE} up\n"))?;
+    port_up(switch, &port)
+}
+
+/// The cable of a port is in again.
+///
+/// # Errors
+/// `ip` refuses.
+pub fn port_up(switch: Proc, port: &str) -> io::Result<()> {
+    ip(switch, &format!("link set {port} up\n"))
+}
+
 /// Takes the bridge port down at once, as when the machine behind it loses power.
 ///
 /// One ioctl and no child process: what comes after it is not heard by anyone.

@@ -47,6 +47,9 @@ pub struct Node {
     pub addr: String,
     /// Last byte of its MAC and IPv4 address.
     pub host: u8,
+    /// The floating IP is on a wire of its own.
+    #[serde(default)]
+    pub service_wire: bool,
     /// Holder of its namespace; `None` while the node is without power.
     pub holder: Option<Proc>,
     /// The guard process (`relevo run`), parent of the agent.

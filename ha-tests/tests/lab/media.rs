@@ -17,11 +17,11 @@ const FLOWS: i64 = 25;
 
 /// A lab whose calls all go through the rtpengines on these ports.
 fn media_lab(ports: &[u16]) -> Option<(DownGuard, tempfile::TempDir)> {
-    media_lab_with(ports, "")
+    media_lab_of(ports, "")
 }
 
 /// The same with further keys.
-fn media_lab_with(ports: &[u16], keys: &str) -> Option<(DownGuard, tempfile::TempDir)> {
+fn media_lab_of(ports: &[u16], keys: &str) -> Option<(DownGuard, tempfile::TempDir)> {
     if in_path("rtpengine").is_none() {
         println!("skipped: no rtpengine; apt-get install rtpengine-daemon");
         return None;
@@ -189,7 +189,7 @@ fn the_next_offer_goes_to_another_rtpengine_when_one_has_ended() {
 
 #[test]
 fn a_plain_phone_and_one_with_dtls_srtp_and_ice_talk_before_and_after_the_active_node_is_lost() {
-    let Some((mut guard, logs)) = media_lab_with(&[2223], TO_BROWSERS) else { return };
+    let Some((mut guard, logs)) = media_lab_of(&[2223], TO_BROWSERS) else { return };
     let lab = &mut guard.lab;
     let logs = logs.path();
     let engine = Rtpengine::start(lab, logs, 2223, 30_000).expect("rtpengine");

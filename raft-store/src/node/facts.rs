@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use proxy_core::time::MonoTime;
+use proxy_core::time::{MonoTime, WallTime};
 
 use super::client::Transport;
 use super::core::Core;
@@ -16,7 +16,7 @@ use super::inbound::{DiskWord, Hello};
 use super::net::Path;
 use super::types::{Place, RaftId, incarnation_of, place_of};
 use crate::log::Syncs;
-use crate::state::{Fitness, Grant, Suspect};
+use crate::state::{Fitness, Grant, Pause, Planned, Suspect};
 
 /// What this node knows of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,12 @@ pub struct Facts {
     pub skew: BTreeMap<Place, i64>,
     /// This node's wall clock is wrong, by the word of most.
     pub is_clock_odd: bool,
+    /// The time of the cluster.
+    pub time: WallTime,
+    /// The pause that holds now: no automatic takeover.
+    pub pause: Option<Pause>,
+    /// The switchover that is to come.
+    pub planned: Option<Planned>,
 }
 
 impl Facts {
@@ -180,6 +186,7 @@ impl<T: Transport> Core<T> {
             disk: self.0.words.of(peer, now),
             round_trip: said(peer).map(|h| (h.took, h.slowest)),
         });
+        let time = self.0.time.at(now);
         let syncs = self.0.gauge.syncs();
         let said = |peer| Some(Duration::from_micros(self.0.words.of(peer, now)?.slowest_us));
         let oldest = leading.then(|| self.0.batcher.oldest(term)).flatten();
@@ -216,6 +223,9 @@ impl<T: Transport> Core<T> {
             apply_waits: self.0.view.waits(),
             skew: self.0.time.skew(),
             is_clock_odd: self.0.time.is_odd(),
+            time,
+            pause: decided.pause.filter(|pause| pause.holds(time)),
+            planned: decided.planned,
         }
     }
 }

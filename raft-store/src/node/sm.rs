@@ -28,7 +28,7 @@ use crate::command::{Batch, Command, Responses};
 use crate::contain;
 use crate::log::Mode;
 use crate::snap::{Haste, SnapStore, read_whole, write_whole};
-use crate::state::{Applied, ClusterState, Fitness, Grant, Poisoned, Suspect};
+use crate::state::{Applied, ClusterState, Fitness, Grant, Pause, Planned, Poisoned, Suspect};
 
 /// Entries handed to the apply thread at once.
 const APPLY_CHUNK: usize = 64;
@@ -59,11 +59,21 @@ pub(super) struct Decided {
     pub(super) fitness: Vec<(Place, Fitness)>,
     /// The messages that engines have died with.
     pub(super) suspects: Vec<Suspect>,
+    /// No automatic takeover.
+    pub(super) pause: Option<Pause>,
+    /// The switchover that is to come.
+    pub(super) planned: Option<Planned>,
 }
 
 impl From<&ClusterState> for Decided {
     fn from(state: &ClusterState) -> Self {
-        Self { grant: state.grant(), fitness: state.fitness(), suspects: state.suspects().to_vec() }
+        Self {
+            grant: state.grant(),
+            fitness: state.fitness(),
+            suspects: state.suspects().to_vec(),
+            pause: state.pause().cloned(),
+            planned: state.planned(),
+        }
     }
 }
 
@@ -435,7 +445,7 @@ mod tests {
         let locked = view.state.write().expect("not poisoned");
         let (tx, rx) = mpsc::channel();
         let asked = view.clone();
-        std::thread::spawn(move || tx.send(asked.decided()));
+        std::thread::spawn(move || drop(tx.send(asked.decided())));
         let decided = rx.recv_timeout(Duration::from_secs(5)).expect("not behind the state's lock");
         drop(locked);
         assert_eq!(decided.grant.map(|g| (g.holder, g.token)), Some((2, 7)));

@@ -3,13 +3,14 @@
 //!
 //! | ailment | who says so | moves the service |
 //! |---|---|---|
-//! | drift, link | the node itself | no |
+//! | drift | the node itself | no |
 //! | clock, full | the node itself | no |
 //! | disk, path, pulse | the node itself, or the leader of another | yes |
 //! | crashes | the node itself, until it has lived for a minute | yes |
 //! | resources | the node itself | yes |
 //! | unhealthy | [`Command::Health`](crate::command::Command::Health) | yes |
 //! | drained | [`Command::Drain`](crate::command::Command::Drain), the operator | yes |
+//! | link | the node itself: the interface of the floating IP carries nothing | yes |
 //!
 //! *Moves the service*: a holder that has it hands over to a node that is better off. The others only count where a
 //! holder has to be chosen anyway.
@@ -26,8 +27,6 @@ use serde::{Deserialize, Serialize};
 pub enum Ailment {
     /// Its configuration differs from that of the others.
     Drift = 0,
-    /// A network interface that the service needs is down.
-    Link = 2,
     /// Its wall clock is wrong.
     Clock = 4,
     /// Its disk has little room left.
@@ -46,12 +45,13 @@ pub enum Ailment {
     Unhealthy = 26,
     /// The operator wants it to hold nothing.
     Drained = 30,
+    /// The interface of the floating IP carries nothing. The gravest: nobody could reach the service there.
+    Link = 31,
 }
 
 /// All of them, the lightest first.
 pub const AILMENTS: [Ailment; 11] = [
     Ailment::Drift,
-    Ailment::Link,
     Ailment::Clock,
     Ailment::Full,
     Ailment::Disk,
@@ -61,6 +61,7 @@ pub const AILMENTS: [Ailment; 11] = [
     Ailment::Resources,
     Ailment::Unhealthy,
     Ailment::Drained,
+    Ailment::Link,
 ];
 
 /// The bits from which on an ailment moves the service.
@@ -81,6 +82,26 @@ impl fmt::Display for Ailment {
             Self::Unhealthy => "unhealthy",
             Self::Drained => "drained",
         })
+    }
+}
+
+impl Ailment {
+    /// What it means, for people: to be read behind the name of a node.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Drift => "its configuration differs from that of the others",
+            Self::Clock => "its wall clock is wrong",
+            Self::Full => "its disk has little room left",
+            Self::Disk => "its disk is slow",
+            Self::Path => "large packets do not pass between it and the others",
+            Self::Pulse => "a thread that calls need does not go on",
+            Self::Crashes => "its agent has died again and again",
+            Self::Resources => "it could not bring the service up",
+            Self::Unhealthy => "it says that it could not hold the service",
+            Self::Drained => "it is drained",
+            Self::Link => "the interface of its floating IP has no link",
+        }
     }
 }
 

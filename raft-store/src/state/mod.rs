@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 mod fitness;
 mod history;
+mod maintenance;
 mod poison;
 mod suspects;
 
 pub use fitness::{AILMENTS, Ailment, Fitness};
 pub use history::{Event, EventKind, MAX_EVENTS, MAX_WORDS};
+pub use maintenance::{MAX_AHEAD_MS, MAX_PAUSE_MS, MAX_REASON_BYTES, Pause, Planned};
 pub use poison::{Applied, DRILL_PLACE, Poisoned};
 pub use suspects::{DEATHS_THAT_PROVE, MAX_SUSPECTS, Suspect};
 
@@ -99,6 +101,11 @@ pub struct ClusterState {
     #[cbor(n(6), with = "history::shared", has_nil)]
     #[serde(with = "history::shared")]
     history: Arc<Vec<Event>>,
+    /// No automatic takeover.
+    #[cbor(n(25), with = "proxy_core::wire::opt", has_nil)]
+    pause: Option<Pause>,
+    #[cbor(n(26), with = "proxy_core::wire::opt", has_nil)]
+    planned: Option<Planned>,
 }
 
 /// What was there before an entry, but for the records that maps have noted.
@@ -110,13 +117,15 @@ struct Kept {
     reads: BTreeMap<Place, Versions>,
     stamp: Option<Stamp>,
     history: Arc<Vec<Event>>,
+    pause: Option<Pause>,
+    planned: Option<Planned>,
 }
 
 impl ClusterState {
     /// A copy to be written down, which costs next to nothing however large the state is; see [`SipState::frozen`].
     #[must_use]
     pub fn frozen(&self) -> Self {
-        let Self { sip, grant, marks, suspects, reads, stamp, history } = self;
+        let Self { sip, grant, marks, suspects, reads, stamp, history, pause, planned } = self;
         Self {
             sip: sip.frozen(),
             grant: *grant,
@@ -125,21 +134,34 @@ impl ClusterState {
             reads: reads.clone(),
             stamp: *stamp,
             history: history.clone(),
+            pause: pause.clone(),
+            planned: *planned,
         }
     }
 
     /// Begins to note what is changed, so that it can be told and taken back.
     fn watch(&mut self) -> Kept {
-        let Self { sip, grant, marks, suspects, reads, stamp, history } = self;
+        let Self { sip, grant, marks, suspects, reads, stamp, history, pause, planned } = self;
         let (marks, suspects, reads) = (marks.clone(), suspects.clone(), reads.clone());
-        let history = history.clone();
-        Kept { sip: sip.watch(), grant: *grant, marks, suspects, reads, stamp: *stamp, history }
+        let (history, pause, planned) = (history.clone(), pause.clone(), *planned);
+        Kept {
+            sip: sip.watch(),
+            grant: *grant,
+            marks,
+            suspects,
+            reads,
+            stamp: *stamp,
+            history,
+            pause,
+            planned,
+        }
     }
 
     /// Makes it what it was at [`ClusterState::watch`], and goes on noting.
     fn take_back(&mut self, kept: &Kept) -> Result<(), Lost> {
-        let Kept { sip, grant, marks, suspects, reads, stamp, history } = kept;
-        (self.grant, self.stamp) = (*grant, *stamp);
+        let Kept { sip, grant, marks, suspects, reads, stamp, history, pause, planned } = kept;
+        (self.grant, self.stamp, self.planned) = (*grant, *stamp, *planned);
+        self.pause.clone_from(pause);
         (self.marks, self.suspects, self.reads) = (marks.clone(), suspects.clone(), reads.clone());
         self.history.clone_from(history);
         self.sip.take_back(sip)
@@ -150,6 +172,12 @@ impl ClusterState {
         match command {
             Command::Sip(command) => Response::Sip(self.sip.apply(command)),
             Command::Grant { holder, reason, at } => {
+                let forbids = |g: Grant| {
+                    self.pause.as_ref().is_some_and(|p| p.forbids(g.holder, *holder, *reason, *at))
+                };
+                if self.grant.is_some_and(forbids) {
+                    return Response::Done;
+                }
                 self.grant = Some(Grant { holder: *holder, token: index, reason: *reason, at: *at });
                 Response::Granted { token: index }
             }
@@ -196,7 +224,24 @@ impl ClusterState {
                         self.sip.bridge_outage(before.time, stamp.time);
                     }
                     self.sip.set_wall_offset(stamp.wall_offset());
+                    self.pause.take_if(|pause| !pause.holds(stamp.time));
                 }
+                Response::Done
+            }
+            Command::Pause(pause) => {
+                self.pause = pause.bounded();
+                Response::Done
+            }
+            Command::Resume => {
+                self.pause = None;
+                Response::Done
+            }
+            Command::Plan { to, at } => {
+                self.planned = Some(Planned { id: index, to: *to, at: *at });
+                Response::Done
+            }
+            Command::Unplan { id } => {
+                self.planned.take_if(|planned| planned.id == *id);
                 Response::Done
             }
         }
@@ -231,7 +276,7 @@ impl ClusterState {
         let newer = self.stamp.is_some() || self.marks.values().any(|m| m.removed);
         match () {
             () if !self.history.is_empty() => HISTORY_VERSION,
-            () if newer => TIME_VERSION,
+            () if newer || self.pause.is_some() || self.planned.is_some() => TIME_VERSION,
             () => FIRST_VERSION,
         }
     }
@@ -266,6 +311,18 @@ impl ClusterState {
         self.marks.iter().map(|(place, marks)| (*place, marks.fitness())).collect()
     }
 
+    /// No automatic takeover, by an operator's order.
+    #[must_use]
+    pub fn pause(&self) -> Option<&Pause> {
+        self.pause.as_ref()
+    }
+
+    /// The switchover that is to come.
+    #[must_use]
+    pub fn planned(&self) -> Option<Planned> {
+        self.planned
+    }
+
     /// The messages that engines have died with, the oldest first.
     #[must_use]
     pub fn suspects(&self) -> &[Suspect] {
@@ -292,6 +349,50 @@ mod tests {
 
     fn grant(holder: Place) -> Command {
         Command::Grant { holder, reason: GrantReason::Elected, at: WallTime(5) }
+    }
+
+    #[test]
+    fn while_a_pause_holds_only_an_operator_moves_the_service_and_it_ends_by_the_time_of_the_cluster() {
+        let grant = |holder, reason, at| Command::Grant { holder, reason, at: WallTime(at) };
+        let mut state = ClusterState::default();
+        let pause = |until| {
+            Command::Pause(Pause { at: WallTime(100), until: WallTime(until), reason: "disk".into() })
+        };
+        state.apply(1, &pause(1_000));
+        assert_eq!(
+            state.apply(2, &grant(1, GrantReason::Elected, 200)),
+            Response::Granted { token: 2 },
+            "nobody held it"
+        );
+        for reason in [GrantReason::Elected, GrantReason::Unfit] {
+            assert_eq!(state.apply(3, &grant(2, reason, 300)), Response::Done);
+            assert_eq!(state.grant().map(|g| (g.holder, g.token)), Some((1, 2)), "nothing has changed");
+        }
+        assert_eq!(state.apply(4, &grant(1, GrantReason::Elected, 300)), Response::Granted { token: 4 });
+        assert_eq!(state.apply(5, &grant(2, GrantReason::Switchover, 300)), Response::Granted { token: 5 });
+        assert_eq!(
+            state.apply(6, &grant(1, GrantReason::Elected, 1_000)),
+            Response::Granted { token: 6 },
+            "over"
+        );
+        state.apply(7, &Command::Resume);
+        assert_eq!(state.pause(), None);
+        state.apply(8, &pause(u64::MAX));
+        assert_eq!(state.pause().map(|p| p.until), Some(WallTime(100 + MAX_PAUSE_MS)), "none is for ever");
+        state.apply(9, &pause(100));
+        assert_eq!(state.pause(), None, "none that is over at once");
+    }
+
+    #[test]
+    fn a_planned_switchover_is_cancelled_by_its_number_only() {
+        let mut state = ClusterState::default();
+        state.apply(5, &Command::Plan { to: 2, at: WallTime(9_000) });
+        state.apply(6, &Command::Plan { to: 1, at: WallTime(8_000) });
+        state.apply(7, &Command::Unplan { id: 5 });
+        assert_eq!(state.planned(), Some(Planned { id: 6, to: 1, at: WallTime(8_000) }));
+        assert_eq!(state.since_version(), TIME_VERSION);
+        state.apply(8, &Command::Unplan { id: 6 });
+        assert_eq!((state.planned(), state.since_version()), (None, FIRST_VERSION));
     }
 
     #[test]

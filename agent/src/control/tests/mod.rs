@@ -2,12 +2,13 @@
 
 mod fitness;
 mod hand_over;
+mod maintenance;
 mod model;
 mod stall;
 
 use std::time::Duration;
 
-use proxy_core::time::MonoTime;
+use proxy_core::time::{MonoTime, WallTime};
 
 use super::*;
 

@@ -6,6 +6,7 @@ mod cdr;
 mod dispatcher;
 mod dlg;
 mod history;
+mod maintenance;
 pub(in crate::run) mod members;
 pub(in crate::run) mod promote;
 mod provision;
