@@ -8,6 +8,7 @@ mod dispatcher;
 mod dlg;
 pub(crate) mod print;
 mod provision;
+mod reload;
 mod route;
 mod rtpengine;
 mod store;
@@ -68,6 +69,8 @@ enum Command {
         /// Id of the node that shall take over
         node: Option<u16>,
     },
+    /// Read the configuration file again, without dropping a call (as SIGHUP does)
+    Reload,
     /// Registered contacts
     Ul {
         #[command(subcommand)]
@@ -216,6 +219,7 @@ pub fn main() -> ExitCode {
         Command::Config { command: ConfigCommand::Check { file } } => check(common, file.clone()),
         Command::Status => ask::status(common),
         Command::Switchover { node } => ask::switchover(common, *node),
+        Command::Reload => reload::reload(common),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command } => dlg::dlg(common, command),

@@ -17,6 +17,7 @@ use super::driver::{Driver, End, Handle, MAX_MESSAGES, Message, Pet, insist};
 use super::health;
 use super::live::Live;
 use super::pulse::Pulses;
+use super::reload::Reloader;
 use super::resources::{Address, Steps};
 use super::room;
 use super::setup;
@@ -61,6 +62,7 @@ pub struct Opened {
 /// A running node.
 pub struct Service {
     control: Handle,
+    reloader: Arc<Reloader>,
     live: Arc<Live>,
     ailing: Arc<Ailing>,
     thread: JoinHandle<End>,
@@ -152,9 +154,10 @@ pub fn start<C: Cluster>(
     let room = room::start(&config.data, config.data.join(SNAPSHOTS), Arc::clone(&ailing), unwritten)
         .map_err(NetError::Thread)?;
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
+    let reloader = Arc::new(Reloader::new(config.clone(), engine, sip.clone()));
     let desk = Desk {
         config: config.clone(),
-        engine,
+        reloader: Arc::clone(&reloader),
         cluster,
         live: Arc::clone(&live),
         control: control.clone(),
@@ -165,7 +168,16 @@ pub fn start<C: Cluster>(
         started: Instant::now(),
     };
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
-    Ok(Service { control, live, ailing, thread, _health: health, _room: room, _admin: opened.admin })
+    Ok(Service {
+        control,
+        reloader,
+        live,
+        ailing,
+        thread,
+        _health: health,
+        _room: room,
+        _admin: opened.admin,
+    })
 }
 
 /// Starts the thread that writes the records of calls.
@@ -186,6 +198,12 @@ impl Service {
     #[must_use]
     pub fn control(&self) -> Handle {
         self.control.clone()
+    }
+
+    /// For whoever is told to read the configuration again.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// What the control thread shows.

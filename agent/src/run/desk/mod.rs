@@ -6,6 +6,7 @@ mod cdr;
 mod dispatcher;
 mod dlg;
 mod provision;
+mod reload;
 mod route;
 mod rtpengine;
 mod trace;
