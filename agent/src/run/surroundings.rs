@@ -95,7 +95,11 @@ fn is_gone(folder: &Path) -> bool {
 /// these are warnings.
 #[must_use]
 pub fn missing(config: &Config) -> Vec<String> {
-    let has = |name: &str| Path::new("/sys/class/net").join(name).exists();
+    // Not by /sys, which may be that of another network namespace.
+    let has = |name: &str| {
+        // SAFETY: a string that ends with a zero byte and outlives the call.
+        std::ffi::CString::new(name).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
+    };
     // Only the kernel knows: an IPv6 address is listed before it can be used.
     let bears =
         |ip: IpAddr| !UdpSocket::bind((ip, 0)).is_err_and(|e| e.kind() == io::ErrorKind::AddrNotAvailable);
