@@ -129,6 +129,8 @@ pub enum Request {
         /// What of them.
         ask: maintenance::Ask,
     },
+    /// The configuration file is read again.
+    Reload {},
     /// A copy of the replicated state in a file.
     Backup {
         /// Its absolute path on the node's machine.

@@ -12,6 +12,7 @@ mod members;
 pub(crate) mod print;
 mod promote;
 mod provision;
+mod reload;
 mod route;
 mod rtpengine;
 mod store;
@@ -103,6 +104,8 @@ enum Command {
     Pause(maintenance::Pause),
     /// Automatic takeover again
     Resume,
+    /// Read the configuration file again, without dropping a call (as SIGHUP does)
+    Reload,
     /// Registered contacts
     Ul {
         #[command(subcommand)]
@@ -262,6 +265,7 @@ pub fn main() -> ExitCode {
         Command::Undrain { node } => maintenance::drain(common, *node, false),
         Command::Pause(asked) => maintenance::pause(common, asked),
         Command::Resume => maintenance::resume(common),
+        Command::Reload => reload::reload(common),
         Command::Ul { command: Ul::Show { aor } } => ask::ul_show(common, aor.clone()),
         Command::Ul { command: Ul::Rm { aor, contact } } => ask::ul_rm(common, aor, contact.clone()),
         Command::Dlg { command } => dlg::dlg(common, command),

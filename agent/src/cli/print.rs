@@ -46,6 +46,7 @@ pub(super) fn config_ok(config: &Config, as_json: bool) {
     let file = config.file.as_ref().map(|f| f.display().to_string());
     let mut warnings = config.warnings();
     warnings.extend(exposed(config));
+    warnings.extend(crate::run::surroundings::missing(config));
     if as_json {
         let value = json!({ "ok": true, "file": file, "summary": config.summary(), "warnings": warnings, "format": format() });
         return line(&value.to_string());

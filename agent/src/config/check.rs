@@ -68,6 +68,12 @@ pub(super) fn check(raw: &Raw, sections: Sections, faults: &mut Vec<Fault>) -> C
         let what = format!("the admin socket {} is empty or too long a path", c.admin.display());
         f.add(at.line, what, format!("set node.admin to a path of at most {SOCKET_PATH_MAX} bytes"));
     }
+    if let Some(at) = &raw.log {
+        match super::log::filter(&at.value) {
+            Ok(_) => c.log.clone_from(&at.value),
+            Err(what) => f.add(at.line, format!("log = {:?}: {what}", at.value), super::log::CURE),
+        }
+    }
     timing(raw, &mut c, &mut f);
     cluster(raw, &mut c, &mut f);
     vip(raw, &mut c, &mut f);

@@ -15,6 +15,8 @@ mod doors;
 mod failover;
 mod fault;
 mod hep;
+pub mod keys;
+mod log;
 mod message_store;
 mod nat;
 mod presence;
@@ -42,6 +44,7 @@ pub use dialog::Dialog;
 pub use dns::Dns;
 pub use doors::{Door, Unsaid};
 pub use fault::{ConfigError, Fault};
+pub use log::{CURE as LOG_CURE, filter as log_filter};
 pub use routing::Routing;
 pub use sip::Sip;
 
@@ -116,6 +119,10 @@ pub struct Vip {
 pub struct Config {
     /// The file it was read from; `None` for the embedded default.
     pub file: Option<PathBuf>,
+    /// The keys as they stand in the file; none for the embedded default.
+    pub keys: keys::Keys,
+    /// What is logged.
+    pub log: String,
     /// Id of this node.
     pub id: u16,
     /// Role of this node.
@@ -179,6 +186,8 @@ impl Config {
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             file: None,
+            keys: keys::Keys::new(),
+            log: String::from(log::DEFAULT),
             id: 1,
             role: Role::Appliance,
             data: data.to_path_buf(),
@@ -233,7 +242,7 @@ impl Config {
         let (raw, sections, mut faults) = read::read(text);
         let config = check::check(&raw, sections, &mut faults);
         if faults.is_empty() {
-            return Ok(Self { file: Some(path.to_path_buf()), ..config });
+            return Ok(Self { file: Some(path.to_path_buf()), keys: keys::keys(text), ..config });
         }
         faults.sort_by_key(|f| f.line);
         Err(ConfigError { file: path.to_path_buf(), faults })
@@ -293,6 +302,12 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut list = Vec::new();
+        if self.file.is_none() {
+            list.push(format!(
+                "no configuration file: a registrar for everybody who reaches it, on loopback and private addresses only; \
+                 write {DEFAULT_PATH}, or name a file with --config FILE"
+            ));
+        }
         if self.nodes.len() == 2 {
             list.push(String::from(
                 "two nodes cannot fail over by themselves: neither is a majority without the other; add a witness",

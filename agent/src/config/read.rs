@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub id: Option<At<i64>>,
     pub role: Option<At<String>>,
     pub data: Option<At<String>>,
+    pub log: Option<At<String>>,
     pub admin: Option<At<String>>,
     pub cluster_line: Option<usize>,
     pub name: Option<At<String>>,
@@ -79,6 +80,7 @@ pub(super) fn read(text: &str) -> (Raw, Sections, Vec<Fault>) {
         raw.id = t.integer(&mut reader, "id");
         raw.role = t.string(&mut reader, "role");
         raw.data = t.string(&mut reader, "data");
+        raw.log = t.string(&mut reader, "log");
         raw.admin = t.string(&mut reader, "admin");
         t.done(&mut reader);
     }

@@ -23,6 +23,7 @@ use crate::os::lease::KernelLease;
 use crate::os::rt;
 use crate::os::vip::Addresses;
 use crate::os::{OsError, os_error};
+use crate::run::signals::{self, Wish};
 
 /// Notices sent of one death: UDP loses some.
 const NOTICES: u32 = 3;
@@ -115,6 +116,7 @@ fn start(collar_end: &OwnedFd, before: &Before<'_>) -> io::Result<Child> {
     let fd = collar_end.as_raw_fd();
     let parent = std::process::id();
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("relevo");
     command.args(std::env::args_os().skip(1)).env(GUARD_FD, fd.to_string());
     command.env(DEATHS, before.deaths.to_string()).env(SUSPECTS, before.suspects.text());
     let marks = before.marks.and_then(Marks::fd);
@@ -193,7 +195,7 @@ fn readable(fds: &[PollFd<'_>], n: usize) -> bool {
 }
 
 /// Lives one life of the agent: to its death, which is certain when this returns.
-fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker, agent: Agent) -> io::Result<Life> {
+fn live(config: &GuardConfig, asked: &SignalFd, undertaker: &Undertaker, agent: Agent) -> io::Result<Life> {
     let Agent { mut child, pid, collar } = agent;
     let born = Instant::now();
     let (mut last, mut heard, mut asked_to_end): (Option<PetInfo>, _, _) = (None, born, false);
@@ -214,7 +216,7 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker, agent
         let collar_fd = unsafe { BorrowedFd::borrow_raw(collar.fd()) };
         let mut fds = [
             PollFd::new(pid.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(asked.as_fd(), PollFlags::POLLIN),
             PollFd::new(collar_fd, PollFlags::POLLIN),
         ];
         let watched = if hung_up { 2 } else { 3 };
@@ -266,9 +268,16 @@ fn live(config: &GuardConfig, signals: &SignalFd, undertaker: &Undertaker, agent
                 announced = announce(config, undertaker, last);
             }
         }
-        while let Ok(Some(signal)) = signals.read_signal() {
-            asked_to_end = true;
-            let signal = Signal::try_from(signal.ssi_signo as i32).unwrap_or(Signal::SIGTERM);
+        while let Ok(Some(signal)) = asked.read_signal() {
+            let signal = signals::name(&signal);
+            match signals::wish(signal) {
+                Wish::End => asked_to_end = true,
+                Wish::Reload => {}
+                Wish::Nothing => {
+                    signals::tell_nothing(signal);
+                    continue;
+                }
+            }
             // It may just have ended.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal);
         }
@@ -456,10 +465,14 @@ fn announce(config: &GuardConfig, undertaker: &Undertaker, last: Option<PetInfo>
 }
 
 /// Waits, or until something can be read from `socket`; `true` if a signal asks for the end.
-fn wait_or_signal(signals: &SignalFd, socket: Option<BorrowedFd<'_>>, pause: Duration) -> bool {
-    let ears = socket.unwrap_or(signals.as_fd());
-    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(ears, PollFlags::POLLIN)];
+fn wait_or_signal(asked: &SignalFd, socket: Option<BorrowedFd<'_>>, pause: Duration) -> bool {
+    let ears = socket.unwrap_or(asked.as_fd());
+    let mut fds = [PollFd::new(asked.as_fd(), PollFlags::POLLIN), PollFd::new(ears, PollFlags::POLLIN)];
     // Rounded up: a poll that returns early would spin.
     let wait = PollTimeout::try_from(pause.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-    matches!(poll(&mut fds, wait), Ok(n) if n > 0) && readable(&fds, 0)
+    let spoke = matches!(poll(&mut fds, wait), Ok(n) if n > 0) && readable(&fds, 0);
+    // An agent that is yet to start reads the newest configuration anyway.
+    spoke
+        && std::iter::from_fn(|| asked.read_signal().ok().flatten())
+            .any(|signal| signals::wish(signals::name(&signal)) == Wish::End)
 }

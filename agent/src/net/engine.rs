@@ -247,6 +247,11 @@ impl<S: Store> Runner<S> {
             Order::Resolved { epoch, question, answer } if epoch == self.epoch => {
                 self.engine.handle_resolved(now, question, answer, state);
             }
+            Order::Settings(config) => {
+                // Also for an engine that begins anew.
+                self.parts.config = config.kept_from(&self.parts.config);
+                self.engine.handle_settings(self.parts.config.clone());
+            }
             Order::Verdict { .. } | Order::Resolved { .. } | Order::Stop => {}
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_core::dns::{Answer, Question};
-use proxy_core::io::{Refusal, Ticket};
+use proxy_core::io::{EngineConfig, Refusal, Ticket};
 use proxy_core::state::{Flow, SipResponse};
 
 use super::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS, MAX_TURN};
@@ -46,6 +46,8 @@ pub enum Order {
         /// What is known of it.
         answer: Answer,
     },
+    /// Another configuration counts from here on.
+    Settings(Box<EngineConfig>),
     /// The thread ends.
     Stop,
 }

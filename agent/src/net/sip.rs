@@ -289,6 +289,13 @@ impl Sip {
         self.no_room.store(refuse, Ordering::Release);
     }
 
+    /// Has every engine go by another configuration, from the next turn on. What an engine cannot change it keeps.
+    pub fn settings(&self, config: &EngineConfig) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.order(Order::Settings(Box::new(config.clone())));
+        }
+    }
+
     /// Tells all engines that the service is here. Returns the number of the order, for [`Sip::obeyed`].
     pub fn activate(&self, token: u64) -> u64 {
         let number = self.order(|number| Order::Activate { token, number });

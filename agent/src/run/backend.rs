@@ -20,6 +20,7 @@ use super::live::Live;
 use super::overseer::Overseer;
 use super::pulse::Shown;
 use super::refused::not_taken;
+use super::reload::{self, Reloader};
 use super::room::Room;
 use super::watch::{Rival, Seen, Sight};
 use crate::accounting::writer::Running;
@@ -42,10 +43,11 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What answers need.
 pub struct Desk<C> {
-    /// The configuration.
+    /// The configuration as it was at the start: for what only a restart changes.
     pub config: Config,
-    /// What the engines are told; its addresses and domains say who is meant by an address of record.
-    pub engine: EngineConfig,
+    /// What the node goes by since the last reload; the addresses and domains of its engines say who is meant by an
+    /// address of record.
+    pub reloader: Arc<Reloader>,
     /// The cluster.
     pub cluster: C,
     /// What the control thread shows.
@@ -100,6 +102,7 @@ impl<C: Cluster> Backend for Desk<C> {
             Request::Promote { fenced, sure } => self.promote(&fenced, sure),
             Request::Members { ask } => self.members(&ask),
             Request::Maintenance { ask } => self.maintenance(&ask),
+            Request::Reload {} => self.reload(),
             Request::Backup { file, force } => self.backup(&file, force),
         }
     }
@@ -201,6 +204,11 @@ fn no_aor(aor: &str) -> Reply {
 }
 
 impl<C: Cluster> Desk<C> {
+    /// What the node goes by now.
+    pub(in crate::run) fn running(&self) -> Arc<reload::Running> {
+        self.reloader.running()
+    }
+
     /// What an engine would be told of the time.
     pub(in crate::run) fn now(&self) -> Now {
         self.cluster.now((self.clock)())
@@ -209,10 +217,10 @@ impl<C: Cluster> Desk<C> {
     /// The same, also of a bare user name where only one domain can be meant, as the commands for subscribers take it.
     pub(in crate::run) fn canonical(&self, aor: &str) -> Result<String, Reply> {
         if has_scheme(aor) || aor.contains('@') {
-            return canonical(&self.engine, aor);
+            return canonical(&self.running().engine, aor);
         }
         Uri::parse(&format!("sip:{aor}@localhost")).map_err(|_| no_aor(aor))?;
-        canonical(&self.engine, &format!("{aor}@{}", self.own_domain(aor)?))
+        canonical(&self.running().engine, &format!("{aor}@{}", self.own_domain(aor)?))
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Message {
     GrantRefused,
     /// The process shall end cleanly.
     Shutdown,
+    /// The node cannot go on, for this reason: it gives up the service and ends.
+    Fatal(String),
 }
 
 /// How a request for a hand-over ended.
@@ -192,6 +194,7 @@ impl<C: Cluster> Driver<C> {
                     Ok(Message::Kick) => {}
                     Ok(Message::Disturbed) => self.steps.disturbed(),
                     Ok(Message::GrantRefused) => self.control.grant_refused(),
+                    Ok(Message::Fatal(why)) => return self.end(End::Fatal(why), picture),
                     Ok(Message::Shutdown) => self.control.shutdown((self.clock)().mono),
                     Ok(Message::Switchover { target, reply }) => {
                         let facts = self.cluster.facts();

@@ -16,7 +16,7 @@ use super::resources::Address;
 use super::service::{self, Opened};
 use super::setup::SetupError;
 use super::watch::Ears;
-use super::{faults, log, private, room, setup, signals};
+use super::{faults, log, private, room, setup, signals, surroundings};
 use crate::admin::server::{self, AdminError};
 use crate::cli::{Common, EXIT_FAILED, EXIT_FATAL, EXIT_USAGE, complain, config_error};
 use crate::clock;
@@ -47,8 +47,15 @@ pub fn main(common: &Common) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    log::start();
+    if let Err(why) = log::start(&config.log) {
+        complain(&why, crate::config::LOG_CURE);
+        return ExitCode::from(EXIT_USAGE);
+    }
     private::from_now_on();
+    name_this_process();
+    if std::env::var_os(GUARD_FD).is_none() {
+        surroundings::wait_for(&config);
+    }
     if std::env::var_os(GUARD_FD).is_none() && (config.is_cluster() || config.vip.is_some()) {
         return match guard(&config) {
             Ok(code) => ExitCode::from(code),
@@ -76,6 +83,13 @@ pub fn main(common: &Common) -> ExitCode {
             exit_of(&*e)
         }
     }
+}
+
+/// The guard starts its agent as /proc/self/exe, which the process list would show as `exe`.
+fn name_this_process() {
+    // SAFETY: a string that ends with a zero byte and outlives the call; it names the calling thread, the first one.
+    // A refusal leaves an ugly name.
+    let _ = unsafe { libc::prctl(libc::PR_SET_NAME, c"relevo".as_ptr()) };
 }
 
 /// The guard and systemd must not start again and again what only a person can mend.
@@ -166,9 +180,17 @@ fn agent(config: &Config) -> Result<End, Fault> {
     engine.auth.seed = setup::nonce_seed()?;
     let service = service::start(config, &engine, cluster, opened, clock::now)?;
     let control = service.control();
-    signals::watch(&signals, guard, {
+    let end = {
         let control = control.clone();
         move || insist(&control, Message::Shutdown)
+    };
+    let reloader = service.reloader();
+    // It tells the log what came of it.
+    signals::watch(&signals, guard, end, move || drop(reloader.reload()))?;
+    let folders = vec![config.data.clone(), config.data.join(STORE)];
+    let _around = surroundings::watch(guard, folders, {
+        let control = control.clone();
+        move |why| insist(&control, Message::Fatal(why))
     })?;
     node.on_change({
         // Term, leader, grant, or a failed disk: in each case the control thread has to look now.

@@ -19,6 +19,7 @@ use super::health;
 use super::live::Live;
 use super::overseer::{self, Overseer};
 use super::pulse::Pulses;
+use super::reload::Reloader;
 use super::resources::{Address, Steps};
 use super::room;
 use super::setup;
@@ -66,6 +67,7 @@ pub struct Opened {
 /// A running node.
 pub struct Service {
     control: Handle,
+    reloader: Arc<Reloader>,
     live: Arc<Live>,
     ailing: Arc<Ailing>,
     thread: JoinHandle<End>,
@@ -167,9 +169,10 @@ pub fn start<C: Cluster>(
     let health = health::start(cluster.clone(), rtpengines, clock).map_err(NetError::Thread)?;
     let overseer = Overseer::new(config, lease, cluster.clone(), Arc::clone(&live), clock);
     let overseeing = overseer.start().map_err(NetError::Thread)?;
+    let reloader = Arc::new(Reloader::new(config.clone(), engine, sip.clone()));
     let desk = Desk {
         config: config.clone(),
-        engine,
+        reloader: Arc::clone(&reloader),
         cluster,
         live: Arc::clone(&live),
         control: control.clone(),
@@ -184,6 +187,7 @@ pub fn start<C: Cluster>(
     opened.admin.serve(Arc::new(desk)).map_err(NetError::Thread)?;
     Ok(Service {
         control,
+        reloader,
         live,
         ailing,
         thread,
@@ -213,6 +217,12 @@ impl Service {
     #[must_use]
     pub fn control(&self) -> Handle {
         self.control.clone()
+    }
+
+    /// For whoever is told to read the configuration again.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// What the control thread shows.

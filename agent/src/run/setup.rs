@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -73,8 +73,25 @@ pub fn listen_addresses(config: &Config) -> Result<Vec<SocketAddr>, NetError> {
     if config.vip.is_some() {
         return Ok(floating_addresses(config));
     }
-    let ips = if config.sip.listen.is_empty() { socket::own_addresses()? } else { config.sip.listen.clone() };
+    let mut ips =
+        if config.sip.listen.is_empty() { socket::own_addresses()? } else { config.sip.listen.clone() };
+    if config.file.is_none() {
+        // Nobody has said who may use it: it takes every domain, and asks nobody for a password.
+        ips.retain(|ip| is_private(*ip));
+        if ips.is_empty() {
+            return Err(NetError::NoAddress);
+        }
+    }
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, config.sip.port)).collect())
+}
+
+/// Whether an address cannot be reached from the Internet: loopback, RFC 1918, link-local, unique local.
+#[must_use]
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 /// The floating addresses with the SIP port; also a witness knows them.
@@ -241,6 +258,25 @@ fn key_file(data: &Path) -> Result<[u8; KEY_BYTES], SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_file_no_address_of_the_internet_is_answered_on() {
+        for private in
+            ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"]
+        {
+            assert!(is_private(private.parse().expect("an address")), "{private}");
+        }
+        for open in ["192.0.2.1", "172.32.0.1", "8.8.8.8", "2001:db8::1", "::ffff:8.8.8.8", "100.64.0.1"] {
+            assert!(!is_private(open.parse().expect("an address")), "{open}");
+        }
+        let config = Config::embedded(Path::new("/nowhere"));
+        let found = listen_addresses(&config).expect("loopback at least");
+        assert!(found.iter().all(|a| is_private(a.ip())), "{found:?}");
+        // A file may say otherwise.
+        let text = "[sip]\nlisten = [\"192.0.2.1\"]\n";
+        let config = Config::parse(Path::new("a.toml"), text).expect("right");
+        assert_eq!(listen_addresses(&config).expect("as named")[0].ip().to_string(), "192.0.2.1");
+    }
 
     #[test]
     fn a_node_without_a_key_makes_one_and_keeps_it_and_a_damaged_one_is_named() {

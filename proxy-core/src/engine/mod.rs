@@ -242,6 +242,12 @@ impl Engine {
         self.no_room = refuse;
     }
 
+    /// Goes by another configuration from the next message on; see [`EngineConfig::kept_from`] for what stays. Calls go on:
+    /// what they have begun with, they keep.
+    pub fn handle_settings(&mut self, config: EngineConfig) {
+        self.settings.change(config);
+    }
+
     /// Between [`Engine::activate`] and [`Engine::deactivate`].
     #[must_use]
     pub fn is_active(&self) -> bool {

@@ -34,6 +34,13 @@ impl Settings {
         }
     }
 
+    /// The same engine by another configuration.
+    pub(crate) fn change(&mut self, config: EngineConfig) {
+        // The provisioned domains are those of the state, whatever the configuration says.
+        let (provisioned, seen_revision) = (std::mem::take(&mut self.provisioned), self.seen_revision);
+        *self = Self { provisioned, seen_revision, ..Self::new(config.kept_from(&self.config)) };
+    }
+
     /// Looks at the provisioned domains, if they have changed since the last time.
     pub(crate) fn look_at(&mut self, provision: &Provision) {
         if self.seen_revision != provision.domains_revision() {
@@ -151,6 +158,22 @@ impl Settings {
 }
 
 impl EngineConfig {
+    /// The same, but for what an engine cannot change while it runs: its place among the engines, its addresses and
+    /// transports, its keys, and its media proxies are those of `old`.
+    #[must_use]
+    pub fn kept_from(self, old: &Self) -> Self {
+        Self {
+            shard: old.shard,
+            shards: old.shards,
+            listen: old.listen.clone(),
+            key: old.key,
+            transport: old.transport,
+            media: old.media.clone(),
+            auth: crate::auth::AuthConfig { seed: old.auth.seed.clone(), ..self.auth },
+            ..self
+        }
+    }
+
     /// The key of the location service for a URI (RFC 3261 §10.3 step 5): [`canonical_aor`], except that the addresses
     /// of the proxy are other names of its first domain (without domains: of its first address), so that
     /// `bob@192.0.2.1` is who registered as `bob@example.com`. `local` is where the message at hand came in, if there

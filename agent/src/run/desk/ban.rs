@@ -19,7 +19,7 @@ impl<C: Cluster> Desk<C> {
         let active = self.live.picture().active(now);
         match ask {
             Ask::List {} => {
-                let limited = self.engine.routing.screen.flood.is_some();
+                let limited = self.running().engine.routing.screen.flood.is_some();
                 Reply::Ok { ok: list(&sip.bans().list(now), active, limited) }
             }
             Ask::Clear { address: None } => {

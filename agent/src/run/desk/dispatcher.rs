@@ -22,7 +22,7 @@ impl<C: Cluster> Desk<C> {
         let now = self.now().wall;
         match ask {
             Ask::List { set } => {
-                let all = self.config.dispatcher.probe_all;
+                let all = self.running().config.dispatcher.probe_all;
                 Reply::Ok { ok: self.cluster.read(|s| sets(s, set, all, now)) }
             }
             Ask::Add { set, uri, flags, priority, attrs, description } => {

@@ -10,6 +10,7 @@ mod maintenance;
 pub(in crate::run) mod members;
 pub(in crate::run) mod promote;
 mod provision;
+mod reload;
 mod route;
 mod rtpengine;
 mod trace;

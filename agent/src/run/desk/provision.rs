@@ -65,8 +65,10 @@ impl<C: Cluster> Desk<C> {
             Ask::DomainAdd { name, realm } => self.domain_add(&name, realm),
             Ask::DomainRm { name } => self.domain_rm(&name),
             Ask::DomainList {} => {
-                let realm = |s: &SipState, d: &str| realm_of(s.provision(), &self.engine.auth, d);
-                Ok(self.cluster.read(|s| views::domains(s, &self.config.sip.domains, |d| realm(s, d))))
+                let realm = |s: &SipState, d: &str| realm_of(s.provision(), &self.running().engine.auth, d);
+                Ok(self
+                    .cluster
+                    .read(|s| views::domains(s, &self.running().config.sip.domains, |d| realm(s, d))))
             }
             Ask::AliasAdd { alias, target } => self.alias_add(&alias, &target),
             Ask::AliasRm { alias } => {
@@ -136,7 +138,7 @@ impl<C: Cluster> Desk<C> {
 
     fn domain_add(&self, name: &str, realm: Option<String>) -> Answer {
         let name = domain_name(name)?;
-        if self.config.sip.domains.contains(&name) && realm.is_none() {
+        if self.running().config.sip.domains.contains(&name) && realm.is_none() {
             return Err(Reply::error(
                 format!("domain '{name}' is in the configuration (sip.domains)"),
                 "nothing is to be done",
@@ -148,7 +150,10 @@ impl<C: Cluster> Desk<C> {
                 "leave --realm out to take the name of the domain",
             ));
         }
-        let next = realm.clone().or_else(|| self.config.auth.realm.clone()).unwrap_or_else(|| name.clone());
+        let next = realm
+            .clone()
+            .or_else(|| self.running().config.auth.realm.clone())
+            .unwrap_or_else(|| name.clone());
         let other = self.cluster.read(|s| {
             s.provision().subscribers_of(&name).find(|(_, u)| u.realm != next).map(|(_, u)| u.realm.clone())
         });
@@ -170,10 +175,12 @@ impl<C: Cluster> Desk<C> {
     fn domain_rm(&self, name: &str) -> Answer {
         let name = domain_name(name)?;
         match self.change(ProvisionCommand::DomainRemove { name: name.clone() })? {
-            ProvisionAnswer::NotFound if self.config.sip.domains.contains(&name) => Err(Reply::error(
-                format!("domain '{name}' is in the configuration, not in the replicated state"),
-                "take it out of sip.domains on every node, and start them again one by one",
-            )),
+            ProvisionAnswer::NotFound if self.running().config.sip.domains.contains(&name) => {
+                Err(Reply::error(
+                    format!("domain '{name}' is in the configuration, not in the replicated state"),
+                    "take it out of sip.domains on every node, and start them again one by one",
+                ))
+            }
             ProvisionAnswer::NotFound => Err(Reply::error(
                 format!("there is no domain '{name}'"),
                 "see what there is: relevo domain list",
@@ -293,7 +300,7 @@ impl<C: Cluster> Desk<C> {
     }
 
     fn realm(&self, domain: &str) -> String {
-        self.cluster.read(|s| realm_of(s.provision(), &self.engine.auth, domain))
+        self.cluster.read(|s| realm_of(s.provision(), &self.running().engine.auth, domain))
     }
 
     /// Reads `name@domain`, or `name` where only one domain can be meant.
@@ -305,7 +312,7 @@ impl<C: Cluster> Desk<C> {
         };
         // The addresses of the proxy are other names of its first domain.
         let aor = aor_of(username, &domain).filter(|_| !username.is_empty());
-        let aor = aor.and_then(|aor| self.engine.aor(&Uri::parse(&aor).ok()?, None));
+        let aor = aor.and_then(|aor| self.running().engine.aor(&Uri::parse(&aor).ok()?, None));
         let domain = aor.as_deref().and_then(|a| Some(a.rsplit_once('@')?.1.to_owned())).unwrap_or(domain);
         let control = username.bytes().any(|b| b < b' ' || b == 0x7f);
         match aor {
@@ -319,7 +326,7 @@ impl<C: Cluster> Desk<C> {
         let provisioned =
             self.cluster.read(|s| s.provision().domains().take(2).map(|d| d.name.clone()).collect());
         let provisioned: Vec<String> = provisioned;
-        match (self.config.sip.domains.first(), provisioned.as_slice()) {
+        match (self.running().config.sip.domains.first(), provisioned.as_slice()) {
             (Some(first), _) => Ok(first.clone()),
             (None, [only]) => Ok(only.clone()),
             _ => Err(Reply::error(
@@ -331,7 +338,8 @@ impl<C: Cluster> Desk<C> {
 
     /// An account in a domain that is not ours could never be used.
     fn must_be_local(&self, domain: &str) -> Result<(), Reply> {
-        let sip = &self.config.sip;
+        let running = self.running();
+        let sip = &running.config.sip;
         let known = sip.domains.iter().any(|d| d == domain);
         let is_address = domain.starts_with('[') || domain.parse::<IpAddr>().is_ok();
         let provisioned = |s: &SipState| {

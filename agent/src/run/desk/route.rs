@@ -38,17 +38,13 @@ impl<C: Cluster> Desk<C> {
                 "ask a node that answers SIP, or give a --source of the other family",
             ));
         };
-        let home = self.config.sip.domains.first().cloned().unwrap_or_else(|| match local.ip() {
+        let home = self.running().config.sip.domains.first().cloned().unwrap_or_else(|| match local.ip() {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),
         });
         let text = message(ask, source, &home)?;
         // The key only decides how branches and tags look.
-        let config = EngineConfig {
-            shards: 1,
-            listen,
-            ..setup::engine_config(&self.config, &self.config.key.unwrap_or_default())
-        };
+        let config = EngineConfig { shards: 1, listen, ..self.running().engine.clone() };
         let flow = Flow { transport: Transport::Udp, local, remote: source };
         let now = self.now();
         let user = ask.user.as_deref().map(|user| self.subscriber_named(user)).transpose()?;
