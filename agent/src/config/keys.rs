@@ -66,7 +66,7 @@ pub fn needs_restart(key: &str) -> bool {
         true => key.starts_with(*name),
         false => key == *name,
     };
-    AT_START.iter().any(|name| is(&name)) && !AT_ONCE.contains(&key)
+    AT_START.iter().any(is) && !AT_ONCE.contains(&key)
 }
 
 /// The value as others may see it.

@@ -169,7 +169,7 @@ impl EngineConfig {
             key: old.key,
             transport: old.transport,
             media: old.media.clone(),
-            auth: crate::auth::AuthConfig { seed: old.auth.seed.clone(), ..self.auth },
+            auth: crate::auth::AuthConfig { seed: old.auth.seed, ..self.auth },
             ..self
         }
     }
