@@ -8,9 +8,9 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | what is refused, and why | [`rules`], pure |
-//! | the steps, on the leader | [`change`] |
-//! | what is shown | [`list`] |
+//! | what is refused, and why | `rules`, pure |
+//! | the steps, on the leader | `change` |
+//! | what is shown | `list` |
 //!
 //! The membership in the log says who votes. The configuration files say where nodes are and which of them may hold the
 //! service; where the two differ, `relevo status` names it. A place that was removed is remembered in the state, so that
