@@ -204,9 +204,11 @@ impl Sight<'_> {
             *appliance && Some(*place) != server && voters.contains(place) && self.heard(*place).is_ok()
         });
         let candidates = candidates.count();
-        let borne = heard.saturating_sub(majority).min(candidates);
+        let is_paused = self.facts.pause.is_some();
+        let borne = if is_paused { 0 } else { heard.saturating_sub(majority).min(candidates) };
         if borne == 0 {
             let why = match candidates {
+                _ if is_paused => "automatic takeover is paused (relevo resume)",
                 0 => "no other appliance could take over",
                 _ if voters.len() == 2 => "two voters and no witness bear no loss",
                 _ => "no further node may be lost",
@@ -348,6 +350,16 @@ mod tests {
         let verdict = sight(&clock, &[]).verdict();
         assert_eq!(verdict.level, Level::Fine);
         assert!(verdict.words().ends_with("node 2 is ailing: clock"), "{}", verdict.words());
+    }
+
+    #[test]
+    fn in_a_pause_a_holder_that_dies_stays_dead_and_monitoring_is_told() {
+        let at = proxy_core::time::WallTime(1);
+        let pause = super::super::Pause { at, until: at, reason: String::new() };
+        let facts = Facts { pause: Some(pause), ..holder([0, 0]) };
+        let verdict = sight(&facts, &[]).verdict();
+        assert_eq!((verdict.level, verdict.borne), (Level::Degraded, 0));
+        assert!(verdict.words().contains("automatic takeover is paused"), "{}", verdict.words());
     }
 
     #[test]

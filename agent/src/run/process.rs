@@ -53,6 +53,10 @@ pub fn main(common: &Common) -> ExitCode {
     }
     private::from_now_on();
     name_this_process();
+    if let Err(e) = signals::block_harmless() {
+        complain(&format!("the system refuses to hold signals back: {e}"), "");
+        return ExitCode::from(EXIT_FAILED);
+    }
     if std::env::var_os(GUARD_FD).is_none() {
         surroundings::wait_for(&config);
     }

@@ -48,6 +48,16 @@ pub fn tell_nothing(signal: Signal) {
     );
 }
 
+/// Blocks those that end nothing, before anything is waited for: what comes meanwhile waits for [`watch`]. A start that waits
+/// is ended as ever.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn block_harmless() -> io::Result<()> {
+    let set: SigSet = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2].into_iter().collect();
+    Ok(set.thread_block()?)
+}
+
 /// Blocks the signals in this thread and in all it starts from here on. To be called before any thread is.
 ///
 /// # Errors

@@ -131,10 +131,13 @@ fn another_machine_that_claims_the_floating_ip_is_answered_at_once_and_named_wit
         let liar = Announcer::new("eth0", &[ip]).expect("a voice");
         let begun = Instant::now();
         let mut heard = Vec::new();
-        // The announcements of a new holder are over by then; what is heard after a claim answers it.
-        while begun.elapsed() < PATIENCE && heard.is_empty() {
+        // Claimed until the holder has seen it: a claim may get lost, and a new holder announces itself without one, too.
+        let is_seen =
+            || status_of(lab, &holder)["vip"]["conflicts"].as_array().is_some_and(|all| !all.is_empty());
+        while begun.elapsed() < PATIENCE && (heard.is_empty() || !is_seen()) {
             drop(ears.heard());
             liar.announce();
+            heard.clear();
             let claimed = Instant::now();
             while claimed.elapsed() < Duration::from_millis(300) && heard.is_empty() {
                 heard = ears.heard();
