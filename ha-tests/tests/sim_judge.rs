@@ -78,7 +78,8 @@ fn a_plan_that_is_not_replicated_is_found() {
 
 #[test]
 fn backends_that_are_never_given_up_are_found() {
-    found(Mutation::NoFailover, &["invariant 4", "invariant 8"]);
+    // A call has to come to a dead backend and end there: few worlds have one.
+    found_among(1..=4 * WORLDS, Mutation::NoFailover, &["invariant 4", "invariant 8"]);
 }
 
 #[test]
